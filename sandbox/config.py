@@ -1,0 +1,225 @@
+"""What one run is made of: the settings of the machine, the scheme and the guest.
+
+`Config` is the one place where settings are checked. The command line, `rmapbox.toml` and Python all build it; a wrong
+value raises `ConfigError`, one line that names the setting and what would be right. The name in that line is the one the
+user wrote: `--memory` on the command line, `rmapbox.toml: machine.memory` in the file, `memory` in Python.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Any
+
+import msgspec
+
+from mmcore.errors import ConfigError
+
+PAGE_SIZE = 4096
+KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
+
+MIN_MEMORY = 4 * MIB
+"""Least memory that boots and runs `hello`: kernel image, mem_map, the watermarks, and some pages for the program."""
+MAX_MEMORY = 896 * MIB
+"""Low memory a 3G/1G i386 kernel maps; above it lies HighMem. Linux: include/asm-i386/page.h, 2.6.7 (MAXMEM)."""
+MAX_SWAP = 64 * GIB
+"""Swap slots fit the 24 offset bits of a 2-level PTE's swap entry. Linux: include/asm-i386/pgtable.h, 2.6.7."""
+
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+DEFAULT_ENV = {"HOME": "/root", "PATH": DEFAULT_PATH, "LC_ALL": "C", "TZ": "UTC"}
+
+CHOICES = {
+    "paging": ("pae", "2level"),
+    "clock": ("virtual", "host"),
+    "audit": ("off", "end", "full"),
+    "layout": ("topdown", "legacy"),
+    "accounting": ("isolated", "historic"),
+}
+
+_SIZE = re.compile(r"(\d+)\s*(?:([KMGT])(?:i?B)?|B)?", re.IGNORECASE)
+_SHIFT = {"K": 10, "M": 20, "G": 30, "T": 40}
+
+
+class BadValue(ConfigError):
+    """A setting with a wrong value; `field` is its name in `Config`, `text` what is wrong and what would be right."""
+
+    def __init__(self, field: str, text: str):
+        super().__init__(f"{field} {text}")
+        self.field = field
+        self.text = text
+
+
+def parse_size(value: int | str, field: str = "size") -> int:
+    """Bytes meant by `value`: an int, or a string such as "65536", "64K", "64M", "1G" ("64MB" and "64MiB" too; all binary).
+
+    Raises `BadValue` for anything else.
+    """
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value
+    match = _SIZE.fullmatch(value.strip()) if isinstance(value, str) else None
+    if match is None:
+        raise BadValue(field, f"{value!r} is not a size: write bytes, or a whole number with K, M or G, as in 64M")
+    return int(match[1]) << _SHIFT.get((match[2] or "").upper(), 0)
+
+
+def format_size(size: int) -> str:
+    """`size` bytes as the shortest exact string that `parse_size` reads back: 67108864 -> "64M"."""
+    for unit, shift in (("G", 30), ("M", 20), ("K", 10)):
+        if size and not size & ((1 << shift) - 1):
+            return f"{size >> shift}{unit}"
+    return str(size)
+
+
+class Mount(msgspec.Struct, frozen=True):
+    """A host file or directory shown to the guest at an absolute path, read-only unless `mode` is "rw"."""
+
+    host: str
+    guest: str
+    mode: str = "ro"
+
+    @classmethod
+    def parse(cls, text: str) -> Mount:
+        """HOST:GUEST, HOST:GUEST:ro or HOST:GUEST:rw."""
+        parts = text.split(":") if isinstance(text, str) else []
+        if len(parts) not in (2, 3) or not all(parts):
+            raise BadValue("mounts", f"{text!r} is not a mount: write HOST:GUEST, HOST:GUEST:ro or HOST:GUEST:rw")
+        return cls(*parts)
+
+    def check(self) -> None:
+        """Raise `BadValue` unless the host side is readable and the guest side can be a mount point."""
+        if self.mode not in ("ro", "rw"):
+            raise BadValue("mounts", f"{self.host}:{self.guest}:{self.mode}: {self.mode!r} must be ro or rw")
+        if not self.guest.startswith("/") or self.guest.strip("/") == "" or ".." in self.guest.split("/"):
+            raise BadValue("mounts", f"{self.guest!r}: the guest's side is an absolute path below /, as in /data")
+        if not os.path.exists(self.host):
+            raise BadValue("mounts", f"{self.host}: no such file or directory on the host")
+        wanted = os.R_OK | (os.W_OK if self.mode == "rw" else 0) | (os.X_OK if os.path.isdir(self.host) else 0)
+        if not os.access(self.host, wanted):
+            raise BadValue("mounts", f"{self.host}: this user may not {'write' if self.mode == 'rw' else 'read'} it")
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.guest}:{self.mode}"
+
+
+class Config(msgspec.Struct, kw_only=True):
+    """Everything that decides a run, checked when it is built (`ConfigError` names the setting).
+
+    Sizes are bytes, or strings such as "64M". `env` is added to a small fixed environment (nothing of the host's leaks
+    in). `stdin` is the path of a host file, or bytes, delivered whole; None is the command's own standard input.
+    `seed` turns address-space randomisation on and feeds it; without a seed nothing is random. `time_limit` is wall
+    seconds.
+    """
+
+    memory: int | str = 64 * MIB
+    swap: int | str = 128 * MIB
+    paging: str = "pae"
+    overcommit: int = 0
+    swappiness: int = 60
+    page_cluster: int = 3
+    layout: str = "topdown"
+    clock: str = "virtual"
+    seed: int | None = None
+    time_limit: float | None = None
+    scheme: str = "anon_vma"
+    scheme_options: dict[str, Any] = {}
+    accounting: str = "isolated"
+    mounts: tuple[Mount | str, ...] = ()
+    env: dict[str, str] = {}
+    stdin: str | bytes | None = None
+    audit: str = "off"
+
+    def __post_init__(self) -> None:
+        self.memory = self._pages("memory")
+        self.swap = self._pages("swap")
+        if self.memory < MIN_MEMORY:
+            raise BadValue("memory", f"{format_size(self.memory)} is too small to boot: "
+                                     f"give at least {format_size(MIN_MEMORY)}")
+        if self.memory > MAX_MEMORY:
+            raise BadValue("memory", f"{format_size(self.memory)} is more than low memory holds, and high memory is not "
+                                     f"emulated yet: give at most {format_size(MAX_MEMORY)}")
+        if self.swap > MAX_SWAP:
+            raise BadValue("swap", f"{format_size(self.swap)} is more than swap entries can number: "
+                                   f"give at most {format_size(MAX_SWAP)}")
+        for field, allowed in CHOICES.items():
+            value = getattr(self, field)
+            if value not in allowed:
+                raise BadValue(field, f"{value!r} is not one of {', '.join(allowed)}")
+        self._whole("overcommit", 0, 2)
+        self._whole("swappiness", 0, 100)
+        self._whole("page_cluster", 0, 8)
+        if self.seed is not None:
+            self._whole("seed", 0, (1 << 63) - 1)
+        if self.time_limit is not None:
+            self._time_limit()
+        if not isinstance(self.scheme, str) or not self.scheme:
+            raise BadValue("scheme", "must be a scheme's name, or path/to/file.py:Class")
+        if not isinstance(self.scheme_options, dict):
+            raise BadValue("scheme_options", "must be a table of the scheme's own options")
+        self.mounts = tuple(mount if isinstance(mount, Mount) else Mount.parse(mount) for mount in self.mounts)
+        for mount in self.mounts:
+            mount.check()
+        self._env()
+        self._stdin()
+
+    def _pages(self, field: str) -> int:
+        return parse_size(getattr(self, field), field) & ~(PAGE_SIZE - 1)
+
+    def _whole(self, field: str, low: int, high: int) -> None:
+        value = getattr(self, field)
+        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+            raise BadValue(field, f"{value!r} is not a whole number from {low} to {high}")
+
+    def _time_limit(self) -> None:
+        value = self.time_limit
+        if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value < 1e9:
+            raise BadValue("time_limit", f"{value!r} is not a number of seconds above 0")
+        self.time_limit = float(value)
+
+    def _env(self) -> None:
+        if not isinstance(self.env, dict):
+            raise BadValue("env", "must be a table of names and values")
+        for name, value in self.env.items():
+            if not isinstance(name, str) or not name or "=" in name or not isinstance(value, str):
+                raise BadValue("env", f"{name!r} = {value!r}: names and values are strings, and a name holds no '='")
+            if "\0" in name + value:
+                raise BadValue("env", f"{name!r}: an environment string cannot hold a NUL")
+
+    def _stdin(self) -> None:
+        source = self.stdin
+        if isinstance(source, os.PathLike):
+            source = self.stdin = os.fspath(source)
+        if source is None or isinstance(source, bytes):
+            return
+        if not isinstance(source, str):
+            raise BadValue("stdin", f"{source!r} is neither a path nor bytes")
+        reason = unreadable(source)
+        if reason:
+            raise BadValue("stdin", f"{source}: {reason}")
+
+    def environment(self) -> dict[str, str]:
+        """The guest's whole environment: the fixed one with `env` over it, in a fixed order."""
+        return {**DEFAULT_ENV, **dict(sorted(self.env.items()))}
+
+    def as_dict(self) -> dict[str, Any]:
+        """The settings as plain values for the result: sizes in bytes, mounts as HOST:GUEST:mode, stdin as its path
+        (or its length when it was given as bytes)."""
+        values = {field: getattr(self, field) for field in self.__struct_fields__}
+        values["mounts"] = [str(mount) for mount in self.mounts]
+        if isinstance(self.stdin, bytes):
+            values["stdin"] = f"<{len(self.stdin)} bytes>"
+        return values
+
+    def replace(self, **changes: Any) -> Config:
+        """A copy with `changes`, checked anew."""
+        return Config(**{**{field: getattr(self, field) for field in self.__struct_fields__}, **changes})
+
+
+def unreadable(path: str) -> str | None:
+    """Why the host file `path` cannot be read, in words for the end of an error line, or None when it can."""
+    if not os.path.exists(path):
+        return "no such file"
+    if os.path.isdir(path):
+        return "is a directory, not a file"
+    if not os.access(path, os.R_OK):
+        return "this user may not read it (chmod +r, or run as its owner)"
+    return None

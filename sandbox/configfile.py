@@ -1,0 +1,109 @@
+"""`rmapbox.toml`: the same settings as the command line's, in tables.
+
+    [machine]  memory swap paging overcommit swappiness page_cluster layout clock seed time_limit
+    [rmap]     scheme accounting, and a table of its own options for each scheme: [rmap.anon_vma]
+    [guest]    mounts env stdin
+    [audit]    when
+
+Paths in the file are relative to the file. A key that no table knows is an error that names the nearest one.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from typing import Any
+
+from mmcore.errors import ConfigError
+from sandbox.config import BadValue, Config, Mount
+
+FILE_NAME = "rmapbox.toml"
+
+KEYS: dict[str, dict[str, str]] = {
+    "machine": {name: name for name in ("memory", "swap", "paging", "overcommit", "swappiness", "page_cluster", "layout",
+                                        "clock", "seed", "time_limit")},
+    "rmap": {"scheme": "scheme", "accounting": "accounting"},
+    "guest": {"mounts": "mounts", "env": "env", "stdin": "stdin"},
+    "audit": {"when": "audit"},
+}
+"""table -> key -> the field of `Config` it sets."""
+
+
+def nearest(word: str, known) -> str:
+    """"; did you mean X?" for the member of `known` closest to `word`, else the list of them all."""
+    known = sorted(known)
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    return f"known are {', '.join(known)}" if known else "none is known here"
+
+
+def read_file(path: str) -> tuple[dict[str, Any], dict[str, str], dict[str, dict]]:
+    """The settings of one file: (fields of `Config`, field -> the name to use in errors, scheme name -> its options).
+
+    Raises `ConfigError` for a file that cannot be read, is not TOML, or holds an unknown table or key.
+    """
+    try:
+        with open(path, "rb") as file:
+            tables = tomllib.load(file)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot read the configuration: {(error.strerror or str(error)).lower()}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not TOML: {error}") from None
+    fields: dict[str, Any] = {}
+    names: dict[str, str] = {}
+    options: dict[str, dict] = {}
+    for table, entries in tables.items():
+        known = KEYS.get(table)
+        if known is None:
+            raise ConfigError(f"{path}: unknown table [{table}]: {nearest(table, KEYS)}")
+        if not isinstance(entries, dict):
+            raise ConfigError(f"{path}: {table!r} must be a table: write [{table}] and its keys below it")
+        for key, value in entries.items():
+            if table == "rmap" and isinstance(value, dict) and key not in known:
+                options[key] = value
+                continue
+            if key not in known:
+                raise ConfigError(f"{path}: unknown key {key!r} in [{table}]: {nearest(key, known)}")
+            fields[known[key]] = value
+            names[known[key]] = f"{path}: {table}.{key}"
+    _resolve_paths(os.path.dirname(path), fields, names)
+    return fields, names, options
+
+
+def _resolve_paths(directory: str, fields: dict[str, Any], names: dict[str, str]) -> None:
+    """Make the host paths of `fields` relative to `directory`, where the file stands."""
+    if isinstance(fields.get("stdin"), str):
+        fields["stdin"] = os.path.join(directory, fields["stdin"])
+    if "mounts" in fields:
+        if not isinstance(fields["mounts"], list):
+            raise ConfigError(f'{names["mounts"]} must be a list of strings, as in ["data:/data:ro"]')
+        try:
+            mounts = [Mount.parse(text) for text in fields["mounts"]]
+        except BadValue as error:
+            raise ConfigError(f"{names['mounts']} {error.text}") from None
+        fields["mounts"] = tuple(Mount(os.path.join(directory, m.host), m.guest, m.mode) for m in mounts)
+
+
+def build_config(path: str | None, overrides: dict[str, Any], override_names: dict[str, str]) -> Config:
+    """The settings of one run: the file `path` (None: `rmapbox.toml` in the working directory if it is there) under
+    `overrides` (fields of `Config`; `override_names` names each in errors).
+
+    `mounts` and `env` of both add up; any other override wins. Raises `ConfigError`.
+    """
+    if path is None and os.path.exists(FILE_NAME):
+        path = FILE_NAME
+    fields, names, options = read_file(path) if path is not None else ({}, {}, {})
+    merged = {**fields, **overrides}
+    names = {**names, **override_names}
+    if "mounts" in fields and "mounts" in overrides:
+        merged["mounts"] = (*fields["mounts"], *overrides["mounts"])
+    if isinstance(fields.get("env"), dict) and "env" in overrides:
+        merged["env"] = {**fields["env"], **overrides["env"]}
+    try:
+        config = Config(**merged)
+    except BadValue as error:
+        raise ConfigError(f"{names.get(error.field, error.field)} {error.text}") from None
+    config.scheme_options = options.get(config.scheme, {})
+    return config

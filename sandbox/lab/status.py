@@ -1,0 +1,78 @@
+"""The live status line: one line on the terminal, rewritten a few times a second while the guest runs.
+
+It reads counters that the machine keeps anyway, from a thread of its own, and so changes nothing the guest or the event
+hash can see. Whatever else writes to the terminal goes through `StatusLine.around`, which takes the line off first.
+"""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+INTERVAL = 0.25
+"""Seconds between two lines: often enough to be alive, rare enough to cost nothing."""
+
+
+class Sample(NamedTuple):
+    """What the line shows: virtual ns, live tasks, faults so far, free low memory and used swap in bytes."""
+
+    virtual_ns: int
+    tasks: int
+    faults: int
+    free: int
+    swap_used: int
+
+
+def status_line(sample: Sample, faults_per_second: float) -> str:
+    """The text of one line."""
+    return (f"{sample.virtual_ns / 1e9:9.3f} s virtual  {sample.tasks} tasks  {faults_per_second:8.0f} faults/s  "
+            f"{sample.free >> 10} kB free  {sample.swap_used >> 10} kB swapped")
+
+
+class StatusLine:
+    """Draws `sample()` on `stream` (a terminal) until `stop`; a context manager."""
+
+    def __init__(self, sample: Callable[[], Sample], stream) -> None:
+        self._sample = sample
+        self._stream = stream
+        self._lock = threading.RLock()
+        self._shown = False
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="status", daemon=True)
+
+    def __enter__(self) -> StatusLine:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_exc) -> None:
+        self._done.set()
+        self._thread.join()
+        with self._lock:
+            self._erase()
+
+    def around(self, write: Callable[[], None]) -> None:
+        """Take the line off the terminal and call `write()`; the next tick draws it again."""
+        with self._lock:
+            self._erase()
+            write()
+
+    def _erase(self) -> None:
+        if self._shown:
+            self._stream.write("\r\x1b[K")
+            self._stream.flush()
+            self._shown = False
+
+    def _run(self) -> None:
+        faults, before = 0, time.monotonic()
+        while not self._done.wait(INTERVAL):
+            sample, now = self._sample(), time.monotonic()
+            rate = (sample.faults - faults) / (now - before)
+            faults, before = sample.faults, now
+            width = shutil.get_terminal_size().columns - 1
+            with self._lock:
+                self._stream.write("\r\x1b[K" + status_line(sample, rate)[:width])
+                self._stream.flush()
+                self._shown = True

@@ -1,0 +1,88 @@
+"""The summary after a run: a dozen lines, every figure out of the result."""
+
+from __future__ import annotations
+
+import signal
+
+from sandbox.config import format_size
+from sandbox.result import LowMem, Owner, Result
+
+LARGEST = 4
+"""Owners named per line of low memory."""
+
+
+def amount(size: int) -> str:
+    """Bytes for people: kB below 10 MB, else MB with one digit."""
+    return f"{size / (1 << 20):.1f} MB" if size >= 10 << 20 else f"{-(-size // 1024)} kB"
+
+
+def largest(owners: dict[str, Owner], count: int = LARGEST) -> str:
+    """The `count` largest owners, "user pages 12.0 MB, mem_map 704 kB, ..."."""
+    ordered = sorted(owners.items(), key=lambda item: (-item[1].bytes, item[0]))
+    return ", ".join(f"{name} {amount(owner.bytes)}" for name, owner in ordered[:count] if owner.bytes)
+
+
+def how_it_ended(result: Result) -> str:
+    """`ended` in words, with the status."""
+    if result.ended == "signalled" and result.notes.signal:
+        try:
+            name = signal.Signals(result.notes.signal).name
+        except ValueError:
+            name = f"signal {result.notes.signal}"
+        return f"killed by {name}, status {result.exit_status}"
+    words = {
+        "exited": f"exited, status {result.exit_status}",
+        "time_limit": "stopped at the time limit",
+        "interrupted": "interrupted",
+        "deadlock": "deadlock: no task can ever run again",
+        "hung": "hung: no progress in virtual time",
+        "oom_panic": "panic: out of memory and nothing left to kill",
+    }
+    return words.get(result.ended, f"{result.ended}, status {result.exit_status}")
+
+
+def _lowmem_lines(lowmem: LowMem) -> list[str]:
+    peak = lowmem.at_peak
+    return [
+        f"low memory  least free {amount(lowmem.min_free)} of {amount(lowmem.total)}: {largest(peak.owners)}",
+        f"  at exit   free {amount(lowmem.free)}: {largest(lowmem.owners)}",
+    ]
+
+
+def summary(result: Result) -> str:
+    """The lines that `rmapbox run` prints on stderr, without a final newline."""
+    vm, meters, config = result.vmstat, result.meters, result.config
+    get = meters.get
+    steal = sum(count for name, count in vm.items() if name.startswith("pgsteal_"))
+    scanned = sum(count for name, count in vm.items() if name.startswith("pgscan_"))
+    lines = [
+        f"rmapbox: {how_it_ended(result)}; {result.virtual_ns / 1e9:.3f} s virtual, {result.wall_s:.2f} s wall",
+        f"machine     {format_size(config['memory'])} memory, {format_size(config['swap'])} swap, {config['paging']}, "
+        f"scheme {result.scheme}",
+    ]
+    if result.notes.pressure:
+        lines.append(f"pressure    {result.notes.pressure}")
+    lines += [
+        f"tasks       {len(result.tasks)}, largest "
+        f"{amount(max((task.peak_rss for task in result.tasks), default=0))} resident",
+        f"faults      {vm['pgfault']}: {vm['pgmajfault']} major, {get('zero_page', 0)} zero page, "
+        f"{get('cow', 0)} copies on write, {get('reuse', 0)} reused in place",
+        f"reclaim     {steal} pages reclaimed of {scanned} scanned, {vm['pswpout']} swapped out, {vm['pswpin']} swapped in",
+        f"walks       {get('walks', 0)} by the scheme: {get('candidates', 0)} candidates, {get('hits', 0)} hits, "
+        f"{get('misses', 0)} misses; {get('vmas_visited', 0)} areas, {get('mms_visited', 0)} address spaces, "
+        f"{get('ptes_probed', 0)} PTEs, {get('nodes', 0)} nodes looked at",
+        f"file index  {get('file_walks', 0)} walks: {get('file_candidates', 0)} candidates, {get('file_hits', 0)} hits, "
+        f"{get('file_misses', 0)} misses",
+        f"scheme      {get('allocations', 0)} objects allocated, {get('mremap_copies', 0)} copies forced by mremap, "
+        f"{get('merges_refused', 0)} merges refused",
+        *_lowmem_lines(result.lowmem),
+    ]
+    if result.config.get("audit", "off") != "off":
+        lines.append(f"audit       {result.audit.checks} checks, {result.audit.violations} violations")
+    for line in result.notes.oom_kills:
+        lines.append(f"oom killer  {line}")
+    if result.notes.unknown_syscalls:
+        calls = ", ".join(f"{name} x{count}" for name, count in sorted(result.notes.unknown_syscalls.items()))
+        lines.append(f"not here    system calls answered ENOSYS: {calls}")
+    lines += [f"            {line}" for line in result.notes.detail.splitlines()]
+    return "\n".join(lines)

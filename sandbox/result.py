@@ -1,0 +1,151 @@
+"""What a run leaves behind. Every summary, table and plot is made from it; `docs/result-keys.md` documents the keys.
+
+`Result` is what `--json` writes (fields of the struct = keys of the file, in this order, nothing else) plus `notes`, which
+stays in this process: what only makes sense right after the run.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from mmcore.errors import ConfigError
+
+ENDED = ("exited", "signalled", "time_limit", "interrupted", "deadlock", "hung", "oom_panic")
+
+
+class Owner(msgspec.Struct, omit_defaults=True):
+    """Who holds low memory: `bytes` in whole frames, at the moment of the table; `peak_bytes` its own largest ever.
+
+    Slab caches also say what is in the frames: `object_size` in bytes, `objects` live, `peak_objects`, `slabs`.
+    """
+
+    bytes: int
+    peak_bytes: int
+    object_size: int | None = None
+    objects: int | None = None
+    peak_objects: int | None = None
+    slabs: int | None = None
+
+
+class Snapshot(msgspec.Struct):
+    """The owners at one moment: `total` low memory in bytes = `free` + the sum of the owners' `bytes`."""
+
+    free: int
+    owners: dict[str, Owner]
+
+
+class LowMem(msgspec.Struct):
+    """Low memory: at exit (`free`, `owners`), and `at_peak`, when free low memory was least (`min_free`). Bytes."""
+
+    total: int
+    free: int
+    min_free: int
+    owners: dict[str, Owner]
+    at_peak: Snapshot
+
+
+class TaskResult(msgspec.Struct):
+    """One process that ran: `exit_status` as a shell shows it (128 + signal), null while it lives; `peak_rss` in bytes."""
+
+    pid: int
+    comm: str
+    exit_status: int | None
+    peak_rss: int
+
+
+class AuditResult(msgspec.Struct):
+    """How many times the auditor went over everything, and how often something was wrong."""
+
+    checks: int = 0
+    violations: int = 0
+
+
+class Area(msgspec.Struct):
+    """One line of the memory map around a crash: addresses, "rwxp", and the file or [heap], [stack]."""
+
+    start: int
+    end: int
+    perms: str
+    name: str
+
+
+class Crash(msgspec.Struct):
+    """A task killed by its own fault: siginfo's `code` and `address`, the 16 registers in the order of
+    `sandbox.lab.crash.REGISTERS`, `code_bytes` from EIP (empty if unreadable), and the task's areas."""
+
+    pid: int
+    comm: str
+    signal: int
+    code: int
+    address: int
+    registers: list[int]
+    code_bytes: bytes
+    areas: list[Area]
+
+
+class Notes(msgspec.Struct):
+    """What the command says after the run and the result file does not hold."""
+
+    detail: str = ""
+    """More about how the run ended: what each task waits for in a deadlock, whom the OOM killer ended."""
+    signal: int | None = None
+    """The signal that killed the first process, if one did."""
+    oom_kills: list[str] = []
+    unknown_syscalls: dict[str, int] = {}
+    crashes: list[Crash] = []
+    pressure: str = ""
+    """How `--pressure` sized the machine, in one line."""
+    stdout: bytes | None = None
+    """The guest's output when it was captured, else None."""
+    stderr: bytes | None = None
+
+
+class Result(msgspec.Struct):
+    """The outcome of a run. Times: `virtual_ns` of the emulated machine, `wall_s` of the host."""
+
+    exit_status: int
+    scheme: str
+    config: dict[str, Any]
+    virtual_ns: int
+    wall_s: float
+    ended: str
+    vmstat: dict[str, int]
+    meters: dict[str, int]
+    lowmem: LowMem
+    tasks: list[TaskResult]
+    audit: AuditResult
+    event_hash: str | None
+    notes: Notes = msgspec.field(default_factory=Notes)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain dicts and numbers under exactly the documented keys."""
+        values = msgspec.to_builtins(self)
+        del values["notes"]
+        return values
+
+    def to_json(self) -> bytes:
+        """The text that `--json` writes."""
+        return msgspec.json.format(msgspec.json.encode(self.as_dict()), indent=2) + b"\n"
+
+    @property
+    def stdout(self) -> bytes | None:
+        """The guest's standard output, when `Machine.run` captured it."""
+        return self.notes.stdout
+
+    @property
+    def stderr(self) -> bytes | None:
+        """The guest's standard error, when `Machine.run` captured it."""
+        return self.notes.stderr
+
+
+def read_result(path: str) -> Result:
+    """The result that `--json` wrote to `path`. Raises `ConfigError` when it is not one."""
+    try:
+        with open(path, "rb") as file:
+            return msgspec.json.decode(file.read(), type=Result)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot read it: {(error.strerror or str(error)).lower()}") from None
+    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+        raise ConfigError(f"{path}: not a result of `rmapbox run --json`: {error}") from None
