@@ -1,0 +1,81 @@
+"""Virtual time: nanoseconds since boot, advanced only by what the emulated machine does.
+
+Nothing here reads the host's clock, so equal inputs give equal times. Timers fire in order of (time, order of creation).
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable
+
+
+class Timer:
+    __slots__ = ("when", "fn")
+
+    def __init__(self, when: int, fn: Callable[[], None] | None) -> None:
+        self.when = when
+        self.fn = fn
+
+
+class VirtualClock:
+    """``now`` is read freely; time moves by ``charge`` (work done) and ``advance_to`` (everybody sleeps)."""
+
+    __slots__ = ("now", "_heap", "_sequence", "_running", "_next")
+
+    NEVER = 1 << 62
+
+    def __init__(self) -> None:
+        self.now = 0
+        self._heap: list[tuple[int, int, Timer]] = []
+        self._sequence = 0
+        self._running = False
+        self._next = self.NEVER
+
+    def charge(self, ns: int) -> None:
+        """Work took ``ns``; what falls due meanwhile runs."""
+        self.now += ns
+        if self.now >= self._next:
+            self.run_due()
+
+    def at(self, when: int, fn: Callable[[], None]) -> Timer:
+        """Calls ``fn()`` once ``now >= when`` (at the earliest from the next charge)."""
+        timer = Timer(when, fn)
+        self._sequence += 1
+        heapq.heappush(self._heap, (when, self._sequence, timer))
+        if when < self._next:
+            self._next = when
+        return timer
+
+    def cancel(self, timer: Timer | None) -> None:
+        if timer is not None:
+            timer.fn = None
+
+    def next_due(self) -> int | None:
+        """When the next live timer fires, or None."""
+        heap = self._heap
+        while heap and heap[0][2].fn is None:
+            heapq.heappop(heap)
+        self._next = heap[0][0] if heap else self.NEVER
+        return heap[0][0] if heap else None
+
+    def advance_to(self, when: int) -> None:
+        if when > self.now:
+            self.now = when
+        self.run_due()
+
+    def run_due(self) -> None:
+        """Runs what is due. A timer's function may charge time itself; it does not re-enter."""
+        if self._running:
+            return
+        self._running = True
+        heap = self._heap
+        try:
+            while heap and heap[0][0] <= self.now:
+                timer = heapq.heappop(heap)[2]
+                fn = timer.fn
+                if fn is not None:
+                    timer.fn = None
+                    fn()
+        finally:
+            self._running = False
+        self._next = heap[0][0] if heap else self.NEVER

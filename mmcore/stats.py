@@ -1,0 +1,55 @@
+"""Counters: ``VmStat`` has 2.6.7's names exactly (/proc/vmstat); ``Meters`` are ours, counted where history's code did the work."""
+
+from __future__ import annotations
+
+_ZONES = ("high", "normal", "dma")
+
+
+class VmStat:
+    """Event counts and page states of 2.6.7. Linux: mm/page_alloc.c vmstat_text, 2.6.7."""
+
+    NAMES = (
+        "nr_dirty", "nr_writeback", "nr_unstable", "nr_page_table_pages", "nr_mapped", "nr_slab",
+        "pgpgin", "pgpgout", "pswpin", "pswpout",
+        *(f"pgalloc_{z}" for z in _ZONES),
+        "pgfree", "pgactivate", "pgdeactivate", "pgfault", "pgmajfault",
+        *(f"pgrefill_{z}" for z in _ZONES),
+        *(f"pgsteal_{z}" for z in _ZONES),
+        *(f"pgscan_kswapd_{z}" for z in _ZONES),
+        *(f"pgscan_direct_{z}" for z in _ZONES),
+        "pginodesteal", "slabs_scanned", "kswapd_steal", "kswapd_inodesteal", "pageoutrun", "allocstall", "pgrotated",
+    )
+    __slots__ = NAMES
+
+    def __init__(self) -> None:
+        for name in self.NAMES:
+            setattr(self, name, 0)
+
+    def as_dict(self) -> dict[str, int]:
+        return {name: getattr(self, name) for name in self.NAMES}
+
+
+class Meters:
+    """Work that 2.6.7 did not count. The plain names are the scheme's; ``file_*`` is the file index's own work.
+
+    cow            copies on write                         walks        walks asked of the scheme (AUDIT excluded)
+    reuse          write faults that found the page alone  candidates   (mm, address) pairs the walks offered
+    zero_page      read faults answered by the zero page   hits/misses  candidates that did/did not map the frame
+    vmas_visited, mms_visited, ptes_probed, nodes          what the walks looked at on the way
+    allocations    objects the scheme allocated            mremap_copies / merges_refused   forced by the scheme
+    """
+
+    NAMES = (
+        "cow", "reuse", "zero_page",
+        "walks", "candidates", "hits", "misses", "vmas_visited", "mms_visited", "ptes_probed", "nodes", "allocations",
+        "mremap_copies", "merges_refused",
+        "file_walks", "file_candidates", "file_hits", "file_misses", "file_vmas_visited", "file_ptes_probed", "file_nodes",
+    )
+    __slots__ = NAMES
+
+    def __init__(self) -> None:
+        for name in self.NAMES:
+            setattr(self, name, 0)
+
+    def as_dict(self) -> dict[str, int]:
+        return {name: getattr(self, name) for name in self.NAMES}
