@@ -1,7 +1,8 @@
 """The live status line: one line on the terminal, rewritten a few times a second while the guest runs.
 
 It reads counters that the machine keeps anyway, from a thread of its own, and so changes nothing the guest or the event
-hash can see. Whatever else writes to the terminal goes through `StatusLine.around`, which takes the line off first.
+hash can see. Whatever the guest writes to a terminal goes through `StatusLine.around`, which takes the line off first;
+while the guest's last line is unfinished (a prompt), the status line stays away, for it would overwrite it.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ class StatusLine:
         self._stream = stream
         self._lock = threading.RLock()
         self._shown = False
+        self._line_start = True
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._run, name="status", daemon=True)
 
@@ -53,11 +55,12 @@ class StatusLine:
         with self._lock:
             self._erase()
 
-    def around(self, write: Callable[[], None]) -> None:
-        """Take the line off the terminal and call `write()`; the next tick draws it again."""
+    def around(self, write: Callable[[bytes], None], data: bytes) -> None:
+        """Take the line off the terminal and call `write(data)`; a later tick draws it again."""
         with self._lock:
             self._erase()
-            write()
+            write(data)
+            self._line_start = data.endswith(b"\n")
 
     def _erase(self) -> None:
         if self._shown:
@@ -73,6 +76,8 @@ class StatusLine:
             faults, before = sample.faults, now
             width = shutil.get_terminal_size().columns - 1
             with self._lock:
+                if not self._line_start:
+                    continue
                 self._stream.write("\r\x1b[K" + status_line(sample, rate)[:width])
                 self._stream.flush()
                 self._shown = True

@@ -1,0 +1,33 @@
+# What a developer runs. The environment is whichever `python` comes first in PATH; a virtual environment is best.
+PYTHON ?= python
+
+.PHONY: check lint types imports test slow bench trap dev
+
+check: lint types imports test
+
+# The tools, once; and the C trap loop beside its source, so that tests run against the checkout.
+dev:
+	@$(PYTHON) -c "import pytest, xdist, hypothesis, ruff, mypy, importlinter, setuptools" 2>/dev/null \
+	  || $(PYTHON) -m pip install -q ".[dev]"
+
+trap: dev
+	@$(PYTHON) -c "import sandbox.cpu._trap" 2>/dev/null || $(PYTHON) sandbox/cpu/build_trap.py
+
+lint: dev
+	$(PYTHON) -m ruff check .
+
+types: dev
+	$(PYTHON) -m mypy
+
+imports: trap
+	PYTHONPATH=. lint-imports
+
+test: trap
+	PYTHONPATH=. $(PYTHON) -m pytest -q -n 2 --dist worksteal
+
+# Thousands of seeds over every combination; minutes to hours.
+slow: trap
+	PYTHONPATH=. $(PYTHON) -m pytest -q -n 2 --dist worksteal -m slow
+
+bench: trap
+	PYTHONPATH=. $(PYTHON) -m benchmarks

@@ -1,0 +1,111 @@
+"""From what the user typed to an i386 ELF image: a file, a C file, or the name of a bundled program.
+
+The checks here are for the user's eyes, before anything boots; the guest kernel's own loader decides again when it
+executes the image.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from typing import NamedTuple
+
+from mmcore.errors import ConfigError
+from sandbox import toolchain
+from sandbox.config import unreadable
+from sandbox.configfile import nearest
+
+_EHDR = struct.Struct("<16sHHIIIIIHHHHHH")
+_PHDR = struct.Struct("<8I")
+_ET_EXEC, _ET_DYN, _EM_386, _PT_LOAD, _PT_INTERP = 2, 3, 3, 1, 3
+
+_MACHINES = {8: "MIPS", 20: "PowerPC", 40: "ARM", 62: "x86-64", 183: "AArch64", 243: "RISC-V"}
+_BUILD_IT = "give the C file, or compile it with `gcc -m32 -static`"
+
+
+class Program(NamedTuple):
+    """A program to copy into the guest: its `name` there and its ELF `image`."""
+
+    name: str
+    image: bytes
+
+
+def load_program(word: str, *, mounts: bool = False) -> Program:
+    """The program meant by `word`: the file of that name if there is one, else the bundled program.
+
+    With `mounts`, a dynamically linked program is let through: its interpreter may be in one of them.
+    Raises `ConfigError`, one line with the remedy.
+    """
+    if "/" in word or os.path.isfile(word):
+        reason = unreadable(word)
+        if reason:
+            raise ConfigError(f"{word}: {reason}")
+        name, path = os.path.basename(word), word
+        if word.endswith(".c"):
+            name, path = name[:-2], _compile(word)
+    else:
+        bundled = toolchain.bundled()
+        if word not in bundled:
+            raise ConfigError(f"{word}: neither a file nor a bundled program: {nearest(word, bundled)} "
+                              f"(`rmapbox programs` lists them)")
+        name, path = word, _bundled(word)
+    with open(path, "rb") as file:
+        image = file.read()
+    check_image(word, image, mounts=mounts)
+    return Program(name, image)
+
+
+def _compile(source: str) -> str:
+    try:
+        return os.fspath(toolchain.compile_c(_path(source)))
+    except toolchain.CompileError as error:
+        raise ConfigError(f"{source}: does not compile: {one_line(error)}") from None
+
+
+def _bundled(name: str) -> str:
+    try:
+        return os.fspath(toolchain.program_path(name))
+    except toolchain.CompileError as error:
+        raise ConfigError(f"{name}: the bundled program does not compile: {one_line(error)}") from None
+
+
+def _path(source: str):
+    from pathlib import Path
+
+    return Path(source)
+
+
+def one_line(error: BaseException) -> str:
+    """The message of `error` on one line."""
+    return "; ".join(line.strip() for line in str(error).splitlines() if line.strip()) or type(error).__name__
+
+
+def check_image(name: str, image: bytes, *, mounts: bool = False) -> None:
+    """Raise `ConfigError` unless `image` is an i386 executable the guest can load; the line says what it is instead."""
+    if image[:2] == b"#!":
+        raise ConfigError(f"{name}: a script, not an ELF file: run its interpreter and pass the script to it (--mount shows it)")
+    if image[:4] != b"\x7fELF":
+        raise ConfigError(f"{name}: not an ELF file: give an i386 executable, a .c file or a bundled program's name")
+    if len(image) < 20:
+        raise ConfigError(f"{name}: truncated ELF file ({len(image)} bytes): copy or build it again")
+    elf_class, data = image[4], image[5]
+    machine = int.from_bytes(image[18:20], "little" if data == 1 else "big")
+    if elf_class != 1 or data != 1 or machine != _EM_386:
+        kind = _MACHINES.get(machine, f"machine {machine}")
+        raise ConfigError(f"{name}: an ELF file for {kind}, not for i386: {_BUILD_IT}")
+    if len(image) < _EHDR.size:
+        raise ConfigError(f"{name}: truncated ELF file ({len(image)} bytes): copy or build it again")
+    _, e_type, _, _, _, phoff, _, _, _, phentsize, phnum, *_ = _EHDR.unpack_from(image)
+    if e_type not in (_ET_EXEC, _ET_DYN) or phentsize != _PHDR.size or phnum == 0:
+        raise ConfigError(f"{name}: an ELF file but not an executable (an object file or library?): link it first")
+    if phoff + phnum * _PHDR.size > len(image):
+        raise ConfigError(f"{name}: truncated ELF file: its program headers lie beyond its end; copy or build it again")
+    for number in range(phnum):
+        p_type, offset, _, _, filesz, *_ = _PHDR.unpack_from(image, phoff + number * _PHDR.size)
+        if p_type in (_PT_LOAD, _PT_INTERP) and offset + filesz > len(image):
+            raise ConfigError(f"{name}: truncated ELF file: segment {number} ends at {offset + filesz}, "
+                              f"the file at {len(image)}; copy or build it again")
+        if p_type == _PT_INTERP and not mounts:
+            interpreter = image[offset : offset + filesz].rstrip(b"\0").decode(errors="replace")
+            raise ConfigError(f"{name}: dynamically linked, and the guest has no {interpreter}: link it with -static, "
+                              f"or --mount the libraries")
