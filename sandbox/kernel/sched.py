@@ -1,0 +1,87 @@
+"""What a task waits for, and the queue of tasks that can run.
+
+    generator yields Wait ──> park: on each queue, a timer for the deadline
+                                  │ queue.wake()      -> resumed with True
+                                  │ deadline          -> resumed with False
+                                  └ a signal          -> Interrupted thrown into it
+
+The scheduler is round robin. Order of wake-up is order of running; nothing preempts a running task but the end of its time slice
+(SLICE_NS of virtual time). After fork the parent goes on and the child stands at the end of the queue, as Linux does since
+2.6.32 (2.6.7 ran the child first; native Linux decides what a guest sees). `nice` is stored and not used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mmcore.wait import WaitQueue
+
+# One basic block of guest code, and one trap into the kernel and back, in virtual nanoseconds: the order of a 2 GHz machine of 2004.
+# A power of two, so that the hot loop shifts.
+NS_PER_BLOCK_SHIFT = 2
+NS_PER_BLOCK = 1 << NS_PER_BLOCK_SHIFT
+TRAP_NS = 400
+SLICE_NS = 10_000_000
+TICK_NS = 10_000_000  # USER_HZ 100: accounting, limits, the host's Ctrl-C
+
+# Task states; Linux: include/linux/sched.h, 2.6.7.
+TASK_RUNNING = 0
+TASK_INTERRUPTIBLE = 1
+TASK_UNINTERRUPTIBLE = 2
+TASK_KILLABLE = 3  # sleeps through every signal but a fatal one (vfork's parent, exec waiting for its threads)
+TASK_STOPPED = 4
+TASK_ZOMBIE = 8
+TASK_DEAD = 16
+
+# Bits of Task.work: what has to be looked at before the task enters user mode.
+WORK_SIGNAL = 1  # a signal, a group stop or a group exit is pending
+WORK_PINS = 2  # pages pinned for the system call that just ended
+WORK_RELOAD = 4  # mm or registers were replaced (exec)
+WORK_YIELD = 8  # sched_yield
+
+# How an interrupted call goes on; Linux: include/linux/errno.h. EINTR itself is never restarted.
+EINTR = 4
+ERESTARTSYS = 512
+ERESTARTNOINTR = 513
+ERESTARTNOHAND = 514
+ERESTART_RESTARTBLOCK = 516
+
+
+class Wait:
+    """Yielded by a system call that has to wait.
+
+    ``queues``: any of them wakes the task. ``deadline``: virtual ns since boot, or None for ever.
+    ``state``: how deep the sleep is; TASK_UNINTERRUPTIBLE is for disk waits, which end by themselves.
+    """
+
+    __slots__ = ("queues", "deadline", "state")
+
+    def __init__(self, queues: Sequence[WaitQueue] = (), deadline: int | None = None, state: int = TASK_INTERRUPTIBLE) -> None:
+        self.queues = queues
+        self.deadline = deadline
+        self.state = state
+
+
+class Sleep(Wait):
+    """Waits for nothing but ``deadline`` (virtual ns since boot)."""
+
+    __slots__ = ()
+
+    def __init__(self, deadline: int) -> None:
+        self.queues = ()
+        self.deadline = deadline
+        self.state = TASK_INTERRUPTIBLE
+
+
+class Interrupted(Exception):
+    """Thrown into a waiting system call by a pending signal. ``mode`` says whether the call restarts; a call that catches it may
+    return what it has done so far, or raise Interrupted with another mode. Linux: ERESTARTSYS and its kin."""
+
+    def __init__(self, mode: int = ERESTARTSYS) -> None:
+        super().__init__(mode)
+        self.mode = mode
+
+
+def state_letter(state: int) -> str:
+    """The letter of /proc/PID/stat. Linux: fs/proc/array.c."""
+    return {TASK_RUNNING: "R", TASK_INTERRUPTIBLE: "S", TASK_UNINTERRUPTIBLE: "D", TASK_KILLABLE: "D", TASK_STOPPED: "T", TASK_ZOMBIE: "Z"}.get(state, "X")
