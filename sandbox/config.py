@@ -14,14 +14,11 @@ from typing import Any
 import msgspec
 
 from mmcore.errors import ConfigError
+from mmcore.memory import MAX_MEMORY, MIN_MEMORY
 
 PAGE_SIZE = 4096
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 
-MIN_MEMORY = 4 * MIB
-"""Least memory that boots and runs `hello`: kernel image, mem_map, the watermarks, and some pages for the program."""
-MAX_MEMORY = 896 * MIB
-"""Low memory a 3G/1G i386 kernel maps; above it lies HighMem. Linux: include/asm-i386/page.h, 2.6.7 (MAXMEM)."""
 MAX_SWAP = 64 * GIB
 """Swap slots fit the 24 offset bits of a 2-level PTE's swap entry. Linux: include/asm-i386/pgtable.h, 2.6.7."""
 
@@ -105,7 +102,8 @@ class Config(msgspec.Struct, kw_only=True):
     """Everything that decides a run, checked when it is built (`ConfigError` names the setting).
 
     Sizes are bytes, or strings such as "64M". `env` is added to a small fixed environment (nothing of the host's leaks
-    in). `stdin` is the path of a host file, or bytes, delivered whole; None is the command's own standard input.
+    in). `page_cluster` None is the kernel's choice (2 below 16 MB, else 3). `smp` and `cache_line` change only sizes of
+    structures. `stdin` is the path of a host file, or bytes, delivered whole; None is the command's own standard input.
     `seed` turns address-space randomisation on and feeds it; without a seed nothing is random. `time_limit` is wall
     seconds.
     """
@@ -114,9 +112,12 @@ class Config(msgspec.Struct, kw_only=True):
     swap: int | str = 128 * MIB
     paging: str = "pae"
     overcommit: int = 0
+    overcommit_ratio: int = 50
     swappiness: int = 60
-    page_cluster: int = 3
+    page_cluster: int | None = None
     layout: str = "topdown"
+    smp: bool = False
+    cache_line: int = 32
     clock: str = "virtual"
     seed: int | None = None
     time_limit: float | None = None
@@ -146,7 +147,13 @@ class Config(msgspec.Struct, kw_only=True):
                 raise BadValue(field, f"{value!r} is not one of {', '.join(allowed)}")
         self._whole("overcommit", 0, 2)
         self._whole("swappiness", 0, 100)
-        self._whole("page_cluster", 0, 8)
+        self._whole("overcommit_ratio", 0, 1000)
+        if self.page_cluster is not None:
+            self._whole("page_cluster", 0, 8)
+        if self.cache_line not in (32, 64, 128):
+            raise BadValue("cache_line", f"{self.cache_line!r} is not one of 32, 64, 128")
+        if not isinstance(self.smp, bool):
+            raise BadValue("smp", f"{self.smp!r} is not true or false")
         if self.seed is not None:
             self._whole("seed", 0, (1 << 63) - 1)
         if self.time_limit is not None:

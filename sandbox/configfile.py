@@ -1,6 +1,7 @@
 """`rmapbox.toml`: the same settings as the command line's, in tables.
 
-    [machine]  memory swap paging overcommit swappiness page_cluster layout clock seed time_limit
+    [machine]  memory swap paging overcommit overcommit_ratio swappiness page_cluster layout smp cache_line clock seed
+               time_limit
     [rmap]     scheme accounting, and a table of its own options for each scheme: [rmap.anon_vma]
     [guest]    mounts env stdin
     [audit]    when
@@ -21,8 +22,8 @@ from sandbox.config import BadValue, Config, Mount
 FILE_NAME = "rmapbox.toml"
 
 KEYS: dict[str, dict[str, str]] = {
-    "machine": {name: name for name in ("memory", "swap", "paging", "overcommit", "swappiness", "page_cluster", "layout",
-                                        "clock", "seed", "time_limit")},
+    "machine": {name: name for name in ("memory", "swap", "paging", "overcommit", "overcommit_ratio", "swappiness",
+                                        "page_cluster", "layout", "smp", "cache_line", "clock", "seed", "time_limit")},
     "rmap": {"scheme": "scheme", "accounting": "accounting"},
     "guest": {"mounts": "mounts", "env": "env", "stdin": "stdin"},
     "audit": {"when": "audit"},

@@ -71,13 +71,17 @@ class StatusLine:
     def _run(self) -> None:
         faults, before = 0, time.monotonic()
         while not self._done.wait(INTERVAL):
-            sample, now = self._sample(), time.monotonic()
-            rate = (sample.faults - faults) / (now - before)
-            faults, before = sample.faults, now
-            width = shutil.get_terminal_size().columns - 1
-            with self._lock:
-                if not self._line_start:
-                    continue
-                self._stream.write("\r\x1b[K" + status_line(sample, rate)[:width])
+            seconds = -before + (before := time.monotonic())
+            faults = self._draw(seconds, faults)
+
+    def _draw(self, seconds: float, faults_before: int = 0) -> int:
+        """Draw one line for the last `seconds`; the faults so far."""
+        sample = self._sample()
+        text = status_line(sample, (sample.faults - faults_before) / seconds)
+        width = shutil.get_terminal_size().columns - 1
+        with self._lock:
+            if self._line_start:
+                self._stream.write("\r\x1b[K" + text[:width])
                 self._stream.flush()
                 self._shown = True
+        return sample.faults
