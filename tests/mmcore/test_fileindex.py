@@ -1,0 +1,114 @@
+"""The file index: both kinds answer every query as brute force does, whatever was inserted, forked and removed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mmcore.fileindex import ListIndex, PrioTree
+from mmcore.stats import Meters
+
+
+@dataclass(eq=False)
+class Area:
+    vm_start: int
+    vm_end: int
+    vm_pgoff: int
+    shared: object = None
+
+
+def area(first: int, pages: int) -> Area:
+    return Area(0x10000, 0x10000 + (pages << 12), first)
+
+
+def ends(a: Area) -> tuple[int, int]:
+    return a.vm_pgoff, a.vm_pgoff + ((a.vm_end - a.vm_start) >> 12) - 1
+
+
+def check_heap(tree: PrioTree) -> int:
+    """Parents end no earlier than children, links agree; returns the number of areas found."""
+    found = 0
+    stack = [(tree._root, None)] if tree._root else []
+    while stack:
+        node, parent = stack.pop()
+        assert node.in_tree and node.parent is parent
+        assert parent is None or parent.last >= node.last
+        found += 1
+        if node.head is not None:
+            assert node.head.head is node
+            like = node.head
+            while True:
+                assert (like.start, like.last) == (node.start, node.last) and not like.in_tree
+                assert like.next.prev is like
+                found += 1
+                like = like.next
+                if like is node.head:
+                    break
+        stack += [(child, node) for child in (node.left, node.right) if child is not None]
+    return found
+
+
+spans = st.tuples(st.integers(0, 300) | st.integers(0, 1 << 20), st.integers(1, 40) | st.integers(1, 5000))
+steps = st.lists(st.tuples(st.sampled_from("iirrf"), spans, st.integers(0, 1 << 30)), max_size=60)
+
+
+@pytest.mark.parametrize("kind", [PrioTree, ListIndex])
+@settings(max_examples=150, deadline=None)
+@given(steps=steps, queries=st.lists(spans, min_size=1, max_size=5))
+def test_overlapping_is_brute_force(kind, steps, queries):
+    index = kind(Meters())
+    live: list[Area] = []
+    for what, (first, pages), pick in steps:
+        if what == "i":
+            live.append(area(first, pages))
+            index.insert(live[-1])
+        elif live and what == "r":
+            gone = live.pop(pick % len(live))
+            index.remove(gone)
+            assert gone.shared is None
+        elif live:
+            old = live[pick % len(live)]
+            live.append(Area(old.vm_start, old.vm_end, old.vm_pgoff))
+            index.add_beside(live[-1], old)
+        if kind is PrioTree:
+            assert check_heap(index) == len(live)
+    assert len(index) == len(live)
+    assert sorted(map(id, index)) == sorted(map(id, live))
+    for first, pages in queries:
+        last = first + pages - 1
+        expect = sorted(id(a) for a in live if ends(a)[0] <= last and ends(a)[1] >= first)
+        assert sorted(id(a) for a in index.overlapping(first, last)) == expect
+
+
+def test_tree_work_is_logarithmic_and_the_lists_is_not():
+    """test-mmap3's shape, smaller: many disjoint one-page areas of one file, each mapped by 8 processes."""
+    meters_tree, meters_list = Meters(), Meters()
+    tree, flat = PrioTree(meters_tree), ListIndex(meters_list)
+    for index in (tree, flat):
+        for page in range(4096):
+            first = area(page, 1)
+            index.insert(first)
+            for _ in range(7):
+                index.add_beside(Area(first.vm_start, first.vm_end, first.vm_pgoff), first)
+    assert len(list(tree.overlapping(1234, 1234))) == len(list(flat.overlapping(1234, 1234))) == 8
+    assert meters_tree.file_nodes <= 2 * 12 + 2
+    assert meters_list.file_nodes == 4096 * 8
+
+
+def test_forked_copies_need_no_search_and_heirs_keep_the_list():
+    meters = Meters()
+    tree = PrioTree(meters)
+    parent = area(0, 16)
+    tree.insert(parent)
+    children = [Area(parent.vm_start, parent.vm_end, 0) for _ in range(5)]
+    for child in children:
+        tree.add_beside(child, parent)
+    assert meters.file_nodes == 0
+    tree.remove(parent)  # a tree node with likes: the first like area replaces it
+    assert [a for a in tree.overlapping(3, 3)] == children
+    tree.remove(children[0])
+    tree.remove(children[2])
+    assert list(tree) == [children[1], children[3], children[4]]
