@@ -1,0 +1,10 @@
+"""The emulated CPU: one i386 that runs guest tasks until they need the kernel.
+
+Everything known about Unicorn, its private layout and its traps stays in this package.
+"""
+
+from sandbox.cpu.context import Context
+from sandbox.cpu.cpu import Cpu
+from sandbox.cpu.errors import CpuError
+
+__all__ = ["Context", "Cpu", "CpuError"]

@@ -1,0 +1,67 @@
+"""The way to Unicorn: its C functions, handed to the trap loop, and engines of the one model the sandbox emulates.
+
+The trap loop gets the addresses out of the library that the Python binding has loaded, so both work on the same engine.
+"""
+
+import ctypes
+
+from unicorn import UC_ARCH_X86, UC_MODE_32, Uc, UcError
+from unicorn.unicorn_py3.unicorn import uclib
+from unicorn.x86_const import UC_CPU_X86_COREDUO
+
+from sandbox.cpu.errors import CpuError
+
+try:
+    from sandbox.cpu._trap import ffi, lib
+except ImportError as error:
+    raise CpuError(
+        f"the CPU's trap loop is not built ({error}); run `python sandbox/cpu/build_trap.py`, or `pip install .` again"
+    ) from None
+
+# In the order of `struct api` in trap.c.
+_FUNCTIONS = (
+    "uc_emu_start", "uc_emu_stop", "uc_hook_add", "uc_ctl", "uc_reg_read", "uc_reg_write",
+    "uc_context_alloc", "uc_context_free", "uc_context_size", "uc_context_save", "uc_context_restore",
+    "uc_context_reg_read", "uc_context_reg_write",
+)  # fmt: skip
+
+# PAE, NX and SSE2, but neither RDRAND (true randomness would reach the guest) nor XSAVE (whose state a signal frame of 2.6 has no room for).
+MODEL = UC_CPU_X86_COREDUO
+
+
+def _load() -> None:
+    addresses = [ctypes.cast(getattr(uclib, name), ctypes.c_void_p).value for name in _FUNCTIONS]
+    assert len(addresses) == lib.trap_api_entries()
+    lib.trap_load_api(ffi.new("void *[]", [ffi.cast("void *", address) for address in addresses]))
+
+
+_load()
+
+
+def open_engine(address: int, size: int) -> Uc:
+    """A fresh engine with `size` bytes of host memory at `address` as its physical memory from 0. Raises CpuError."""
+    try:
+        uc = Uc(UC_ARCH_X86, UC_MODE_32)
+        uc.ctl_set_cpu_model(MODEL)
+        # Without exits the engine would translate the address given as the end of the run, once it has stopped.
+        uc.ctl_exits_enabled(True)
+        uc.mem_map_ptr(0, size, 7, ctypes.c_void_p(address))
+    except UcError as error:
+        raise CpuError(f"Unicorn cannot make an engine over {size} bytes of memory: {error}; ask for less memory") from None
+    return uc
+
+
+def attach(uc: Uc, note_pages: bool):
+    """The trap loop's state for an engine that has not run yet; its hooks must exist before anything is translated. Raises CpuError."""
+    state = lib.trap_open(ffi.cast("void *", uc._uch.value), note_pages)
+    if not state:
+        raise CpuError("Unicorn refuses the trap loop's hooks; install the release that rmapbox asks for")
+    return ffi.gc(state, lib.trap_close)
+
+
+def new_task(state):
+    """A saved context and register file of the engine behind `state`. Raises MemoryError."""
+    task = lib.trap_task_new(state)
+    if not task:
+        raise MemoryError("no memory for a CPU context")
+    return ffi.gc(task, lib.trap_task_free)
