@@ -2,7 +2,7 @@
 
     Task (one per thread) ──> SignalStruct (one per process) ── children, rlimits, timers, shared pending signals
          │                ──> SigHand      (CLONE_SIGHAND)    ── 64 actions
-         │                ──> FileTable    (CLONE_FILES), FsStruct (CLONE_FS), Mm (CLONE_VM)
+         │                ──> FileTable    (CLONE_FILES), FsStruct  (CLONE_FS), Mm (CLONE_VM)
          └ ctx: registers; state; the parked generator of a system call that waits
 
 Object sizes are those of a 2.6.7 i386 kernel: task_struct, the 8 KB stack beside it, signal_struct, sighand_struct,
@@ -166,28 +166,15 @@ class SignalStruct:
         return user, system
 
 
-class FsStruct:
-    """Working directory, root and umask; shared by CLONE_FS. ``cwd`` and ``root`` belong to the file system's room."""
-
-    __slots__ = ("cwd", "root", "umask", "users", "addr")
-
-    def __init__(self, addr: int, cwd: Any = None, root: Any = None, umask: int = 0o022) -> None:
-        self.cwd = cwd
-        self.root = root
-        self.umask = umask
-        self.users = 1
-        self.addr = addr
-
-
 class Task:
     """One thread (struct task_struct). Attributes others may read: pid, tgid, comm, mm, files, fs, signal, state, ids, counters."""
 
-    __slots__ = ("kernel", "mem", "pid", "tgid", "signal", "sighand", "comm", "mm", "ctx", "regs", "files", "fs", "files_addr", "state", "flags",
-                 "work", "gen", "value", "queues", "timer", "interrupted", "syscall_nr", "restart_nr", "restart_block", "deferred", "blocked", "saved_sigmask",
+    __slots__ = ("kernel", "mem", "pid", "tgid", "signal", "sighand", "comm", "mm", "ctx", "regs", "files", "fs", "files_addr", "fs_addr", "state", "flags",
+                 "work", "gen", "value", "queues", "timer", "interrupted", "syscall_nr", "restart_nr", "restart_block", "deferred", "blocked", "real_blocked", "saved_sigmask",
                  "pending", "sas_ss_sp", "sas_ss_size", "sas_ss_flags", "tls", "exit_code", "exit_signal", "pdeath_signal", "clear_child_tid",
                  "set_child_tid", "robust_list", "vfork_done", "pins", "addr", "stack", "min_flt", "maj_flt", "utime_ns", "stime_ns", "nvcsw",
                  "nivcsw", "start_ns", "nice", "personality", "policy", "rt_priority", "trap_no", "error_code", "cr2", "crash", "memdie", "uid", "euid", "suid", "fsuid",
-                 "gid", "egid", "sgid", "fsgid", "groups", "keep_caps", "exec_file", "no_new_privs", "dumpable", "timer_slack")
+                 "gid", "egid", "sgid", "fsgid", "groups", "keep_caps", "exec_file", "no_new_privs", "dumpable", "timer_slack", "rlimits", "fault_major")
 
     def __init__(self, kernel: Kernel, pid: int) -> None:
         self.kernel = kernel
@@ -201,7 +188,8 @@ class Task:
         self.regs: Any = None
         self.files: Any = None
         self.files_addr = 0
-        self.fs: FsStruct = None  # type: ignore[assignment]
+        self.fs: Any = None
+        self.fs_addr = 0
         self.state = TASK_RUNNING
         self.flags = 0
         self.work = 0
@@ -215,6 +203,7 @@ class Task:
         self.restart_block: Any = None
         self.deferred: Any = None  # a signal taken off the queue whose frame has to wait for memory
         self.blocked = 0
+        self.real_blocked = 0  # rt_sigtimedwait: what was blocked before the signals it waits for were let in
         self.saved_sigmask: int | None = None  # sigsuspend, ppoll, pselect: put back after the handler
         self.pending = Pending()
         self.sas_ss_sp = self.sas_ss_size = 0
@@ -243,6 +232,8 @@ class Task:
         self.no_new_privs = False
         self.dumpable = 1
         self.timer_slack = 50_000
+        self.rlimits: list[tuple[int, int]] = []  # the process's, the same list
+        self.fault_major = False  # the core's: the fault under way had to wait
 
     def __repr__(self) -> str:
         return f"<{self.comm or 'task'}[{self.pid}]>"
@@ -259,13 +250,9 @@ class Task:
         user, system = self.signal.cpu_times()
         return user + system
 
-    @property
-    def rlimits(self) -> list[tuple[int, int]]:
-        return self.signal.rlimits
-
     def kill(self, sig: int) -> None:
         """A signal from the kernel to the whole process (SEND_SIG_PRIV)."""
-        from sandbox.kernel.signal import send_group  # the two modules need each other
+        from sandbox.kernel.signals import send_group  # the two modules need each other
 
         send_group(self, SigInfo(sig, 0x80, b""))
 

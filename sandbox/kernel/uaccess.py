@@ -12,7 +12,6 @@ import struct
 from typing import TYPE_CHECKING, Any
 
 from mmcore.errors import SysError
-from mmcore.fault import fault_in, get_user_page
 from mmcore.frames import PG_CODE
 from sandbox.kernel.sched import WORK_PINS
 
@@ -42,7 +41,7 @@ def _read_page(mem: Any, mm: Any, addr: int) -> int:
             if not pte & ACCESSED:
                 tables.ptes[index] = pte | ACCESSED
             return pte & PFN_MASK | addr & 0xFFF
-    return fault_in(mem, mm, addr, False) << 12 | addr & 0xFFF
+    return mem.faults.fault_in(mm, addr, False) << 12 | addr & 0xFFF
 
 
 def _write_page(mem: Any, mm: Any, addr: int) -> int:
@@ -58,11 +57,9 @@ def _write_page(mem: Any, mm: Any, addr: int) -> int:
             if mem.frames.flags[paddr >> 12] & PG_CODE:
                 mem.code_changed(paddr >> 12)
             return paddr | addr & 0xFFF
-    pfn = fault_in(mem, mm, addr, True)
+    pfn = mem.faults.fault_in(mm, addr, True)
     if mem.frames.flags[pfn] & PG_CODE:
         mem.code_changed(pfn)
-    index = tables.pte_index(mm.pgd, addr)
-    tables.ptes[index] |= ACCESSED_DIRTY
     return pfn << 12 | addr & 0xFFF
 
 
@@ -178,11 +175,13 @@ def pin_user(task: Task, addr: int, n: int, write: bool) -> None:
     """Faults the range in and pins its pages till the system call ends. Raises EFAULT or MustWait (before side effects)."""
     if addr + n > TASK_SIZE:
         raise SysError(errno.EFAULT)
-    pins = task.pins
+    mem, mm = task.mem, task.mm
     end = addr + n
     while addr < end:
-        pins.append(get_user_page(task.mem, task.mm, addr, write))
-        task.work |= WORK_PINS
+        pfn = mem.faults.get_user_page(mm, addr, write)
+        if not mem.is_reserved(pfn):
+            task.pins.append(pfn)
+            task.work |= WORK_PINS
         addr = (addr | 0xFFF) + 1
 
 
