@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import struct
+from pathlib import Path
 from typing import NamedTuple
 
 from mmcore.errors import ConfigError
@@ -40,7 +41,7 @@ def load_program(word: str, *, mounts: bool = False) -> Program:
         reason = unreadable(word)
         if reason:
             raise ConfigError(f"{word}: {reason}")
-        name, path = os.path.basename(word), word
+        name, path = os.path.basename(word), Path(word)
         if word.endswith(".c"):
             name, path = name[:-2], _compile(word)
     else:
@@ -49,30 +50,23 @@ def load_program(word: str, *, mounts: bool = False) -> Program:
             raise ConfigError(f"{word}: neither a file nor a bundled program: {nearest(word, bundled)} "
                               f"(`rmapbox programs` lists them)")
         name, path = word, _bundled(word)
-    with open(path, "rb") as file:
-        image = file.read()
+    image = path.read_bytes()
     check_image(word, image, mounts=mounts)
     return Program(name, image)
 
 
-def _compile(source: str) -> str:
+def _compile(source: str) -> Path:
     try:
-        return os.fspath(toolchain.compile_c(_path(source)))
+        return toolchain.compile_c(Path(source))
     except toolchain.CompileError as error:
         raise ConfigError(f"{source}: does not compile: {one_line(error)}") from None
 
 
-def _bundled(name: str) -> str:
+def _bundled(name: str) -> Path:
     try:
-        return os.fspath(toolchain.program_path(name))
+        return toolchain.program_path(name)
     except toolchain.CompileError as error:
         raise ConfigError(f"{name}: the bundled program does not compile: {one_line(error)}") from None
-
-
-def _path(source: str):
-    from pathlib import Path
-
-    return Path(source)
 
 
 def one_line(error: BaseException) -> str:

@@ -69,9 +69,11 @@ def _compiler() -> Finding:
     from sandbox import toolchain
 
     report = toolchain.compiler_report()
-    if report.works:
-        return Finding(OK, "compiler", f"{report.name} {report.version}".strip())
-    return Finding(NOTE, "compiler", "none for i386: only bundled programs shipped compiled, and ELF files, can run", report.remedy)
+    for entry in report:
+        if entry["works"]:
+            return Finding(OK, "compiler", f"{entry['name']}, {entry['version']}")
+    return Finding(NOTE, "compiler", "none for i386: only ELF files and bundled programs shipped compiled can run",
+                   str(report[0]["remedy"]))
 
 
 def tiny_elf(status: int) -> bytes:
