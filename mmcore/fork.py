@@ -1,0 +1,152 @@
+"""fork: a copy of an address space, and its end.
+
+Per area: first every table and everything the scheme could need is allocated (this may reclaim, and reclaim may unmap what is about to be copied), then
+the PTEs are read, copied, counted and write-protected with no allocation in between. Linux: dup_mmap, copy_page_range, exit_mmap, 2.6.7; private
+PTEs of shared mappings are copied too, as it did.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mmcore.errors import OutOfMemory, SysError
+from mmcore.frames import PG_RESERVED
+from mmcore.pgtable import FILE, PROTNONE, A, D, P, W
+from mmcore.rmap.scheme import FORK
+from mmcore.vma import VM_ACCOUNT, VM_DONTCOPY, VM_LOCKED, VM_MAYWRITE, VM_NONLINEAR, VM_SHARED
+from mmcore.zap import pte_slices, zap_page_range
+
+if TYPE_CHECKING:
+    from mmcore.memory import Memory
+    from mmcore.mm import Mm
+    from mmcore.vma import VmArea
+
+
+def copy_page_range(mem: Memory, src: VmArea, dst: VmArea) -> None:
+    """Copies the PTEs of ``src`` into ``dst``, write-protecting both where the pages are to be copied on write. Raises OutOfMemory."""
+    slices = pte_slices(mem, src, src.vm_start, src.vm_end)
+    if not slices:
+        return
+    pgtables, frames, rmap, scheme = mem.pgtables, mem.frames, mem.rmap, mem.scheme
+    np_ptes, child = pgtables.np_ptes, dst.vm_mm
+    table_bytes = 1 << pgtables.SHIFT
+    # Tables first; one with nothing in it is not made.
+    pairs: list[tuple[int, int, int]] = []
+    for (first, base), (i, j) in zip(pgtables.tables(src.vm_mm.pgd, src.vm_start, src.vm_end), slices, strict=True):
+        if np_ptes[i:j].any():
+            pgtables.pte_alloc(child, first if first >= 0 else table_bytes)
+            pairs.append((i, j, pgtables.pte_index(child.pgd, first) - base))
+    if not pairs:
+        return
+    kind = np_ptes.dtype.type
+    present_bits, pfn_mask = kind(P | PROTNONE), kind(pgtables.PFN_MASK)
+    token = None
+    while True:
+        entries = np_ptes[pairs[0][0] : pairs[0][1]].copy() if len(pairs) == 1 else np.concatenate([np_ptes[i:j] for i, j, _ in pairs])
+        present = (entries & present_bits) != 0
+        at = present.nonzero()[0]
+        pfns = (entries[at] >> kind(12) & pfn_mask).astype(np.int64)
+        counted = (frames.np_flags[pfns] & PG_RESERVED) == 0
+        if not counted.all():
+            at, pfns = at[counted], pfns[counted]
+        if not rmap.has_dup or not len(pfns):
+            break
+        before = rmap.unmapped
+        if token is not None:
+            scheme.release(token)
+        token = scheme.reserve("fork", dst, pfns)
+        if rmap.unmapped == before:
+            break
+    swapped = entries[~present & (entries != 0)]
+    if len(swapped):
+        swapped = swapped[(swapped & kind(FILE)) == 0]
+        for entry in pgtables.np_pte_to_swp(swapped).tolist():
+            mem.swap.swap_duplicate(entry)
+    if src.vm_flags & (VM_SHARED | VM_MAYWRITE) == VM_MAYWRITE:
+        keep = ~kind(W)
+        protected = np.where(present, entries & keep, entries)
+        k = 0
+        for i, j, _ in pairs:
+            np_ptes[i:j] = protected[k : k + j - i]
+            k += j - i
+        src.vm_mm.flush_pending = True
+        new = np.where(present, protected & ~kind(A), protected)
+    else:
+        bits = kind(A | D) if src.vm_flags & VM_SHARED else kind(A)
+        new = np.where(present, entries & ~bits, entries)
+    k = 0
+    for i, j, delta in pairs:
+        np_ptes[i + delta : j + delta] = new[k : k + j - i]
+        k += j - i
+    child.rss += len(pfns)
+    if len(pfns):
+        src_ptes = dst_ptes = at
+        if rmap.has_dup:
+            src_ptes = np.concatenate([np.arange(i, j) for i, j, _ in pairs])[at]
+            dst_ptes = np.concatenate([np.arange(i + d, j + d) for i, j, d in pairs])[at]
+        rmap.dup_range(src, dst, pfns, src_ptes, dst_ptes, token, not src.vm_flags & VM_NONLINEAR)
+    if token is not None:
+        scheme.release(token)
+
+
+def dup_mmap(mem: Memory, parent: Mm) -> Mm:
+    """The child's address space. Raises OutOfMemory (ENOMEM), leaving the parent as it was and nothing of the child."""
+    from mmcore.mm import mm_fork
+
+    child = mm_fork(mem, parent)
+    try:
+        for src in parent.vmas:
+            if src.vm_flags & VM_DONTCOPY:
+                child.total_vm -= src.vm_end - src.vm_start >> 12
+                continue
+            charge = 0
+            if src.vm_flags & VM_ACCOUNT:
+                charge = src.vm_end - src.vm_start >> 12
+                mem.overcommit.charge(charge)
+            try:
+                dst = src.clone(mem, child)
+            except OutOfMemory:
+                mem.overcommit.uncharge(charge)
+                raise
+            dst.vm_flags &= ~VM_LOCKED
+            try:
+                mem.scheme.vma_copied(dst, src, FORK)
+            except OutOfMemory:
+                mem.overcommit.uncharge(charge)
+                dst.free(mem)
+                raise
+            if src.vm_file is not None:
+                dst.vm_file = src.vm_file
+                src.vm_file.get()
+            if dst.mapping is not None:
+                dst.mapping.link_beside(dst, src)
+            child.append_vma(dst)
+            copy_page_range(mem, src, dst)
+    except SysError:
+        exit_mmap(mem, child)
+        child.free(mem)
+        raise
+    child.hiwater_rss = child.rss
+    return child
+
+
+def exit_mmap(mem: Memory, mm: Mm) -> None:
+    """Everything an address space holds goes: pages, areas, tables. The Mm itself stays for its owner to free."""
+    pgtables, scheme, overcommit = mem.pgtables, mem.scheme, mem.overcommit
+    for vma in mm.vmas:
+        zap_page_range(mem, vma, vma.vm_start, vma.vm_end)
+    areas = mm.take_all_vmas()
+    for vma in areas:
+        if vma.vm_flags & VM_ACCOUNT:
+            overcommit.uncharge(vma.vm_end - vma.vm_start >> 12)
+        if vma.mapping is not None:
+            vma.mapping.unlink(vma)
+        scheme.vma_unlinked(vma)
+        if vma.vm_file is not None:
+            vma.vm_file.put()
+        vma.free(mem)
+    if mm.nr_ptes:
+        pgtables.free_pgtables(mm, 0, 0xC0000000, 0, 0)
+    scheme.mm_exited(mm)

@@ -1,0 +1,217 @@
+"""The memory of one machine: boots the rooms of mmcore, lends each what it needs, and keeps the low-memory account.
+
+ physical frames at boot (low to high)
+   0            never used (2.6 keeps frame 0)
+   640K-1M      the BIOS hole
+   1M-          kernel image
+   16M- or next mem_map: one struct page per frame, of the base kernel's size plus what the scheme adds
+   the rest     free: DMA below 16M, Normal up to 896M
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from mmcore.clock import VirtualClock
+from mmcore.errors import ConfigError
+from mmcore.frames import BOOT, FREE, OWNER_NAMES, SLAB, Frames
+from mmcore.pgtable import PaeTables, PageTables, TwoLevelTables
+from mmcore.ram import PAGE_SHIFT, PAGE_SIZE, Ram
+from mmcore.rmap.core import Rmap
+from mmcore.rmap.scheme import Layout, MachineFacts, RmapScheme, SchemeEnv
+from mmcore.slab import Slab
+from mmcore.stats import Meters, VmStat
+from mmcore.zones import DMA_END, PageAllocator
+
+if TYPE_CHECKING:
+    from mmcore.filemap import AddressSpace
+    from mmcore.mm import Mm
+
+KERNEL_IMAGE = 3 << 20  # bytes: text, data and bss of a 2.6.7 for a desktop
+_BIOS_HOLE = (160, 256)  # frames: 640K-1M
+# Sizes of the base kernel's structures without any reverse mapping (2.6.7 less mapcount, prio_tree and anon_vma fields).
+STRUCT_PAGE = 28
+VM_AREA_STRUCT = 64
+MM_STRUCT = 448
+ADDRESS_SPACE = 64
+MIN_MEMORY = 8 << 20
+MAX_MEMORY = 896 << 20
+
+
+@dataclass
+class MemoryConfig:
+    """What the machine is made of. Sizes in bytes."""
+
+    memory_bytes: int = 64 << 20
+    swap_bytes: int = 128 << 20
+    paging: str = "pae"
+    overcommit: int = 0
+    overcommit_ratio: int = 50
+    swappiness: int = 60
+    page_cluster: int = -1  # -1: 2 below 16 MB of RAM, else 3
+    layout: str = "topdown"
+    smp: bool = False
+    cache_line: int = 32
+    accounting: str = "isolated"
+    seed: int | None = None
+    scheme_options: dict[str, Any] = field(default_factory=dict)
+
+
+class CurrentTask:
+    """What the core asks of the task on whose behalf it works; the kernel's Task has these too."""
+
+    def __init__(self) -> None:
+        self.mm: Mm | None = None
+        self.pid = 0
+        self.comm = "boot"
+        self.memdie = False
+        self.min_flt = 0
+        self.maj_flt = 0
+        self.fault_major = False
+
+
+class Memory:
+    """One machine's memory management. See the module's text for the boot layout."""
+
+    def __init__(self, config: MemoryConfig, scheme_class: type[RmapScheme]) -> None:
+        from mmcore.fault import Faults
+        from mmcore.oom import OomKiller
+        from mmcore.overcommit import Overcommit
+        from mmcore.swap import Swap
+        from mmcore.vmscan import Vmscan
+
+        self.config = config
+        if config.memory_bytes < MIN_MEMORY:
+            raise ConfigError(f"memory of {config.memory_bytes >> 10} KB is too small to boot: give at least {MIN_MEMORY >> 20}M")
+        if config.memory_bytes > MAX_MEMORY:
+            raise ConfigError(f"memory of {config.memory_bytes >> 20} MB needs HighMem, which is not there yet: give at most {MAX_MEMORY >> 20}M")
+        size = config.memory_bytes >> PAGE_SHIFT << PAGE_SHIFT
+        self.machine = MachineFacts(config.paging, config.smp, config.cache_line, config.accounting)
+        self.layout: Layout = scheme_class.layout(self.machine, config.scheme_options)
+        self.clock = VirtualClock()
+        self.vmstat = VmStat()
+        self.meters = Meters()
+        self.ram = Ram(size)
+        self.frames = Frames(self.ram.nr_frames)
+        self.pages = PageAllocator(self.frames, self.clock)
+        self._boot(size)
+        self.slab = Slab(self.pages)
+        tables: type[PageTables] = PaeTables if config.paging == "pae" else TwoLevelTables
+        self.pgtables = tables(self.ram, self.pages, self.slab, self.vmstat)
+        self.zero_pfn = self._boot_frame
+        self.mms: dict[int, Mm] = {}
+        self.mappings: dict[int, AddressSpace] = {}
+        self.current: Any = CurrentTask()
+        self.tasks: Callable[[], Iterable[Any]] = lambda: ()
+        self.flush_code = False
+        self.pages.on_code_reuse = self.code_reused
+        self.vma_cache = self.slab.cache("vm_area_struct", VM_AREA_STRUCT + self.layout.vma)
+        self.mm_cache = self.slab.cache("mm_struct", MM_STRUCT + self.layout.mm, hwcache=32)
+        env = SchemeEnv(self.frames, self.ram, self.slab, self.meters, self.pgtables, self.mms, self.machine)
+        self.scheme = scheme_class(env, config.scheme_options)
+        self.rmap = Rmap(self, self.scheme)
+        self.overcommit = Overcommit(self)
+        self.swap = Swap(self)
+        self.reclaim = Vmscan(self)
+        self.oom = OomKiller(self)
+        self.faults = Faults(self)
+        self.at_peak = self._owners()
+        self.pages.on_new_low = self._note_low
+
+    # --- boot -------------------------------------------------------------------------------------------------------
+
+    def _boot(self, size: int) -> None:
+        nr = size >> PAGE_SHIFT
+        kernel_end = 256 + (KERNEL_IMAGE >> PAGE_SHIFT)
+        self.struct_page_bytes = STRUCT_PAGE + self.layout.page
+        mem_map = (nr * self.struct_page_bytes + PAGE_SIZE - 1) >> PAGE_SHIFT
+        self.boot_owners = {"kernel_image": (KERNEL_IMAGE >> PAGE_SHIFT) + 1 + _BIOS_HOLE[1] - _BIOS_HOLE[0], "mem_map": mem_map}
+        # bootmem aims above the DMA zone and falls back below it
+        start = DMA_END if nr - DMA_END >= mem_map + 256 else kernel_end
+        if start + mem_map + 512 > nr:
+            raise ConfigError(f"memory of {size >> 20} MB cannot hold the kernel and its mem_map: give more memory")
+        self._boot_frame = kernel_end - 1  # the last frame of the image: empty_zero_page
+        free = [(1, _BIOS_HOLE[0]), (kernel_end, start), (start + mem_map, nr)]
+        for lo, hi in free:
+            if lo < hi:
+                self.pages.free_boot_range(lo, hi)
+        self.pages.setup_watermarks()
+        self.total_pages = nr - self.pages.owned[BOOT]
+
+    def boot_reserve(self) -> int:
+        """A frame of the kernel image lent to the machine layer (descriptor table, trampolines): its PFN."""
+        self._boot_frame -= 1
+        return self._boot_frame
+
+    # --- frames -------------------------------------------------------------------------------------------------------
+
+    def is_reserved(self, pfn: int) -> bool:
+        """Frames outside reverse mapping: PageReserved (the zero page among them) or no frame at all."""
+        return pfn >= self.frames.nr or bool(self.frames.flags[pfn] & 1 << 11)
+
+    def code_reused(self) -> None:
+        self.flush_code = True
+
+    def code_changed(self, pfn: int) -> None:
+        """A frame that may hold translated code changes under our hand."""
+        if self.frames.flags[pfn] & 1 << 24:
+            self.flush_code = True
+
+    # --- the account --------------------------------------------------------------------------------------------------
+
+    def sync_vmstat(self) -> VmStat:
+        """vmstat with the counters that the allocator keeps itself."""
+        v = self.vmstat
+        v.pgfree = self.pages.pgfree
+        v.pgalloc_dma = self.pages.zones[0].pgalloc
+        v.pgalloc_normal = self.pages.zones[1].pgalloc
+        v.nr_slab = self.pages.owned[SLAB]
+        return v
+
+    def _owners(self) -> dict[str, Any]:
+        """Who holds low memory now, in frames and objects; the sum of all frames is the machine's RAM."""
+        owned = self.pages.owned
+        slabs = {c.name: (c.frames, c.objects, c.slabs) for c in self.slab.caches.values()}
+        return {"owned": list(owned), "slab": slabs, "vmalloc": self.slab.vmalloc_areas(), "virtual_ns": self.clock.now}
+
+    def _note_low(self) -> None:
+        self.at_peak = self._owners()
+
+    def lowmem_report(self) -> dict[str, Any]:
+        """total, free, min_free (bytes; free = in the buddy lists) and the owners at exit and at the lowest point."""
+        self.pages.settle_low()
+        now = self._owners()
+        return {
+            "total": self.total_pages << PAGE_SHIFT,
+            "present": self.frames.nr << PAGE_SHIFT,
+            "free": now["owned"][FREE] << PAGE_SHIFT,
+            "min_free": self.pages.min_free << PAGE_SHIFT,
+            "owners": self._owner_table(now),
+            "at_peak": self._owner_table(self.at_peak),
+        }
+
+    def _owner_table(self, snapshot: dict[str, Any]) -> dict[str, dict[str, Any]]:
+        table: dict[str, dict[str, Any]] = {}
+        for name, frames in self.boot_owners.items():
+            table[name] = {"bytes": frames << PAGE_SHIFT}
+        rest = snapshot["owned"][BOOT] - sum(self.boot_owners.values())
+        if rest:
+            table["boot_other"] = {"bytes": rest << PAGE_SHIFT}
+        for owner, frames in enumerate(snapshot["owned"]):
+            if owner in (BOOT, FREE, SLAB):
+                continue
+            if owner == OWNER_NAMES.index("vmalloc"):
+                for name, pages in snapshot["vmalloc"]:
+                    table[f"vmalloc:{name}"] = {"bytes": pages << PAGE_SHIFT}
+                continue
+            table[OWNER_NAMES[owner]] = {"bytes": frames << PAGE_SHIFT}
+        for name, (frames, objects, slabs) in snapshot["slab"].items():
+            cache = self.slab.caches[name]
+            table[f"slab:{name}"] = {
+                "bytes": frames << PAGE_SHIFT, "used_bytes": objects * cache.objsize, "object_size": cache.objsize,
+                "objects": objects, "peak_objects": cache.peak_objects, "slabs": slabs,
+                "peak_bytes": cache.peak_slabs << cache.order << PAGE_SHIFT,
+            }
+        return table

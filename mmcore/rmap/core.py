@@ -1,0 +1,426 @@
+"""What the core does with a scheme's answers: counting mappings, ageing, unmapping.
+
+``frames.mapcount`` is kept here, for every scheme alike, so that a scheme that loses a mapping cannot hide it.
+
+ page_referenced(pfn)   young PTEs found and cleared (+1 for PG_referenced)
+ try_to_unmap(pfn)      SUCCESS: no PTE maps the frame any more. FAIL: locked, reserved, young or pinned. AGAIN: not all found
+Linux: mm/rmap.c, 2.6.7.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mmcore.errors import InvariantViolation, SysError
+from mmcore.frames import PG_ANON, PG_DIRTY, PG_REFERENCED, PG_SWAPCACHE
+from mmcore.pgtable import PROTNONE, A, D, P
+from mmcore.rmap.scheme import FAIL, HIT, MISS, STOP, Purpose, RmapScheme, Visit
+from mmcore.vma import VM_LOCKED, VM_MAYSHARE, VM_RESERVED, VM_SHARED
+
+if TYPE_CHECKING:
+    from mmcore.memory import Memory
+    from mmcore.mm import Mm
+    from mmcore.vma import VmArea
+
+SUCCESS, SWAP_AGAIN, SWAP_FAIL = 0, 1, 2
+_CLUSTER_BYTES = 32 << 12  # the mini virtual scan's step: 32 pages
+
+
+class Rmap:
+    """The core's side of reverse mapping for one machine."""
+
+    def __init__(self, mem: Memory, scheme: RmapScheme) -> None:
+        self.mem = mem
+        self.scheme = scheme
+        self.frames = mem.frames
+        self.vmstat = mem.vmstat
+        self.meters = mem.meters
+        self.pgtables = mem.pgtables
+        self.ptes = mem.pgtables.ptes
+        self.pte_index = mem.pgtables.pte_index
+        self.pfn_mask = mem.pgtables.PFN_MASK
+        self.exact = "WALK" in scheme.card.capabilities
+        kind = type(scheme)
+        # Hooks a scheme does not override are not called on hot paths.
+        self.has_dup = kind.dup is not RmapScheme.dup
+        self.has_remove = kind.remove is not RmapScheme.remove or kind.remove_one is not RmapScheme.remove_one
+        self.has_released = kind.released is not RmapScheme.released
+        self.has_reused = kind.reused is not RmapScheme.reused
+        self.has_file = kind.add_file is not RmapScheme.add_file
+        self.has_move = kind.move is not RmapScheme.move
+        self.has_move_check = kind.move_check is not RmapScheme.move_check
+        scheme.env.walk_file = self.walk_file
+        self.unmapped = 0  # PTEs taken by try_to_unmap so far: whoever reserves compares it to see whether reclaim ran over what he read
+        # State of the walk under way (walks do not nest, AUDIT aside).
+        self._left = 0
+        self._young = 0
+        self._result = SUCCESS
+        self._by_file = False
+
+    # --- one page ----------------------------------------------------------------------------------------------------
+
+    def add_anon(self, pfn: int, vma: VmArea, address: int, pte: int, exclusive: bool, token: Any) -> int:
+        """A PTE is about to map an anonymous page. Answers COPY (and changes nothing) where the scheme cannot record it."""
+        frames = self.frames
+        flags = frames.flags
+        n = frames.mapcount[pfn]
+        fresh = not flags[pfn] & PG_ANON
+        flags[pfn] |= PG_ANON
+        if self.scheme.add_anon(pfn, vma, address, pte, exclusive, token):
+            if fresh:
+                flags[pfn] &= ~PG_ANON
+            return 1
+        frames.mapcount[pfn] = n + 1
+        if n == 0:
+            self.vmstat.nr_mapped += 1
+        return 0
+
+    def add_file(self, pfn: int, vma: VmArea, address: int, pte: int, token: Any) -> None:
+        mapcount = self.frames.mapcount
+        if self.has_file:
+            self.scheme.add_file(pfn, vma, address, pte, token)
+        n = mapcount[pfn]
+        mapcount[pfn] = n + 1
+        if n == 0:
+            self.vmstat.nr_mapped += 1
+
+    def remove(self, pfn: int, pte: int) -> None:
+        """One PTE no longer maps the frame (the reference it held is the caller's to drop)."""
+        self.uncount(pfn)
+        if self.has_remove:
+            self.scheme.remove_one(pfn, pte)
+        if self.frames.mapcount[pfn] == 0 and self.frames.flags[pfn] & PG_ANON:
+            self.release_anon(pfn)
+
+    def uncount(self, pfn: int) -> None:
+        mapcount = self.frames.mapcount
+        n = mapcount[pfn] - 1
+        if n < 0:
+            raise InvariantViolation("a PTE more than were counted is removed: " + self.frames.describe(pfn))
+        mapcount[pfn] = n
+        if n == 0:
+            self.vmstat.nr_mapped -= 1
+
+    def release_anon(self, pfn: int) -> None:
+        """The last PTE of an anonymous page went: 2.6.7 clears mapping and PG_anon at once."""
+        if self.has_released:
+            self.scheme.released(pfn)
+        frames = self.frames
+        frames.flags[pfn] &= ~PG_ANON
+        frames.mapping[pfn] = 0
+
+    # --- ranges ------------------------------------------------------------------------------------------------------
+
+    def dup_range(
+        self, src: VmArea, dst: VmArea, pfns: np.ndarray, src_ptes: np.ndarray, dst_ptes: np.ndarray, token: Any, distinct: bool
+    ) -> None:
+        """fork copied PTEs: one more mapping and reference each. ``distinct``: no frame stands twice in ``pfns``."""
+        frames = self.frames
+        if distinct:
+            frames.np_count[pfns] += 1
+            frames.np_mapcount[pfns] += 1
+        else:
+            ones = np.ones(len(pfns), np.int32)
+            np.add.at(frames.np_count, pfns, ones)
+            np.add.at(frames.np_mapcount, pfns, ones)
+        if self.has_dup:
+            self.scheme.dup(src, dst, pfns, src_ptes, dst_ptes, token)
+
+    def remove_range(self, vma: VmArea, pfns: np.ndarray, ptes: np.ndarray, distinct: bool) -> None:
+        """PTEs are gone: one mapping less each (references are the caller's to drop)."""
+        frames = self.frames
+        if distinct:
+            left = frames.np_mapcount[pfns] - np.int32(1)
+            frames.np_mapcount[pfns] = left
+            gone = pfns[left == 0]
+        else:
+            np.subtract.at(frames.np_mapcount, pfns, np.ones(len(pfns), np.int32))
+            gone = np.unique(pfns)
+            left = frames.np_mapcount[gone]
+            gone = gone[left == 0]
+        if len(left) and int(left.min()) < 0:
+            raise InvariantViolation("a PTE more than were counted is removed: " + frames.describe(int(pfns[int(left.argmin())])))
+        self.vmstat.nr_mapped -= len(gone)
+        if self.has_remove:
+            self.scheme.remove(vma, pfns, ptes)
+        if len(gone):
+            flags = frames.np_flags[gone]
+            anon = gone[(flags & np.uint32(PG_ANON)) != 0]
+            if self.has_released:
+                for pfn in anon.tolist():
+                    self.scheme.released(pfn)
+            frames.np_flags[anon] &= np.uint32(~PG_ANON & 0xFFFFFFFF)
+            frames.np_mapping[anon] = 0
+
+    # --- ageing ------------------------------------------------------------------------------------------------------
+
+    def page_referenced(self, pfn: int) -> int:
+        """How often the page was used since last asked: its young PTEs (cleared now), plus PG_referenced (cleared now)."""
+        flags = self.frames.flags
+        found = 0
+        if flags[pfn] & PG_REFERENCED:
+            flags[pfn] &= ~PG_REFERENCED
+            found = 1
+        n = self.frames.mapcount[pfn]
+        if n and self.exact:
+            self._left = n
+            self._young = 0
+            self._count_walk(pfn)
+            self.scheme.walk(pfn, Purpose.REFERENCED, self._referenced_one)
+            found += self._young
+        return found
+
+    def _count_walk(self, pfn: int) -> None:
+        """The scheme's own walks and the file index's are metered apart."""
+        self._by_file = not (self.frames.flags[pfn] & PG_ANON or self.has_file)
+        if self._by_file:
+            self.meters.file_walks += 1
+        else:
+            self.meters.walks += 1
+
+    def _find(self, pfn: int, mm: Mm, address: int, pte: int) -> int:
+        """Index of the PTE if it maps the frame, else -1; meters the candidate."""
+        meters = self.meters
+        probed = pte < 0
+        if probed:
+            pte = self.pte_index(mm.pgd, address)
+        hit = False
+        if pte >= 0:
+            value = self.ptes[pte]
+            hit = value & (P | PROTNONE) and value >> 12 & self.pfn_mask == pfn
+        if self._by_file:
+            meters.file_candidates += 1
+            meters.file_ptes_probed += probed
+            if hit:
+                meters.file_hits += 1
+                return pte
+            meters.file_misses += 1
+            return -1
+        meters.candidates += 1
+        meters.ptes_probed += probed
+        if hit:
+            meters.hits += 1
+            return pte
+        meters.misses += 1
+        return -1
+
+    def _referenced_one(self, pfn: int, mm: Mm, address: int, vma: VmArea | None, pte: int) -> int:
+        pte = self._find(pfn, mm, address, pte)
+        if pte < 0:
+            return MISS
+        value = self.ptes[pte]
+        if value & A:
+            self.ptes[pte] = value & ~A
+            mm.flush_pending = True  # the CPU sets A again only when it fills a TLB entry
+            self._young += 1
+        self._left -= 1
+        return HIT if self._left else HIT | STOP
+
+    # --- unmapping ---------------------------------------------------------------------------------------------------
+
+    def try_to_unmap(self, pfn: int) -> int:
+        """Takes the frame out of every page table, leaving swap entries (anonymous) or nothing (file) behind.
+
+        The caller isolated the page and holds a reference of its own. SUCCESS | SWAP_AGAIN | SWAP_FAIL."""
+        if not self.exact:
+            return SWAP_FAIL
+        self._result = SUCCESS
+        self._left = 1
+        self._count_walk(pfn)
+        self.scheme.walk(pfn, Purpose.UNMAP, self._unmap_one)
+        if self.frames.mapcount[pfn] == 0:
+            if self.frames.flags[pfn] & PG_ANON:
+                self.release_anon(pfn)
+            return SUCCESS
+        return self._result or SWAP_AGAIN
+
+    def _unmap_one(self, pfn: int, mm: Mm, address: int, vma: VmArea | None, pte: int) -> int:
+        pte = self._find(pfn, mm, address, pte)
+        if pte < 0:
+            return MISS
+        card = self.scheme.card
+        if vma is None:
+            vma = mm.find_vma(address)
+            self.meters.vmas_visited += 1
+            if vma is None or vma.vm_start > address:
+                if card.unmap_needs_vma:
+                    self._result = SWAP_FAIL
+                    return FAIL | STOP
+                return MISS
+        frames, ptes = self.frames, self.ptes
+        value = ptes[pte]
+        if vma.vm_flags & (VM_LOCKED | VM_RESERVED):
+            self._result = SWAP_FAIL
+            return FAIL | STOP
+        if value & A and card.unmap_checks_young:
+            ptes[pte] = value & ~A
+            mm.flush_pending = True
+            self._result = SWAP_FAIL
+            return FAIL | STOP
+        flags = frames.flags[pfn]
+        if flags & PG_SWAPCACHE and frames.count[pfn] != frames.mapcount[pfn] + 2:
+            # Somebody pinned the page (get_user_pages): unmapped now, a later write fault would copy it behind his back.
+            self._result = SWAP_FAIL
+            return FAIL | STOP
+        if flags & PG_ANON:
+            entry = frames.private[pfn]
+            try:
+                self.mem.swap.swap_duplicate(entry)
+            except SysError:
+                self._result = SWAP_FAIL
+                return FAIL | STOP
+            ptes[pte] = self.pgtables.swp_pte(entry)
+        elif vma.mapping is not None and frames.index[pfn] != (address - vma.vm_start >> 12) + vma.vm_pgoff:
+            ptes[pte] = self.pgtables.file_pte(frames.index[pfn])
+        else:
+            ptes[pte] = 0
+        mm.flush_pending = True
+        if value & D:
+            self.set_page_dirty(pfn)
+        mm.rss -= 1
+        self.unmapped += 1
+        n = frames.mapcount[pfn] - 1
+        frames.mapcount[pfn] = n
+        frames.count[pfn] -= 1
+        if n == 0:
+            self.vmstat.nr_mapped -= 1
+            return HIT | STOP if not self.has_remove else HIT
+        return HIT
+
+    def set_page_dirty(self, pfn: int) -> None:
+        """A dirty bit moves from a PTE to the page."""
+        frames = self.frames
+        if frames.flags[pfn] & PG_ANON or frames.flags[pfn] & PG_SWAPCACHE:
+            frames.flags[pfn] |= PG_DIRTY
+            return
+        mapping = self.mem.mappings.get(frames.mapping[pfn])
+        if mapping is not None:
+            mapping.set_page_dirty(pfn)
+        else:
+            frames.flags[pfn] |= PG_DIRTY
+
+    # --- file pages, by object -----------------------------------------------------------------------------------------
+
+    def walk_file(self, pfn: int, purpose: Purpose, visit: Visit) -> None:
+        """Offers the areas that map a file page, from its AddressSpace's index. Linux: page_referenced_file, try_to_unmap_file, 2.6.7."""
+        frames = self.frames
+        mapping = self.mem.mappings.get(frames.mapping[pfn])
+        if mapping is None:
+            return
+        index = frames.index[pfn]
+        meters = self.meters
+        for vma in mapping.i_mmap.overlapping(index, index):
+            mm = vma.vm_mm
+            if purpose == Purpose.REFERENCED:
+                meters.file_vmas_visited += 1
+                if vma.vm_flags & (VM_LOCKED | VM_MAYSHARE) == VM_LOCKED | VM_MAYSHARE:
+                    self._young += 1
+                    return
+            elif purpose != Purpose.AUDIT:
+                meters.file_vmas_visited += 1
+            if not mm.rss:
+                continue
+            address = vma.vm_start + (index - vma.vm_pgoff << 12)
+            if vma.vm_start <= address < vma.vm_end and visit(pfn, mm, address, vma, -1) & STOP:
+                return
+        if purpose == Purpose.UNMAP and mapping.nonlinear and frames.mapcount[pfn]:
+            self._unmap_nonlinear(pfn, mapping.nonlinear)
+        elif purpose in (Purpose.AUDIT, Purpose.MIGRATE, Purpose.MKCLEAN):
+            self._search_nonlinear(pfn, mapping.nonlinear, visit)
+
+    def _search_nonlinear(self, pfn: int, areas: list[VmArea], visit: Visit) -> None:
+        """Exact users look through nonlinear areas PTE by PTE: no formula leads there."""
+        ptes, pgtables, mask = self.pgtables.np_ptes, self.pgtables, self.pfn_mask
+        for vma in areas:
+            for first, base in pgtables.tables(vma.vm_mm.pgd, vma.vm_start, vma.vm_end):
+                lo = max(vma.vm_start, first) - first >> 12
+                hi = min(vma.vm_end, first + (1 << pgtables.SHIFT)) - first >> 12
+                part = ptes[base + lo : base + hi]
+                kind = part.dtype.type
+                match = ((part & kind(P | PROTNONE)) != 0) & ((part >> kind(12) & kind(mask)) == kind(pfn))
+                for k in np.nonzero(match)[0].tolist():
+                    if visit(pfn, vma.vm_mm, first + (lo + k << 12), vma, base + lo + k) & STOP:
+                        return
+
+    def _unmap_nonlinear(self, pfn: int, areas: list[VmArea]) -> None:
+        """The mini virtual scan: nothing leads from the page to its nonlinear PTEs, so clusters of each area are unmapped in turn
+        until as many PTEs went as the page has. Linux: try_to_unmap_cluster, 2.6.7."""
+        goal = self.frames.mapcount[pfn]
+        usable = [v for v in areas if not v.vm_flags & (VM_LOCKED | VM_RESERVED)]
+        if not usable:
+            self._result = SWAP_FAIL
+            return
+        longest = max(v.vm_end - v.vm_start for v in usable)
+        cursor = max((v.nl_cursor for v in usable), default=0)
+        while cursor < longest:
+            cursor += _CLUSTER_BYTES
+            for vma in usable:
+                while vma.vm_mm.rss and vma.nl_cursor < cursor and vma.nl_cursor < vma.vm_end - vma.vm_start:
+                    goal -= self._unmap_cluster(vma, vma.vm_start + vma.nl_cursor)
+                    vma.nl_cursor += _CLUSTER_BYTES
+                    if goal <= 0:
+                        self._result = SWAP_AGAIN
+                        return
+        for vma in usable:
+            vma.nl_cursor = 0
+        self._result = SWAP_AGAIN
+
+    def _unmap_cluster(self, vma: VmArea, start: int) -> int:
+        """Unmaps what is present, idle and not reserved in one cluster; returns how many PTEs."""
+        frames, ptes, mm, meters = self.frames, self.ptes, vma.vm_mm, self.meters
+        done = 0
+        for address in range(start, min(start + _CLUSTER_BYTES, vma.vm_end), 4096):
+            pte = self.pte_index(mm.pgd, address)
+            meters.file_ptes_probed += 1
+            if pte < 0:
+                continue
+            value = ptes[pte]
+            if not value & (P | PROTNONE):
+                continue
+            pfn = value >> 12 & self.pfn_mask
+            if self.mem.is_reserved(pfn) or frames.flags[pfn] & PG_ANON:
+                continue
+            meters.file_candidates += 1
+            mm.flush_pending = True
+            if value & A:
+                ptes[pte] = value & ~A
+                continue
+            linear = (address - vma.vm_start >> 12) + vma.vm_pgoff
+            ptes[pte] = self.pgtables.file_pte(frames.index[pfn]) if frames.index[pfn] != linear else 0
+            if value & D:
+                self.set_page_dirty(pfn)
+            mm.rss -= 1
+            self.unmapped += 1
+            self.remove(pfn, pte)
+            self.mem.pages.put_page(pfn)
+            done += 1
+        return done
+
+    # --- dirty tracking ------------------------------------------------------------------------------------------------
+
+    def page_mkclean(self, pfn: int) -> int:
+        """Shared file page about to be written back: its dirty bits move to the caller's hands; returns how many PTEs were dirty."""
+        cleaned = 0
+
+        def clean_one(pfn: int, mm: Mm, address: int, vma: VmArea | None, pte: int) -> int:
+            nonlocal cleaned
+            pte = self._find(pfn, mm, address, pte)
+            if pte < 0:
+                return MISS
+            if vma is not None and not vma.vm_flags & VM_SHARED:
+                return HIT
+            value = self.ptes[pte]
+            if value & D:
+                self.ptes[pte] = value & ~D
+                mm.flush_pending = True
+                cleaned += 1
+            return HIT
+
+        if self.frames.mapcount[pfn] and self.exact:
+            self._count_walk(pfn)
+            self.scheme.walk(pfn, Purpose.MKCLEAN, clean_one)
+        return cleaned
+
+

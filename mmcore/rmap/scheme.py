@@ -1,0 +1,250 @@
+"""The contract of a reverse-mapping scheme: it answers one question, *which PTEs map this frame?*
+
+The core owns what is done with the answer (page_referenced, try_to_unmap, the audit); a scheme keeps whatever it needs to give it.
+``docs/writing-a-scheme.md`` walks through an example; ``tests/mmcore/scan_scheme.py`` is a complete small one.
+
+Life of a page, and the hook at each step (the core calls; a scheme overrides what it needs, the rest costs nothing):
+
+    reserve(op, vma, ...)      before anything changes; may allocate, reclaim, raise OutOfMemory. What it returns comes back as ``token``
+    add_anon / add_file        a PTE now maps the frame            (cannot fail; frames.mapcount is still without it)
+    dup                        fork copied a range of PTEs         (cannot fail)
+    move_check, move           mremap moves a range of PTEs
+    reused                     a write fault found the page exclusive
+    remove                     PTEs no longer map their frames     (frames.mapcount is already without them)
+    released                   anonymous frames whose last PTE went; their mapping word is cleared after it
+    release(token)             what was reserved and not used goes back
+
+    vma_linked, vma_copied, vma_adjust_begin/end, vma_merged, vma_unlinked, can_merge      areas
+    mm_created, mm_forked, mm_exited                                                       address spaces
+
+PTEs are named by their index in ``env.pgtables.ptes``; frames by PFN; addresses are the guest's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from mmcore.frames import Frames
+    from mmcore.mm import Mm
+    from mmcore.pgtable import PageTables
+    from mmcore.ram import Ram
+    from mmcore.slab import KmemCache, Slab
+    from mmcore.stats import Meters
+    from mmcore.vma import VmArea
+
+
+class Purpose(IntEnum):
+    """Why a walk is made. AUDIT walks change and meter nothing."""
+
+    REFERENCED = 0
+    UNMAP = 1
+    MKCLEAN = 2
+    MIGRATE = 3
+    AUDIT = 4
+
+
+# What ``visit`` answers. STOP is or-ed in when the core has seen enough: the scheme ends its walk.
+MISS, HIT, FAIL, AGAIN = 0, 1, 2, 3
+ANSWER = 3
+STOP = 8
+
+# What add_anon answers.
+OK, COPY = 0, 1
+
+# How an area was copied.
+FORK, SPLIT, MOVE = "fork", "split", "move"
+
+Visit = Callable[[int, "Mm", int, "VmArea | None", int], int]
+"""visit(pfn, mm, address, vma or None, pte index or -1) -> MISS | HIT | FAIL | AGAIN, possibly with STOP."""
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a user reads about a scheme. ``structures``: (name, bytes on i386, remark); ``options``: name -> (default, meaning)."""
+
+    name: str
+    title: str
+    kernels: str
+    origin: str
+    complexity: str
+    structures: tuple[tuple[str, str, str], ...] = ()
+    options: dict[str, tuple[Any, str]] = field(default_factory=dict)
+    references: tuple[str, ...] = ()
+    file_index: str = "prio_tree"  # how AddressSpace.i_mmap is kept: "prio_tree" or "list"
+    capabilities: frozenset[str] = frozenset({"WALK"})
+    unmap_checks_young: bool = True  # 2.6.7's per-PTE unmap answers FAIL for a young PTE; pte_chain's did not look
+    unmap_needs_vma: bool = False  # no area for a candidate of an unmap walk: FAIL (pte_chain) instead of MISS
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Bytes a scheme adds to the base kernel's structures (each without any reverse mapping)."""
+
+    page: int = 0
+    vma: int = 0
+    mm: int = 0
+    address_space: int = 0
+
+
+@dataclass(frozen=True)
+class MachineFacts:
+    """What a layout may depend on."""
+
+    paging: str  # "pae" or "2level"
+    smp: bool
+    cache_line: int
+    era: str  # "isolated" or "historic"
+
+
+class SchemeEnv:
+    """What the core lends a scheme. All memory comes through ``cache``, so that no scheme can hide its cost."""
+
+    __slots__ = ("frames", "ram", "slab", "meters", "pgtables", "mms", "machine", "walk_file", "scheme_caches")
+
+    def __init__(
+        self, frames: Frames, ram: Ram, slab: Slab, meters: Meters, pgtables: PageTables, mms: dict[int, Mm], machine: MachineFacts
+    ) -> None:
+        self.frames = frames
+        self.ram = ram
+        self.slab = slab
+        self.meters = meters
+        self.pgtables = pgtables
+        self.mms = mms  # kernel address -> Mm, living address spaces
+        self.machine = machine
+        self.scheme_caches: list[KmemCache] = []
+        # walk_file(pfn, purpose, visit): the core's walk of a file page over its AddressSpace's index
+        self.walk_file: Callable[[int, Purpose, Visit], None] = _no_walk
+
+    def cache(self, name: str, size: int, align: int = 0, hwcache: int = 0) -> KmemCache:
+        """A slab cache of the scheme's own."""
+        cache = self.slab.cache(name, size, align, hwcache)
+        if cache not in self.scheme_caches:
+            self.scheme_caches.append(cache)
+        return cache
+
+    def pte_owner(self, pte: int) -> tuple[Mm, int]:
+        """(mm, address) of a PTE, from its table's struct page. Linux: ptep_to_mm, ptep_to_address, 2.6.5."""
+        mm_address, address = self.pgtables.address_of(pte)
+        return self.mms[mm_address], address
+
+
+def _no_walk(pfn: int, purpose: Purpose, visit: Visit) -> None:
+    raise RuntimeError("walk_file is set once the core is built")
+
+
+class RmapScheme:
+    """Base class: every hook does nothing, ``walk`` has to be given."""
+
+    card: ClassVar[Card]
+
+    def __init__(self, env: SchemeEnv, options: dict[str, Any]) -> None:
+        self.env = env
+        self.options = options
+
+    @classmethod
+    def layout(cls, machine: MachineFacts, options: dict[str, Any]) -> Layout:
+        """Asked before boot: what the scheme adds to struct page and the others."""
+        return Layout()
+
+    # --- reserve ------------------------------------------------------------------------------------------------------
+
+    def reserve(self, operation: str, vma: VmArea, pfns: np.ndarray | None = None) -> Any:
+        """Gets everything the operation could need. ``operation``: "anon_fault" (one page; also copy on write, swap-in, exec and
+        stack growth), "file_fault" (one page), "fork" or "move" (``pfns``: the frames about to be copied). Raises OutOfMemory."""
+        return None
+
+    def release(self, token: Any) -> None:
+        """The unused rest of a reservation."""
+
+    # --- pages --------------------------------------------------------------------------------------------------------
+
+    def add_anon(self, pfn: int, vma: VmArea, address: int, pte: int, exclusive: bool, token: Any) -> int:
+        """An anonymous page gets a PTE: set frames.mapping and frames.index when frames.mapcount is 0. ``exclusive``: no other
+        PTE or swap reference exists. COPY: this page cannot be recorded at this address; the core copies it first."""
+        return OK
+
+    def add_file(self, pfn: int, vma: VmArea, address: int, pte: int, token: Any) -> None:
+        """A file page gets a PTE."""
+
+    def dup(self, src: VmArea, dst: VmArea, pfns: np.ndarray, src_ptes: np.ndarray, dst_ptes: np.ndarray, token: Any) -> None:
+        """fork: frame ``pfns[i]``, mapped by ``src_ptes[i]``, is now mapped by ``dst_ptes[i]`` too (anonymous and file pages)."""
+
+    def move_check(self, src: VmArea, dst: VmArea, delta: int, pfns: np.ndarray, src_ptes: np.ndarray) -> np.ndarray | None:
+        """mremap: which of the PTEs (positions in the arrays) map pages that must be copied before they can move by ``delta`` bytes."""
+        return None
+
+    def move(self, src: VmArea, dst: VmArea, delta: int, pfns: np.ndarray, src_ptes: np.ndarray, dst_ptes: np.ndarray, token: Any) -> None:
+        """mremap moved a range of PTEs."""
+
+    def reused(self, pfn: int, vma: VmArea, address: int) -> None:
+        """A write fault found the anonymous page mapped here only."""
+
+    def remove(self, vma: VmArea, pfns: np.ndarray, ptes: np.ndarray) -> None:
+        """A range of PTEs is gone; called for anonymous and file pages. The base class loops over ``remove_one``."""
+        remove_one = self.remove_one
+        for pfn, pte in zip(pfns.tolist(), ptes.tolist(), strict=True):
+            remove_one(pfn, pte)
+
+    def remove_one(self, pfn: int, pte: int) -> None:
+        """One PTE is gone."""
+
+    def released(self, pfn: int) -> None:
+        """The last PTE of an anonymous frame went; frames.mapping still tells where it belonged."""
+
+    # --- areas --------------------------------------------------------------------------------------------------------
+
+    def vma_linked(self, vma: VmArea) -> None:
+        """A new area stands in its mm."""
+
+    def vma_unlinked(self, vma: VmArea) -> None:
+        """The area is going away; its pages are unmapped already."""
+
+    def vma_copied(self, dst: VmArea, src: VmArea, how: str) -> None:
+        """``dst`` is a copy of ``src`` (FORK, SPLIT, MOVE). Before dst has pages. May raise OutOfMemory."""
+
+    def move_pgoff(self, src: VmArea, old_address: int, new_address: int) -> int:
+        """vm_pgoff of the area an anonymous mremap is about to make at ``new_address``."""
+        return new_address >> 12
+
+    def vma_adjust_begin(self, vma: VmArea, start: int, end: int, nxt: VmArea | None) -> Any:
+        """The boundaries of ``vma`` (and of ``nxt``, which it meets) are about to become ``start``, ``end``. May raise OutOfMemory."""
+        return None
+
+    def vma_adjust_end(self, token: Any) -> None:
+        """They have."""
+
+    def vma_merged(self, keep: VmArea, gone: VmArea) -> None:
+        """``keep`` takes over the whole of ``gone``; vma_unlinked(gone) does not follow."""
+
+    def can_merge(self, a: VmArea, b: VmArea) -> bool:
+        """May two areas, alike in all else, become one?"""
+        return True
+
+    # --- address spaces -----------------------------------------------------------------------------------------------
+
+    def mm_created(self, mm: Mm) -> None:
+        """exec made a new address space. May raise OutOfMemory."""
+
+    def mm_forked(self, parent: Mm, child: Mm) -> None:
+        """fork made one. Before any area is copied. May raise OutOfMemory."""
+
+    def mm_exited(self, mm: Mm) -> None:
+        """All areas are gone."""
+
+    # --- the question -------------------------------------------------------------------------------------------------
+
+    def walk(self, pfn: int, purpose: Purpose, visit: Visit) -> None:
+        """Offers every PTE that may map the frame to ``visit``, until it answers STOP."""
+        raise NotImplementedError
+
+    # --- for tests and the lab ----------------------------------------------------------------------------------------
+
+    def check(self) -> list[str]:
+        """The scheme's own invariants; a list of what is broken."""
+        return []
