@@ -12,7 +12,8 @@ from __future__ import annotations
 from bisect import bisect_right
 from typing import TYPE_CHECKING, Any
 
-from mmcore.errors import InvariantViolation
+from mmcore.errors import InvariantViolation, OutOfMemory
+from mmcore.layout import arch_pick_mmap_layout
 from mmcore.pgtable import TASK_SIZE
 from mmcore.vma import VmArea
 
@@ -36,7 +37,7 @@ class Mm:
         "addr", "pgd", "vmas", "starts", "mmap_cache", "mm_users", "flush_pending", "nr_ptes", "rss", "anon_rss", "hiwater_rss", "hiwater_vm",
         "total_vm", "locked_vm", "data_vm", "exec_vm", "stack_vm", "def_flags", "mmap_base", "topdown", "gap_top", "gap_size",
         "start_code", "end_code", "start_data", "end_data", "start_brk", "brk", "start_stack", "arg_start", "arg_end", "env_start", "env_end",
-        "saved_auxv", "dumpable", "exe_file", "read_implies_exec", "rmap", "context",
+        "saved_auxv", "dumpable", "exe_file", "read_implies_exec", "rmap",
     )
     max_map_count = MAX_MAP_COUNT
 
@@ -62,8 +63,7 @@ class Mm:
         self.dumpable = 1
         self.exe_file: Any = None
         self.read_implies_exec = False
-        self.rmap: Any = None
-        self.context: Any = None
+        self.rmap: Any = None  # the scheme's
 
     @property
     def map_count(self) -> int:
@@ -99,6 +99,11 @@ class Mm:
             raise InvariantViolation(f"{vma} is not in the list of its mm {self.addr:#x}")
         return i
 
+    def neighbours(self, vma: VmArea) -> tuple[VmArea | None, VmArea | None]:
+        """The areas before and after one of this mm's."""
+        i, vmas = self.index_of(vma), self.vmas
+        return (vmas[i - 1] if i else None), (vmas[i + 1] if i + 1 < len(vmas) else None)
+
     def find_vma_prev(self, addr: int) -> tuple[VmArea | None, VmArea | None]:
         """(find_vma(addr), the area before it)."""
         i = self.find_index(addr)
@@ -111,10 +116,37 @@ class Mm:
             return vma
         return None
 
+    def append_vma(self, vma: VmArea) -> None:
+        """Fork: areas arrive in order."""
+        self.vmas.append(vma)
+        self.starts.append(vma.vm_start)
+
+    def take_all_vmas(self) -> list[VmArea]:
+        """Exit: every area leaves at once; the caller takes them apart."""
+        areas, self.vmas = self.vmas, []
+        self.starts = []
+        self.mmap_cache = None
+        self.total_vm = self.locked_vm = self.data_vm = self.exec_vm = self.stack_vm = 0
+        return areas
+
+    def free(self, mem: Memory) -> None:
+        """Gives back the root table and the mm_struct of an address space without areas."""
+        if self.vmas:
+            raise InvariantViolation(f"{self} is freed with areas left")
+        file, self.exe_file = self.exe_file, None
+        if file is not None:
+            file.put()
+        del mem.mms[self.addr]
+        mem.pgtables.pgd_free(self.pgd)
+        mem.mm_cache.free(self.addr)
+        self.addr = self.pgd = 0
+
     def check(self) -> list[str]:
         """The lists' own invariants; a list of what is broken (for the auditor)."""
         wrong = []
         vmas = self.vmas
+        if len(vmas) > self.max_map_count + 2:
+            wrong.append(f"mm {self.addr:#x}: {len(vmas)} areas")
         if self.starts != [vma.vm_start for vma in vmas]:
             wrong.append(f"mm {self.addr:#x}: starts differ from the areas' vm_start")
         before = 0
@@ -140,50 +172,58 @@ class Mm:
         return f"<mm {self.addr:#x} {len(self.vmas)} areas, {self.rss} pages resident>"
 
 
-def mm_alloc(mem: Memory) -> Mm:
-    """An empty address space with a root table, registered with the scheme (exec's; fork's registers as a copy, see fork.py).
-    Raises OutOfMemory, leaving nothing behind. Linux: kernel/fork.c, 2.6.7."""
-    mm = mm_init(mem)
-    try:
-        mem.scheme.mm_created(mm)
-    except BaseException:
-        mm_free(mem, mm)
-        raise
-    return mm
-
-
-def mm_init(mem: Memory) -> Mm:
+def _mm_init(mem: Memory) -> Mm:
     """An empty address space with a root table that the scheme does not know yet. Raises OutOfMemory."""
     mm = Mm(mem.mm_cache.alloc())
     try:
         mm.pgd = mem.pgtables.pgd_alloc(mm)
-    except BaseException:
+    except OutOfMemory:
         mem.mm_cache.free(mm.addr)
         raise
     mem.mms[mm.addr] = mm
     return mm
 
 
-def mm_free(mem: Memory, mm: Mm) -> None:
-    """Gives back the root table and the mm_struct of an address space without areas."""
-    if mm.vmas:
-        raise InvariantViolation(f"{mm} is freed with areas left")
-    del mem.mms[mm.addr]
-    mem.pgtables.pgd_free(mm.pgd)
-    mem.mm_cache.free(mm.addr)
-    mm.addr = mm.pgd = 0
+def mm_alloc(mem: Memory) -> Mm:
+    """exec's address space: empty, with a root table, ``mm_users`` 1. Raises OutOfMemory, leaving nothing behind. Linux: kernel/fork.c, 2.6.7."""
+    mm = _mm_init(mem)
+    try:
+        mem.scheme.mm_created(mm)
+    except OutOfMemory:
+        mm.free(mem)
+        raise
+    arch_pick_mmap_layout(mem, mm)
+    return mm
+
+
+_INHERITED = (
+    "mmap_base", "topdown", "gap_top", "gap_size", "start_code", "end_code", "start_data", "end_data", "start_brk", "brk", "start_stack",
+    "arg_start", "arg_end", "env_start", "env_end", "saved_auxv", "dumpable", "read_implies_exec", "total_vm", "data_vm", "exec_vm", "stack_vm",
+)
+
+
+def mm_fork(mem: Memory, parent: Mm) -> Mm:
+    """fork's address space: the parent's layout and totals, no areas yet; memory locks (``def_flags``) are not inherited.
+    Raises OutOfMemory, leaving nothing behind. Linux: copy_mm, kernel/fork.c, 2.6.7."""
+    mm = _mm_init(mem)
+    for name in _INHERITED:
+        setattr(mm, name, getattr(parent, name))
+    try:
+        mem.scheme.mm_forked(parent, mm)
+    except OutOfMemory:
+        mm.free(mem)
+        raise
+    mm.exe_file = parent.exe_file
+    if mm.exe_file is not None:
+        mm.exe_file.get()
+    return mm
 
 
 def mmput(mem: Memory, mm: Mm) -> None:
     """One task less runs in ``mm``; the last one takes it apart. Linux: kernel/fork.c, 2.6.7."""
-    from mmcore.fork import exit_mmap  # fork copies areas, areas need fork only here
+    from mmcore.fork import exit_mmap  # fork copies address spaces, they need fork only here
 
     mm.mm_users -= 1
-    if mm.mm_users:
-        return
-    exit_mmap(mem, mm)
-    mem.scheme.mm_exited(mm)
-    file, mm.exe_file = mm.exe_file, None
-    if file is not None:
-        file.put()
-    mm_free(mem, mm)
+    if mm.mm_users == 0:
+        exit_mmap(mem, mm)
+        mm.free(mem)

@@ -1,0 +1,271 @@
+"""The auditor: what the page tables say, against everything else.
+
+The truth is read by brute force from every table of every address space. Compared with it: frames.mapcount and count, every scheme walk (each PTE found, once,
+and nothing else), rss, swap counts, LRU membership, the buddy lists and the low-memory account, slab sums, the scheme's own invariants.
+An audit changes nothing and meters nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mmcore.errors import InvariantViolation
+from mmcore.frames import BOOT, FREE, NR_OWNERS, OWNER_NAMES, PAGETABLE, PCP, PG_ACTIVE, PG_ANON, PG_LRU, PG_RESERVED, PG_SLAB, PG_SWAPCACHE, SLAB
+from mmcore.pgtable import FILE, PROTNONE, P
+from mmcore.rmap.scheme import HIT, MISS, Purpose
+
+if TYPE_CHECKING:
+    from mmcore.memory import Memory
+    from mmcore.mm import Mm
+    from mmcore.vma import VmArea
+
+_SHOW = 12  # violations written out in full
+
+
+class Auditor:
+    """Counts its ``checks`` and keeps the texts of ``violations`` over a run."""
+
+    def __init__(self, mem: Memory) -> None:
+        self.mem = mem
+        self.checks = 0
+        self.violations: list[str] = []
+
+    def audit(self, where: str = "") -> list[str]:
+        """One full pass; returns (and keeps) what is wrong."""
+        self.checks += 1
+        wrong: list[str] = []
+        truth = self._page_tables(wrong)
+        self._mappings(truth, wrong)
+        self._references(wrong)
+        self._walks(truth, wrong)
+        self._areas(wrong)
+        self._lru(wrong)
+        self._zones(wrong)
+        self._slab(wrong)
+        wrong += [f"scheme {self.mem.scheme.card.name}: {w}" for w in self.mem.scheme.check()]
+        self.violations += [f"{where}: {w}" if where else w for w in wrong]
+        return wrong
+
+    def require(self, where: str = "") -> None:
+        """Audits and raises InvariantViolation at the first disagreement."""
+        wrong = self.audit(where)
+        if wrong:
+            more = f"\n  and {len(wrong) - _SHOW} more" if len(wrong) > _SHOW else ""
+            raise InvariantViolation(f"audit {where}: {len(wrong)} violation(s)\n  " + "\n  ".join(wrong[:_SHOW]) + more)
+
+    # --- the truth --------------------------------------------------------------------------------------------------------
+
+    def _page_tables(self, wrong: list[str]) -> tuple[np.ndarray, np.ndarray]:
+        """All present PTEs of counted frames: (pfns, pte indices). Checks rss, tables and swap counts on the way."""
+        mem, pgtables, frames = self.mem, self.mem.pgtables, self.mem.frames
+        np_ptes = pgtables.np_ptes
+        kind = np_ptes.dtype.type
+        all_pfns, all_ptes = [], []
+        swap_refs: dict[int, int] = {}
+        for mm in mem.mms.values():
+            tables = pgtables.tables(mm.pgd, 0, 0xC0000000)
+            if len(tables) != mm.nr_ptes:
+                wrong.append(f"mm {mm.addr:#x}: nr_ptes {mm.nr_ptes}, but {len(tables)} tables")
+            rss = 0
+            for first, base in tables:
+                table_pfn = base // pgtables.PTRS
+                if frames.owner[table_pfn] != PAGETABLE or frames.mapping[table_pfn] != mm.addr or frames.index[table_pfn] != first >> 12:
+                    wrong.append(f"mm {mm.addr:#x}: table for {first:#x} does not say so: {frames.describe(table_pfn)}")
+                entries = np_ptes[base : base + pgtables.PTRS]
+                at = entries.nonzero()[0]
+                if not len(at):
+                    continue
+                entries = entries[at]
+                present = (entries & kind(P | PROTNONE)) != 0
+                pfns = (entries[present] >> kind(12) & kind(pgtables.PFN_MASK)).astype(np.int64)
+                where = at[present] + base
+                inside = pfns < frames.nr
+                pfns, where = pfns[inside], where[inside]
+                counted = (frames.np_flags[pfns] & PG_RESERVED) == 0
+                rss += int(np.count_nonzero(counted))
+                all_pfns.append(pfns[counted])
+                all_ptes.append(where[counted])
+                self._inside_areas(mm, first, at, wrong)
+                rest = entries[~present]
+                rest = rest[(rest & kind(FILE)) == 0]
+                for entry in pgtables.np_pte_to_swp(rest).tolist():
+                    swap_refs[entry] = swap_refs.get(entry, 0) + 1
+            if rss != mm.rss:
+                wrong.append(f"mm {mm.addr:#x}: rss {mm.rss}, but {rss} pages mapped")
+        for text in mem.swap.audit(swap_refs):
+            wrong.append(text)
+        empty = np.zeros(0, np.int64)
+        return (np.concatenate(all_pfns) if all_pfns else empty), (np.concatenate(all_ptes) if all_ptes else empty)
+
+    def _inside_areas(self, mm: Mm, first: int, at: np.ndarray, wrong: list[str]) -> None:
+        """Every PTE lies in an area."""
+        lo, hi = first + int(at[0]) * 4096, first + int(at[-1]) * 4096
+        vma = mm.find_vma(lo)
+        if vma is not None and vma.vm_start <= lo and hi < vma.vm_end:
+            return
+        for k in at.tolist():
+            address = first + k * 4096
+            vma = mm.find_vma(address)
+            if vma is None or vma.vm_start > address:
+                wrong.append(f"mm {mm.addr:#x}: a PTE at {address:#x} outside every area")
+
+    def _mappings(self, truth: tuple[np.ndarray, np.ndarray], wrong: list[str]) -> None:
+        frames = self.mem.frames
+        mapped = np.bincount(truth[0], minlength=frames.nr).astype(np.int32)
+        for pfn in np.nonzero(mapped != frames.np_mapcount)[0].tolist():
+            wrong.append(f"mapcount is not the {int(mapped[pfn])} PTEs there are: {frames.describe(pfn)}")
+        nr_mapped = int(np.count_nonzero(mapped))
+        if nr_mapped != self.mem.vmstat.nr_mapped:
+            wrong.append(f"nr_mapped {self.mem.vmstat.nr_mapped}, but {nr_mapped} frames are mapped")
+        anon_unmapped = np.nonzero(((frames.np_flags & np.uint32(PG_ANON)) != 0) & (mapped == 0))[0]
+        for pfn in anon_unmapped.tolist():
+            wrong.append(f"PG_anon without a mapping: {frames.describe(pfn)}")
+
+    def _references(self, wrong: list[str]) -> None:
+        """count = PTEs + page cache + swap cache + pins; nothing runs during an audit, so pins are what is left over (never negative)."""
+        mem, frames = self.mem, self.mem.frames
+        expected = frames.np_mapcount.astype(np.int64)
+        for mapping in mem.mappings.values():
+            for index, pfn in mapping.pages.items():
+                expected[pfn] += 1
+                if frames.mapping[pfn] != mapping.addr or frames.index[pfn] != index:
+                    wrong.append(f"page {index} of mapping {mapping.addr:#x} does not say so: {frames.describe(pfn)}")
+        cached = np.nonzero((frames.np_flags & np.uint32(PG_SWAPCACHE)) != 0)[0]
+        expected[cached] += 1
+        held = np.nonzero((frames.np_owner != FREE) & (frames.np_owner != PCP) & (frames.np_owner != BOOT) & (frames.np_mapcount + cached_mask(frames) > 0))[0]
+        low = held[frames.np_count[held] < expected[held]]
+        for pfn in low.tolist():
+            wrong.append(f"count is below its {int(expected[pfn])} known users: {frames.describe(pfn)}")
+        pinned = mem.reclaim.pinned_frames() if hasattr(mem.reclaim, "pinned_frames") else None
+        if pinned is not None:
+            high = held[frames.np_count[held] > expected[held]]
+            for pfn in high.tolist():
+                if frames.count[pfn] - int(expected[pfn]) != pinned.get(pfn, 0):
+                    wrong.append(f"count is above its {int(expected[pfn])} known users: {frames.describe(pfn)}")
+        free = np.nonzero((frames.np_owner == FREE) | (frames.np_owner == PCP))[0]
+        bad = free[(frames.np_count[free] != 0) | (frames.np_mapcount[free] != 0)]
+        for pfn in bad.tolist():
+            wrong.append(f"a free frame is referenced: {frames.describe(pfn)}")
+
+    # --- walks --------------------------------------------------------------------------------------------------------------
+
+    def _walks(self, truth: tuple[np.ndarray, np.ndarray], wrong: list[str]) -> None:
+        """For every mapped frame, the scheme's walk finds exactly the PTEs that map it, each once."""
+        mem = self.mem
+        if not mem.rmap.exact:
+            return
+        order = np.argsort(truth[0], kind="stable")
+        pfns, ptes_of = truth[0][order], truth[1][order].tolist()
+        cuts = np.nonzero(np.diff(pfns))[0] + 1
+        starts = [0, *cuts.tolist()] if len(pfns) else []
+        ends = [*cuts.tolist(), len(pfns)]
+        ptes, pte_index, mask = mem.pgtables.ptes, mem.pgtables.pte_index, mem.pgtables.PFN_MASK
+        found: list[int] = []
+
+        def visit(pfn: int, mm: Mm, address: int, vma: VmArea | None, pte: int) -> int:
+            if pte < 0:
+                pte = pte_index(mm.pgd, address)
+                if pte < 0:
+                    return MISS
+            value = ptes[pte]
+            if value & (P | PROTNONE) and value >> 12 & mask == pfn:
+                found.append(pte)
+                return HIT
+            return MISS
+
+        walk, frames = mem.scheme.walk, mem.frames
+        for lo, hi in zip(starts, ends, strict=False):
+            pfn = int(pfns[lo])
+            found.clear()
+            walk(pfn, Purpose.AUDIT, visit)
+            expected = ptes_of[lo:hi]
+            if len(found) == 1 and found == expected:
+                continue
+            if sorted(found) != sorted(expected):
+                lost, extra = sorted(set(expected) - set(found)), len(found) - len(set(found))
+                what = f"{len(lost)} of {len(expected)} PTEs not found" if lost else f"{extra} PTEs found twice"
+                places = ", ".join(self._place(p) for p in (lost or found)[:3])
+                wrong.append(f"walk of the scheme is wrong, {what} ({places}): {frames.describe(pfn)}")
+
+    def _place(self, pte: int) -> str:
+        mm, address = self.mem.pgtables.address_of(pte)
+        return f"mm {mm:#x} at {address:#x}"
+
+    # --- the rest -----------------------------------------------------------------------------------------------------------
+
+    def _areas(self, wrong: list[str]) -> None:
+        count = 0
+        for mm in self.mem.mms.values():
+            count += len(mm.vmas)
+            end = 0
+            total = 0
+            for vma, start in zip(mm.vmas, mm.starts, strict=True):
+                if vma.vm_start != start or vma.vm_start < end or vma.vm_start >= vma.vm_end or vma.vm_mm is not mm:
+                    wrong.append(f"mm {mm.addr:#x}: the area {vma.vm_start:#x}-{vma.vm_end:#x} is out of order")
+                end = vma.vm_end
+                total += vma.vm_end - vma.vm_start >> 12
+            if mm.map_count != len(mm.vmas):
+                wrong.append(f"mm {mm.addr:#x}: map_count {mm.map_count}, but {len(mm.vmas)} areas")
+            if mm.total_vm != total:
+                wrong.append(f"mm {mm.addr:#x}: total_vm {mm.total_vm}, but its areas have {total} pages")
+        if count != self.mem.vma_cache.objects:
+            wrong.append(f"{count} areas, but {self.mem.vma_cache.objects} vm_area_struct objects")
+        for mapping in self.mem.mappings.values():
+            for text in mapping.i_mmap.check() if hasattr(mapping.i_mmap, "check") else ():
+                wrong.append(f"mapping {mapping.addr:#x}: {text}")
+
+    def _lru(self, wrong: list[str]) -> None:
+        frames = self.mem.frames
+        for zone in self.mem.pages.zones:
+            for lru, active in ((zone.active, True), (zone.inactive, False)):
+                members = list(lru)
+                if len(members) != len(set(members)) or len(members) != lru.n:
+                    wrong.append(f"zone {zone.name}: a list of {lru.n} holds {len(members)} entries, {len(set(members))} of them distinct")
+                for pfn in members:
+                    flags = frames.flags[pfn]
+                    if not flags & PG_LRU or bool(flags & PG_ACTIVE) != active or not zone.start_pfn <= pfn < zone.end_pfn:
+                        wrong.append(f"on the {'active' if active else 'inactive'} list of {zone.name}: {frames.describe(pfn)}")
+            flagged = int(np.count_nonzero(frames.np_flags[zone.start_pfn : zone.end_pfn] & np.uint32(PG_LRU)))
+            if flagged != zone.active.n + zone.inactive.n:
+                wrong.append(f"zone {zone.name}: {flagged} frames with PG_lru, lists hold {zone.active.n} + {zone.inactive.n}")
+
+    def _zones(self, wrong: list[str]) -> None:
+        """The low-memory account, to the page: owners by frame = owners on the books; free = what the buddy lists hold."""
+        pages, frames = self.mem.pages, self.mem.frames
+        by_frame = np.bincount(frames.np_owner, minlength=NR_OWNERS).tolist()
+        for owner, (counted, booked) in enumerate(zip(by_frame, pages.owned, strict=True)):
+            if counted != booked:
+                wrong.append(f"low memory: {OWNER_NAMES[owner]} has {counted} frames, {booked} on the books")
+        if sum(pages.owned) != frames.nr:
+            wrong.append(f"low memory: owners add up to {sum(pages.owned)} of {frames.nr} frames")
+        for zone in pages.zones:
+            free = 0
+            for order, area in enumerate(zone.free_area):
+                free += len(area) << order
+                for pfn in area:
+                    if pfn & ((1 << order) - 1) or (frames.np_owner[pfn : pfn + (1 << order)] != FREE).any():
+                        wrong.append(f"zone {zone.name}: a free block of order {order} at {pfn:#x} is not free or not aligned")
+            if free != zone.free_pages:
+                wrong.append(f"zone {zone.name}: free_pages {zone.free_pages}, the lists hold {free}")
+            for pfn in zone.pcp:
+                if frames.owner[pfn] != PCP:
+                    wrong.append(f"on the per-cpu list: {frames.describe(pfn)}")
+            if len(zone.pcp) != len(set(zone.pcp)):
+                wrong.append(f"zone {zone.name}: the per-cpu list names a frame twice")
+
+    def _slab(self, wrong: list[str]) -> None:
+        mem, frames = self.mem, self.mem.frames
+        held = 0
+        for cache in mem.slab.caches.values():
+            wrong += cache.check()
+            held += cache.frames
+        flagged = int(np.count_nonzero((frames.np_flags & np.uint32(PG_SLAB)) != 0))
+        if held != mem.pages.owned[SLAB] or flagged != held:
+            wrong.append(f"slab: caches hold {held} frames, {mem.pages.owned[SLAB]} on the books, {flagged} flagged")
+
+
+def cached_mask(frames: object) -> np.ndarray:
+    """1 for each frame in the swap cache."""
+    return ((frames.np_flags & np.uint32(PG_SWAPCACHE)) != 0).astype(np.int32)  # type: ignore[attr-defined]

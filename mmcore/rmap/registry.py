@@ -1,0 +1,117 @@
+"""Finding schemes: by name (entry points of the group ``rmapbox.schemes``) or as ``path/to/file.py:Class``."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.util
+import inspect
+import pkgutil
+import sys
+from importlib.metadata import entry_points
+from pathlib import Path
+
+from mmcore.errors import PluginError
+from mmcore.rmap.scheme import Card, RmapScheme
+
+GROUP = "rmapbox.schemes"
+_BUNDLED = "rmap_plugins"
+
+
+def _bundled() -> dict[str, str]:
+    """module:Class of the schemes beside us, for a checkout that is run without being installed."""
+    spec = importlib.util.find_spec(_BUNDLED)
+    if spec is None or spec.submodule_search_locations is None:
+        return {}
+    names = sorted(m.name for m in pkgutil.iter_modules(spec.submodule_search_locations) if not m.name.startswith("_"))
+    return {name: f"{_BUNDLED}.{name}" for name in names}
+
+
+def scheme_names() -> list[str]:
+    """Every scheme that can be had by name, sorted."""
+    return sorted({*(e.name for e in entry_points(group=GROUP)), *_bundled()})
+
+
+def load_scheme(name: str) -> type[RmapScheme]:
+    """The class of a scheme. Raises PluginError with the remedy in it."""
+    if name.endswith(".py") or ".py:" in name or "/" in name:
+        return _from_file(name)
+    for entry in sorted(entry_points(group=GROUP), key=lambda e: e.value):
+        if entry.name == name:
+            try:
+                return _checked(entry.load(), name)
+            except PluginError:
+                raise
+            except Exception as error:
+                raise PluginError(f"scheme {name!r}: its package cannot be loaded ({entry.value}): {error}") from error
+    module = _bundled().get(name)
+    if module is not None:
+        return _checked(_only_scheme(importlib.import_module(module), name), name)
+    known = scheme_names()
+    close = difflib.get_close_matches(name, known, 1, 0.4)
+    hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known)}"
+    raise PluginError(f"no reverse-mapping scheme is called {name!r}; {hint}")
+
+
+def _from_file(name: str) -> type[RmapScheme]:
+    path_text, _, class_name = name.partition(".py:")
+    path = Path(path_text if path_text.endswith(".py") else path_text + ".py")
+    if not path.is_file():
+        raise PluginError(f"scheme {name!r}: there is no file {path}; give path/to/file.py:Class")
+    module_name = "rmapbox_scheme_" + "".join(c if c.isalnum() else "_" for c in str(path.resolve()))
+    spec = importlib.util.spec_from_file_location(module_name, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module_name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise PluginError(f"scheme {name!r}: {path} cannot be loaded: {type(error).__name__}: {error}") from error
+    if not class_name:
+        return _checked(_only_scheme(module, name), name)
+    found = getattr(module, class_name, None)
+    if found is None:
+        classes = [n for n, c in inspect.getmembers(module, inspect.isclass) if c.__module__ == module_name]
+        close = difflib.get_close_matches(class_name, classes, 1, 0.3)
+        raise PluginError(f"scheme {name!r}: {path} has no class {class_name}" + (f"; did you mean {close[0]}?" if close else ""))
+    return _checked(found, name)
+
+
+def _only_scheme(module: object, name: str) -> object:
+    classes = [
+        c for _, c in inspect.getmembers(module, inspect.isclass)
+        if issubclass(c, RmapScheme) and c is not RmapScheme and c.__module__ == module.__name__  # type: ignore[attr-defined]
+    ]
+    if len(classes) != 1:
+        raise PluginError(f"scheme {name!r}: the file holds {len(classes)} schemes; name one as path/to/file.py:Class")
+    return classes[0]
+
+
+def _checked(found: object, name: str) -> type[RmapScheme]:
+    """The contract, as far as it can be seen before a run: a card, a walk (or a scan), hooks with the arguments the core gives."""
+    if not inspect.isclass(found):
+        raise PluginError(f"scheme {name!r} is not a class")
+    if not issubclass(found, RmapScheme):
+        missing = [hook for hook in ("card", "walk", "reserve", "add_anon") if not hasattr(found, hook)]
+        lacks = f" and lacks {', '.join(missing)}" if missing else ""
+        raise PluginError(f"scheme {name!r}: class {found.__name__} does not derive from mmcore.rmap.RmapScheme{lacks}")
+    card = getattr(found, "card", None)
+    if not isinstance(card, Card):
+        raise PluginError(f"scheme {name!r}: class {found.__name__} lacks its card (card = Card(name=..., title=..., ...))")
+    if "WALK" in card.capabilities and found.walk is RmapScheme.walk:
+        raise PluginError(f"scheme {name!r}: class {found.__name__} lacks the hook walk(pfn, purpose, visit)")
+    if found.add_anon is RmapScheme.add_anon and "WALK" in card.capabilities:
+        raise PluginError(f"scheme {name!r}: class {found.__name__} lacks the hook add_anon(pfn, vma, address, pte, exclusive, token)")
+    for hook, base in inspect.getmembers(RmapScheme, inspect.isfunction):
+        own = getattr(found, hook)
+        if own is base or hook.startswith("_"):
+            continue
+        wanted = [p for p in inspect.signature(base).parameters if p != "self"]
+        parameters = inspect.signature(own).parameters
+        if any(p.kind is p.VAR_POSITIONAL for p in parameters.values()):
+            continue
+        given = [p for p in parameters if p != "self"]
+        required = [p for p in given if parameters[p].default is parameters[p].empty]
+        if len(given) < len(wanted) or len(required) > len(wanted):
+            raise PluginError(f"scheme {name!r}: hook {hook}({', '.join(given)}) must take ({', '.join(wanted)})")
+    return found

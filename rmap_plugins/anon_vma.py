@@ -1,0 +1,193 @@
+"""anon_vma: an anonymous page leads to an object that lists every area that may map it.
+
+Origin      Andrea Arcangeli, March 2004; merged in 2.6.7 with Hugh Dickins' rmap-39 and rmap-40
+Idea        page -> anon_vma -> areas. Fork and split put the new area on the list of the old one; an area's vm_pgoff survives mremap, so that
+            (page.index - vm_pgoff) gives the page's address in every area of the list, moved or not. File pages go through the file's priority search tree.
+
+    page.mapping --> anon_vma <--- vma.anon_vma          walk: for each area of the list, newest first:
+    page.index        head --> vma(child) --> vma(parent)       address = vm_start + (index - vm_pgoff) pages; inside? probe the PTE
+
+Structures  anon_vma 8 bytes (UP) or 12 (SMP); in vm_area_struct 12 bytes (list node, pointer) and 8 for the priority search tree
+Cost        fork: one list insertion per area. Walk: every area on the list, cheap where the index falls outside, one page-table probe where not.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from mmcore.errors import InvariantViolation
+from mmcore.frames import PG_ANON
+from mmcore.rmap import OK, STOP, Card, Layout, MachineFacts, Purpose, RmapScheme, SchemeEnv, Visit
+
+if TYPE_CHECKING:
+    from mmcore.vma import VmArea
+
+_VM_PROT = 7  # read, write, exec: the bits mprotect alone may change back
+
+
+class _AnonVma:
+    """struct anon_vma: ``areas`` is insertion-ordered; the list's head is the last one (2.6.7 adds at the head)."""
+
+    __slots__ = ("address", "areas")
+
+    def __init__(self, address: int) -> None:
+        self.address = address
+        self.areas: dict[VmArea, None] = {}
+
+
+class AnonVma(RmapScheme):
+    card = Card(
+        name="anon_vma",
+        title="object-based, per area (Andrea Arcangeli)",
+        kernels="2.6.7 - 2.6.33",
+        origin="Andrea Arcangeli, anon_vma RFC 2004-03-11; Hugh Dickins, rmap 39 and 40, 2004-05-18",
+        complexity="fork O(areas); walk O(areas sharing the anon_vma), a page-table probe for each that covers the page; no cost per page",
+        structures=(
+            ("anon_vma", "8 UP, 12 SMP", "spinlock and list head"),
+            ("vm_area_struct", "+12", "anon_vma_node, anon_vma"),
+            ("vm_area_struct", "+8", "priority search tree node instead of a list node"),
+            ("page", "+4", "mapcount"),
+        ),
+        options={"sharing": (True, "rmap-40: a new area adopts the anon_vma of a neighbour it could merge with after mprotect")},
+        references=("LKML 2004-03-11 anon_vma RFC2", "LKML 2004-05-18 rmap 39, rmap 40", "LWN 77106"),
+        file_index="prio_tree",
+    )
+
+    @classmethod
+    def layout(cls, machine: MachineFacts, options: dict[str, Any]) -> Layout:
+        return Layout(page=4, vma=12 + 8, address_space=0)
+
+    def __init__(self, env: SchemeEnv, options: dict[str, Any]) -> None:
+        super().__init__(env, options)
+        self._cache = env.cache("anon_vma", 12 if env.machine.smp else 8)
+        self._objects: dict[int, _AnonVma] = {}
+        self._sharing = options.get("sharing", True)
+        self._frames = env.frames
+        self._meters = env.meters
+
+    # --- anon_vma_prepare ------------------------------------------------------------------------------------------------
+
+    def reserve(self, operation: str, vma: VmArea, pfns: Any = None) -> None:
+        """anon_vma_prepare: the area gets its anon_vma before its first anonymous page."""
+        if vma.anon_vma is None and operation == "anon_fault":
+            anon_vma = self._find_mergeable(vma) if self._sharing else None
+            if anon_vma is None:
+                address = self._cache.alloc()
+                self._meters.allocations += 1
+                anon_vma = self._objects[address] = _AnonVma(address)
+            self._link(vma, anon_vma)
+
+    def _link(self, vma: VmArea, anon_vma: _AnonVma) -> None:
+        vma.anon_vma = anon_vma
+        anon_vma.areas[vma] = None
+
+    def _unlink(self, vma: VmArea) -> None:
+        anon_vma = vma.anon_vma
+        if anon_vma is None:
+            return
+        vma.anon_vma = None
+        del anon_vma.areas[vma]
+        if not anon_vma.areas:
+            # No page can point here: a mapped page implies an area on the list.
+            del self._objects[anon_vma.address]
+            self._cache.free(anon_vma.address)
+
+    def _find_mergeable(self, vma: VmArea) -> _AnonVma | None:
+        """A touching neighbour's anon_vma, if the two would merge but for their access rights: next first, then previous."""
+        before, after = vma.vm_mm.neighbours(vma)
+        for lower, upper, other in ((vma, after, after), (before, vma, before)):
+            if (
+                other is not None
+                and other.anon_vma is not None
+                and lower.vm_end == upper.vm_start
+                and (lower.vm_flags ^ upper.vm_flags) & ~_VM_PROT == 0
+                and lower.vm_file is upper.vm_file
+                and lower.vm_pgoff + (lower.vm_end - lower.vm_start >> 12) == upper.vm_pgoff
+            ):
+                return other.anon_vma
+        return None
+
+    # --- pages -----------------------------------------------------------------------------------------------------------
+
+    def add_anon(self, pfn: int, vma: VmArea, address: int, pte: int, exclusive: bool, token: Any) -> int:
+        frames = self._frames
+        index = (address - vma.vm_start >> 12) + vma.vm_pgoff & 0xFFFFFFFF
+        if frames.mapcount[pfn] == 0:
+            frames.mapping[pfn] = vma.anon_vma.address
+            frames.index[pfn] = index
+        elif frames.index[pfn] != index or frames.mapping[pfn] != vma.anon_vma.address:
+            raise InvariantViolation(
+                f"a shared anonymous page is mapped at another index or anon_vma ({index:#x}, {vma.anon_vma.address:#x}): " + frames.describe(pfn)
+            )
+        return OK
+
+    # --- areas -----------------------------------------------------------------------------------------------------------
+
+    def vma_copied(self, dst: VmArea, src: VmArea, how: str) -> None:
+        """Fork, split and move alike: the copy stands on the same list."""
+        dst.anon_vma = None
+        if src.anon_vma is not None:
+            self._link(dst, src.anon_vma)
+
+    def move_pgoff(self, src: VmArea, old_address: int, new_address: int) -> int:
+        """Kept, so that page.index stays right; an area without anonymous pages starts afresh, to merge the better."""
+        if src.anon_vma is None:
+            return new_address >> 12
+        return src.vm_pgoff + (old_address - src.vm_start >> 12)
+
+    def vma_unlinked(self, vma: VmArea) -> None:
+        self._unlink(vma)
+
+    def vma_adjust_begin(self, vma: VmArea, start: int, end: int, nxt: VmArea | None) -> None:
+        """A boundary slides between two areas: the one that grows takes the anon_vma of the one that shrinks
+        (2.6.7 forgot this; mended 2004-06-20)."""
+        if nxt is None:
+            return
+        if end > vma.vm_end and vma.anon_vma is None and nxt.anon_vma is not None:
+            self._link(vma, nxt.anon_vma)
+        elif end < vma.vm_end and nxt.anon_vma is None and vma.anon_vma is not None:
+            self._link(nxt, vma.anon_vma)
+
+    def vma_merged(self, keep: VmArea, gone: VmArea) -> None:
+        if keep.anon_vma is None and gone.anon_vma is not None:
+            self._link(keep, gone.anon_vma)
+        self._unlink(gone)
+
+    def can_merge(self, a: VmArea, b: VmArea) -> bool:
+        return a.anon_vma is None or b.anon_vma is None or a.anon_vma is b.anon_vma
+
+    # --- the walk --------------------------------------------------------------------------------------------------------
+
+    def walk(self, pfn: int, purpose: Purpose, visit: Visit) -> None:
+        frames = self._frames
+        if not frames.flags[pfn] & PG_ANON:
+            self.env.walk_file(pfn, purpose, visit)
+            return
+        anon_vma = self._objects.get(frames.mapping[pfn])
+        if anon_vma is None:
+            return
+        index = frames.index[pfn]
+        seen = 0
+        for vma in reversed(anon_vma.areas):
+            seen += 1
+            mm = vma.vm_mm
+            if not mm.rss:
+                continue
+            start = vma.vm_start
+            address = start + ((index - vma.vm_pgoff & 0xFFFFFFFF) << 12)
+            if address < vma.vm_end and visit(pfn, mm, address, vma, -1) & STOP:
+                break
+        if purpose != Purpose.AUDIT:
+            self._meters.vmas_visited += seen
+
+    def check(self) -> list[str]:
+        wrong = []
+        if len(self._objects) != self._cache.objects:
+            wrong.append(f"anon_vma: {len(self._objects)} objects known, {self._cache.objects} in the cache")
+        for anon_vma in self._objects.values():
+            if not anon_vma.areas:
+                wrong.append(f"anon_vma {anon_vma.address:#x} has no area")
+            for vma in anon_vma.areas:
+                if vma.anon_vma is not anon_vma:
+                    wrong.append(f"anon_vma {anon_vma.address:#x} lists an area at {vma.vm_start:#x} that points elsewhere")
+        return wrong
