@@ -11,7 +11,7 @@ from __future__ import annotations
 _HOMES = {"Config": "sandbox.config", "Mount": "sandbox.config", "Machine": "sandbox.machine", "Result": "sandbox.result",
           "read_result": "sandbox.result", "ConfigError": "mmcore.errors", "PluginError": "mmcore.errors"}
 
-__all__ = sorted(_HOMES)
+__all__ = ["Config", "ConfigError", "Machine", "Mount", "PluginError", "Result", "read_result"]
 
 
 def __getattr__(name: str):

@@ -162,9 +162,10 @@ class Config(msgspec.Struct, kw_only=True):
             raise BadValue("scheme", "must be a scheme's name, or path/to/file.py:Class")
         if not isinstance(self.scheme_options, dict):
             raise BadValue("scheme_options", "must be a table of the scheme's own options")
-        self.mounts = tuple(mount if isinstance(mount, Mount) else Mount.parse(mount) for mount in self.mounts)
-        for mount in self.mounts:
+        mounts = [mount if isinstance(mount, Mount) else Mount.parse(mount) for mount in self.mounts]
+        for mount in mounts:
             mount.check()
+        self.mounts = tuple(mounts)
         self._env()
         self._stdin()
 
@@ -202,6 +203,10 @@ class Config(msgspec.Struct, kw_only=True):
         reason = unreadable(source)
         if reason:
             raise BadValue("stdin", f"{source}: {reason}")
+
+    def mount_list(self) -> list[Mount]:
+        """`mounts`, each one parsed."""
+        return [mount for mount in self.mounts if isinstance(mount, Mount)]
 
     def environment(self) -> dict[str, str]:
         """The guest's whole environment: the fixed one with `env` over it, in a fixed order."""

@@ -69,7 +69,7 @@ def run_under_pressure(config: Config, argv: list[str], *, status=None) -> Resul
     The measuring run has an empty standard input unless `config.stdin` is given. Raises `ConfigError` for writable mounts,
     which a first run would already change.
     """
-    for mount in config.mounts:
+    for mount in config.mount_list():
         if mount.mode == "rw":
             raise ConfigError(f"--pressure runs the program twice and would write to {mount.host} twice: "
                               f"mount it ro, or give --memory instead of --pressure")

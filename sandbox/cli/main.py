@@ -24,8 +24,8 @@ from sandbox.cli.schemes import schemes
 ERROR_STATUS = 2
 INTERRUPT_STATUS = 130
 
-UsageError = typer.BadParameter.__bases__[0]
-ClickException = UsageError.__bases__[0]
+UsageError: type[Exception] = typer.BadParameter.__bases__[0]
+ClickException: type[Exception] = UsageError.__bases__[0]
 """Typer bundles click in some releases and imports it in others; its own exception leads to the right base in both."""
 
 app = typer.Typer(
