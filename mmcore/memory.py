@@ -194,11 +194,12 @@ class Memory:
 
     def _owner_table(self, snapshot: dict[str, Any]) -> dict[str, dict[str, Any]]:
         table: dict[str, dict[str, Any]] = {}
+        peaks = self.pages.peaks()
         for name, frames in self.boot_owners.items():
-            table[name] = {"bytes": frames << PAGE_SHIFT}
+            table[name] = {"bytes": frames << PAGE_SHIFT, "peak_bytes": frames << PAGE_SHIFT}
         rest = snapshot["owned"][BOOT] - sum(self.boot_owners.values())
         if rest:
-            table["boot_other"] = {"bytes": rest << PAGE_SHIFT}
+            table["boot_other"] = {"bytes": rest << PAGE_SHIFT, "peak_bytes": rest << PAGE_SHIFT}
         for owner, frames in enumerate(snapshot["owned"]):
             if owner in (BOOT, FREE, SLAB):
                 continue
@@ -206,7 +207,7 @@ class Memory:
                 for name, pages in snapshot["vmalloc"]:
                     table[f"vmalloc:{name}"] = {"bytes": pages << PAGE_SHIFT}
                 continue
-            table[OWNER_NAMES[owner]] = {"bytes": frames << PAGE_SHIFT}
+            table[OWNER_NAMES[owner]] = {"bytes": frames << PAGE_SHIFT, "peak_bytes": self.pages.peak_owned[owner] << PAGE_SHIFT}
         for name, (frames, objects, slabs) in snapshot["slab"].items():
             cache = self.slab.caches[name]
             table[f"slab:{name}"] = {

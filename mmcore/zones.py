@@ -81,7 +81,9 @@ class PageAllocator:
         self.zonelists = [[self.zones[0]], normal_first, normal_first]  # by allocation type: DMA, KERNEL, HIGHUSER
         self._first = normal_first[0]
         self.owned = [0] * NR_OWNERS  # frames of low memory by owner
+        self.owned_peak = [0] * NR_OWNERS  # the most each held; brought up to date before an owner gives frames back, see peaks()
         self.owned[BOOT] = frames.nr
+        self.peak_owned = [0] * NR_OWNERS
         frames.np_owner[:] = BOOT
         frames.np_flags[:] = PG_RESERVED
         self.pgfree = 0
@@ -134,9 +136,21 @@ class PageAllocator:
     def change_owner(self, pfn: int, owner: int) -> None:
         """A frame passes from one owner to another without being freed (page cache to swap cache user, ...)."""
         frames, owned = self.frames, self.owned
-        owned[frames.owner[pfn]] -= 1
+        before = frames.owner[pfn]
+        self._note_peak(before)
+        owned[before] -= 1
         owned[owner] += 1
         frames.owner[pfn] = owner
+
+    def _note_peak(self, owner: int) -> None:
+        if self.owned[owner] > self.owned_peak[owner]:
+            self.owned_peak[owner] = self.owned[owner]
+
+    def peaks(self) -> list[int]:
+        """The most frames that each owner ever held."""
+        for owner in range(NR_OWNERS):
+            self._note_peak(owner)
+        return list(self.owned_peak)
 
     # --- allocation -------------------------------------------------------------------------------------------------
 
@@ -156,7 +170,10 @@ class PageAllocator:
         frames.count[pfn] = 1
         frames.owner[pfn] = owner
         owned[PCP] -= 1
-        owned[owner] += 1
+        n = owned[owner] + 1
+        owned[owner] = n
+        if n > self.peak_owned[owner]:
+            self.peak_owned[owner] = n
         return pfn
 
     def alloc_pages(self, order: int, gfp: int, owner: int) -> int:
@@ -223,13 +240,14 @@ class PageAllocator:
             pfn = self._rmqueue(zone, order)
             if pfn < 0:
                 return -1
-            owned[FREE] -= 1 << order
         n = 1 << order
         zone.pgalloc += n
         self._recycle_code(pfn, n)
         frames.count[pfn] = 1
         frames.np_owner[pfn : pfn + n] = owner
         owned[owner] += n
+        if owned[owner] > self.peak_owned[owner]:
+            self.peak_owned[owner] = owned[owner]
         return pfn
 
     def _recycle_code(self, pfn: int, n: int) -> None:
@@ -249,28 +267,51 @@ class PageAllocator:
                 while o > order:  # expand: the lower half is split on, upper halves go back
                     o -= 1
                     areas[o][pfn + (1 << o)] = None
-                zone.free_pages -= 1 << order
-                free = zone.free_pages if zone is self._first and not self.zones[0].present_pages else self.nr_free()
-                if free < self.min_free:
-                    self.min_free = free
+                n = 1 << order
+                zone.free_pages -= n
+                owned = self.owned
+                owned[FREE] -= n
+                if owned[FREE] < self.min_free:
+                    self.min_free = owned[FREE]
                     self._min_is_new = True
                 return pfn
         return -1
 
     def _rmqueue_bulk(self, zone: Zone) -> None:
-        pcp, owner = zone.pcp, self.frames.owner
-        taken = []
-        for _ in range(zone.pcp_batch):
-            pfn = self._rmqueue(zone, 0)
-            if pfn < 0:
-                break
+        """Refills the per-cpu list with a batch. Blocks are split as one-by-one removal would split them, in one go."""
+        areas, owner = zone.free_area, self.frames.owner
+        want = zone.pcp_batch
+        taken: list[int] = []
+        order = 0
+        while want and order < MAX_ORDER:
+            area = areas[order]
+            if not area:
+                order += 1
+                continue
+            pfn, _ = area.popitem()
+            size = 1 << order
+            n = size if size <= want else want
+            taken.extend(range(pfn, pfn + n))
+            want -= n
+            lo, end = pfn + n, pfn + size
+            while lo < end:  # what is left of the block, as aligned halves, smallest first
+                k = (lo & -lo).bit_length() - 1
+                areas[k][lo] = None
+                lo += 1 << k
+            order = 0
+        n = len(taken)
+        for pfn in taken:
             owner[pfn] = PCP
-            taken.append(pfn)
-        self.owned[FREE] -= len(taken)
-        self.owned[PCP] += len(taken)
+        zone.free_pages -= n
+        owned = self.owned
+        owned[FREE] -= n
+        owned[PCP] += n
+        if owned[FREE] < self.min_free:
+            self.min_free = owned[FREE]
+            self._min_is_new = True
         # 2.6 appends the batch in order and takes from the front of what it added: keep addresses ascending.
         taken.reverse()
-        pcp.extend(taken)
+        zone.pcp.extend(taken)
 
     # --- freeing ----------------------------------------------------------------------------------------------------
 
@@ -301,13 +342,19 @@ class PageAllocator:
         frames.count[pfn] = 0
         frames.mapping[pfn] = 0
         frames.private[pfn] = 0
-        owned[frames.owner[pfn]] -= 1
+        owner = frames.owner[pfn]
+        held = owned[owner]
+        if held > self.owned_peak[owner]:
+            self.owned_peak[owner] = held
+        owned[owner] = held - 1
         self.pgfree += 1
         pcp = zone.pcp
         if len(pcp) >= zone.pcp_high:
             self._free_pages_bulk(zone, zone.pcp_batch)
         frames.owner[pfn] = PCP
-        owned[PCP] += 1
+        held = owned[PCP] = owned[PCP] + 1
+        if held > self.owned_peak[PCP]:
+            self.owned_peak[PCP] = held
         pcp.append(pfn)
 
     def free_pages(self, pfn: int, order: int) -> None:
@@ -320,6 +367,7 @@ class PageAllocator:
         frames, n = self.frames, 1 << order
         zone = self.zones[pfn >= DMA_END]
         owner = frames.owner[pfn]
+        self._note_peak(owner)
         self.owned[owner] -= n
         frames.np_flags[pfn : pfn + n] &= np.uint32(PG_CODE)
         frames.np_count[pfn : pfn + n] = 0
@@ -357,6 +405,7 @@ class PageAllocator:
         owners = np.bincount(frames.np_owner[pfns], minlength=NR_OWNERS)
         owned = self.owned
         for o in np.nonzero(owners)[0].tolist():
+            self._note_peak(o)
             owned[o] -= int(owners[o])
         self.pgfree += len(pfns)
         cuts = np.nonzero(np.diff(pfns) != 1)[0] + 1
