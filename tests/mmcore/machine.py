@@ -1,0 +1,78 @@
+"""A machine without a CPU: accesses go through a page walker in Python that sets A and D as the hardware would, and fault as it would."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mmcore.audit import Auditor
+from mmcore.fault import DONE, OOM, SIGBUS, WAIT
+from mmcore.fork import dup_mmap
+from mmcore.memory import Memory, MemoryConfig
+from mmcore.mm import Mm, mm_alloc, mmput
+from mmcore.mmap import do_mmap, do_munmap
+from mmcore.pgtable import A, D, P, W
+
+PROT_NONE, PROT_READ, PROT_WRITE, PROT_EXEC = 0, 1, 2, 4
+RW = PROT_READ | PROT_WRITE
+MAP_SHARED, MAP_PRIVATE, MAP_FIXED, MAP_ANONYMOUS = 1, 2, 0x10, 0x20
+
+
+class Fault(Exception):
+    """The guest would get a signal."""
+
+
+class Machine:
+    def __init__(self, scheme: type, memory: int = 16 << 20, swap: int = 32 << 20, paging: str = "pae", **options: Any) -> None:
+        config = MemoryConfig(memory_bytes=memory, swap_bytes=swap, paging=paging, overcommit=1, scheme_options=options)
+        self.mem = Memory(config, scheme)
+        self.auditor = Auditor(self.mem)
+
+    def new_mm(self) -> Mm:
+        mm = mm_alloc(self.mem)
+        self.mem.current.mm = mm
+        return mm
+
+    def mmap(self, mm: Mm, pages: int, prot: int = RW, flags: int = MAP_PRIVATE | MAP_ANONYMOUS, addr: int = 0, file: Any = None, pgoff: int = 0) -> int:
+        return do_mmap(self.mem, mm, addr, pages << 12, prot, flags, file, pgoff)
+
+    def munmap(self, mm: Mm, addr: int, pages: int) -> None:
+        do_munmap(self.mem, mm, addr, pages << 12)
+
+    def fork(self, mm: Mm) -> Mm:
+        return dup_mmap(self.mem, mm)
+
+    def exit(self, mm: Mm) -> None:
+        mmput(self.mem, mm)
+
+    def access(self, mm: Mm, addr: int, write: bool) -> int:
+        """One access by the CPU; returns the physical address. Faults are served, waits waited out, kswapd run."""
+        mem = self.mem
+        mem.current.mm = mm
+        for _ in range(1000):
+            i = mem.pgtables.pte_index(mm.pgd, addr)
+            pte = mem.pgtables.ptes[i] if i >= 0 else 0
+            need = P | W if write else P
+            if pte & need == need:
+                mem.pgtables.ptes[i] = pte | (A | D if write else A)
+                return (pte >> 12 & mem.pgtables.PFN_MASK) << 12 | addr & 0xFFF
+            answer = mem.faults.do_page_fault(mm, addr, (2 if write else 0) | (1 if pte & P else 0) | 4)
+            if answer == WAIT:
+                mem.reclaim.wait_sync(mem.faults.wait_queue)
+            elif answer == OOM:
+                raise MemoryError
+            elif answer != DONE:
+                raise Fault("SIGBUS" if answer == SIGBUS else "SIGSEGV")
+            if mem.reclaim.kswapd_wanted:
+                mem.reclaim.kswapd()
+        raise AssertionError(f"the access to {addr:#x} never ends")
+
+    def store(self, mm: Mm, addr: int, value: int) -> None:
+        """Stores a 32-bit word (addr aligned)."""
+        paddr = self.access(mm, addr, True)
+        self.mem.ram.u32[paddr >> 2] = value
+
+    def load(self, mm: Mm, addr: int) -> int:
+        return self.mem.ram.u32[self.access(mm, addr, False) >> 2]
+
+    def audit(self, where: str = "") -> None:
+        self.auditor.require(where)
