@@ -194,7 +194,6 @@ class Memory:
 
     def _owner_table(self, snapshot: dict[str, Any]) -> dict[str, dict[str, Any]]:
         table: dict[str, dict[str, Any]] = {}
-        peaks = self.pages.peaks()
         for name, frames in self.boot_owners.items():
             table[name] = {"bytes": frames << PAGE_SHIFT, "peak_bytes": frames << PAGE_SHIFT}
         rest = snapshot["owned"][BOOT] - sum(self.boot_owners.values())

@@ -81,7 +81,6 @@ class PageAllocator:
         self.zonelists = [[self.zones[0]], normal_first, normal_first]  # by allocation type: DMA, KERNEL, HIGHUSER
         self._first = normal_first[0]
         self.owned = [0] * NR_OWNERS  # frames of low memory by owner
-        self.owned_peak = [0] * NR_OWNERS  # the most each held; brought up to date before an owner gives frames back, see peaks()
         self.owned[BOOT] = frames.nr
         self.peak_owned = [0] * NR_OWNERS
         frames.np_owner[:] = BOOT
@@ -136,21 +135,11 @@ class PageAllocator:
     def change_owner(self, pfn: int, owner: int) -> None:
         """A frame passes from one owner to another without being freed (page cache to swap cache user, ...)."""
         frames, owned = self.frames, self.owned
-        before = frames.owner[pfn]
-        self._note_peak(before)
-        owned[before] -= 1
-        owned[owner] += 1
+        owned[frames.owner[pfn]] -= 1
+        n = owned[owner] = owned[owner] + 1
+        if n > self.peak_owned[owner]:
+            self.peak_owned[owner] = n
         frames.owner[pfn] = owner
-
-    def _note_peak(self, owner: int) -> None:
-        if self.owned[owner] > self.owned_peak[owner]:
-            self.owned_peak[owner] = self.owned[owner]
-
-    def peaks(self) -> list[int]:
-        """The most frames that each owner ever held."""
-        for owner in range(NR_OWNERS):
-            self._note_peak(owner)
-        return list(self.owned_peak)
 
     # --- allocation -------------------------------------------------------------------------------------------------
 
@@ -306,6 +295,8 @@ class PageAllocator:
         owned = self.owned
         owned[FREE] -= n
         owned[PCP] += n
+        if owned[PCP] > self.peak_owned[PCP]:
+            self.peak_owned[PCP] = owned[PCP]
         if owned[FREE] < self.min_free:
             self.min_free = owned[FREE]
             self._min_is_new = True
@@ -342,19 +333,15 @@ class PageAllocator:
         frames.count[pfn] = 0
         frames.mapping[pfn] = 0
         frames.private[pfn] = 0
-        owner = frames.owner[pfn]
-        held = owned[owner]
-        if held > self.owned_peak[owner]:
-            self.owned_peak[owner] = held
-        owned[owner] = held - 1
+        owned[frames.owner[pfn]] -= 1
         self.pgfree += 1
         pcp = zone.pcp
         if len(pcp) >= zone.pcp_high:
             self._free_pages_bulk(zone, zone.pcp_batch)
         frames.owner[pfn] = PCP
-        held = owned[PCP] = owned[PCP] + 1
-        if held > self.owned_peak[PCP]:
-            self.owned_peak[PCP] = held
+        n = owned[PCP] = owned[PCP] + 1
+        if n > self.peak_owned[PCP]:
+            self.peak_owned[PCP] = n
         pcp.append(pfn)
 
     def free_pages(self, pfn: int, order: int) -> None:
@@ -367,7 +354,6 @@ class PageAllocator:
         frames, n = self.frames, 1 << order
         zone = self.zones[pfn >= DMA_END]
         owner = frames.owner[pfn]
-        self._note_peak(owner)
         self.owned[owner] -= n
         frames.np_flags[pfn : pfn + n] &= np.uint32(PG_CODE)
         frames.np_count[pfn : pfn + n] = 0
@@ -405,7 +391,6 @@ class PageAllocator:
         owners = np.bincount(frames.np_owner[pfns], minlength=NR_OWNERS)
         owned = self.owned
         for o in np.nonzero(owners)[0].tolist():
-            self._note_peak(o)
             owned[o] -= int(owners[o])
         self.pgfree += len(pfns)
         cuts = np.nonzero(np.diff(pfns) != 1)[0] + 1
