@@ -7,12 +7,15 @@ An audit changes nothing and meters nothing.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mmcore.errors import InvariantViolation
-from mmcore.frames import BOOT, FREE, NR_OWNERS, OWNER_NAMES, PAGETABLE, PCP, PG_ACTIVE, PG_ANON, PG_LRU, PG_RESERVED, PG_SLAB, PG_SWAPCACHE, SLAB
+from mmcore.frames import (
+    BOOT, FREE, NR_OWNERS, OWNER_NAMES, PAGECACHE, PAGETABLE, PCP, PG_ACTIVE, PG_ANON, PG_LRU, PG_RESERVED, PG_SLAB, PG_SWAPCACHE, SLAB, USER,
+)
 from mmcore.pgtable import FILE, PROTNONE, P
 from mmcore.rmap.scheme import HIT, MISS, Purpose
 
@@ -31,6 +34,7 @@ class Auditor:
         self.mem = mem
         self.checks = 0
         self.violations: list[str] = []
+        self.pins: Callable[[], dict[int, int]] = dict  # frames pinned for system calls under way, set by the kernel: pfn -> pins
 
     def audit(self, where: str = "") -> list[str]:
         """One full pass; returns (and keeps) what is wrong."""
@@ -94,10 +98,26 @@ class Auditor:
                     swap_refs[entry] = swap_refs.get(entry, 0) + 1
             if rss != mm.rss:
                 wrong.append(f"mm {mm.addr:#x}: rss {mm.rss}, but {rss} pages mapped")
-        for text in mem.swap.audit(swap_refs):
-            wrong.append(text)
+        self._swap(swap_refs, wrong)
         empty = np.zeros(0, np.int64)
         return (np.concatenate(all_pfns) if all_pfns else empty), (np.concatenate(all_ptes) if all_ptes else empty)
+
+    def _swap(self, users: dict[int, int], wrong: list[str]) -> None:
+        """A slot's users: PTEs, the swap cache, tmpfs files."""
+        swap = self.mem.swap
+        wrong += swap.check()
+        users = dict(users)
+        for entry in swap.cache:
+            users[entry] = users.get(entry, 0) + 1
+        for mapping in self.mem.mappings.values():
+            for entry in mapping.swapped_entries():
+                users[entry] = users.get(entry, 0) + 1
+        counted = np.zeros(len(swap.map), np.int64)
+        if users:
+            inside = [(e, n) for e, n in users.items() if e < len(counted)]
+            counted[[e for e, _ in inside]] = [n for _, n in inside]
+        for entry in np.nonzero(counted[1:] != np.asarray(swap.map, np.int64)[1:])[0].tolist():
+            wrong.append(f"swap slot {entry + 1:#x}: {int(counted[entry + 1])} users, {swap.map[entry + 1]} on the books")
 
     def _inside_areas(self, mm: Mm, first: int, at: np.ndarray, wrong: list[str]) -> None:
         """Every PTE lies in an area."""
@@ -124,7 +144,7 @@ class Auditor:
             wrong.append(f"PG_anon without a mapping: {frames.describe(pfn)}")
 
     def _references(self, wrong: list[str]) -> None:
-        """count = PTEs + page cache + swap cache + pins; nothing runs during an audit, so pins are what is left over (never negative)."""
+        """count = PTEs + page cache + swap cache + pins."""
         mem, frames = self.mem, self.mem.frames
         expected = frames.np_mapcount.astype(np.int64)
         for mapping in mem.mappings.values():
@@ -134,16 +154,14 @@ class Auditor:
                     wrong.append(f"page {index} of mapping {mapping.addr:#x} does not say so: {frames.describe(pfn)}")
         cached = np.nonzero((frames.np_flags & np.uint32(PG_SWAPCACHE)) != 0)[0]
         expected[cached] += 1
-        held = np.nonzero((frames.np_owner != FREE) & (frames.np_owner != PCP) & (frames.np_owner != BOOT) & (frames.np_mapcount + cached_mask(frames) > 0))[0]
-        low = held[frames.np_count[held] < expected[held]]
-        for pfn in low.tolist():
-            wrong.append(f"count is below its {int(expected[pfn])} known users: {frames.describe(pfn)}")
-        pinned = mem.reclaim.pinned_frames() if hasattr(mem.reclaim, "pinned_frames") else None
-        if pinned is not None:
-            high = held[frames.np_count[held] > expected[held]]
-            for pfn in high.tolist():
-                if frames.count[pfn] - int(expected[pfn]) != pinned.get(pfn, 0):
-                    wrong.append(f"count is above its {int(expected[pfn])} known users: {frames.describe(pfn)}")
+        for pfn, n in self.pins().items():
+            expected[pfn] += n
+        known = (expected > 0) & (frames.np_owner != FREE) & (frames.np_owner != PCP) & (frames.np_owner != BOOT)
+        for pfn in np.nonzero(known & (frames.np_count != expected))[0].tolist():
+            wrong.append(f"count is not that of its {int(expected[pfn])} users: {frames.describe(pfn)}")
+        lost = (frames.np_owner == USER) | (frames.np_owner == PAGECACHE)
+        for pfn in np.nonzero(lost & (expected == 0))[0].tolist():
+            wrong.append(f"nobody uses a frame that is not free: {frames.describe(pfn)}")
         free = np.nonzero((frames.np_owner == FREE) | (frames.np_owner == PCP))[0]
         bad = free[(frames.np_count[free] != 0) | (frames.np_mapcount[free] != 0)]
         for pfn in bad.tolist():
@@ -265,7 +283,3 @@ class Auditor:
         if held != mem.pages.owned[SLAB] or flagged != held:
             wrong.append(f"slab: caches hold {held} frames, {mem.pages.owned[SLAB]} on the books, {flagged} flagged")
 
-
-def cached_mask(frames: object) -> np.ndarray:
-    """1 for each frame in the swap cache."""
-    return ((frames.np_flags & np.uint32(PG_SWAPCACHE)) != 0).astype(np.int32)  # type: ignore[attr-defined]
