@@ -58,11 +58,11 @@ class Overcommit:
                 raise OutOfMemory(f"{self.committed} + {pages} pages of commit, limit {allowed}")
         self.committed += pages
 
-    def vm_acct_memory(self, pages: int) -> None:
-        """Promises without asking (what was promised moves, or is inherited and was checked)."""
-        self.committed += pages
+    def charge(self, pages: int) -> None:
+        """vm_enough_memory on behalf of the current task (fork, tmpfs). Raises OutOfMemory."""
+        self.vm_enough_memory(getattr(self.mem.current, "mm", None), pages)
 
-    def vm_unacct_memory(self, pages: int) -> None:
+    def uncharge(self, pages: int) -> None:
         """Takes promises back."""
         self.committed -= pages
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mmcore.filemap import AddressSpace
+    from mmcore.memory import Memory
     from mmcore.mm import Mm
 
 # vm_flags. Linux: include/linux/mm.h, 2.6.7; the ones marked (m) came later and keep their modern meaning.
@@ -64,7 +65,7 @@ class VmArea:
 
     addr      kernel address of its vm_area_struct, 0 once freed
     mapping   AddressSpace of a file mapping (tmpfs and shared anonymous memory included), None for private anonymous memory
-    rmap      the scheme's own, anon_vma  the scheme's anon_vma; copied by ``copy``
+    anon_vma, rmap   the scheme's own; a copy starts without, ``scheme.vma_copied`` fills them
     shared    the file index's slot;  nl_cursor  where the mini virtual scan of a nonlinear area stands (bytes)
     """
 
@@ -87,11 +88,14 @@ class VmArea:
         self.shared: Any = None
         self.nl_cursor = 0
 
-    def copy(self, mm: Mm, addr: int) -> VmArea:
-        """The same area for ``mm`` under another kernel address, in no list yet; the scheme's own slot starts empty."""
-        new = VmArea(mm, addr, self.vm_start, self.vm_end, self.vm_flags, self.vm_page_prot, self.vm_pgoff, self.vm_file, self.mapping)
-        new.anon_vma = self.anon_vma
-        return new
+    def clone(self, mem: Memory, mm: Mm) -> VmArea:
+        """The same area for ``mm``, in no list yet; its file gains no reference. Raises OutOfMemory."""
+        return VmArea(mm, mem.vma_cache.alloc(), self.vm_start, self.vm_end, self.vm_flags, self.vm_page_prot, self.vm_pgoff, self.vm_file, self.mapping)
+
+    def free(self, mem: Memory) -> None:
+        """Gives the vm_area_struct back; the area is in no list any more."""
+        mem.vma_cache.free(self.addr)
+        self.addr = 0
 
     @property
     def pages(self) -> int:
