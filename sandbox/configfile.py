@@ -106,5 +106,12 @@ def build_config(path: str | None, overrides: dict[str, Any], override_names: di
         config = Config(**merged)
     except BadValue as error:
         raise ConfigError(f"{names.get(error.field, error.field)} {error.text}") from None
-    config.scheme_options = options.get(config.scheme, {})
+    if options:
+        from mmcore.rmap.registry import scheme_names
+
+        known = {*scheme_names(), config.scheme}
+        for name in options:
+            if name not in known:
+                raise ConfigError(f"{path}: unknown scheme in [rmap.{name}]: {nearest(name, known)}")
+        config.scheme_options = options.get(config.scheme, {})
     return config

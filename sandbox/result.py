@@ -18,11 +18,13 @@ ENDED = ("exited", "signalled", "time_limit", "interrupted", "deadlock", "hung",
 class Owner(msgspec.Struct, omit_defaults=True):
     """Who holds low memory: `bytes` in whole frames, at the moment of the table; `peak_bytes` its own largest ever.
 
-    Slab caches also say what is in the frames: `object_size` in bytes, `objects` live, `peak_objects`, `slabs`.
+    Slab caches also say what is in the frames: `used_bytes` of objects, `object_size` in bytes, `objects` live,
+    `peak_objects`, `slabs`.
     """
 
     bytes: int
     peak_bytes: int
+    used_bytes: int | None = None
     object_size: int | None = None
     objects: int | None = None
     peak_objects: int | None = None

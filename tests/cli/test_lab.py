@@ -22,7 +22,7 @@ KEYS = ["exit_status", "scheme", "config", "virtual_ns", "wall_s", "ended", "vms
 def make_result(scheme="anon_vma", user=10, **changes):
     owners = {"user_pages": Owner(user * 4096, 50 * 4096),
               "anon_vma": Owner(4096, 8192, object_size=12, objects=3, peak_objects=300, slabs=1)}
-    peak = {"user_pages": Owner(50 * 4096, 50 * 4096), "anon_vma": Owner(8192, 8192, 12, 300, 300, 2)}
+    peak = {"user_pages": Owner(50 * 4096, 50 * 4096), "anon_vma": Owner(8192, 8192, object_size=12, objects=300, peak_objects=300, slabs=2)}
     total = 100 * 4096
     lowmem = LowMem(total, total - (user + 1) * 4096, total - 52 * 4096, owners, Snapshot(total - 52 * 4096, peak))
     vmstat, meters = VmStat(), Meters()
