@@ -198,6 +198,14 @@ def group_members(kernel, pgrp: int) -> list[Task]:
     return [leader for leader in kernel.leaders() if leader.signal.pgrp == pgrp]
 
 
+def kill_others(signal: SignalStruct, task: Task) -> None:
+    """exec: every thread but ``task`` is to die, the process lives. Linux: zap_other_threads."""
+    signal.group_stop = signal.stop_left = 0
+    for thread in signal.threads:
+        if thread is not task and not thread.flags & PF_EXITING:
+            thread.interrupt(True)
+
+
 # -- masks -----------------------------------------------------------------------------------------------------------------
 
 
@@ -225,6 +233,7 @@ def recalc(task: Task) -> None:
         (task.pending.set | signal.shared.set) & ~task.blocked
         or signal.group_exit
         or signal.group_stop
+        or signal.group_exec not in (None, task)
         or task.saved_sigmask is not None
         or task.restart_nr >= 0
         or task.deferred is not None
@@ -237,7 +246,12 @@ def recalc(task: Task) -> None:
 def signal_pending(task: Task) -> bool:
     """Is there a reason to end a wait?"""
     signal = task.signal
-    return bool((task.pending.set | signal.shared.set) & ~task.blocked) or signal.group_exit or bool(signal.group_stop)
+    return (
+        bool((task.pending.set | signal.shared.set) & ~task.blocked)
+        or signal.group_exit
+        or bool(signal.group_stop)
+        or signal.group_exec not in (None, task)
+    )
 
 
 # -- taking ----------------------------------------------------------------------------------------------------------------

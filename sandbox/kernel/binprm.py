@@ -1,0 +1,140 @@
+"""The first stack of a program: strings while it is temporary, then argc, argv, envp and auxv at its final place.
+
+ top   4 zero bytes                                     <- written while the old program still runs
+       file name (AT_EXECFN)
+       environment strings, argument strings
+       ---- 16-byte boundary
+       "i686" (AT_PLATFORM), 16 random bytes (AT_RANDOM) <- written by create_tables
+       auxv, envp[], argv[], argc                        <- esp, 16-byte aligned
+
+Linux: fs/exec.c (setup_arg_pages), fs/binfmt_elf.c (create_elf_tables), 2.6.23 and later.
+"""
+
+from __future__ import annotations
+
+import errno
+import struct
+from typing import TYPE_CHECKING, Any
+
+from mmcore.errors import SysError
+from mmcore.mmap import expand_stack, insert_vm_struct
+from mmcore.mprotect import mprotect_fixup
+from mmcore.mremap import shift_arg_pages
+from mmcore.vma import VM_EXEC, VM_RAND_READ, VM_SEQ_READ, VM_STACK_FLAGS, VmArea
+from sandbox.kernel.binfmt import EXSTACK_ENABLE_X
+from sandbox.kernel.task import RLIMIT_STACK, Task
+from sandbox.kernel.uaccess import write_mm
+
+if TYPE_CHECKING:
+    from sandbox.kernel.exec import Program
+
+PAGE = 4096
+STACK_TOP = 0xC0000000
+STACK_EXPAND = 131072  # bytes of stack area beyond the strings that a program starts with
+MAX_ARG_STRLEN = 32 * PAGE
+MAX_STACK_SHIFT = 2048  # pages of randomisation with a seed: 8 MB
+
+(AT_NULL, _, _, AT_PHDR, AT_PHENT, AT_PHNUM, AT_PAGESZ, AT_BASE, AT_FLAGS, AT_ENTRY, _, AT_UID, AT_EUID, AT_GID, AT_EGID, AT_PLATFORM, AT_HWCAP,
+ AT_CLKTCK) = range(18)
+AT_SECURE, AT_RANDOM, AT_HWCAP2, AT_EXECFN = 23, 25, 26, 31
+
+
+class StackImage:
+    """Builds the stack in ``mm``, which no task runs in yet. ``sp`` is the stack pointer reached so far."""
+
+    def __init__(self, task: Task, mm: Any, program: Program, envp: list[bytes]) -> None:
+        """Copies file name, environment and arguments. Raises E2BIG, ENOMEM, or MustWait."""
+        self.task = task
+        self.mm = mm
+        mem = self.mem = task.mem
+        argv = program.argv
+        strings = (program.filename, *envp, *argv)
+        if any(len(string) >= MAX_ARG_STRLEN for string in strings):
+            raise SysError(errno.E2BIG)
+        total = sum(len(string) + 1 for string in strings) + 4 * (len(argv) + len(envp))
+        if total > max(min(task.rlimits[RLIMIT_STACK][0] // 4, 6 << 20), 32 * PAGE):
+            raise SysError(errno.E2BIG)
+        # A temporary stack is never taken by reclaim and has both read hints, which no other area has. Linux: VM_STACK_INCOMPLETE_SETUP.
+        flags = VM_STACK_FLAGS | mm.def_flags | VM_RAND_READ | VM_SEQ_READ
+        start = STACK_TOP - PAGE
+        self.vma = vma = VmArea(mm, mem.vma_cache.alloc(), start, STACK_TOP, flags, mem.pgtables.prot(flags), start >> 12, None, None)
+        try:
+            insert_vm_struct(mem, mm, vma)
+        except BaseException:
+            mem.vma_cache.free(vma.addr)
+            raise
+        # Everything lands in one piece below the top, so it is written in one piece.
+        self.p = STACK_TOP - 4
+        self.filename = self._push(program.filename)
+        self.env_end = self.filename
+        self.envp = self._push_all(envp)
+        self.env_start = self.arg_end = self.p
+        self.argv = self._push_all(argv)
+        self.arg_start = self.sp = self.p
+        text = b"".join(string + b"\0" for string in (*argv, *envp, program.filename)) + bytes(4)
+        self._reach(self.p)
+        write_mm(mem, mm, self.p, text)
+
+    def _push(self, string: bytes) -> int:
+        self.p -= len(string) + 1
+        return self.p
+
+    def _push_all(self, strings: list[bytes]) -> list[int]:
+        """Addresses of the strings, which lie ascending in their own order."""
+        return [self._push(string) for string in reversed(strings)][::-1]
+
+    def _reach(self, addr: int) -> None:
+        """The stack area covers ``addr``. Linux: get_arg_page."""
+        if addr < self.vma.vm_start:
+            expand_stack(self.mem, self.vma, addr & ~(PAGE - 1))
+
+    def settle(self, executable: int) -> None:
+        """Final permissions and place of the stack, and room for it to start with. Linux: setup_arg_pages."""
+        mem, mm, vma = self.mem, self.mm, self.vma
+        rng = self.task.kernel.layout_rng
+        shift = rng.randrange(MAX_STACK_SHIFT) * PAGE if rng is not None else 0
+        flags = vma.vm_flags & ~(VM_RAND_READ | VM_SEQ_READ) | mm.def_flags
+        if executable == EXSTACK_ENABLE_X:
+            flags |= VM_EXEC
+        else:
+            flags &= ~VM_EXEC
+        mprotect_fixup(mem, mm, vma, vma.vm_start, vma.vm_end, flags)
+        if shift:
+            shift_arg_pages(mem, vma, shift)
+            for name in ("filename", "env_end", "env_start", "arg_end", "arg_start", "sp", "p"):
+                setattr(self, name, getattr(self, name) - shift)
+            self.argv = [addr - shift for addr in self.argv]
+            self.envp = [addr - shift for addr in self.envp]
+        limit = self.task.rlimits[RLIMIT_STACK][0] & ~(PAGE - 1)
+        size = vma.vm_end - vma.vm_start
+        base = vma.vm_end - limit if size + STACK_EXPAND > limit else vma.vm_start - STACK_EXPAND
+        if base < vma.vm_start:
+            expand_stack(mem, vma, base)
+        mm.start_stack = self.sp
+        mm.arg_start, mm.arg_end, mm.env_start, mm.env_end = self.arg_start, self.arg_end, self.env_start, self.env_end
+
+    def create_tables(self, phdr: int, phnum: int, interp_base: int, entry: int, hwcap: int) -> None:
+        """Platform, random bytes, auxv, envp, argv and argc; sets ``sp`` for the first instruction. May raise MustWait; repeatable."""
+        task = self.task
+        p = self.p & ~15
+        rng = task.kernel.layout_rng
+        if rng is not None:
+            p -= rng.randrange(512) * 16
+        platform = p - 5
+        random = platform - 16
+        aux = (
+            (AT_HWCAP, hwcap), (AT_PAGESZ, PAGE), (AT_CLKTCK, 100), (AT_PHDR, phdr), (AT_PHENT, 32), (AT_PHNUM, phnum),
+            (AT_BASE, interp_base), (AT_FLAGS, 0), (AT_ENTRY, entry), (AT_UID, task.uid), (AT_EUID, task.euid), (AT_GID, task.gid),
+            (AT_EGID, task.egid), (AT_SECURE, 0), (AT_RANDOM, random), (AT_HWCAP2, 0), (AT_EXECFN, self.filename), (AT_PLATFORM, platform),
+            (AT_NULL, 0),
+        )
+        vector = struct.pack(f"<{2 * len(aux)}I", *(word for pair in aux for word in pair))
+        words = (len(self.argv), *self.argv, 0, *self.envp, 0)
+        table = struct.pack(f"<{len(words)}I", *words) + vector
+        sp = (random - len(table)) & ~15
+        if sp < self.vma.vm_start:
+            expand_stack(self.mem, self.vma, sp & ~(PAGE - 1))
+        write_mm(self.mem, self.mm, random, task.kernel.random_bytes(16) + b"i686\0")
+        write_mm(self.mem, self.mm, sp, table)
+        self.mm.saved_auxv = vector
+        self.mm.start_stack = self.sp = sp
