@@ -37,6 +37,7 @@ STACK_OFFSET = 0x800
 PAGING = ("pae", "2level")
 _CR0 = 0x80050033  # PG AM WP NE ET MP PE; NE makes an unmasked x87 error an exception
 _CR4_TSD, _CR4_PAE, _CR4_SSE = 0x4, 0x20, 0x600  # SSE: OSFXSR and OSXMMEXCPT
+_CR4_PCE = 0x100  # the engine tests this bit the wrong way round: set, rdpmc is the #GP it is under Linux
 _EFER, _EFER_NX = 0xC0000080, 0x800
 
 FPU_CONTROL, FPU_MXCSR = 0x37F, 0x1F80  # as FINIT and Linux leave them
@@ -68,7 +69,7 @@ def frame_mapped_at(ram: memoryview, paging: str, cr3: int, va: int) -> tuple[in
 def start_paging(uc: Uc, paging: str, cr3: int, gdt_va: int) -> None:
     """Protected mode at ring 0 with paging on and Linux's flat segments. Raises CpuError if the model lacks NX and paging is "pae"."""
     write = uc.reg_write
-    cr4 = _CR4_TSD | _CR4_SSE
+    cr4 = _CR4_TSD | _CR4_SSE | _CR4_PCE
     if paging == "pae":
         cr4 |= _CR4_PAE
         uc.msr_write(_EFER, _EFER_NX)

@@ -16,6 +16,8 @@ from sandbox.cpu.regs import CS, DS, EFLAGS, ES, SS, describe
 from sandbox.cpu.unicorn_api import ffi, lib
 
 _FIRST_EFLAGS = 0x202
+_VM = 1 << 17
+_DOUBLE_FAULT = 8
 
 
 class Cpu:
@@ -70,11 +72,11 @@ class Cpu:
         task.regs[CS], task.regs[SS], task.regs[DS], task.regs[ES] = USER_CS, USER_DS, USER_DS, USER_DS
         state.loaded_cr3 = state.idle_cr3
         state.flush_tlb = state.flush_code = 1
-        state.page_count and self.code_pages()
         trial = unicorn_api.new_task(state)
         lib.trap_task_copy(state, trial, task)
         if vector != 14 or lib.trap_run(state, trial, state.idle_cr3, 1) != 1 or not state.error_code & 4:
             raise CpuError("the emulated CPU does not reach ring 3; install the Unicorn release that rmapbox asks for")
+        self.code_pages()  # forget the boot page
         return task
 
     def new_context(self) -> Context:
@@ -93,11 +95,14 @@ class Cpu:
         return kind
 
     def _lost(self, ctx: Context, cr3: int) -> CpuError:
-        state = self._state
-        return CpuError(
-            f"the emulated CPU stopped without a trap (Unicorn error {state.uc_error}, vector {state.vector}, cr3={cr3:#x}); "
-            f"look for a page-table entry that points outside RAM: {describe(ctx.regs)}"
-        )
+        state, regs = self._state, ctx.regs
+        if regs[EFLAGS] & _VM:
+            why = "the program entered virtual-8086 mode by an iret, which this CPU does not emulate; remove that instruction"
+        elif state.vector == _DOUBLE_FAULT:
+            why = "double fault: a saved exception was not cleared; run the tests in tests/cpu against this Unicorn release"
+        else:
+            why = f"no trap (Unicorn error {state.uc_error}); look for a page-table entry under cr3={cr3:#x} that points outside RAM"
+        return CpuError(f"the emulated CPU stopped: {why}: {describe(regs)}")
 
     @property
     def blocks(self) -> int:
@@ -116,7 +121,7 @@ class Cpu:
 
     @property
     def vector(self) -> int:
-        """Vector of the last exception; 13 for an `int n` without a user gate."""
+        """Vector of the exception that ended the last run (meaningless after BUDGET); 13 for an `int n` without a user gate."""
         return self._state.vector
 
     def flush_tlb(self) -> None:
@@ -127,7 +132,12 @@ class Cpu:
         self._state.flush_tlb = 1
 
     def flush_code(self) -> None:
-        """Forget all translated code before the next run: owed when Python, not the guest, changed a frame that may have been executed."""
+        """Forget all translated code before the next run.
+
+        Owed when Python changed a frame that may have been executed, and, with PAE, when a page that the guest could write gains
+        execute permission: of the guest's stores through a mapping without it, the engine notices the first only. A frame mapped
+        writable and not executable here, executable there, at the same time, is not covered by this: map the writable side without NX.
+        """
         self._state.flush_code = 1
 
     def set_tls(self, index: int, descriptor: int) -> None:
@@ -154,7 +164,7 @@ class Cpu:
         if self._uc is not None:
             self._run = _closed
             self._gdt.release()
-            self._uc = self._ram = None
+            self._uc = self._ram = None  # type: ignore[assignment]
 
 
 def _closed(*_):

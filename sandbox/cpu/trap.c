@@ -89,6 +89,7 @@ struct cpu {
     uint32_t *seen;        /* bitmap over the 2^20 virtual pages */
     uint32_t *pages;
     uint32_t page_count, page_room;
+    uint32_t last_page;    /* noted already */
 };
 
 static struct api api;
@@ -140,8 +141,11 @@ static void on_block_noting_pages(uc_engine *uc, uint64_t address, uint32_t size
             stop(cpu, BUDGET);
         return;
     }
-    if (note_page(cpu, first) || (last != first && note_page(cpu, last)))
+    if (first == last && first == cpu->last_page)
+        return;
+    if (note_page(cpu, first) || note_page(cpu, last))
         stop(cpu, LOST);
+    cpu->last_page = last;
 }
 
 /* The vector is kept as a provisional kind >= 256; decode() names it once the facts are at hand. */
@@ -167,12 +171,12 @@ static void refuse(struct cpu *cpu, int kind, uint32_t vector)
     if (cpu->kind != RUNNING)
         return;
     cpu->vector = vector;
+    cpu->error_code = 0;
     if (cpu->task) {
         uint64_t eflags = 0, idle = cpu->idle_cr3;
         api.context_save(cpu->uc, cpu->task->saved);
         api.reg_read(cpu->uc, REG_EFLAGS, &eflags);
         *field64(cpu->task->saved, layout.eflags) = (uint32_t)eflags;
-        *field32(cpu->task->saved, layout.error_code) = 0;
         api.reg_write(cpu->uc, REG_CR3, &idle);
         cpu->loaded_cr3 = cpu->idle_cr3;
         cpu->saved = 1;
@@ -208,6 +212,7 @@ static struct cpu *trap_open(void *uc, int note_pages)
     if (note_pages) {
         cpu->seen = calloc(1u << 15, sizeof(uint32_t));
         cpu->page_room = 256;
+        cpu->last_page = UINT32_MAX;
         cpu->pages = malloc(cpu->page_room * sizeof(uint32_t));
         err |= !cpu->seen || !cpu->pages;
     }
@@ -342,7 +347,8 @@ static int decode(struct cpu *cpu, struct task *task)
         case 4: return OVERFLOW;
         }
         /* The engine makes no privilege check; every other gate has DPL 0. EIP back onto the two bytes of `int n`. */
-        task->regs[EIP] -= 2;
+        if (vector != 6) /* which comes by the hook for invalid instructions, not yet stepped over */
+            task->regs[EIP] -= 2;
         cpu->error_code = vector * 8 + 2;
         cpu->vector = 13;
         return PROTECTION;
@@ -363,8 +369,11 @@ static int trap_run(struct cpu *cpu, struct task *task, uint32_t cr3, int64_t bu
 {
     int kind;
 
+    if (budget < 0)
+        budget = 0;
     put_registers(cpu, task, cr3);
     cpu->kind = RUNNING;
+    cpu->vector = UINT32_MAX;
     cpu->saved = 0;
     cpu->task = task;
     cpu->budget = budget;
@@ -388,6 +397,9 @@ static int trap_run(struct cpu *cpu, struct task *task, uint32_t cr3, int64_t bu
     if (kind == 256)
         kind = decode(cpu, task);
     if (kind == RUNNING || (cpu->uc_error && !cpu->saved))
+        kind = LOST;
+    /* A program's iret must not change EFLAGS.VM; the engine lets it enter virtual-8086 mode. */
+    if ((task->regs[EFLAGS] & 0x20000) || (task->regs[CS] & 3) != 3)
         kind = LOST;
     return kind;
 }
@@ -416,5 +428,6 @@ static uint32_t trap_drain_pages(struct cpu *cpu, uint32_t *out)
         cpu->seen[cpu->pages[i] >> 5] = 0;
     }
     cpu->page_count = 0;
+    cpu->last_page = UINT32_MAX;
     return count;
 }
