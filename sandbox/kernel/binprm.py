@@ -17,10 +17,7 @@ import struct
 from typing import TYPE_CHECKING, Any
 
 from mmcore.errors import SysError
-from mmcore.mmap import expand_stack, insert_vm_struct
-from mmcore.mprotect import mprotect_fixup
-from mmcore.mremap import shift_arg_pages
-from mmcore.vma import VM_EXEC, VM_RAND_READ, VM_SEQ_READ, VM_STACK_FLAGS, VmArea
+from mmcore.stack import bprm_stack, expand_stack, setup_arg_pages
 from sandbox.kernel.binfmt import EXSTACK_ENABLE_X
 from sandbox.kernel.task import RLIMIT_STACK, Task
 from sandbox.kernel.uaccess import write_mm
@@ -30,7 +27,6 @@ if TYPE_CHECKING:
 
 PAGE = 4096
 STACK_TOP = 0xC0000000
-STACK_EXPAND = 131072  # bytes of stack area beyond the strings that a program starts with
 MAX_ARG_STRLEN = 32 * PAGE
 MAX_STACK_SHIFT = 2048  # pages of randomisation with a seed: 8 MB
 
@@ -54,15 +50,7 @@ class StackImage:
         total = sum(len(string) + 1 for string in strings) + 4 * (len(argv) + len(envp))
         if total > max(min(task.rlimits[RLIMIT_STACK][0] // 4, 6 << 20), 32 * PAGE):
             raise SysError(errno.E2BIG)
-        # A temporary stack is never taken by reclaim and has both read hints, which no other area has. Linux: VM_STACK_INCOMPLETE_SETUP.
-        flags = VM_STACK_FLAGS | mm.def_flags | VM_RAND_READ | VM_SEQ_READ
-        start = STACK_TOP - PAGE
-        self.vma = vma = VmArea(mm, mem.vma_cache.alloc(), start, STACK_TOP, flags, mem.pgtables.prot(flags), start >> 12, None, None)
-        try:
-            insert_vm_struct(mem, mm, vma)
-        except BaseException:
-            mem.vma_cache.free(vma.addr)
-            raise
+        self.vma = bprm_stack(mem, mm, STACK_TOP)
         # Everything lands in one piece below the top, so it is written in one piece.
         self.p = STACK_TOP - 4
         self.filename = self._push(program.filename)
@@ -90,27 +78,17 @@ class StackImage:
 
     def settle(self, executable: int) -> None:
         """Final permissions and place of the stack, and room for it to start with. Linux: setup_arg_pages."""
-        mem, mm, vma = self.mem, self.mm, self.vma
+        mm = self.mm
         rng = self.task.kernel.layout_rng
         shift = rng.randrange(MAX_STACK_SHIFT) * PAGE if rng is not None else 0
-        flags = vma.vm_flags & ~(VM_RAND_READ | VM_SEQ_READ) | mm.def_flags
-        if executable == EXSTACK_ENABLE_X:
-            flags |= VM_EXEC
-        else:
-            flags &= ~VM_EXEC
-        mprotect_fixup(mem, mm, vma, vma.vm_start, vma.vm_end, flags)
+        mm.start_stack = self.sp - shift
+        setup_arg_pages(self.mem, self.vma, STACK_TOP - shift, executable == EXSTACK_ENABLE_X)
+        self.vma = mm.vmas[-1]
         if shift:
-            shift_arg_pages(mem, vma, shift)
             for name in ("filename", "env_end", "env_start", "arg_end", "arg_start", "sp", "p"):
                 setattr(self, name, getattr(self, name) - shift)
             self.argv = [addr - shift for addr in self.argv]
             self.envp = [addr - shift for addr in self.envp]
-        limit = self.task.rlimits[RLIMIT_STACK][0] & ~(PAGE - 1)
-        size = vma.vm_end - vma.vm_start
-        base = vma.vm_end - limit if size + STACK_EXPAND > limit else vma.vm_start - STACK_EXPAND
-        if base < vma.vm_start:
-            expand_stack(mem, vma, base)
-        mm.start_stack = self.sp
         mm.arg_start, mm.arg_end, mm.env_start, mm.env_end = self.arg_start, self.arg_end, self.env_start, self.env_end
 
     def create_tables(self, phdr: int, phnum: int, interp_base: int, entry: int, hwcap: int) -> None:

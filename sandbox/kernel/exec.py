@@ -18,10 +18,10 @@ from stat import S_ISREG
 from typing import Any, TypeVar
 
 from mmcore.errors import MustWait, SysError
+from mmcore.brk import do_brk
 from mmcore.layout import arch_pick_mmap_layout
 from mmcore.mm import mm_alloc, mmput
-from mmcore.mmap import do_brk, do_mmap, do_munmap
-from mmcore.vma import VM_EXEC
+from mmcore.mmap import do_mmap, do_munmap
 from sandbox.cpu.regs import EIP, ESP
 from sandbox.kernel.binfmt import (
     BINPRM_BUF_SIZE,
@@ -38,7 +38,7 @@ from sandbox.kernel.binfmt import (
 from sandbox.kernel.binprm import StackImage
 from sandbox.kernel.exit import mm_release
 from sandbox.kernel.sched import TASK_KILLABLE, TASK_UNINTERRUPTIBLE, TASK_ZOMBIE, WORK_RELOAD, Wait
-from sandbox.kernel.signals import force_sig, kill_others
+from sandbox.kernel.signal import force_sig, kill_others
 from sandbox.kernel.signo import SI_KERNEL, SIGCHLD, SIGKILL, SIGSEGV, SigInfo
 from sandbox.kernel.task import PF_FORKNOEXEC, SigHand, Task
 from sandbox.kernel.uaccess import write_mm
@@ -316,4 +316,4 @@ def _clear_bss(task: Task, mm: Any, segment: Segment, bias: int) -> Generator[Wa
         yield from waiting(lambda: write_mm(task.mem, mm, start, rest))
     first, last = page_align(start) if segment.filesz else start & ~(PAGE - 1), page_align(end)
     if last > first:
-        do_brk(task.mem, mm, first, last - first, VM_EXEC if _prot(segment, task) & PROT_EXEC else 0)
+        do_brk(task.mem, mm, first, last - first, bool(_prot(segment, task) & PROT_EXEC))
