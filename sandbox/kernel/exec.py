@@ -38,7 +38,7 @@ from sandbox.kernel.binfmt import (
 from sandbox.kernel.binprm import StackImage
 from sandbox.kernel.exit import mm_release
 from sandbox.kernel.sched import TASK_KILLABLE, TASK_UNINTERRUPTIBLE, TASK_ZOMBIE, WORK_RELOAD, Wait
-from sandbox.kernel.signal import force_sig, kill_others
+from sandbox.kernel.signals import force_sig, kill_others
 from sandbox.kernel.signo import SI_KERNEL, SIGCHLD, SIGKILL, SIGSEGV, SigInfo
 from sandbox.kernel.task import PF_FORKNOEXEC, SigHand, Task
 from sandbox.kernel.uaccess import write_mm

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from mmcore.errors import MustWait, SysError
 from mmcore.mm import mmput
 from sandbox.kernel.sched import TASK_DEAD, TASK_UNINTERRUPTIBLE, TASK_ZOMBIE, Wait
-from sandbox.kernel.signal import (
+from sandbox.kernel.signals import (
     flush_queue,
     has_stopped_jobs,
     is_orphaned_pgrp,

@@ -252,7 +252,7 @@ class Task:
 
     def kill(self, sig: int) -> None:
         """A signal from the kernel to the whole process (SEND_SIG_PRIV)."""
-        from sandbox.kernel.signal import send_group  # the two modules need each other
+        from sandbox.kernel.signals import send_group  # the two modules need each other
 
         send_group(self, SigInfo(sig, 0x80, b""))
 

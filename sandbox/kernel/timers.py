@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from mmcore.errors import SysError
 from sandbox.kernel.sched import TASK_ZOMBIE, TICK_NS
-from sandbox.kernel.signal import send_group, send_task
+from sandbox.kernel.signals import send_group, send_task
 from sandbox.kernel.signo import NSIG, SI_KERNEL, SI_TIMER, SIGALRM, SIGKILL, SIGPROF, SIGVTALRM, SIGXCPU, SigInfo
 from sandbox.kernel.task import RLIM_INFINITY, RLIMIT_CPU, SignalStruct, Task
 

@@ -11,7 +11,7 @@ from mmcore.errors import MustWait, SysError
 from sandbox.cpu import trap
 from sandbox.cpu.insn import is_rdtsc
 from sandbox.cpu.regs import EAX, EDX, EIP
-from sandbox.kernel.signal import force_sig
+from sandbox.kernel.signals import force_sig
 from sandbox.kernel.signo import (
     BUS_ADRALN,
     BUS_ADRERR,
