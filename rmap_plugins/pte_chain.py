@@ -247,19 +247,38 @@ class PteChain(RmapScheme):
             self._add(int(pfns[k]), int(dst_ptes[k]), token)
 
     def remove(self, vma: VmArea, pfns: np.ndarray, ptes: np.ndarray) -> None:
-        """Direct pages in bulk, chains one by one."""
-        if len(pfns) < 16:
+        """page_remove_rmap for every PTE: direct pages and entries found in a page's head node in bulk, the rest one by one."""
+        if len(pfns) < 16 or len(np.unique(pfns)) != len(pfns):
             super().remove(vma, pfns, ptes)
             return
-        frames = self._frames
+        frames, n = self._frames, self.nrpte
+        slots, words = self._np_slots, self._np_words
+        addresses = (ptes * self._entry).astype(np.uint64)
         direct = (frames.np_flags[pfns] & PG_DIRECT) != 0
-        match = direct & (frames.np_rmap[pfns] == (ptes * self._entry).astype(np.uint64))
-        gone = pfns[match]
+        gone = pfns[direct & (frames.np_rmap[pfns] == addresses)]
         frames.np_rmap[gone] = 0
         frames.np_flags[gone] &= np.uint32(~PG_DIRECT & 0xFFFFFFFF)
-        rest = ~match
-        if rest.any():
-            super().remove(vma, pfns[rest], ptes[rest])
+        rest = np.nonzero(~direct & (frames.np_rmap[pfns] != 0))[0]
+        if not len(rest):
+            return
+        nodes = frames.np_rmap[pfns[rest]].astype(np.int64)
+        base = (nodes + self._first) // self._step
+        match = slots[base[:, None] + np.arange(n)] == addresses[rest][:, None].astype(slots.dtype)
+        found = match.any(axis=1)
+        for k in rest[~found].tolist():
+            self.remove_one(int(pfns[k]), int(ptes[k]))
+        rest, nodes, base = rest[found], nodes[found], base[found]
+        victim = base + match[found].argmax(axis=1)
+        heads = words[nodes >> 2]
+        idx = (heads & np.uint32(n)).astype(np.int64)
+        lowest = base + idx
+        slots[victim] = slots[lowest]
+        slots[lowest] = 0
+        last = idx == n - 1
+        words[nodes[~last] >> 2] += np.uint32(1)
+        frames.np_rmap[pfns[rest[last]]] = (heads[last] & np.uint32(~n & 0xFFFFFFFF)).astype(np.uint64)
+        for node in nodes[last].tolist():
+            self._free(node)
 
     def move(self, src: VmArea, dst: VmArea, delta: int, pfns: np.ndarray, src_ptes: np.ndarray, dst_ptes: np.ndarray, token: list[int]) -> None:
         """mremap: per page, page_remove_rmap and page_add_rmap. A direct page's word is rewritten in place, in bulk."""
