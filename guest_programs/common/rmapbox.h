@@ -36,6 +36,27 @@ __attribute__((format(printf, 1, 2), noreturn, unused)) static void die(const ch
 /* For calls that have no reason to fail. */
 #define must(condition) ((condition) ? (void)0 : die("FAILED: %s (line %d): %s", #condition, __LINE__, strerror(errno)))
 
+/* The name of an error number: strerror's words differ between C libraries. */
+__attribute__((unused)) static const char *error_name(int number)
+{
+    static char other[16];
+    switch (number) {
+    case 0: return "ok";
+    case EPERM: return "EPERM";
+    case EBADF: return "EBADF";
+    case EAGAIN: return "EAGAIN";
+    case ENOMEM: return "ENOMEM";
+    case EACCES: return "EACCES";
+    case EFAULT: return "EFAULT";
+    case EBUSY: return "EBUSY";
+    case EEXIST: return "EEXIST";
+    case EINVAL: return "EINVAL";
+    case EPIPE: return "EPIPE";
+    }
+    snprintf(other, sizeof other, "errno %d", number);
+    return other;
+}
+
 /* The number at argv[index], or `fallback`; suffixes K and M multiply. A value out of range ends the program. */
 __attribute__((unused)) static long argument(int argc, char **argv, int index, const char *name, long fallback, long least, long most)
 {
