@@ -104,6 +104,12 @@ class Mm:
         i, vmas = self.index_of(vma), self.vmas
         return (vmas[i - 1] if i else None), (vmas[i + 1] if i + 1 < len(vmas) else None)
 
+    def neighbours(self, vma: VmArea) -> tuple[VmArea | None, VmArea | None]:
+        """The areas before and after one that is in the list, touching or not."""
+        i = self.index_of(vma)
+        vmas = self.vmas
+        return (vmas[i - 1] if i else None), (vmas[i + 1] if i + 1 < len(vmas) else None)
+
     def find_vma_prev(self, addr: int) -> tuple[VmArea | None, VmArea | None]:
         """(find_vma(addr), the area before it)."""
         i = self.find_index(addr)

@@ -134,6 +134,29 @@ def split_vma(mem: Memory, mm: Mm, i: int, addr: int, new_below: bool) -> None:
         raise
 
 
+def vma_modify_flags(mem: Memory, mm: Mm, i: int, start: int, end: int, flags: int) -> VmArea:
+    """Gives ``[start, end)``, part of the area at position ``i``, an area that may carry ``flags``: merged into a neighbour that has them,
+    or split off. Returns it; the caller sets its flags. Raises SysError(ENOMEM) with nothing changed."""
+    vma = mm.vmas[i]
+    pgoff = vma.vm_pgoff + (start - vma.vm_start >> 12)
+    merged = vma_merge(mem, mm, i, start, end, flags, vma, vma.vm_file, pgoff)
+    if merged is not None:
+        return merged
+    cut = start > vma.vm_start
+    if cut:
+        split_vma(mem, mm, i, start, new_below=True)
+        i += 1
+    if end < vma.vm_end:
+        try:
+            split_vma(mem, mm, i, end, new_below=False)
+        except SysError:
+            if cut:  # the halves join again, under the lower one's object
+                below = mm.vmas[i - 1]
+                vma_adjust(mem, mm, i - 1, below.vm_start, vma.vm_end, absorb=1)
+            raise
+    return vma
+
+
 def can_vma_merge(mem: Memory, area: VmArea, like: VmArea | None, flags: int, file: Any) -> bool:
     """Whether a range with ``flags`` and ``file`` (and, if given, the pages of the area ``like``) may become part of ``area``,
     addresses and offsets apart. A refusal that is the scheme's alone is counted."""
