@@ -126,7 +126,7 @@ def unhooked(code, count, paging):
         uc.reg_write(UC_X86_REG_EAX, count)
         start = time.perf_counter()
         uc.emu_start(CODE, 0xFFFFFFF0)
-        assert uc.reg_read(UC_X86_REG_EAX) == 0 and CODE < uc.reg_read(UC_X86_REG_EIP) < CODE + 4096
+        assert bench.ram.buf and uc.reg_read(UC_X86_REG_EAX) == 0 and CODE < uc.reg_read(UC_X86_REG_EIP) < CODE + 4096
         return time.perf_counter() - start
 
     once()
