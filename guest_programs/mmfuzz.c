@@ -5,9 +5,9 @@
  * arguments: seed=1 steps=400 pages=64
  * look at:   two runs with one seed, natively and here, under any scheme and memory size: not a line may differ
  */
+#include "rmapbox.h"
 #include <setjmp.h>
 #include <sys/syscall.h>
-#include "rmapbox.h"
 
 /* Everything about a call is drawn before it is made, and what is printed follows from the kernel's rules alone. One thing does not:
    which neighbours the kernel has merged into one area depends on its version and on the reverse-mapping scheme, and mremap refuses
@@ -182,10 +182,26 @@ static int pick_range(int *count)
     return first;
 }
 
+/* Mostly a range without holes. */
+static int pick_mapped(int *count)
+{
+    int first = pick_range(count);
+    if (below(5) == 0)
+        return first;
+    for (int tries = 0; !region[first] && tries < 16; tries++)
+        first = below(pages);
+    int run = 0;
+    while (first + run < pages && region[first + run])
+        run++;
+    if (*count > run)
+        *count = run ? run : 1;
+    return first;
+}
+
 static int pick_protection(void)
 {
-    static const int kinds[] = { PROT_READ | PROT_WRITE, PROT_READ | PROT_WRITE, PROT_READ, PROT_NONE };
-    return kinds[below(4)];
+    static const int kinds[] = { PROT_READ | PROT_WRITE, PROT_READ | PROT_WRITE, PROT_READ | PROT_WRITE, PROT_READ, PROT_NONE };
+    return kinds[below(5)];
 }
 
 static const char *protection_name(int protection)
@@ -230,6 +246,8 @@ static void do_map(void)
 static void do_munmap(void)
 {
     int count, first = pick_range(&count);
+    if (count > 8)
+        count = 8;
     printf("munmap %d+%d: ", first, count);
     say(munmap(at(first), (size_t)count * PAGE));
     assign(first, count, 0);
@@ -237,7 +255,7 @@ static void do_munmap(void)
 
 static void do_mprotect(void)
 {
-    int count, first = pick_range(&count), protection = pick_protection();
+    int count, first = pick_mapped(&count), protection = pick_protection();
     printf("mprotect %d+%d %s: ", first, count, protection_name(protection));
     say(mprotect(at(first), (size_t)count * PAGE, protection));
     borders(first, count);
@@ -327,7 +345,7 @@ static void do_madvise(void)
         { MADV_DONTNEED, "DONTNEED" }, { MADV_DONTNEED, "DONTNEED" }, { MADV_DONTNEED, "DONTNEED" },
         { MADV_NORMAL, "NORMAL" }, { MADV_RANDOM, "RANDOM" }, { MADV_SEQUENTIAL, "SEQUENTIAL" },
     };
-    int count, first = pick_range(&count), which = below(6);
+    int count, first = pick_mapped(&count), which = below(6);
     printf("madvise %d+%d %s: ", first, count, advices[which].name);
     say(madvise(at(first), (size_t)count * PAGE, advices[which].advice));
     borders(first, count);
@@ -336,7 +354,7 @@ static void do_madvise(void)
 static void do_lock_and_sync(void)
 {
     static unsigned char residency[MOST];
-    int count, first = pick_range(&count);
+    int count, first = pick_mapped(&count);
     switch (below(3)) {
     case 0:
         printf("msync %d+%d: ", first, count);
@@ -366,14 +384,16 @@ static void do_brk(void)
     for (int page = heap_pages; page < count; page++) /* what comes back must be zero */
         must(*(volatile uint32_t *)(heap_base + (size_t)page * PAGE) == 0);
     heap_pages = count;
-    if (count)
-        *(volatile uint32_t *)(heap_base + (size_t)below(count) * PAGE + 4 * below(WORDS)) = prng_next(&prng);
+    if (count) {
+        int page = below(count), word = below(WORDS);
+        ((volatile uint32_t *)heap_base)[page * WORDS + word] = prng_next(&prng);
+    }
 }
 
 /* Reads or writes one word of each of some pages, up to the first that refuses. */
 static void do_touch(int write)
 {
-    int count, first = pick_range(&count), word = below(WORDS);
+    int count, first = pick_mapped(&count), word = below(WORDS);
     uint32_t value = prng_next(&prng);
     volatile uint32_t sum = 0;
     volatile int done = 0;
@@ -441,7 +461,7 @@ static void do_nonsense(void)
     case 5: say_address(mmap((void *)0xbffff000u, 2 * PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0)); break;
     case 6: say(munmap(here + 8, PAGE)); break;
     case 7: say(munmap(here, 0)); break;
-    case 8: say(mprotect(here + 8, PAGE, PROT_READ)); break;
+    case 8: say(syscall(SYS_mprotect, here + 8, PAGE, PROT_READ)); break; /* musl's function would round the address */
     case 9: say(mprotect(here, PAGE, 0x80)); break;
     case 10: say_address(mremap(here + 8, PAGE, PAGE, MREMAP_MAYMOVE)); break;
     case 11: say_address(mremap(here, PAGE, 0, MREMAP_MAYMOVE)); break;

@@ -5,8 +5,8 @@
  * arguments: pages=48 rounds=12 seed=1
  * look at:   vmas and the scheme's objects that splits make; merges_refused
  */
-#include <setjmp.h>
 #include "rmapbox.h"
+#include <setjmp.h>
 
 static char *area;
 static long pages;

@@ -5,8 +5,8 @@
  * arguments: rounds=200 kilobytes=256
  * look at:   context switches; virtual time of a round trip
  */
-#include <poll.h>
 #include "rmapbox.h"
+#include <poll.h>
 
 static volatile int pipe_signals;
 

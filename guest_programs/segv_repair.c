@@ -5,9 +5,9 @@
  * arguments: pages=16
  * look at:   faults that end as signals; the instructions that restart
  */
+#include "rmapbox.h"
 #include <setjmp.h>
 #include <ucontext.h>
-#include "rmapbox.h"
 
 static char *area;
 static size_t size;

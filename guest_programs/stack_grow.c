@@ -5,10 +5,10 @@
  * arguments: pages=200 overflows=2
  * look at:   faults of the stack area; its size in /proc/self/maps
  */
+#include "rmapbox.h"
 #include <alloca.h>
 #include <setjmp.h>
 #include <sys/resource.h>
-#include "rmapbox.h"
 
 static sigjmp_buf back;
 static volatile int fault_code, fault_near, handler_on_other_stack;

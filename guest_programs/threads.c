@@ -5,9 +5,9 @@
  * arguments: threads=4 rounds=100 pages=16
  * look at:   one mm_struct for many task_structs; what an anonymous page costs when threads, not processes, share it
  */
+#include "rmapbox.h"
 #include <pthread.h>
 #include <sched.h>
-#include "rmapbox.h"
 
 #define MOST 32
 
