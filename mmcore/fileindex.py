@@ -221,7 +221,7 @@ class PrioTree:
 
     def _tree_remove(self, node: _Node) -> None:
         """The leaf below ``node`` that the heap would promote goes, and everybody between moves up one place."""
-        cur = node
+        cur: _Node = node
         while True:
             left, right = cur.left, cur.right
             if left is None:
@@ -242,6 +242,7 @@ class PrioTree:
             parent.right = None
         while cur is not node:
             above = cur.parent
+            assert above is not None
             beyond = above.parent
             self._replace(above, cur)
             above.parent = beyond
@@ -307,6 +308,40 @@ class PrioTree:
                 stack.append(node.left)
 
 
+    def check(self) -> list[str]:
+        """What is broken: the heap, the links, the rings of like areas."""
+        wrong, found = [], 0
+        stack: list[tuple[_Node, _Node | None]] = [(self._root, None)] if self._root is not None else []
+        while stack:
+            node, parent = stack.pop()
+            found += 1
+            where = f"area {node.vma!r} [{node.start}, {node.last}]"
+            if not node.in_tree or node.parent is not parent or node.vma.shared is not node:
+                wrong.append(f"prio_tree: wrong links at {where}")
+            if parent is not None and parent.last < node.last:
+                wrong.append(f"prio_tree: {where} ends after its parent")
+            vma = node.vma
+            if (vma.vm_pgoff, vma.vm_pgoff + (vma.vm_end - vma.vm_start >> 12) - 1) != (node.start, node.last):
+                wrong.append(f"prio_tree: {where} has changed its keys")
+            like = node.head
+            if like is not None:
+                if like.head is not node:
+                    wrong.append(f"prio_tree: the first like area of {where} belongs elsewhere")
+                end = like
+                while True:
+                    found += 1
+                    if (like.start, like.last) != (node.start, node.last) or like.in_tree or like.next.prev is not like:
+                        wrong.append(f"prio_tree: wrong ring of like areas at {where}")
+                        break
+                    like = like.next
+                    if like is end:
+                        break
+            stack += [(child, node) for child in (node.left, node.right) if child is not None]
+        if found != self._count:
+            wrong.append(f"prio_tree: {found} areas found, {self._count} on the books")
+        return wrong
+
+
 class ListIndex:
     """One list, new areas at its end, a forked copy right before its original (list_add_tail to the original's link)."""
 
@@ -359,12 +394,10 @@ class ListIndex:
                 yield vma
 
     def __iter__(self) -> Iterator[VmArea]:
-        link = self._ring
+        first = link = self._ring
         while link is not None:
             yield link.vma
-            link = link.next
-            if link is self._ring:
-                return
+            link = link.next if link.next is not first else None
 
 
 class _Link:

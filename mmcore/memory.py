@@ -79,6 +79,7 @@ class Memory:
         from mmcore.fault import Faults
         from mmcore.oom import OomKiller
         from mmcore.overcommit import Overcommit
+        from mmcore.shmem import ShmemMount
         from mmcore.swap import Swap
         from mmcore.vmscan import Vmscan
 
@@ -116,6 +117,7 @@ class Memory:
         self.swap = Swap(self)
         self.reclaim = Vmscan(self)
         self.oom = OomKiller(self)
+        self.shmem_zero_setup = ShmemMount(self)
         self.faults = Faults(self)
         self.at_peak = self._owners()
         self.pages.on_new_low = self._note_low

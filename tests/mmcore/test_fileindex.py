@@ -28,29 +28,6 @@ def ends(a: Area) -> tuple[int, int]:
     return a.vm_pgoff, a.vm_pgoff + ((a.vm_end - a.vm_start) >> 12) - 1
 
 
-def check_heap(tree: PrioTree) -> int:
-    """Parents end no earlier than children, links agree; returns the number of areas found."""
-    found = 0
-    stack = [(tree._root, None)] if tree._root else []
-    while stack:
-        node, parent = stack.pop()
-        assert node.in_tree and node.parent is parent
-        assert parent is None or parent.last >= node.last
-        found += 1
-        if node.head is not None:
-            assert node.head.head is node
-            like = node.head
-            while True:
-                assert (like.start, like.last) == (node.start, node.last) and not like.in_tree
-                assert like.next.prev is like
-                found += 1
-                like = like.next
-                if like is node.head:
-                    break
-        stack += [(child, node) for child in (node.left, node.right) if child is not None]
-    return found
-
-
 spans = st.tuples(st.integers(0, 300) | st.integers(0, 1 << 20), st.integers(1, 40) | st.integers(1, 5000))
 steps = st.lists(st.tuples(st.sampled_from("iirrf"), spans, st.integers(0, 1 << 30)), max_size=60)
 
@@ -74,7 +51,7 @@ def test_overlapping_is_brute_force(kind, steps, queries):
             live.append(Area(old.vm_start, old.vm_end, old.vm_pgoff))
             index.add_beside(live[-1], old)
         if kind is PrioTree:
-            assert check_heap(index) == len(live)
+            assert index.check() == []
     assert len(index) == len(live)
     assert sorted(map(id, index)) == sorted(map(id, live))
     for first, pages in queries:
@@ -112,3 +89,16 @@ def test_forked_copies_need_no_search_and_heirs_keep_the_list():
     tree.remove(children[0])
     tree.remove(children[2])
     assert list(tree) == [children[1], children[3], children[4]]
+
+
+def test_check_notices_damage():
+    tree = PrioTree(Meters())
+    areas = [area(p, 3) for p in range(8)]
+    for a in areas:
+        tree.insert(a)
+    assert tree.check() == []
+    areas[3].vm_pgoff += 1
+    assert any("changed its keys" in text for text in tree.check())
+    areas[3].vm_pgoff -= 1
+    tree._root.last -= 5
+    assert any("ends after its parent" in text for text in tree.check())
