@@ -9,6 +9,8 @@ Linux: mm/slab.c, 2.6.7. Differences: no per-cpu object arrays (an object is fre
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from mmcore.errors import InvariantViolation, OutOfMemory
 from mmcore.frames import PG_SLAB, SLAB, VMALLOC
 from mmcore.gfp import GFP_KERNEL
@@ -44,7 +46,7 @@ class KmemCache:
 
     __slots__ = (
         "name", "size", "objsize", "order", "per_slab", "objects", "peak_objects", "peak_slabs", "allocations",
-        "_pages", "_slabs", "_partial", "_empty", "_current", "_shift", "_limit", "slabs_scanned",
+        "ctor", "_pages", "_slabs", "_partial", "_empty", "_current", "_shift", "_limit", "slabs_scanned",
     )
 
     def __init__(self, pages: PageAllocator, name: str, size: int, align: int = 0, hwcache: int = 0) -> None:
@@ -63,6 +65,7 @@ class KmemCache:
         self.order = order
         self.per_slab = objects_per_slab(self.size, order)
         self.objects = self.peak_objects = self.peak_slabs = self.allocations = 0
+        self.ctor: Callable[[int, int], None] | None = None  # ctor(pfn, order): a new slab's frames, before its objects are handed out
         self._pages = pages
         self._slabs: dict[int, _Slab] = {}
         self._partial: dict[int, _Slab] = {}
@@ -94,6 +97,43 @@ class KmemCache:
             self.peak_objects = n
         return slab.free.pop()
 
+    def alloc_bulk(self, n: int, gfp: int = GFP_KERNEL) -> list[int]:
+        """``n`` objects, as that many calls of alloc would give them. Raises OutOfMemory, leaving nothing allocated."""
+        if self._pages.inject is not None:
+            return self._alloc_each(n, gfp)
+        out: list[int] = []
+        try:
+            while len(out) < n:
+                slab = self._current
+                if slab is None or not slab.free:
+                    slab = self._refill(gfp)
+                free = slab.free
+                k = min(n - len(out), len(free))
+                out += free[: -k - 1 : -1]
+                del free[-k:]
+                slab.inuse += k
+                self.objects += k
+                self.allocations += k
+        except OutOfMemory:
+            for address in out:
+                self.free(address)
+            raise
+        finally:
+            if self.objects > self.peak_objects:
+                self.peak_objects = self.objects
+        return out
+
+    def _alloc_each(self, n: int, gfp: int) -> list[int]:
+        out: list[int] = []
+        try:
+            for _ in range(n):
+                out.append(self.alloc(gfp))
+        except OutOfMemory:
+            for address in out:
+                self.free(address)
+            raise
+        return out
+
     def _refill(self, gfp: int) -> _Slab:
         if self._partial:
             base, slab = next(iter(self._partial.items()))
@@ -110,6 +150,8 @@ class KmemCache:
         pfn = pages.alloc_pages(self.order, gfp, SLAB)
         for p in range(pfn, pfn + (1 << self.order)):
             pages.frames.flags[p] |= PG_SLAB
+        if self.ctor is not None:
+            self.ctor(pfn, self.order)
         base = PAGE_OFFSET + (pfn << PAGE_SHIFT)
         if self.size < _OFF_SLAB_SIZE:
             first = base + (PAGE_SIZE << self.order) - self.per_slab * self.size

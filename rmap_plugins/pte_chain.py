@@ -69,6 +69,7 @@ class PteChain(RmapScheme):
         self._wide = bool(options.get("highpte", False)) and env.machine.paging == "pae"
         self.nrpte = (self.line - 4) // (8 if self._wide else 4)
         self._cache = env.cache("pte_chain", self.line, hwcache=self.line)
+        self._cache.ctor = self._zero_slab
         self._stash = 0  # local_pte_chain: one free node kept per cpu
         self._frames = env.frames
         self._meters = env.meters
@@ -89,9 +90,12 @@ class PteChain(RmapScheme):
             self._stash = 0
             return stash
         self._meters.allocations += 1
-        node = self._cache.alloc() - _PAGE_OFFSET
-        self.env.ram.u8[node : node + self.line] = bytes(self.line)
-        return node
+        return self._cache.alloc() - _PAGE_OFFSET
+
+    def _zero_slab(self, pfn: int, order: int) -> None:
+        """The cache's constructor: nodes are handed out zeroed, and come back zeroed."""
+        for frame in range(pfn, pfn + (1 << order)):
+            self.env.ram.zero(frame)
 
     def _free(self, node: int) -> None:
         """The node is all zero but for its first word."""
@@ -109,14 +113,20 @@ class PteChain(RmapScheme):
 
     def reserve(self, operation: str, vma: VmArea, pfns: np.ndarray | None = None) -> list[int]:
         """Nodes in hand before anything changes: one for a fault, as many as the range will use for a fork or a move."""
-        need = 1 if pfns is None else self._nodes_needed(pfns)
+        if pfns is None:
+            return [self._alloc()]
+        need = self._nodes_needed(pfns)
         nodes: list[int] = []
+        if need and self._stash:
+            nodes.append(self._alloc())
         try:
-            for _ in range(need):
-                nodes.append(self._alloc())
+            more = self._cache.alloc_bulk(need - len(nodes))
         except OutOfMemory:
             self.release(nodes)
             raise
+        self._meters.allocations += len(more)
+        nodes += [address - _PAGE_OFFSET for address in more]
+        nodes.reverse()
         return nodes
 
     def _nodes_needed(self, pfns: np.ndarray) -> int:
