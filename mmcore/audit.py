@@ -98,26 +98,9 @@ class Auditor:
                     swap_refs[entry] = swap_refs.get(entry, 0) + 1
             if rss != mm.rss:
                 wrong.append(f"mm {mm.addr:#x}: rss {mm.rss}, but {rss} pages mapped")
-        self._swap(swap_refs, wrong)
+        wrong += mem.swap.audit(swap_refs)
         empty = np.zeros(0, np.int64)
         return (np.concatenate(all_pfns) if all_pfns else empty), (np.concatenate(all_ptes) if all_ptes else empty)
-
-    def _swap(self, users: dict[int, int], wrong: list[str]) -> None:
-        """A slot's users: PTEs, the swap cache, tmpfs files."""
-        swap = self.mem.swap
-        wrong += swap.check()
-        users = dict(users)
-        for entry in swap.cache:
-            users[entry] = users.get(entry, 0) + 1
-        for mapping in self.mem.mappings.values():
-            for entry in mapping.swapped_entries():
-                users[entry] = users.get(entry, 0) + 1
-        counted = np.zeros(len(swap.map), np.int64)
-        if users:
-            inside = [(e, n) for e, n in users.items() if e < len(counted)]
-            counted[[e for e, _ in inside]] = [n for _, n in inside]
-        for entry in np.nonzero(counted[1:] != np.asarray(swap.map, np.int64)[1:])[0].tolist():
-            wrong.append(f"swap slot {entry + 1:#x}: {int(counted[entry + 1])} users, {swap.map[entry + 1]} on the books")
 
     def _inside_areas(self, mm: Mm, first: int, at: np.ndarray, wrong: list[str]) -> None:
         """Every PTE lies in an area."""
