@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mmcore.vma import VmArea
 
 _FEW = 24  # up to so many entries the scalar loop wins
+_SMALL = 8 << 12  # ranges so small are not worth a look at whole tables
 
 
 def pte_slices(mem: Memory, vma: VmArea, start: int, end: int) -> list[tuple[int, int]]:
@@ -36,6 +37,16 @@ def pte_slices(mem: Memory, vma: VmArea, start: int, end: int) -> list[tuple[int
 
 def zap_page_range(mem: Memory, vma: VmArea, start: int, end: int) -> None:
     """Unmaps ``[start, end)`` of an area: PTEs cleared, references dropped, swap entries freed. Cannot fail."""
+    if end - start <= _SMALL:
+        pgd, ptes, pte_index = vma.vm_mm.pgd, mem.pgtables.ptes, mem.pgtables.pte_index
+        few = []
+        for address in range(start, end, 4096):
+            i = pte_index(pgd, address)
+            if i >= 0 and ptes[i]:
+                few.append(i)
+        if few:
+            _zap_few(mem, vma, few)
+        return
     slices = pte_slices(mem, vma, start, end)
     if not slices:
         return
