@@ -33,18 +33,14 @@ def vma_link(mem: Memory, mm: Mm, i: int, vma: VmArea) -> None:
     mem.scheme.vma_linked(vma)
 
 
-def vma_unlink(mem: Memory, mm: Mm, i: int) -> None:
-    """The area at position ``i``, whose pages are unmapped, leaves its mm, its file and the scheme, and is freed. Cannot fail."""
-    vma = mm.vmas.pop(i)
-    del mm.starts[i]
-    if mm.mmap_cache is vma:
-        mm.mmap_cache = None
-    mem.scheme.vma_unlinked(vma)
-    if vma.mapping is not None:
-        vma.mapping.unlink(vma)
+def vma_link_copy(mem: Memory, mm: Mm, i: int, vma: VmArea) -> None:
+    """A copy, which the scheme knows from vma_copied, takes position ``i``; its file gains a reference. Cannot fail."""
+    mm.vmas.insert(i, vma)
+    mm.starts.insert(i, vma.vm_start)
     if vma.vm_file is not None:
-        vma.vm_file.put()
-    vma.free(mem)
+        vma.vm_file.get()
+    if vma.mapping is not None:
+        vma.mapping.link(vma)
 
 
 def vma_adjust(mem: Memory, mm: Mm, i: int, start: int, end: int, insert: VmArea | None = None, absorb: int = 0) -> None:
@@ -87,13 +83,7 @@ def vma_adjust(mem: Memory, mm: Mm, i: int, start: int, end: int, insert: VmArea
     if index is not None:
         index.insert(vma)
     if insert is not None:
-        at = i if insert.vm_start < start else i + 1
-        vmas.insert(at, insert)
-        starts.insert(at, insert.vm_start)
-        if insert.vm_file is not None:
-            insert.vm_file.get()
-        if mapping is not None:
-            mapping.link(insert)
+        vma_link_copy(mem, mm, i if insert.vm_start < start else i + 1, insert)
     if absorb > 0:
         _absorb_next(mem, mm, i)
     mm.mmap_cache = vma
