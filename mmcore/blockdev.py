@@ -130,9 +130,9 @@ class Disk:
         if write and len(queue) >= CONGESTION_ON:
             self.congested = True
         if self._active is None:
-            self._dispatch()
+            self._dispatch(self.clock.now)
 
-    def _dispatch(self) -> None:
+    def _dispatch(self, now: int) -> None:
         reads, writes = self._reads, self._writes
         if reads and (not writes or self._starved < WRITES_STARVED):
             request = reads.popleft()
@@ -149,7 +149,7 @@ class Disk:
         if request.position != self._head:
             cost += SEEK_NS
         self._head = request.position + n
-        self._done_at = self.clock.now + cost
+        self._done_at = now + cost
         self._timer = self.clock.at(self._done_at, self._complete)
 
     def _complete(self) -> None:
@@ -162,7 +162,7 @@ class Disk:
                 self.congested = False
         else:
             self._end_read(request.pfns)
-        self._dispatch()
+        self._dispatch(self._done_at)  # time may have been charged beyond the completion; the disk did not idle
 
     def _end_read(self, pfns: list[int]) -> None:
         flags, waits = self.frames.flags, self.waits

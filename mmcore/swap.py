@@ -263,29 +263,36 @@ class Swap:
                 put_page(pfn)
         self.mem.reclaim.lru_add_drain()
 
-    def audit(self, pte_refs: dict[int, int]) -> list[str]:
-        """What disagrees between slots, cache, frames and users; ``pte_refs``: entry -> PTEs that name it."""
+    def check(self) -> list[str]:
+        """What disagrees between slots, cache and frames. (The auditor compares each slot's count with its users.)"""
         wrong = []
         frames, device, cache = self.frames, self.device, self.cache
-        users = dict(pte_refs)
-        for mapping in self.mem.mappings.values():
-            if mapping.is_shmem:
-                for entry in mapping.swapped.values():
-                    users[entry] = users.get(entry, 0) + 1
         for entry, pfn in cache.items():
-            users[entry] = users.get(entry, 0) + 1
             if frames.private[pfn] != entry or not frames.flags[pfn] & PG_SWAPCACHE:
                 wrong.append(f"the swap cache's page for entry {entry:#x} does not say so: {frames.describe(pfn)}")
         flagged = int(np.count_nonzero(frames.np_flags & np.uint32(PG_SWAPCACHE)))
         if flagged != len(cache):
             wrong.append(f"swap cache: {len(cache)} pages, {flagged} frames with PG_swapcache")
-        for entry, n in users.items():
-            if not 0 < entry < device.pages or (self.map[entry] != n and self.map[entry] != SWAP_MAP_MAX):
-                wrong.append(f"swap slot {entry:#x} has {n} users, the map says {self.map[entry] if 0 < entry < device.pages else 'nothing'}")
-        used = np.flatnonzero(device.np_map[1:]) + 1
-        wrong += [f"swap slot {entry:#x} is in use by nobody" for entry in used.tolist() if entry not in users]
-        if len(used) != device.total - device.nr_free:
-            wrong.append(f"swap: {len(used)} slots in use in the map, {device.total - device.nr_free} on the books")
+        used = int(np.count_nonzero(device.np_map[1:]))
+        if used != device.total - device.nr_free:
+            wrong.append(f"swap: {used} slots in use in the map, {device.total - device.nr_free} on the books")
         if self.nodes.items != len(cache):
             wrong.append(f"swap cache: {len(cache)} pages, {self.nodes.items} in its tree")
+        return wrong
+
+    def audit(self, pte_refs: dict[int, int]) -> list[str]:
+        """check(), and each slot's count against its users. ``pte_refs``: entry -> PTEs that name it."""
+        wrong = self.check()
+        users = dict(pte_refs)
+        for entry in self.cache:
+            users[entry] = users.get(entry, 0) + 1
+        for mapping in self.mem.mappings.values():
+            if mapping.is_shmem:
+                for entry in mapping.swapped.values():
+                    users[entry] = users.get(entry, 0) + 1
+        for entry, n in users.items():
+            if not 0 < entry < self.device.pages or self.map[entry] not in (n, SWAP_MAP_MAX):
+                wrong.append(f"swap slot {entry:#x} has {n} users, the map says {self.map[entry] if 0 < entry < self.device.pages else 'nothing'}")
+        used = np.flatnonzero(self.device.np_map[1:]) + 1
+        wrong += [f"swap slot {entry:#x} is in use by nobody" for entry in used.tolist() if entry not in users]
         return wrong
