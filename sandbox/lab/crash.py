@@ -14,7 +14,7 @@ from sandbox.result import Area, Crash
 REGISTERS = ("eax", "ecx", "edx", "ebx", "esp", "ebp", "esi", "edi", "eip", "eflags", "cs", "ss", "ds", "es", "fs", "gs")
 _ESP, _EIP = REGISTERS.index("esp"), REGISTERS.index("eip")
 
-CODES = {
+CODES: dict[tuple[int, int], str] = {
     (signal.SIGSEGV, 1): "nothing is mapped at the address",
     (signal.SIGSEGV, 2): "the mapping does not allow the access",
     (signal.SIGSEGV, 0x80): "general protection",

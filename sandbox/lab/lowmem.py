@@ -78,8 +78,8 @@ def print_lowmem(results: list[Result], names: list[str], file=None) -> None:
         table.add_column("\npeak kB", justify="right")
     for name, owners in caches:
         size = next(owner.object_size for owner in owners if owner is not None)
-        cells = []
+        peaks: list[str] = []
         for owner in owners:
-            cells += ["-", "-"] if owner is None else [str(owner.peak_objects), str(owner.peak_bytes // 1024)]
-        table.add_row(name, str(size), *cells)
+            peaks += ["-", "-"] if owner is None else [str(owner.peak_objects), str(owner.peak_bytes // 1024)]
+        table.add_row(name, str(size), *peaks)
     console.print(table)

@@ -1,0 +1,64 @@
+"""`--audit full`: the auditor looks in after every fork, exec, exit, mremap and reclaim pass.
+
+It looks where everything is settled: just before guest code runs again. So it stands in the processor's doorway and reads
+counters that the machine keeps anyway; a run without it pays nothing, and neither virtual time nor the event hash can tell.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from mmcore.audit import Auditor
+from sandbox.syscalls.table import EVENT_SYSCALL
+
+FORK, EXECVE, CLONE, MREMAP, VFORK = 2, 11, 120, 163, 190
+_WATCHED = {EVENT_SYSCALL >> 32 | nr for nr in (FORK, EXECVE, CLONE, MREMAP, VFORK)}
+
+
+class AuditingCpu:
+    """A processor that audits `mem` before it runs guest code, whenever something has happened that is worth it.
+
+    Everything else is the real `cpu`'s. Raises InvariantViolation out of `run`.
+    """
+
+    def __init__(self, cpu: Any, auditor: Auditor) -> None:
+        self._cpu = cpu
+        self._auditor = auditor
+        self._seen = (0, 0, 0, 0)
+        self.kernel: Any = None
+        """Set once there is one; nothing runs before."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._cpu, name)
+
+    def door(self, ctx: Any) -> tuple[Any, Any]:
+        """As the processor's, with the audit in front of each run."""
+        run, state = self._cpu.door(ctx)
+
+        def audited(*arguments: Any) -> int:
+            where = self._happened()
+            if where:
+                self._auditor.require(where)
+            return run(*arguments)
+
+        return audited, state
+
+    def _happened(self) -> str:
+        """What has happened since the last look, "" for nothing."""
+        kernel = self.kernel
+        vmstat = kernel.mem.vmstat
+        now = (kernel.total_forks, len(kernel.records), vmstat.pageoutrun, vmstat.allocstall)
+        before, self._seen = self._seen, now
+        if now != before:
+            return "after " + ", ".join(
+                name for name, old, new in zip(("a fork", "an exit", "a pass of kswapd", "direct reclaim"), before, now) if old != new)
+        events = kernel.events.events
+        if events and events[-1] >> 32 in _WATCHED:
+            return f"after system call {events[-1] >> 32 & 0xFFFF}"
+        return ""
+
+
+def pinned(kernel: Any) -> dict[int, int]:
+    """frame -> pins held by system calls under way, for the auditor."""
+    return Counter(pfn for task in kernel.pids.values() for pfn in task.pins)

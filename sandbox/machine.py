@@ -1,0 +1,219 @@
+"""The machine: memory under a scheme, processor, file systems and kernel put together, run once, and told about.
+
+    Machine(Config(...)).run(["fork_cow", "512"])  ->  Result
+
+One `run` is one boot: nothing of an earlier run is left in a later one.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from typing import IO, Any
+
+from mmcore.audit import Auditor
+from mmcore.errors import ConfigError, SysError
+from mmcore.frames import FREE
+from mmcore.memory import Memory, MemoryConfig
+from mmcore.rmap.registry import load_scheme
+from sandbox.auditing import AuditingCpu, pinned
+from sandbox.config import Config
+from sandbox.configfile import nearest
+from sandbox.lab.status import Sample, StatusLine
+from sandbox.program import Program, load_program
+from sandbox.result import Area, AuditResult, Crash, LowMem, Notes, Owner, Result, Snapshot, TaskResult
+
+TIME_LIMIT_STATUS, INTERRUPT_STATUS, STUCK_STATUS = 124, 130, 1
+_CUT = {"time_limit": TIME_LIMIT_STATUS, "interrupted": INTERRUPT_STATUS}
+
+Sink = Callable[[bytes], None]
+
+
+class HostTerminal(int):
+    """A host descriptor of a terminal that a status line is drawn on: `write` takes the line away first."""
+
+    line: StatusLine
+
+    def __new__(cls, fd: int, line: StatusLine) -> HostTerminal:
+        self = super().__new__(cls, fd)
+        self.line = line
+        return self
+
+    def __call__(self, data: bytes) -> None:
+        self.line.around(self._write, data)
+
+    def _write(self, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(self, view):]
+
+
+class Machine:
+    """A machine as `config` describes it."""
+
+    def __init__(self, config: Config | None = None) -> None:
+        self.config = config or Config()
+
+    def run(self, argv: list[str], *, capture: bool = False, status: IO[str] | None = None) -> Result:
+        """Boot, run the program `argv[0]` (see `sandbox.program`) with its arguments to its end, and return the result.
+
+        The guest's output goes to this process's descriptors 1 and 2, or with `capture` into the result. `status` is a
+        terminal to keep a status line on. Ctrl-C ends the run, not the caller. Raises `ConfigError`, `PluginError`, and
+        InvariantViolation when an audit finds something wrong.
+        """
+        if not argv:
+            raise ConfigError("no program given")
+        start = time.monotonic()
+        program = load_program(argv[0], mounts=bool(self.config.mounts))
+        running = _Running(self.config, program, argv)
+        out: list[bytes] = []
+        err: list[bytes] = []
+        if capture:
+            ending = running.run(out.append, err.append)
+        elif status is not None:
+            with StatusLine(running.sample, status) as line:
+                ending = running.run(*(HostTerminal(fd, line) if os.isatty(fd) else fd for fd in (1, 2)))
+        else:
+            ending = running.run(1, 2)
+        result = running.result(ending, time.monotonic() - start)
+        if capture:
+            result.notes.stdout, result.notes.stderr = b"".join(out), b"".join(err)
+        return result
+
+
+def check_options(scheme: type, options: dict[str, Any]) -> None:
+    """Raise `ConfigError` for an option that the scheme's card does not list, or whose value is of another type."""
+    card = scheme.card  # type: ignore[attr-defined]
+    for key, value in options.items():
+        if key not in card.options:
+            raise ConfigError(f"[rmap.{card.name}] has no option {key!r}: {nearest(key, card.options)}")
+        default = card.options[key][0]
+        if type(value) is not type(default):
+            raise ConfigError(f"[rmap.{card.name}] {key} = {value!r}: write it as its default {default!r} is written")
+
+
+def build_memory(config: Config) -> Memory:
+    """The memory of the machine `config` describes, booted. Raises `PluginError` and `ConfigError`."""
+    scheme = load_scheme(config.scheme)
+    check_options(scheme, config.scheme_options)
+    return Memory(
+        MemoryConfig(
+            memory_bytes=int(config.memory), swap_bytes=int(config.swap), paging=config.paging, overcommit=config.overcommit,
+            overcommit_ratio=config.overcommit_ratio, swappiness=config.swappiness,
+            page_cluster=-1 if config.page_cluster is None else config.page_cluster, layout=config.layout, smp=config.smp,
+            cache_line=config.cache_line, accounting=config.accounting, seed=config.seed, scheme_options=config.scheme_options,
+        ),
+        scheme,
+    )
+
+
+class _Running:
+    """One boot."""
+
+    def __init__(self, config: Config, program: Program, argv: list[str]) -> None:
+        from sandbox.fs.vfs import Vfs
+        from sandbox.kernel.boot import boot_cpu
+        from sandbox.kernel.kernel import Kernel
+
+        self.config = config
+        self.program = program
+        self.argv = argv
+        self.mem = mem = build_memory(config)
+        self.auditor = Auditor(mem)
+        cpu: Any = boot_cpu(mem)
+        if config.audit == "full":
+            cpu = AuditingCpu(cpu, self.auditor)
+        self.vfs = Vfs(mem, mounts=config.mount_list(), seed=config.seed)
+        self.kernel = Kernel(mem, cpu, self.vfs, clock=config.clock, seed=config.seed, time_limit=config.time_limit)
+        if config.audit == "full":
+            cpu.kernel = self.kernel
+        self.auditor.pins = lambda: pinned(self.kernel)
+        self.vfs.attach(self.kernel)
+
+    def run(self, stdout: int | Sink, stderr: int | Sink) -> Any:
+        """The program from its first instruction to the end of the run; the kernel's Ending."""
+        path = b"/bin/" + os.fsencode(self.program.name)
+        self.terminal_input = self.config.stdin is None and os.isatty(0)
+        try:
+            self.vfs.write_file(path, self.program.image, 0o755)
+            files = self.vfs.stdio(0 if self.config.stdin is None else self.config.stdin, stdout, stderr)
+        except SysError as error:
+            raise ConfigError(f"{self.argv[0]}: does not fit into a machine of this size ({error}): give more --memory or "
+                              f"--swap") from None
+        envp = [os.fsencode(f"{name}={value}") for name, value in self.config.environment().items()]
+        self.kernel.spawn_init(path, [os.fsencode(word) for word in self.argv], envp, files, self.vfs.fs)
+        ending = self.kernel.run()
+        if self.config.audit != "off":
+            self.auditor.require("at the end")
+        self.vfs.sync()
+        return ending
+
+    def sample(self) -> Sample:
+        """For the status line; read from another thread, so from plain counters only."""
+        mem, swap = self.mem, self.mem.swap
+        return Sample(mem.clock.now, self.kernel.nr_tasks, mem.vmstat.pgfault, mem.pages.owned[FREE] << 12,
+                      (swap.total - swap.nr_swap_pages) << 12)
+
+    def result(self, ending: Any, wall_s: float) -> Result:
+        """Everything the run leaves, read before the machine is let go."""
+        mem, kernel, config = self.mem, self.kernel, self.config
+        repeats = config.clock == "virtual" and not self.terminal_input and ending.kind not in _CUT
+        names = _syscall_names()
+        notes = Notes(
+            detail="\n".join(ending.detail),
+            signal=ending.signal,
+            oom_kills=[str(kill) for kill in mem.oom.kills],
+            unknown_syscalls={names.get(nr, f"system call {nr}"): count for nr, count in kernel.unknown_syscalls.items()},
+            crashes=[_crash(info) for info in kernel.crashes],
+        )
+        return Result(
+            exit_status=exit_status(ending),
+            scheme=mem.scheme.card.name,
+            config=config.as_dict(),
+            virtual_ns=mem.clock.now,
+            wall_s=round(wall_s, 6),
+            ended=ending.kind,
+            vmstat=mem.sync_vmstat().as_dict(),
+            meters=mem.meters.as_dict(),
+            lowmem=lowmem(mem),
+            tasks=[TaskResult(task.pid, task.comm, task.status, task.peak_rss << 12) for task in kernel.task_records()],
+            audit=AuditResult(self.auditor.checks, len(self.auditor.violations)),
+            event_hash=kernel.event_hash() if repeats else None,
+            notes=notes,
+        )
+
+
+def exit_status(ending: Any) -> int:
+    """The command's status for a run that ended so: the guest's, or 124, 130, and 1 for a guest that could not go on."""
+    if ending.kind in _CUT:
+        return _CUT[ending.kind]
+    if ending.signal:
+        return 128 + ending.signal
+    if ending.status is not None:
+        return ending.status
+    return STUCK_STATUS
+
+
+def _owner(fields: dict[str, Any]) -> Owner:
+    return Owner(**{"peak_bytes": fields["bytes"], **fields})
+
+
+def lowmem(mem: Memory) -> LowMem:
+    """The low-memory account of a machine, now and at its fullest."""
+    report = mem.lowmem_report()
+    owners = {name: _owner(fields) for name, fields in report["owners"].items()}
+    peak = {name: _owner(fields) for name, fields in report["at_peak"].items()}
+    return LowMem(report["present"], report["free"], report["min_free"], owners,
+                  Snapshot(mem.at_peak["owned"][FREE] << 12, peak))
+
+
+def _crash(info: Any) -> Crash:
+    return Crash(info.pid, info.comm, info.signal, info.code, info.address, list(info.registers), bytes(info.code_bytes),
+                 [Area(*area) for area in info.areas])
+
+
+def _syscall_names() -> dict[int, str]:
+    from sandbox.syscalls.table import names
+
+    return names
