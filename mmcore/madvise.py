@@ -29,6 +29,7 @@ from mmcore.vma_merge import vma_modify_flags
 from mmcore.zap import pte_slices, zap_page_range
 
 if TYPE_CHECKING:
+    from mmcore.filemap import AddressSpace
     from mmcore.memory import Memory
     from mmcore.mm import Mm
 
@@ -206,17 +207,18 @@ def _resident(mem: Memory, vma: VmArea, addr: int) -> int:
 MS_ASYNC, MS_INVALIDATE, MS_SYNC = 1, 2, 4
 
 
-def do_msync(mem: Memory, mm: Mm, start: int, length: int, flags: int) -> None:
-    """Sends what was written to shared file mappings in ``[start, start + length)`` on its way (MS_SYNC). Raises EINVAL, EBUSY (MS_INVALIDATE of
-    locked memory), ENOMEM (holes; what lies between is synced)."""
+def do_msync(mem: Memory, mm: Mm, start: int, length: int, flags: int) -> tuple[list[AddressSpace], bool]:
+    """Sends what was written to shared file mappings in ``[start, start + length)`` on its way (MS_SYNC). Returns the files to wait for, and
+    whether there were holes (ENOMEM once they are done). Raises EINVAL, EBUSY (MS_INVALIDATE of locked memory)."""
     if flags & ~(MS_ASYNC | MS_INVALIDATE | MS_SYNC) or start & 4095 or flags & (MS_ASYNC | MS_SYNC) == MS_ASYNC | MS_SYNC:
         raise SysError(errno.EINVAL)
     end = start + (length + 4095 & ~4095)
     holes = False
+    synced: dict[AddressSpace, None] = {}
     while start < end:
         vma = mm.find_vma(start)
         if vma is None:
-            raise SysError(errno.ENOMEM)
+            return list(synced), True
         if vma.vm_start > start:
             holes = True
             start = vma.vm_start
@@ -228,9 +230,9 @@ def do_msync(mem: Memory, mm: Mm, start: int, length: int, flags: int) -> None:
         if vma.vm_flags & VM_SHARED and vma.mapping is not None and flags & MS_SYNC:
             _collect_dirty(mem, vma, start, stop)
             vma.mapping.writeback()
+            synced[vma.mapping] = None
         start = vma.vm_end
-    if holes:
-        raise SysError(errno.ENOMEM)
+    return list(synced), holes
 
 
 def _collect_dirty(mem: Memory, vma: VmArea, start: int, end: int) -> None:
