@@ -18,9 +18,9 @@ class Timer:
 
 
 class VirtualClock:
-    """``now`` is read freely; time moves by ``charge`` (work done) and ``advance_to`` (everybody sleeps)."""
+    """``now`` is read freely, and so is ``due``, when something may fall due (NEVER: nothing will); time moves by ``charge`` (work done) and ``advance_to`` (everybody sleeps)."""
 
-    __slots__ = ("now", "_heap", "_sequence", "_running", "_next")
+    __slots__ = ("now", "due", "_heap", "_sequence", "_running")
 
     NEVER = 1 << 62
 
@@ -29,12 +29,12 @@ class VirtualClock:
         self._heap: list[tuple[int, int, Timer]] = []
         self._sequence = 0
         self._running = False
-        self._next = self.NEVER
+        self.due = self.NEVER
 
     def charge(self, ns: int) -> None:
         """Work took ``ns``; what falls due meanwhile runs."""
         self.now += ns
-        if self.now >= self._next:
+        if self.now >= self.due:
             self.run_due()
 
     def at(self, when: int, fn: Callable[[], None]) -> Timer:
@@ -42,8 +42,8 @@ class VirtualClock:
         timer = Timer(when, fn)
         self._sequence += 1
         heapq.heappush(self._heap, (when, self._sequence, timer))
-        if when < self._next:
-            self._next = when
+        if when < self.due:
+            self.due = when
         return timer
 
     def cancel(self, timer: Timer | None) -> None:
@@ -55,7 +55,7 @@ class VirtualClock:
         heap = self._heap
         while heap and heap[0][2].fn is None:
             heapq.heappop(heap)
-        self._next = heap[0][0] if heap else self.NEVER
+        self.due = heap[0][0] if heap else self.NEVER
         return heap[0][0] if heap else None
 
     def advance_to(self, when: int) -> None:
@@ -78,4 +78,4 @@ class VirtualClock:
                     fn()
         finally:
             self._running = False
-        self._next = heap[0][0] if heap else self.NEVER
+        self.due = heap[0][0] if heap else self.NEVER

@@ -39,6 +39,10 @@ class Context:
         self.regs = memoryview(ffi.buffer(task.regs)).cast("B").cast("I")
         lib.trap_task_copy(cpu._state, task, cpu._template)
 
+    def door(self):
+        """What the function of `Cpu.door` takes for this context."""
+        return self._task
+
     def copy(self) -> "Context":
         """A second context in the same state, FPU included: what a forked child starts with."""
         other = Context(self._cpu)

@@ -94,6 +94,15 @@ class Cpu:
             raise self._lost(ctx, cr3)
         return kind
 
+    def door(self):
+        """For a loop that cannot afford `run`: (function, state) with function(state, ctx.door(), cr3, budget) -> kind, negative where `run`
+        raises `lost`; `state` has the facts of the last trap as attributes (blocks, fault_address, error_code, vector, page_count)."""
+        return self._run, self._state
+
+    def lost(self, ctx: Context, cr3: int) -> CpuError:
+        """The error to raise when the function of `door` answers with a negative kind."""
+        return self._lost(ctx, cr3)
+
     def _lost(self, ctx: Context, cr3: int) -> CpuError:
         state, regs = self._state, ctx.regs
         if regs[EFLAGS] & _VM:

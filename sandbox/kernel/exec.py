@@ -13,11 +13,11 @@ auxv entries, the placement of ET_DYN and of brk.
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from stat import S_ISREG
-from typing import Any, TypeVar
+from typing import Any
 
-from mmcore.errors import MustWait, SysError
+from mmcore.errors import SysError
 from mmcore.brk import do_brk
 from mmcore.layout import arch_pick_mmap_layout
 from mmcore.mm import mm_alloc, mmput
@@ -37,7 +37,7 @@ from sandbox.kernel.binfmt import (
 )
 from sandbox.kernel.binprm import StackImage
 from sandbox.kernel.exit import mm_release
-from sandbox.kernel.sched import TASK_KILLABLE, TASK_UNINTERRUPTIBLE, TASK_ZOMBIE, WORK_RELOAD, Wait
+from sandbox.kernel.sched import TASK_KILLABLE, TASK_ZOMBIE, WORK_RELOAD, Wait, waiting
 from sandbox.kernel.signals import force_sig, kill_others
 from sandbox.kernel.signo import SI_KERNEL, SIGCHLD, SIGKILL, SIGSEGV, SigInfo
 from sandbox.kernel.task import PF_FORKNOEXEC, SigHand, Task
@@ -52,20 +52,10 @@ READ_IMPLIES_EXEC = 0x0400000
 EVENT_EXEC = 6 << 60
 HWCAP = 0x0789F1FF  # CPUID.1:EDX of the emulated CPU without SEP
 
-T = TypeVar("T")
 
 
 def page_align(addr: int) -> int:
     return (addr + PAGE - 1) & ~(PAGE - 1)
-
-
-def waiting(step: Callable[[], T]) -> Generator[Wait, bool, T]:
-    """Runs a step that may be repeated until no page it needs is under way any more."""
-    while True:
-        try:
-            return step()
-        except MustWait as wait:
-            yield Wait((wait.queue,), None, TASK_UNINTERRUPTIBLE)
 
 
 def open_exec(task: Task, path: bytes) -> Any:

@@ -12,9 +12,13 @@ The scheduler is round robin. Order of wake-up is order of running; nothing pree
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Sequence
+from typing import TypeVar
 
+from mmcore.errors import MustWait
 from mmcore.wait import WaitQueue
+
+T = TypeVar("T")
 
 # One basic block of guest code, and one trap into the kernel and back, in virtual nanoseconds: the order of a 2 GHz machine of 2004.
 # A power of two, so that the hot loop shifts.
@@ -80,6 +84,15 @@ class Interrupted(Exception):
     def __init__(self, mode: int = ERESTARTSYS) -> None:
         super().__init__(mode)
         self.mode = mode
+
+
+def waiting(step: Callable[[], T]) -> Generator[Wait, bool, T]:
+    """Runs a step that may be repeated until no page it needs is under way any more."""
+    while True:
+        try:
+            return step()
+        except MustWait as wait:
+            yield Wait((wait.queue,), None, TASK_UNINTERRUPTIBLE)
 
 
 def state_letter(state: int) -> str:
