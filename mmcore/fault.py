@@ -300,7 +300,7 @@ class Faults:
                 frames.count[pfn] += 1
                 swap.swap_free(entry)
                 if swap.vm_swap_full():
-                    swap.remove_exclusive_swap_page(pfn)
+                    swap.remove_exclusive_swap_page(pfn, 2)  # ours and the PTE's
                 new = pfn << 12 | vma.vm_page_prot & ~W
                 mm.rss += 1
                 if mm.rss > mm.hiwater_rss:

@@ -394,10 +394,15 @@ class ListIndex:
                 yield vma
 
     def __iter__(self) -> Iterator[VmArea]:
-        first = link = self._ring
-        while link is not None:
+        first = self._ring
+        if first is None:
+            return
+        link = first
+        while True:
             yield link.vma
-            link = link.next if link.next is not first else None
+            link = link.next
+            if link is first:
+                return
 
 
 class _Link:

@@ -73,6 +73,41 @@ class LruList:
                 return pfn
         return -1
 
+    def take_tail(self, n: int) -> list[int]:
+        """Removes the oldest ``n`` members (fewer if there are not so many), oldest first."""
+        queue, stamp = self._queue, self._stamp
+        taken: list[int] = []
+        n = min(n, self.n)
+        left = n
+        while left:
+            entry = queue.popleft()
+            pfn = entry & _PFN_MASK
+            old = entry >> _PFN_BITS
+            if stamp[pfn] == old:
+                stamp[pfn] = (old + 1) & 0xFFFFFFFF
+                taken.append(pfn)
+                left -= 1
+        self.n -= n
+        return taken
+
+    def rotate_tail(self, n: int, mask: int) -> int:
+        """If all of the oldest ``n`` members (fewer if there are not so many) have a flag of ``mask``, they go to the head, in order, as if taken off and
+        added again; returns how many. Otherwise nothing changes, and the answer is 0."""
+        queue, stamp, flags = self._queue, self._stamp, self._frames.flags
+        moved: list[int] = []
+        n = min(n, self.n)
+        while len(moved) < n:
+            entry = queue.popleft()
+            pfn = entry & _PFN_MASK
+            if stamp[pfn] == entry >> _PFN_BITS:
+                moved.append(entry)
+                if not flags[pfn] & mask:
+                    moved.reverse()
+                    queue.extendleft(moved)
+                    return 0
+        queue.extend(moved)
+        return n
+
     def __iter__(self) -> Iterator[int]:
         """Members from the oldest to the newest."""
         stamp = self._stamp

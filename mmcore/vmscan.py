@@ -173,19 +173,12 @@ class Vmscan:
         self.lru_add_drain()
         active, inactive = zone.active, zone.inactive
         flags, mapcount, page_referenced = self.flags, self.mapcount, self.mem.rmap.page_referenced
-        pop_tail, activate, deactivate = active.pop_tail, active.add, inactive.add
         distress = 100 >> zone.prev_priority
         mapped_ratio = sc.nr_mapped * 100 // self.total_memory
         reclaim_mapped = mapped_ratio // 2 + distress + self.swappiness >= 100
         no_swap = not self.swap.device.total
         # All are taken off before any goes back: a list shorter than nr_pages is not met twice.
-        held = []
-        for _ in range(min(nr_pages, active.n)):
-            pfn = pop_tail()
-            if pfn < 0:
-                break
-            flags[pfn] &= ~PG_LRU
-            held.append(pfn)
+        held = active.take_tail(nr_pages)
         down = []
         up = []
         for pfn in held:
@@ -198,11 +191,10 @@ class Vmscan:
                 continue
             down.append(pfn)
         for pfn in down:
-            flags[pfn] = flags[pfn] & ~PG_ACTIVE | PG_LRU
-            deactivate(pfn)
+            flags[pfn] &= ~PG_ACTIVE
+            inactive.add(pfn)
         for pfn in up:
-            flags[pfn] |= PG_LRU
-            activate(pfn)
+            active.add(pfn)
         vmstat, name = self.vmstat, zone.name.lower()
         vmstat.pgdeactivate += len(down)
         setattr(vmstat, "pgrefill_" + name, getattr(vmstat, "pgrefill_" + name) + len(held))
@@ -214,24 +206,22 @@ class Vmscan:
         vmstat, name = self.vmstat, zone.name.lower()
         scan_name = ("pgscan_kswapd_" if sc.kswapd else "pgscan_direct_") + name
         freed = 0
-        while max_scan > 0:
-            page_list = []
-            for _ in range(min(SWAP_CLUSTER_MAX, inactive.n)):
-                pfn = inactive.pop_tail()
-                if pfn < 0:
-                    break
+        scanned = 0
+        while scanned < max_scan and inactive.n:
+            # Pages whose I/O is under way would be taken off and put back in the same order: a batch of nothing else is.
+            rotated = inactive.rotate_tail(SWAP_CLUSTER_MAX, PG_LOCKED | PG_WRITEBACK)
+            if rotated:
+                scanned += rotated
+                zone.pages_scanned += rotated
+                continue
+            page_list = inactive.take_tail(SWAP_CLUSTER_MAX)
+            zone.pages_scanned += len(page_list)
+            for pfn in page_list:
                 flags[pfn] &= ~PG_LRU
                 count[pfn] += 1
-                page_list.append(pfn)
-            taken = len(page_list)
-            if not taken:
-                break
-            zone.pages_scanned += taken
-            max_scan -= taken
-            setattr(vmstat, scan_name, getattr(vmstat, scan_name) + taken)
+            scanned += len(page_list)
             kept = self._shrink_list(page_list, sc)
-            n = taken - len(kept)
-            freed += n
+            freed += len(page_list) - len(kept)
             for pfn in kept:
                 f = flags[pfn] | PG_LRU
                 flags[pfn] = f
@@ -240,6 +230,7 @@ class Vmscan:
                     put_page(pfn)  # its last user went while we held it
                 else:
                     count[pfn] -= 1
+        setattr(vmstat, scan_name, getattr(vmstat, scan_name) + scanned)
         if freed:
             setattr(vmstat, "pgsteal_" + name, getattr(vmstat, "pgsteal_" + name) + freed)
             if sc.kswapd:
