@@ -418,7 +418,8 @@ class Vmscan:
     def shrink_all(self, nr_pages: int) -> int:
         """Frees ``nr_pages`` pages if it can, waiting for the disk between passes; returns how many were freed. Linux: shrink_all_memory."""
         freed = stuck = 0
-        while freed < nr_pages and stuck < 4:
+        # Short lists take several rounds before nr_scan_* adds up to a scan, and a young page takes two.
+        while freed < nr_pages and stuck < 12:
             n = self._balance_pgdat(nr_pages - freed)
             freed += n
             stuck = 0 if n else stuck + 1
