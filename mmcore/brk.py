@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from mmcore.errors import SysError
 from mmcore.layout import get_unmapped_area
-from mmcore.overcommit import RLIMIT_DATA, RLIM_INFINITY, may_expand_vm, mlock_future_ok, rlimit
-from mmcore.vma import STACK_GUARD_GAP, VM_ACCOUNT, VM_DATA_FLAGS, VM_EXEC, VM_LOCKED, VmArea, vm_stat_account, vm_start_gap
+from mmcore.overcommit import RLIM_INFINITY, RLIMIT_DATA, may_expand_vm, mlock_future_ok, rlimit
+from mmcore.vma import STACK_GUARD_GAP, VM_ACCOUNT, VM_DATA_FLAGS, VM_EXEC, VM_LOCKED, VmArea, vm_start_gap, vm_stat_account
 from mmcore.vma_merge import vma_link, vma_merge
 
 if TYPE_CHECKING:

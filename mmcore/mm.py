@@ -100,11 +100,6 @@ class Mm:
         return i
 
     def neighbours(self, vma: VmArea) -> tuple[VmArea | None, VmArea | None]:
-        """The areas before and after one of this mm's."""
-        i, vmas = self.index_of(vma), self.vmas
-        return (vmas[i - 1] if i else None), (vmas[i + 1] if i + 1 < len(vmas) else None)
-
-    def neighbours(self, vma: VmArea) -> tuple[VmArea | None, VmArea | None]:
         """The areas before and after one that is in the list, touching or not."""
         i = self.index_of(vma)
         vmas = self.vmas

@@ -51,8 +51,9 @@ _FMODE_READ, _FMODE_WRITE = 1, 2
 def do_mmap(mem: Memory, mm: Mm, addr: int, length: int, prot: int, flags: int, file: Any, pgoff: int) -> int:
     """Maps ``length`` bytes and returns where. ``addr`` and ``length`` in bytes as the guest gave them, ``pgoff`` in pages.
 
-    ``file``: None (then MAP_ANONYMOUS is taken as set), or an object with ``mapping``, ``f_mode``, ``get()``, ``put()``; one whose
-    ``mmap_zero`` is true maps like /dev/zero. Raises SysError, leaving everything as it was. Linux: do_mmap, 6.18."""
+    ``file``: None (then MAP_ANONYMOUS is taken as set), or an object with ``mapping``, ``f_mode``, ``get()``, ``put()``; one whose ``mapping``
+    is None answers by ``mmap_file(shared, length)`` that it maps as anonymous memory (None), or raises ENODEV.
+    Raises SysError, leaving everything as it was. Linux: do_mmap, 6.18."""
     if not length:
         raise SysError(errno.EINVAL)
     if mm.read_implies_exec and prot & PROT_READ:
@@ -78,8 +79,8 @@ def do_mmap(mem: Memory, mm: Mm, addr: int, length: int, prot: int, flags: int, 
     kind = flags & MAP_TYPE
     if file is not None:
         vm_flags = _file_flags(file, kind, flags, prot, vm_flags, pgoff, length)
-        if getattr(file, "mmap_zero", False):
-            file = None
+        if file.mapping is None:
+            file = None  # /dev/zero
             pgoff = 0 if vm_flags & VM_MAYSHARE else addr >> 12
     elif kind == MAP_PRIVATE:
         pgoff = addr >> 12
@@ -115,7 +116,7 @@ def _file_flags(file: Any, kind: int, flags: int, prot: int, vm_flags: int, pgof
         raise SysError(errno.EINVAL)
     if not mode & _FMODE_READ:
         raise SysError(errno.EACCES)
-    if file.mapping is None and not getattr(file, "mmap_zero", False):
+    if file.mapping is None and file.mmap_file(False, length) is not None:
         raise SysError(errno.ENODEV)
     if vm_flags & VM_GROWSDOWN:
         raise SysError(errno.EINVAL)

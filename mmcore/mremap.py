@@ -135,7 +135,7 @@ def _expand_in_place(mem: Memory, mm: Mm, vma: VmArea, delta: int) -> bool:
 def move_vma(mem: Memory, mm: Mm, vma: VmArea, addr: int, old_len: int, new_addr: int, new_len: int, replace: bool) -> int:
     """``[addr, addr + old_len)`` of one area becomes ``[new_addr, new_addr + new_len)``; ``replace``: whatever lies there goes.
     The ranges do not overlap; limits are checked. ``old_len`` 0 leaves the old mapping. Raises SysError(ENOMEM) or MustWait with nothing changed."""
-    pgtables, scheme, overcommit = mem.pgtables, mem.scheme, mem.overcommit
+    scheme, overcommit = mem.scheme, mem.overcommit
     if len(mm.vmas) >= mm.max_map_count - 3:
         raise SysError(errno.ENOMEM, "too many areas")
     moved = min(old_len, new_len)
@@ -149,7 +149,7 @@ def move_vma(mem: Memory, mm: Mm, vma: VmArea, addr: int, old_len: int, new_addr
     new: VmArea | None = None
     token: Any = None
     linked = False
-    tables: list[int] = []
+    plan = _Plan(mem, mm)
     cuts: list[int] = []
     try:
         new = vma.clone(mem, mm)
@@ -166,7 +166,7 @@ def move_vma(mem: Memory, mm: Mm, vma: VmArea, addr: int, old_len: int, new_addr
             _cut_hole(mem, mm, new_addr, new_end, cuts)
         vma = mm.vmas[mm.find_index(addr)]
         while True:
-            _alloc_tables(mem, mm, addr, moved, new_addr - addr, tables)
+            plan.prepare(addr, moved, new_addr - addr)
             if not mem.rmap.has_move or not moved:
                 break
             before = mem.rmap.unmapped
@@ -179,7 +179,7 @@ def move_vma(mem: Memory, mm: Mm, vma: VmArea, addr: int, old_len: int, new_addr
     except SysError:
         if token is not None:
             scheme.release(token)
-        _free_tables(mem, mm, tables)
+        plan.undo()
         for at in reversed(cuts):
             _rejoin(mem, mm, at)
         if new is not None:
@@ -196,13 +196,13 @@ def move_vma(mem: Memory, mm: Mm, vma: VmArea, addr: int, old_len: int, new_addr
     if i < len(mm.vmas) and mm.starts[i] < new_end:
         unmap_areas(mem, mm, i, new_addr, new_end, keep_tables=True)
         i = mm.find_index(new_addr)
-        _free_unused_tables(mem, mm, i, addr, moved, new_addr, new_end)
+        plan.free_unused_tables(i, new_addr, new_end)
     vma_link_copy(mem, mm, i, new)
     vm_stat_account(mm, flags, new_pages)
     if flags & VM_LOCKED:
         mm.locked_vm += new_pages
     if moved:
-        move_page_tables(mem, vma, addr, new, new_addr, moved, token)
+        plan.move(vma, new, token)
     if token is not None:
         scheme.release(token)
     if old_len:
@@ -279,87 +279,100 @@ def _copy_shared(mem: Memory, mm: Mm, vma: VmArea, start: int, length: int, delt
             mem.meters.mremap_copies += 1
 
 
-def _alloc_tables(mem: Memory, mm: Mm, start: int, length: int, delta: int, made: list[int]) -> None:
-    """Makes the page tables that moving ``[start, start + length)`` by ``delta`` needs; their first addresses join ``made``. Raises OutOfMemory."""
-    pgtables = mem.pgtables
-    for _, n, target in _pieces(mem, mm, start, length, delta):
-        nr = mm.nr_ptes
-        pgtables.pte_alloc(mm, target)
-        if mm.nr_ptes > nr:
-            made.append(target >> pgtables.SHIFT << pgtables.SHIFT)
+class _Plan:
+    """Which PTEs of a range move where, decided while things may still fail.
 
+    pieces    runs of entries, cut where either side's table ends: (first index, entries, target address); their target tables exist
+    whole     (address, target) of tables that move as they are: all their entries move together, and the scheme need not be told
+    """
 
-def _free_tables(mem: Memory, mm: Mm, made: list[int]) -> None:
-    """Undoes _alloc_tables: the tables are empty."""
-    span = 1 << mem.pgtables.SHIFT
-    for first in made:
-        mem.pgtables.free_pgtables(mm, first, first + span, first, first + span)
+    __slots__ = ("mem", "mm", "pieces", "whole", "made", "delta")
 
+    def __init__(self, mem: Memory, mm: Mm) -> None:
+        self.mem = mem
+        self.mm = mm
+        self.pieces: list[tuple[int, int, int]] = []
+        self.whole: list[tuple[int, int]] = []
+        self.made: list[int] = []  # first addresses of tables made for it
+        self.delta = 0
 
-def _pieces(mem: Memory, mm: Mm, start: int, length: int, delta: int) -> list[tuple[int, int, int]]:
-    """The non-empty runs of PTEs of a range, cut where either side's table ends: (index, entries, target address)."""
-    if not length:
-        return []
-    pgtables = mem.pgtables
-    np_ptes, span = pgtables.np_ptes, 1 << pgtables.SHIFT
-    end = start + length
-    pieces = []
-    for first, base in pgtables.tables(mm.pgd, start, end):
-        addr = max(start, first)
-        stop = min(end, first + span)
-        while addr < stop:
-            target = addr + delta
-            until = min(stop, addr + span - (target & span - 1))
-            i = base + (addr - first >> 12)
-            n = until - addr >> 12
-            if np_ptes[i : i + n].any():
-                pieces.append((i, n, target))
-            addr = until
-    return pieces
+    def prepare(self, start: int, length: int, delta: int) -> None:
+        """Plans (or plans again) the move of ``[start, start + length)`` by ``delta`` bytes and makes the tables it needs. Raises OutOfMemory."""
+        self.pieces, self.whole, self.delta = [], [], delta
+        if not length:
+            return
+        pgtables, mm = self.mem.pgtables, self.mm
+        np_ptes, span = pgtables.np_ptes, 1 << pgtables.SHIFT
+        end = start + length
+        movable = not delta & span - 1 and abs(delta) >= length and not self.mem.rmap.has_move
+        for first, base in pgtables.tables(mm.pgd, start, end):
+            if movable and first >= start and first + span <= end:
+                self.whole.append((first, first + delta))
+                continue
+            addr = max(start, first)
+            stop = min(end, first + span)
+            while addr < stop:
+                target = addr + delta
+                until = min(stop, addr + span - (target & span - 1))
+                i = base + (addr - first >> 12)
+                n = until - addr >> 12
+                if np_ptes[i : i + n].any():
+                    nr = mm.nr_ptes
+                    pgtables.pte_alloc(mm, target)
+                    if mm.nr_ptes > nr:
+                        self.made.append(target >> pgtables.SHIFT << pgtables.SHIFT)
+                    self.pieces.append((i, n, target))
+                addr = until
 
+    def undo(self) -> None:
+        """The tables it made are empty: they go."""
+        span = 1 << self.mem.pgtables.SHIFT
+        for first in self.made:
+            self.mem.pgtables.free_pgtables(self.mm, first, first + span, first, first + span)
 
-def _free_unused_tables(mem: Memory, mm: Mm, i: int, start: int, length: int, new_addr: int, new_end: int) -> None:
-    """What lay at the target is gone, area ``i`` is the first above: tables there that the move does not need go too."""
-    pgtables = mem.pgtables
-    span = 1 << pgtables.SHIFT
-    needed = {target >> pgtables.SHIFT << pgtables.SHIFT for _, _, target in _pieces(mem, mm, start, length, new_addr - start)}
-    floor = mm.vmas[i - 1].vm_end if i else 0
-    ceiling = mm.starts[i] if i < len(mm.starts) else 0
-    for first, _ in pgtables.tables(mm.pgd, new_addr, new_end):
-        if first not in needed:
-            pgtables.free_pgtables(mm, max(first, new_addr), min(first + span, new_end), floor, ceiling)
+    def free_unused_tables(self, i: int, start: int, end: int) -> None:
+        """What lay at the target ``[start, end)`` is gone, area ``i`` is the first above: tables there that the move does not fill go too."""
+        pgtables, mm = self.mem.pgtables, self.mm
+        span = 1 << pgtables.SHIFT
+        needed = {target >> pgtables.SHIFT << pgtables.SHIFT for _, _, target in self.pieces}
+        floor = mm.vmas[i - 1].vm_end if i else 0
+        ceiling = mm.starts[i] if i < len(mm.starts) else 0
+        for first, _ in pgtables.tables(mm.pgd, start, end):
+            if first not in needed:
+                pgtables.free_pgtables(mm, max(first, start), min(first + span, end), floor, ceiling)
 
-
-def move_page_tables(mem: Memory, vma: VmArea, start: int, new: VmArea, new_addr: int, length: int, token: Any) -> None:
-    """Moves the PTEs of ``[start, start + length)`` to ``new_addr``, whatever they hold, and tells the scheme. The target's tables exist.
-    ``token``: the scheme's reservation for "move". The ranges may overlap (exec's stack). Cannot fail."""
-    mm, pgtables, rmap = vma.vm_mm, mem.pgtables, mem.rmap
-    np_ptes = pgtables.np_ptes
-    pieces = _pieces(mem, mm, start, length, new_addr - start)
-    if not pieces:
-        return
-    pgd, pte_index = mm.pgd, pgtables.pte_index
-    targets = [pte_index(pgd, target) for _, _, target in pieces]
-    entries = [np_ptes[i : i + n].copy() for i, n, _ in pieces]
-    for i, n, _ in pieces:
-        np_ptes[i : i + n] = 0
-    for values, j in zip(entries, targets, strict=True):
-        into = np_ptes[j : j + len(values)]
-        into |= values  # the target is empty but where ranges overlap, and there the other piece put its own
-    mm.flush_pending = True
-    if not rmap.has_move:
-        return
-    kind = np_ptes.dtype.type
-    values = np.concatenate(entries)
-    at = ((values & kind(P | PROTNONE)) != 0).nonzero()[0]
-    pfns = (values[at] >> kind(12) & kind(pgtables.PFN_MASK)).astype(np.int64)
-    counted = (mem.frames.np_flags[pfns] & np.uint32(PG_RESERVED)) == 0
-    if not counted.all():
-        at, pfns = at[counted], pfns[counted]
-    if len(pfns):
-        src = np.concatenate([np.arange(i, i + n) for i, n, _ in pieces])[at]
-        dst = np.concatenate([np.arange(j, j + n) for j, (_, n, _) in zip(targets, pieces, strict=True)])[at]
-        mem.scheme.move(vma, new, new_addr - start, pfns, src, dst, token)
+    def move(self, vma: VmArea, new: VmArea, token: Any) -> None:
+        """Moves the PTEs, whatever they hold, and tells the scheme. The ranges may overlap (exec's stack). Cannot fail."""
+        mem, mm = self.mem, self.mm
+        pgtables, rmap = mem.pgtables, mem.rmap
+        for first, target in self.whole:
+            pgtables.move_table(mm, first, target)
+            mm.flush_pending = True
+        pieces = self.pieces
+        if not pieces:
+            return
+        np_ptes = pgtables.np_ptes
+        targets = [pgtables.pte_index(mm.pgd, target) for _, _, target in pieces]
+        entries = [np_ptes[i : i + n].copy() for i, n, _ in pieces]
+        for i, n, _ in pieces:
+            np_ptes[i : i + n] = 0
+        for moved, j in zip(entries, targets, strict=True):
+            into = np_ptes[j : j + len(moved)]
+            into |= moved  # the target is empty, or where the ranges overlap, holds what another piece put there
+        mm.flush_pending = True
+        if not rmap.has_move:
+            return
+        kind = np_ptes.dtype.type
+        values = np.concatenate(entries)
+        at = ((values & kind(P | PROTNONE)) != 0).nonzero()[0]
+        pfns = (values[at] >> kind(12) & kind(pgtables.PFN_MASK)).astype(np.int64)
+        counted = (mem.frames.np_flags[pfns] & np.uint32(PG_RESERVED)) == 0
+        if not counted.all():
+            at, pfns = at[counted], pfns[counted]
+        if len(pfns):
+            src = np.concatenate([np.arange(i, i + n) for i, n, _ in pieces])[at]
+            dst = np.concatenate([np.arange(j, j + n) for j, (_, n, _) in zip(targets, pieces, strict=True)])[at]
+            mem.scheme.move(vma, new, self.delta, pfns, src, dst, token)
 
 
 def shift_arg_pages(mem: Memory, vma: VmArea, shift: int) -> None:
@@ -371,21 +384,21 @@ def shift_arg_pages(mem: Memory, vma: VmArea, shift: int) -> None:
     i = mm.index_of(vma)
     if new_start < (mm.vmas[i - 1].vm_end if i else 0):
         raise SysError(errno.ENOMEM)
-    tables: list[int] = []
+    plan = _Plan(mem, mm)
     token: Any = None
     try:
-        _alloc_tables(mem, mm, start, end - start, -shift, tables)
+        plan.prepare(start, end - start, -shift)
         if mem.rmap.has_move:
             token = scheme.reserve("move", vma, _mapped(mem, vma, start, end)[0])
         adjusting = scheme.vma_adjust_begin(vma, new_start, new_end, None)
     except OutOfMemory:
         scheme.release(token)
-        _free_tables(mem, mm, tables)
+        plan.undo()
         raise
     vma.vm_start = mm.starts[i] = new_start
     vma.vm_end = new_end
     mm.mmap_cache = None
     scheme.vma_adjust_end(adjusting)
-    move_page_tables(mem, vma, start, vma, new_start, end - start, token)
+    plan.move(vma, vma, token)
     scheme.release(token)
     pgtables.free_pgtables(mm, max(start, new_end), end, new_end, mm.starts[i + 1] if i + 1 < len(mm.starts) else 0)

@@ -116,6 +116,13 @@ class PageTables:
             self.vmstat.nr_page_table_pages -= 1
             mm.flush_pending = True
 
+    def move_table(self, mm: Mm, addr: int, target: int) -> None:
+        """The table that maps from ``addr`` on maps from ``target`` on instead, where there is none. Linux: move_normal_pmd, 5.0 and later."""
+        pfn = self.pte_index(mm.pgd, addr) // self.PTRS
+        self._set_table(mm.pgd, addr, 0)
+        self._set_table(mm.pgd, target, pfn)
+        self.pages.frames.index[pfn] = target >> PAGE_SHIFT
+
     def address_of(self, index: int) -> tuple[int, int]:
         """(kernel address of the mm, virtual address) that a PTE index belongs to, from its table's struct page."""
         pfn = index // self.PTRS

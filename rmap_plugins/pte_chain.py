@@ -112,8 +112,9 @@ class PteChain(RmapScheme):
     # --- reserve ------------------------------------------------------------------------------------------------------------
 
     def reserve(self, operation: str, vma: VmArea, pfns: np.ndarray | None = None) -> list[int]:
-        """Nodes in hand before anything changes: one for a fault, as many as the range will use for a fork or a move."""
-        if pfns is None:
+        """Nodes in hand before anything changes: one for a fault or a move (which frees a slot before it takes one), as many as
+        the range will use for a fork."""
+        if pfns is None or operation == "move":
             return [self._alloc()]
         need = self._nodes_needed(pfns)
         nodes: list[int] = []
