@@ -18,12 +18,17 @@ static size_t tls_image_size, tls_size, tls_align = 1;
 __asm__(".section .text\n.globl _start\n.type _start, @function\n_start:\n\t"
         "xorl %ebp, %ebp\n\tmovl %esp, %eax\n\tandl $-16, %esp\n\tsubl $12, %esp\n\tpushl %eax\n\tcall __start_c\n\thlt\n");
 
+/* Where there is no AT_SYSINFO, a system call is this. */
+__asm__(".section .text\n.globl __interrupt_entry\n.type __interrupt_entry, @function\n__interrupt_entry:\n\tint $0x80\n\tret\n");
+void __interrupt_entry(void);
+const void *__system_entry = (const void *)__interrupt_entry;
+
+/* Unlike others it leaves errno alone: it is called before errno, which is thread-local, has a place. */
 unsigned long getauxval(unsigned long type)
 {
     for (unsigned long *entry = auxiliary; entry[0] != AT_NULL; entry += 2)
         if (entry[0] == type)
             return entry[1];
-    errno = ENOENT;
     return 0;
 }
 
@@ -119,6 +124,8 @@ __attribute__((noreturn, used)) void __start_c(long *stack)
     while (*end)
         end++;
     auxiliary = (unsigned long *)(end + 1);
+    if (getauxval(AT_SYSINFO))
+        __system_entry = (const void *)getauxval(AT_SYSINFO);
     find_tls_segment();
     start_tls();
     exit(main(argc, argv, environ));

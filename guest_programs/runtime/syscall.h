@@ -1,48 +1,52 @@
-/* System calls by int $0x80: number in eax; arguments in ebx, ecx, edx, esi, edi, ebp; a result of -4095..-1 is -errno. */
+/* System calls: number in eax; arguments in ebx, ecx, edx, esi, edi, ebp; a result of -4095..-1 is -errno.
+   The way in is int $0x80, or the kernel's own entry where it offers one (AT_SYSINFO), which can be thirty times as fast. */
 #ifndef RUNTIME_SYSCALL_H
 #define RUNTIME_SYSCALL_H
 #include <errno.h>
 #include <sys/syscall.h>
 
+extern const void *__system_entry;
+#define ENTER "call *__system_entry"
+
 static inline long syscall0(long number)
 {
     long result;
-    __asm__ volatile("int $0x80" : "=a"(result) : "0"(number) : "memory");
+    __asm__ volatile(ENTER : "=a"(result) : "0"(number) : "memory");
     return result;
 }
 
 static inline long syscall1(long number, long a)
 {
     long result;
-    __asm__ volatile("int $0x80" : "=a"(result) : "0"(number), "b"(a) : "memory");
+    __asm__ volatile(ENTER : "=a"(result) : "0"(number), "b"(a) : "memory");
     return result;
 }
 
 static inline long syscall2(long number, long a, long b)
 {
     long result;
-    __asm__ volatile("int $0x80" : "=a"(result) : "0"(number), "b"(a), "c"(b) : "memory");
+    __asm__ volatile(ENTER : "=a"(result) : "0"(number), "b"(a), "c"(b) : "memory");
     return result;
 }
 
 static inline long syscall3(long number, long a, long b, long c)
 {
     long result;
-    __asm__ volatile("int $0x80" : "=a"(result) : "0"(number), "b"(a), "c"(b), "d"(c) : "memory");
+    __asm__ volatile(ENTER : "=a"(result) : "0"(number), "b"(a), "c"(b), "d"(c) : "memory");
     return result;
 }
 
 static inline long syscall4(long number, long a, long b, long c, long d)
 {
     long result;
-    __asm__ volatile("int $0x80" : "=a"(result) : "0"(number), "b"(a), "c"(b), "d"(c), "S"(d) : "memory");
+    __asm__ volatile(ENTER : "=a"(result) : "0"(number), "b"(a), "c"(b), "d"(c), "S"(d) : "memory");
     return result;
 }
 
 static inline long syscall5(long number, long a, long b, long c, long d, long e)
 {
     long result;
-    __asm__ volatile("int $0x80" : "=a"(result) : "0"(number), "b"(a), "c"(b), "d"(c), "S"(d), "D"(e) : "memory");
+    __asm__ volatile(ENTER : "=a"(result) : "0"(number), "b"(a), "c"(b), "d"(c), "S"(d), "D"(e) : "memory");
     return result;
 }
 
@@ -50,7 +54,7 @@ static inline long syscall5(long number, long a, long b, long c, long d, long e)
 static inline long syscall6(long number, long a, long b, long c, long d, long e, long f)
 {
     long result;
-    __asm__ volatile("pushl %[sixth]\n\tpushl %%ebp\n\tmovl 4(%%esp), %%ebp\n\tint $0x80\n\tpopl %%ebp\n\taddl $4, %%esp"
+    __asm__ volatile("pushl %[sixth]\n\tpushl %%ebp\n\tmovl 4(%%esp), %%ebp\n\t" ENTER "\n\tpopl %%ebp\n\taddl $4, %%esp"
                      : "=a"(result)
                      : "0"(number), "b"(a), "c"(b), "d"(c), "S"(d), "D"(e), [sixth] "m"(f)
                      : "memory", "cc");

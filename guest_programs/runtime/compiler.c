@@ -1,4 +1,4 @@
-/* 64-bit division, which i386 compilers call for in libgcc; a host without 32-bit libraries has none to link. */
+/* What i386 compilers call for in libgcc, 64-bit division above all; a host without 32-bit libraries has none to link. */
 #include "internal.h"
 
 /* 64 by 32 bits, high < divisor: one divl. */
@@ -68,4 +68,17 @@ int64_t __divmoddi4(int64_t a, int64_t b, int64_t *remainder)
 {
     *remainder = __moddi3(a, b);
     return __divdi3(a, b);
+}
+
+int __popcountsi2(uint32_t value)
+{
+    value -= value >> 1 & 0x55555555u;
+    value = (value & 0x33333333u) + (value >> 2 & 0x33333333u);
+    value = (value + (value >> 4)) & 0x0f0f0f0fu;
+    return (int)(value * 0x01010101u >> 24);
+}
+
+int __popcountdi2(uint64_t value)
+{
+    return __popcountsi2((uint32_t)value) + __popcountsi2((uint32_t)(value >> 32));
 }
