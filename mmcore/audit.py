@@ -135,6 +135,10 @@ class Auditor:
                 expected[pfn] += 1
                 if frames.mapping[pfn] != mapping.addr or frames.index[pfn] != index:
                     wrong.append(f"page {index} of mapping {mapping.addr:#x} does not say so: {frames.describe(pfn)}")
+            for pfn in mapping.table_frames():
+                expected[pfn] += 1
+            for pfn in mapping.table_frames():
+                expected[pfn] += 1
         cached = np.nonzero((frames.np_flags & np.uint32(PG_SWAPCACHE)) != 0)[0]
         expected[cached] += 1
         for pfn, n in self.pins().items():

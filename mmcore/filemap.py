@@ -12,6 +12,7 @@ Linux: mm/filemap.c, mm/truncate.c, mm/page-writeback.c, 2.6.7.
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from mmcore.errors import BeyondEof, MustWait, OutOfMemory, SysError
@@ -23,6 +24,8 @@ from mmcore.ram import PAGE_SHIFT, PAGE_SIZE
 from mmcore.vma import VM_NONLINEAR, VM_SHARED
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from mmcore.memory import Memory
     from mmcore.vma import VmArea
     from mmcore.wait import WaitQueue
@@ -90,6 +93,10 @@ class AddressSpace:
         else:
             self.i_mmap.remove(vma)
 
+    def table_frames(self) -> Iterable[int]:
+        """Frames the file holds beside its pages (tmpfs has some)."""
+        return ()
+
     def mapped(self) -> bool:
         """Some area maps the file (mapping_mapped)."""
         return bool(len(self.i_mmap) or self.nonlinear)
@@ -102,6 +109,10 @@ class AddressSpace:
         if self._registered and not self.pages and not self.mapped():
             self._registered = False
             del self.mem.mappings[self.addr]
+
+    def table_frames(self) -> Iterable[int]:
+        """Frames beside ``pages`` that the file holds for itself (for the auditor)."""
+        return ()
 
     # --- pages ------------------------------------------------------------------------------------------------------------
 
@@ -426,11 +437,11 @@ class FileSpace(AddressSpace):
         pfn = self._new_page(index)
         base = pfn << PAGE_SHIFT
         u8 = mem.ram.u8
-        flags[pfn] = PG_LOCKED
+        flags[pfn] |= PG_LOCKED
         try:
             data = self.backing.read_page(index)
         except SysError:
-            flags[pfn] = PG_LOCKED | PG_ERROR
+            flags[pfn] |= PG_ERROR
             data = b""
         n = len(data)
         u8[base : base + n] = data

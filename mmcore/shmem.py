@@ -10,6 +10,7 @@ hole is clean, and dropped without a trace. Linux: mm/shmem.c, 2.6.7.
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from mmcore.errors import MustWait, OutOfMemory, SysError
@@ -19,6 +20,8 @@ from mmcore.gfp import GFP_HIGHUSER
 from mmcore.ram import PAGE_SHIFT
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from mmcore.memory import Memory
 
 SHMEM_NR_DIRECT = 16
@@ -64,9 +67,17 @@ class ShmemSpace(AddressSpace):
         # The directory's first half names pages of entries, its second half subdirectories of such names.
         half = ENTRIES_PER_PAGE // 2
         need = [-1, page] if page < half else [-1, -2 - (page - half) // ENTRIES_PER_PAGE, page]
+        if not self._registered:
+            self._register()
         for key in need:
             if key not in table:
                 table[key] = self.mem.pages.alloc_page(GFP_HIGHUSER, PAGECACHE)
+        if not self._registered:
+            self._register()
+
+    def table_frames(self) -> Iterable[int]:
+        """Frames of the table of entries; each holds one reference (for the auditor)."""
+        return self._table.values()
 
     def _free_table(self, first: int) -> None:
         """Table pages that only serve indices from ``first`` on go."""
@@ -82,10 +93,13 @@ class ShmemSpace(AddressSpace):
             if gone:
                 self.mem.pages.put_page(self._table.pop(key))
 
+    def table_frames(self) -> Iterable[int]:
+        return self._table.values()
+
     # --- pages ----------------------------------------------------------------------------------------------------------------
 
     def _unregister(self) -> None:
-        if not self.swapped:
+        if not self.swapped and not self._table:
             super()._unregister()
 
     def _bring_in(self, index: int) -> int:

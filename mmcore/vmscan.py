@@ -418,8 +418,9 @@ class Vmscan:
     def shrink_all(self, nr_pages: int) -> int:
         """Frees ``nr_pages`` pages if it can, waiting for the disk between passes; returns how many were freed. Linux: shrink_all_memory."""
         freed = stuck = 0
-        # Short lists take several rounds before nr_scan_* adds up to a scan, and a young page takes two.
-        while freed < nr_pages and stuck < 12:
+        # The shorter the lists, the more rounds it takes until nr_scan_* adds up to a scan; and a young page takes two scans.
+        patience = 12 + 1024 // (1 + sum(z.active.n + z.inactive.n for z in self.zones))
+        while freed < nr_pages and stuck < patience:
             n = self._balance_pgdat(nr_pages - freed)
             freed += n
             stuck = 0 if n else stuck + 1
