@@ -137,8 +137,6 @@ class Auditor:
                     wrong.append(f"page {index} of mapping {mapping.addr:#x} does not say so: {frames.describe(pfn)}")
             for pfn in mapping.table_frames():
                 expected[pfn] += 1
-            for pfn in mapping.table_frames():
-                expected[pfn] += 1
         cached = np.nonzero((frames.np_flags & np.uint32(PG_SWAPCACHE)) != 0)[0]
         expected[cached] += 1
         for pfn, n in self.pins().items():

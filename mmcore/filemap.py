@@ -12,7 +12,6 @@ Linux: mm/filemap.c, mm/truncate.c, mm/page-writeback.c, 2.6.7.
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from mmcore.errors import BeyondEof, MustWait, OutOfMemory, SysError
@@ -92,10 +91,6 @@ class AddressSpace:
             self.nonlinear.remove(vma)
         else:
             self.i_mmap.remove(vma)
-
-    def table_frames(self) -> Iterable[int]:
-        """Frames the file holds beside its pages (tmpfs has some)."""
-        return ()
 
     def mapped(self) -> bool:
         """Some area maps the file (mapping_mapped)."""

@@ -10,7 +10,6 @@ hole is clean, and dropped without a trace. Linux: mm/shmem.c, 2.6.7.
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from mmcore.errors import MustWait, OutOfMemory, SysError
@@ -72,12 +71,6 @@ class ShmemSpace(AddressSpace):
         for key in need:
             if key not in table:
                 table[key] = self.mem.pages.alloc_page(GFP_HIGHUSER, PAGECACHE)
-        if not self._registered:
-            self._register()
-
-    def table_frames(self) -> Iterable[int]:
-        """Frames of the table of entries; each holds one reference (for the auditor)."""
-        return self._table.values()
 
     def _free_table(self, first: int) -> None:
         """Table pages that only serve indices from ``first`` on go."""
