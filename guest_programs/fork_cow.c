@@ -13,13 +13,16 @@ struct report {
     int wrong, written;
 };
 
-static char *memory;
-static uint32_t *expected; /* the tag of each page, as this process believes it */
-static long pages;
+#define MOST (1 << 18)
 
-static uint32_t tag_of(int writer, long page, int turn)
+static char *memory;
+static long pages;
+/* Who wrote each page last and in which turn, as this process believes: (pages + 4095) / 4096 pages more that all share. */
+static uint8_t last[MOST] __attribute__((aligned(PAGE)));
+
+static uint32_t tag_of(long page)
 {
-    return (uint32_t)(writer << 24) ^ (uint32_t)(turn << 20) ^ (uint32_t)page;
+    return (uint32_t)last[page] << 20 ^ (uint32_t)page;
 }
 
 static long common_divisor(long a, long b)
@@ -35,8 +38,8 @@ static int write_some(int writer, long count, int turn)
     while (common_divisor(step, pages) != 1)
         step++;
     for (long i = 0, page = start; i < count; i++, page = (page + step) % pages) {
-        expected[page] = tag_of(writer, page, turn);
-        fill_page(memory + page * PAGE, expected[page]);
+        last[page] = (uint8_t)(turn << 6 | writer);
+        fill_page(memory + page * PAGE, tag_of(page));
     }
     return (int)count;
 }
@@ -45,7 +48,7 @@ static struct report inspect(int written)
 {
     struct report report = { HASH_START, 0, written };
     for (long page = 0; page < pages; page++) {
-        report.wrong += !page_is(memory + page * PAGE, expected[page]);
+        report.wrong += !page_is(memory + page * PAGE, tag_of(page));
         report.hash = hash_words(report.hash, memory + page * PAGE, PAGE);
     }
     return report;
@@ -75,7 +78,7 @@ __attribute__((noreturn)) static void child(int number, long writes, int reports
 
 int main(int argc, char **argv)
 {
-    pages = argument(argc, argv, 1, "pages", 256, 1, 1 << 18);
+    pages = argument(argc, argv, 1, "pages", 256, 1, MOST);
     long children = argument(argc, argv, 2, "children", 3, 1, 32);
     long writes = argument(argc, argv, 3, "writes", 64, 0, pages);
     if (writes > pages)
@@ -85,12 +88,8 @@ int main(int argc, char **argv)
     struct report report;
 
     memory = map_anonymous((size_t)pages, MAP_PRIVATE);
-    expected = malloc((size_t)pages * sizeof *expected);
-    must(expected != NULL);
-    for (long page = 0; page < pages; page++) {
-        expected[page] = tag_of(0, page, 0);
-        fill_page(memory + page * PAGE, expected[page]);
-    }
+    for (long page = 0; page < pages; page++)
+        fill_page(memory + page * PAGE, tag_of(page));
     wrong += show("parent", 0, "before", inspect((int)pages));
     for (int i = 0; i < children; i++) {
         must(pipe(reports[i]) == 0 && pipe(go[i]) == 0);

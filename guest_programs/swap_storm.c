@@ -2,8 +2,8 @@
  * name:      swap_storm
  * summary:   Touches more memory than the machine has, in several orders, and verifies every word of it again and again.
  * drives:    kswapd and direct reclaim, swap-out and swap-in, the swap cache, swap shared by a forked child
- * arguments: pages=4096 rounds=2 seed=1
- * look at:   pages swapped out and in, walks and hits; choose `pages` at twice the RAM (16M, 64M: a size in bytes works too)
+ * arguments: megabytes=16 rounds=2 seed=1
+ * look at:   pages swapped out and in, walks and hits; choose `megabytes` at twice the RAM (with a p behind it, 65p, it counts pages)
  */
 #include "rmapbox.h"
 
@@ -55,9 +55,12 @@ static long show(const char *what, int order)
 
 int main(int argc, char **argv)
 {
-    pages = argument(argc, argv, 1, "pages", 4096, 1, 3L << 29);
-    if (pages >= 1 << 20) /* given in bytes */
-        pages /= PAGE;
+    char *unit = argc > 1 ? strchr(argv[1], 'p') : NULL;
+    if (unit && !unit[1]) {
+        *unit = 0;
+        pages = argument(argc, argv, 1, "pages", 0, 1, 700000);
+    } else
+        pages = argument(argc, argv, 1, "megabytes", 16, 1, 2700) * ((1 << 20) / PAGE);
     long rounds = argument(argc, argv, 2, "rounds", 2, 0, 1000), wrong = 0;
     struct prng prng = { (uint32_t)argument(argc, argv, 3, "seed", 1, 0, 0x7fffffff) };
 

@@ -75,8 +75,12 @@ static void start_tls(void)
     }
     struct __thread_block *block = __place_tls(place + size);
     struct user_desc tls = { -1u, (unsigned)block, 0xfffff, TLS_FLAGS };
-    if (syscall1(SYS_set_thread_area, (long)&tls) < 0)
+    if (syscall1(SYS_set_thread_area, (long)&tls) < 0) {
+        static const char words[] = "this kernel gives no thread-local storage (set_thread_area)\n";
+        syscall3(SYS_write, 2, (long)words, sizeof words - 1);
         syscall1(SYS_exit_group, 127);
+        syscall1(SYS_exit, 127);
+    }
     __tls_entry = tls.entry_number;
     __asm__ volatile("movw %w0, %%gs" : : "r"(tls.entry_number * 8 + 3));
     block->tid = syscall1(SYS_set_tid_address, (long)&block->tid);

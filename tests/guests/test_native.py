@@ -17,7 +17,7 @@ VARIANTS: dict[str, list[list[str]]] = {
     "mremap_pingpong": [["1", "3", "0"], ["2", "5", "3"], ["700", "4", "1"]],
     "mprotect_split": [["2", "8", "3"], ["33", "40", "9"]],
     "shared_map": [["1", "1", "2"], ["9", "5", "2"]],
-    "swap_storm": [["1", "1"], ["65", "2", "3"], ["4M", "1"]],
+    "swap_storm": [["1p", "1"], ["65p", "2", "3"], ["2", "3"]],
     "stack_grow": [["1", "0"], ["1000", "3"]],
     "segv_repair": [["3"], ["70"]],
     "threads": [["1", "1", "1"], ["16", "40", "3"]],
@@ -78,7 +78,7 @@ def test_bench_prints_one_line_per_row(native, guest_elf):
 
 @pytest.mark.parametrize("name, arguments, words", [
     ("fork_cow", ["many"], b"many: pages must be a number from 1 to"),
-    ("swap_storm", ["0"], b"0: pages must be a number from 1 to"),
+    ("swap_storm", ["0"], b"0: megabytes must be a number from 1 to"),
     ("rmap_bench", ["tuoch"], b"tuoch: no such row"),
 ])
 def test_bad_arguments_are_told(native, guest_elf, name, arguments, words):
