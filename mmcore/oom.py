@@ -51,6 +51,7 @@ class OomKiller:
         self.on_kill: Callable[[Kill], None] = lambda kill: None
         self._first = self._last = self._lastkill = 0  # jiffies
         self._count = 0
+        mem.pages.current_memdie = lambda: mem.current.memdie
 
     def out_of_memory(self) -> None:
         """Maybe kills. Raises OomPanic when there is nobody left to kill."""
@@ -115,9 +116,7 @@ class OomKiller:
                 task.memdie = True
                 task.kill(SIGKILL)
                 current_dies = current_dies or task is mem.current
-        if current_dies or mem.current.mm is mm:
-            mem.pages.current_memdie = True
-        else:
+        if not current_dies and mem.current.mm is not mm:
             self._reap(mm)
         self.on_kill(kill)
 

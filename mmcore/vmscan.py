@@ -405,7 +405,7 @@ class Vmscan:
                     if not zone.all_unreclaimable and zone.pages_scanned > zone.present_pages * 2:
                         zone.all_unreclaimable = True
                 if nr_pages and to_free > 0:
-                    self._wait_for_writeback()  # else one request for few pages would unmap everything before the first page is clean
+                    self._wait_for_disk()  # else one request for few pages would unmap everything before the first page is clean
                     continue
                 if all_zones_ok:
                     break
@@ -426,8 +426,8 @@ class Vmscan:
             stuck = 0 if n else stuck + 1
         return freed
 
-    def _wait_for_writeback(self) -> None:
-        while self.vmstat.nr_writeback and self.disk.wait_next():
+    def _wait_for_disk(self) -> None:
+        while self.disk.wait_next():
             pass
 
     def wakeup_bdflush(self, nr_pages: int) -> None:

@@ -87,7 +87,7 @@ class PageAllocator:
         frames.np_flags[:] = PG_RESERVED
         self.pgfree = 0
         self.memalloc = 0  # PF_MEMALLOC: depth of reclaim; its own allocations ignore the watermarks
-        self.current_memdie = False  # PF_MEMDIE of the current task
+        self.current_memdie: Callable[[], bool] = lambda: False  # PF_MEMDIE of the current task: it may use the reserves too
         self.min_free = frames.nr
         self._min_is_new = False
         self.try_to_free_pages: Callable[[int, int], int] = lambda gfp, order: 0
@@ -192,7 +192,7 @@ class PageAllocator:
                     return pfn
         give_up = self.clock.now + HUNG_NS
         while True:
-            if self.memalloc or self.current_memdie:
+            if self.memalloc or self.current_memdie():
                 for zone in zones:
                     pfn = self._buffered_rmqueue(zone, order, owner)
                     if pfn >= 0:
