@@ -1,0 +1,101 @@
+"""Cells of the comparison: a program with arguments, run natively and in the sandbox under a scheme, a paging and a size of memory.
+
+A scarce cell gives the machine so little memory that the program's pages have to be reclaimed; the boot reservations and a working set must still fit.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from sandbox import Config, Machine, toolchain
+from sandbox.result import Result
+
+ROOT = Path(__file__).resolve().parents[2]
+SCHEMES = ("anon_vma", "pte_chain")
+PAGINGS = ("pae", "2level")
+MEMORIES = ("ample", "scarce")
+
+# Small arguments for CI, and how much memory makes each program scarce.
+PROGRAMS: dict[str, tuple[tuple[str, ...], str]] = {
+    "hello": ((), "8M"),
+    "fork_cow": (("900", "3", "300"), "8M"),
+    "fork_tree": (("8", "48", "60", "7"), "8M"),
+    "mremap_pingpong": ((), "8M"),
+    "mprotect_split": ((), "8M"),
+    "shared_map": ((), "8M"),
+    "swap_storm": (("12", "2"), "10M"),
+    "stack_grow": ((), "8M"),
+    "segv_repair": ((), "8M"),
+    "threads": ((), "8M"),
+    "pipe_pingpong": (("200",), "8M"),
+    "mmfuzz": (("1", "300"), "8M"),
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    program: str
+    args: tuple[str, ...]
+    scheme: str = "anon_vma"
+    paging: str = "pae"
+    memory: str = "ample"
+    audit: str = "end"
+
+    def __str__(self) -> str:
+        return "-".join((self.program, *self.args, self.scheme, self.paging, self.memory))
+
+    def config(self) -> Config:
+        scarce = PROGRAMS[self.program][1]
+        return Config(
+            memory="128M" if self.memory == "ample" else scarce, swap="128M", paging=self.paging, scheme=self.scheme, audit=self.audit, time_limit=240,
+            stdin=b"", overcommit=1,
+        )
+
+
+@lru_cache(maxsize=None)
+def native(program: str, args: tuple[str, ...]) -> tuple[bytes, int]:
+    """What the host's own kernel makes of the program: (stdout, status)."""
+    path = toolchain.program_path(program)
+    done = subprocess.run(
+        ["setarch", "i686", "-R", "-3", str(path), *args], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=60, check=False
+    )
+    return done.stdout, done.returncode
+
+
+@lru_cache(maxsize=1)
+def native_works() -> bool:
+    """Can this host run i386 programs?"""
+    try:
+        out, status = native("hello", ())
+    except (OSError, subprocess.SubprocessError, toolchain.CompileError):
+        return False
+    return status == 0 and bool(out)
+
+
+def run(cell: Cell) -> tuple[bytes, Result]:
+    """The cell in the sandbox: (stdout, result)."""
+    result = Machine(cell.config()).run([str(toolchain.program_path(cell.program)), *cell.args], capture=True)
+    return result.notes.stdout, result
+
+
+def check(cell: Cell) -> Result:
+    """Runs the cell and holds it to the native run; an audit must have found nothing and nobody may have been killed for memory."""
+    out, result = run(cell)
+    wanted, status = native(cell.program, cell.args)
+    assert result.ended in ("exited", "signalled"), (cell, result.ended)
+    assert out.decode(errors="replace") == wanted.decode(errors="replace"), cell
+    assert result.exit_status == status, (cell, result.exit_status, status)
+    assert result.audit.violations == 0, cell
+    assert result.audit.checks > 0, cell
+    return result
+
+
+if __name__ == "__main__":
+    # python -m tests.guests.cells PROGRAM SCHEME PAGING MEMORY [ARG]...
+    name, scheme, paging, memory, *rest = sys.argv[1:]
+    outcome = check(Cell(name, tuple(rest) or PROGRAMS[name][0], scheme, paging, memory, "full"))
+    print(outcome.ended, outcome.exit_status, outcome.vmstat["pswpout"])

@@ -1,0 +1,53 @@
+"""Every guest program sees here what it sees on the host's own kernel, under every scheme, paging and amount of memory.
+
+The default run takes a covering set: every program under every pair of (scheme, paging), (scheme, memory), (paging, memory), with mmfuzz's seeds spread over the
+combinations. ``pytest -m slow`` takes everything, and thousands of seeds.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from tests.guests.cells import MEMORIES, PAGINGS, PROGRAMS, SCHEMES, Cell, check, native_works
+
+pytestmark = pytest.mark.skipif(not native_works(), reason="this host cannot build or run i386 programs; `rmapbox doctor` says why")
+
+ALL = list(itertools.product(SCHEMES, PAGINGS, MEMORIES))
+# Four of the eight combinations hold every pair of values.
+PAIRWISE = [c for c in ALL if (SCHEMES.index(c[0]) + PAGINGS.index(c[1]) + MEMORIES.index(c[2])) % 2]
+COVERING = [Cell(p, args, *c) for p, (args, _) in PROGRAMS.items() for c in PAIRWISE]
+FUZZ = [Cell("mmfuzz", (str(seed), "250"), *ALL[seed % len(ALL)]) for seed in range(100, 140)]
+REST = [Cell(p, args, *c) for p, (args, _) in PROGRAMS.items() for c in ALL if c not in PAIRWISE]
+MORE_FUZZ = [Cell("mmfuzz", (str(seed), "400"), *ALL[seed % len(ALL)]) for seed in range(1000, 4000)]
+
+
+@pytest.mark.parametrize("cell", COVERING, ids=str)
+def test_same_as_native(cell: Cell) -> None:
+    check(cell)
+
+
+@pytest.mark.parametrize("cell", FUZZ, ids=str)
+def test_fuzz_same_as_native(cell: Cell) -> None:
+    check(cell)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cell", REST, ids=str)
+def test_same_as_native_rest(cell: Cell) -> None:
+    check(cell)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cell", MORE_FUZZ, ids=str)
+def test_fuzz_same_as_native_thousands(cell: Cell) -> None:
+    check(cell)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("program", ["fork_tree", "mremap_pingpong"])
+def test_full_audit(program: str, scheme: str) -> None:
+    """The auditor at every fork, exit, mremap and reclaim pass."""
+    result = check(Cell(program, PROGRAMS[program][0], scheme, "pae", "scarce", "full"))
+    assert result.audit.checks > 5
