@@ -23,6 +23,7 @@ from sandbox.configfile import nearest
 from sandbox.lab.status import Sample, StatusLine
 from sandbox.program import Program, load_program
 from sandbox.result import Area, AuditResult, Crash, LowMem, Notes, Owner, Result, Snapshot, TaskResult
+from sandbox.syscalls.table import name_of
 
 TIME_LIMIT_STATUS, INTERRUPT_STATUS, STUCK_STATUS = 124, 130, 1
 _CUT = {"time_limit": TIME_LIMIT_STATUS, "interrupted": INTERRUPT_STATUS}
@@ -159,12 +160,11 @@ class _Running:
         """Everything the run leaves, read before the machine is let go."""
         mem, kernel, config = self.mem, self.kernel, self.config
         repeats = config.clock == "virtual" and not self.terminal_input and ending.kind not in _CUT
-        names = _syscall_names()
         notes = Notes(
             detail="\n".join(ending.detail),
             signal=ending.signal,
             oom_kills=[str(kill) for kill in mem.oom.kills],
-            unknown_syscalls={names.get(nr, f"system call {nr}"): count for nr, count in kernel.unknown_syscalls.items()},
+            unknown_syscalls={name_of(nr): count for nr, count in kernel.unknown_syscalls.items()},
             crashes=[_crash(info) for info in kernel.crashes],
         )
         return Result(
@@ -211,9 +211,3 @@ def lowmem(mem: Memory) -> LowMem:
 def _crash(info: Any) -> Crash:
     return Crash(info.pid, info.comm, info.signal, info.code, info.address, list(info.registers), bytes(info.code_bytes),
                  [Area(*area) for area in info.areas])
-
-
-def _syscall_names() -> dict[int, str]:
-    from sandbox.syscalls.table import names
-
-    return names
