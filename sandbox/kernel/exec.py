@@ -17,8 +17,8 @@ from collections.abc import Generator
 from stat import S_ISREG
 from typing import Any
 
-from mmcore.errors import SysError
 from mmcore.brk import do_brk
+from mmcore.errors import SysError
 from mmcore.layout import arch_pick_mmap_layout
 from mmcore.mm import mm_alloc, mmput
 from mmcore.mmap import do_mmap, do_munmap
@@ -216,7 +216,6 @@ def _unshare_files(task: Task) -> Any:
 
 def _load(task: Task, mm: Any, program: Program, stack: StackImage) -> Generator[Wait, bool, int]:
     """Maps the program and its interpreter; returns the first instruction's address."""
-    mem = task.mem
     image = program.image
     image.check()
     stack.settle(EXSTACK_ENABLE_X if image.stack == EXSTACK_DEFAULT else image.stack)

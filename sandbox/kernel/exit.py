@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from mmcore.errors import MustWait, SysError
 from mmcore.mm import mmput
+from sandbox.kernel.futex import exit_robust_list, wake_address
 from sandbox.kernel.sched import TASK_DEAD, TASK_UNINTERRUPTIBLE, TASK_ZOMBIE, Wait
 from sandbox.kernel.signals import (
     flush_queue,
@@ -37,7 +38,6 @@ from sandbox.kernel.signo import (
 )
 from sandbox.kernel.task import PF_DEAD, PF_EXITING, SignalStruct, Task
 from sandbox.kernel.uaccess import put_user32, unpin
-from sandbox.syscalls.futex import exit_robust_list, wake_address
 
 if TYPE_CHECKING:
     from sandbox.kernel.kernel import Kernel

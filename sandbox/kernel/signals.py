@@ -80,6 +80,14 @@ def _drop(kernel, pending: Pending, mask: int) -> None:
     pending.queue.extend(kept)
 
 
+def drop_ignored(task: Task, sig: int) -> None:
+    """The process ignores ``sig`` from now on: nowhere pending any more."""
+    mask = 1 << sig - 1
+    _drop(task.kernel, task.signal.shared, mask)
+    for thread in task.signal.threads:
+        _drop(task.kernel, thread.pending, mask)
+
+
 def flush_queue(kernel, pending: Pending) -> None:
     _drop(kernel, pending, -1)
 

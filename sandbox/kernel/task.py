@@ -120,10 +120,13 @@ class IntervalTimer:
 class SignalStruct:
     """What the threads of one process share (struct signal_struct, and the process's place among its relatives)."""
 
-    __slots__ = ("addr", "leader", "threads", "live", "shared", "group_exit", "exit_code", "group_stop", "stop_code", "stop_left", "continued",
-                 "parent", "children", "wait_chldexit", "pgrp", "session", "is_session_leader", "tty", "rlimits", "itimers", "posix_timers",
-                 "next_timer_id", "utime_ns", "stime_ns", "min_flt", "maj_flt", "nvcsw", "nivcsw", "cutime_ns", "cstime_ns", "cmin_flt",
-                 "cmaj_flt", "maxrss", "cmaxrss", "group_exec", "exec_wait", "oom_score_adj", "did_exec", "subreaper")
+    __slots__ = (
+        "addr", "leader", "threads", "live", "shared", "group_exit", "exit_code", "group_stop", "stop_code",
+        "stop_left", "continued", "parent", "children", "wait_chldexit", "pgrp", "session", "is_session_leader", "tty",
+        "rlimits", "itimers", "posix_timers", "next_timer_id", "utime_ns", "stime_ns", "min_flt", "maj_flt", "nvcsw",
+        "nivcsw", "cutime_ns", "cstime_ns", "cmin_flt", "cmaj_flt", "maxrss", "cmaxrss", "group_exec", "exec_wait",
+        "oom_score_adj", "did_exec", "subreaper",
+    )
 
     def __init__(self, addr: int, leader: Task) -> None:
         self.addr = addr
@@ -169,12 +172,16 @@ class SignalStruct:
 class Task:
     """One thread (struct task_struct). Attributes others may read: pid, tgid, comm, mm, files, fs, signal, state, ids, counters."""
 
-    __slots__ = ("kernel", "mem", "pid", "tgid", "signal", "sighand", "comm", "mm", "ctx", "regs", "files", "fs", "files_addr", "fs_addr", "state", "flags",
-                 "work", "gen", "value", "queues", "timer", "interrupted", "syscall_nr", "restart_nr", "restart_block", "deferred", "blocked", "real_blocked", "saved_sigmask",
-                 "pending", "sas_ss_sp", "sas_ss_size", "sas_ss_flags", "tls", "exit_code", "exit_signal", "pdeath_signal", "clear_child_tid",
-                 "set_child_tid", "robust_list", "vfork_done", "pins", "addr", "stack", "min_flt", "maj_flt", "utime_ns", "stime_ns", "nvcsw",
-                 "nivcsw", "start_ns", "nice", "personality", "policy", "rt_priority", "trap_no", "error_code", "cr2", "crash", "memdie", "uid", "euid", "suid", "fsuid",
-                 "gid", "egid", "sgid", "fsgid", "groups", "keep_caps", "exec_file", "no_new_privs", "dumpable", "timer_slack", "rlimits", "fault_major")
+    __slots__ = (
+        "kernel", "mem", "pid", "tgid", "signal", "sighand", "comm", "mm", "ctx", "regs", "files", "fs", "files_addr",
+        "fs_addr", "state", "flags", "work", "gen", "value", "queues", "timer", "interrupted", "syscall_nr",
+        "restart_nr", "restart_block", "deferred", "blocked", "real_blocked", "saved_sigmask", "pending", "sas_ss_sp",
+        "sas_ss_size", "sas_ss_flags", "tls", "exit_code", "exit_signal", "pdeath_signal", "clear_child_tid",
+        "set_child_tid", "robust_list", "vfork_done", "pins", "addr", "stack", "min_flt", "maj_flt", "utime_ns",
+        "stime_ns", "nvcsw", "nivcsw", "start_ns", "nice", "personality", "policy", "rt_priority", "trap_no",
+        "error_code", "cr2", "crash", "memdie", "uid", "euid", "suid", "fsuid", "gid", "egid", "sgid", "fsgid",
+        "groups", "keep_caps", "exec_file", "no_new_privs", "dumpable", "timer_slack", "rlimits", "fault_major",
+    )
 
     def __init__(self, kernel: Kernel, pid: int) -> None:
         self.kernel = kernel

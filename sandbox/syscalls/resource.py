@@ -1,0 +1,303 @@
+"""Limits, usage, priorities: what a process may use, has used, and how it is scheduled.
+
+Priorities and policies are stored and shown, and change nothing: the scheduler is round robin.
+Linux: kernel/sys.c, kernel/sched.c, 2.6.7; prlimit64 of 2.6.36.
+"""
+
+from __future__ import annotations
+
+import errno
+import struct
+
+from mmcore.errors import SysError
+from sandbox.kernel.sched import SLICE_NS
+from sandbox.kernel.task import RLIM_INFINITY, RLIMIT_NOFILE, Task
+from sandbox.kernel.timespec import put_timespec32, put_timespec64, timeval32
+from sandbox.kernel.uaccess import copy_from_user, copy_to_user, put_user32
+from sandbox.syscalls.table import syscall
+
+RLIM_NLIMITS = 16
+RLIM32_INFINITY = 0xFFFFFFFF
+OLD_RLIM_INFINITY = 0x7FFFFFFF
+NR_OPEN = 1 << 20
+RUSAGE_SELF, RUSAGE_CHILDREN, RUSAGE_THREAD = 0, -1, 1
+PRIO_PROCESS, PRIO_PGRP, PRIO_USER = 0, 1, 2
+SCHED_NORMAL, SCHED_FIFO, SCHED_RR, SCHED_BATCH, SCHED_IDLE = 0, 1, 2, 3, 5
+SCHED_RESET_ON_FORK = 0x40000000
+USER_TICK_NS = 10_000_000
+
+
+def signed(value: int) -> int:
+    return value - (1 << 32) if value >> 31 else value
+
+
+def _target(task: Task, pid: int) -> Task:
+    """The task ``pid`` names, 0 meaning the caller. Raises EINVAL, ESRCH."""
+    if signed(pid) < 0:
+        raise SysError(errno.EINVAL)
+    found = task.kernel.find_task(pid) if pid else task
+    if found is None:
+        raise SysError(errno.ESRCH)
+    return found
+
+
+# -- limits ------------------------------------------------------------------------------------------------------------------
+
+
+def _set_limit(task: Task, which: int, soft: int, hard: int) -> None:
+    if soft > hard:
+        raise SysError(errno.EINVAL)
+    if which == RLIMIT_NOFILE and hard > NR_OPEN:
+        raise SysError(errno.EPERM)
+    if hard > task.rlimits[which][1] and task.euid:
+        raise SysError(errno.EPERM)
+    task.rlimits[which] = (soft, hard)
+    if which == RLIMIT_NOFILE and task.files is not None:
+        task.files.limit = soft
+
+
+def _get_limit(task: Task, which: int) -> tuple[int, int]:
+    if which >= RLIM_NLIMITS:
+        raise SysError(errno.EINVAL)
+    return task.rlimits[which]
+
+
+@syscall(191, "ugetrlimit", 2)
+def sys_getrlimit(task: Task, which: int, addr: int) -> int:
+    copy_to_user(task, addr, struct.pack("<2I", *(min(value, RLIM32_INFINITY) for value in _get_limit(task, which))))
+    return 0
+
+
+@syscall(76, "getrlimit", 2)
+def sys_old_getrlimit(task: Task, which: int, addr: int) -> int:
+    copy_to_user(task, addr, struct.pack("<2I", *(min(value, OLD_RLIM_INFINITY) for value in _get_limit(task, which))))
+    return 0
+
+
+@syscall(75, "setrlimit", 2)
+def sys_setrlimit(task: Task, which: int, addr: int) -> int:
+    if which >= RLIM_NLIMITS:
+        raise SysError(errno.EINVAL)
+    soft, hard = (RLIM_INFINITY if value == RLIM32_INFINITY else value for value in struct.unpack("<2I", copy_from_user(task, addr, 8)))
+    _set_limit(task, which, soft, hard)
+    return 0
+
+
+@syscall(340, "prlimit64", 4)
+def sys_prlimit64(task: Task, pid: int, which: int, new: int, old: int) -> int:
+    target = _target(task, pid)
+    limits = _get_limit(target, which)
+    if old:
+        copy_to_user(task, old, struct.pack("<2Q", *limits))
+    if new:
+        _set_limit(target, which, *struct.unpack("<2Q", copy_from_user(task, new, 16)))
+    return 0
+
+
+# -- usage ---------------------------------------------------------------------------------------------------------------------
+
+
+def _pack_rusage(user: int, system: int, maxrss: int, min_flt: int, maj_flt: int, nvcsw: int, nivcsw: int) -> bytes:
+    """struct rusage of i386: 72 bytes; maxrss in kB from pages."""
+    return timeval32(user) + timeval32(system) + struct.pack("<14I", maxrss * 4, 0, 0, 0, min_flt, maj_flt, 0, 0, 0, 0, 0, 0, nvcsw, nivcsw)
+
+
+def rusage_of_child(child: Task) -> bytes:
+    """What wait4 reports of a child: its own use and that of the children it waited for."""
+    signal = child.signal
+    user, system = signal.cpu_times()
+    return _pack_rusage(
+        user + signal.cutime_ns, system + signal.cstime_ns, max(signal.maxrss, signal.cmaxrss),
+        sum(thread.min_flt for thread in signal.threads) + signal.min_flt + signal.cmin_flt,
+        sum(thread.maj_flt for thread in signal.threads) + signal.maj_flt + signal.cmaj_flt,
+        sum(thread.nvcsw for thread in signal.threads) + signal.nvcsw, sum(thread.nivcsw for thread in signal.threads) + signal.nivcsw,
+    )
+
+
+@syscall(77, "getrusage", 2)
+def sys_getrusage(task: Task, who: int, addr: int) -> int:
+    who = signed(who)
+    task.kernel.account()
+    signal = task.signal
+    rss = max(signal.maxrss, task.mm.hiwater_rss, task.mm.rss)
+    if who == RUSAGE_CHILDREN:
+        data = _pack_rusage(signal.cutime_ns, signal.cstime_ns, signal.cmaxrss, signal.cmin_flt, signal.cmaj_flt, 0, 0)
+    elif who == RUSAGE_THREAD:
+        data = _pack_rusage(task.utime_ns, task.stime_ns, rss, task.min_flt, task.maj_flt, task.nvcsw, task.nivcsw)
+    elif who == RUSAGE_SELF:
+        user, system = signal.cpu_times()
+        threads = signal.threads
+        data = _pack_rusage(
+            user, system, rss, signal.min_flt + sum(thread.min_flt for thread in threads), signal.maj_flt + sum(thread.maj_flt for thread in threads),
+            signal.nvcsw + sum(thread.nvcsw for thread in threads), signal.nivcsw + sum(thread.nivcsw for thread in threads),
+        )
+    else:
+        raise SysError(errno.EINVAL)
+    copy_to_user(task, addr, data)
+    return 0
+
+
+@syscall(43, "times", 1)
+def sys_times(task: Task, addr: int) -> int:
+    """Clock ticks of 10 ms; the result is the time since boot."""
+    task.kernel.account()
+    signal = task.signal
+    if addr:
+        times = (*signal.cpu_times(), signal.cutime_ns, signal.cstime_ns)
+        copy_to_user(task, addr, struct.pack("<4I", *(ns // USER_TICK_NS & 0xFFFFFFFF for ns in times)))
+    return task.kernel.timers.now() // USER_TICK_NS & 0x7FFFFFFF
+
+
+# -- priorities and policies -----------------------------------------------------------------------------------------------------
+
+
+def _chosen(task: Task, which: int, who: int) -> list[Task]:
+    kernel = task.kernel
+    if which == PRIO_PROCESS:
+        found = kernel.find_task(who) if who else task
+        return [found] if found is not None else []
+    if which == PRIO_PGRP:
+        pgrp = who or task.signal.pgrp
+        return [thread for thread in kernel.pids.values() if thread.signal.pgrp == pgrp]
+    if which == PRIO_USER:
+        uid = who or task.uid
+        return [thread for thread in kernel.pids.values() if thread.uid == uid]
+    raise SysError(errno.EINVAL)
+
+
+@syscall(96, "getpriority", 2)
+def sys_getpriority(task: Task, which: int, who: int) -> int:
+    """20 minus the lowest nice value, so that it is never negative."""
+    chosen = _chosen(task, signed(which), signed(who))
+    if not chosen:
+        raise SysError(errno.ESRCH)
+    return max(20 - one.nice for one in chosen)
+
+
+@syscall(97, "setpriority", 3)
+def sys_setpriority(task: Task, which: int, who: int, value: int) -> int:
+    chosen = _chosen(task, signed(which), signed(who))
+    if not chosen:
+        raise SysError(errno.ESRCH)
+    nice = max(-20, min(19, signed(value)))
+    if task.euid and any(nice < one.nice for one in chosen):
+        raise SysError(errno.EACCES)
+    for one in chosen:
+        one.nice = nice
+    return 0
+
+
+@syscall(34, "nice", 1)
+def sys_nice(task: Task, increment: int) -> int:
+    step = max(-40, min(40, signed(increment)))
+    if step < 0 and task.euid:
+        raise SysError(errno.EPERM)
+    task.nice = max(-20, min(19, task.nice + step))
+    return 0
+
+
+def _check_policy(policy: int, priority: int) -> None:
+    if policy in (SCHED_FIFO, SCHED_RR):
+        if not 1 <= priority <= 99:
+            raise SysError(errno.EINVAL)
+    elif policy in (SCHED_NORMAL, SCHED_BATCH, SCHED_IDLE):
+        if priority:
+            raise SysError(errno.EINVAL)
+    else:
+        raise SysError(errno.EINVAL)
+
+
+@syscall(156, "sched_setscheduler", 3)
+def sys_sched_setscheduler(task: Task, pid: int, policy: int, param: int) -> int:
+    policy = signed(policy & ~SCHED_RESET_ON_FORK)
+    if policy < 0 or not param:
+        raise SysError(errno.EINVAL)
+    priority = struct.unpack("<i", copy_from_user(task, param, 4))[0]
+    target = _target(task, pid)
+    _check_policy(policy, priority)
+    target.policy, target.rt_priority = policy, priority
+    return 0
+
+
+@syscall(154, "sched_setparam", 2)
+def sys_sched_setparam(task: Task, pid: int, param: int) -> int:
+    if not param:
+        raise SysError(errno.EINVAL)
+    priority = struct.unpack("<i", copy_from_user(task, param, 4))[0]
+    target = _target(task, pid)
+    _check_policy(target.policy, priority)
+    target.rt_priority = priority
+    return 0
+
+
+@syscall(157, "sched_getscheduler", 1)
+def sys_sched_getscheduler(task: Task, pid: int) -> int:
+    return _target(task, pid).policy
+
+
+@syscall(155, "sched_getparam", 2)
+def sys_sched_getparam(task: Task, pid: int, param: int) -> int:
+    if not param:
+        raise SysError(errno.EINVAL)
+    put_user32(task, param, _target(task, pid).rt_priority)
+    return 0
+
+
+@syscall(159, "sched_get_priority_max", 1)
+def sys_sched_get_priority_max(task: Task, policy: int) -> int:
+    if policy in (SCHED_FIFO, SCHED_RR):
+        return 99
+    if policy in (SCHED_NORMAL, SCHED_BATCH, SCHED_IDLE):
+        return 0
+    raise SysError(errno.EINVAL)
+
+
+@syscall(160, "sched_get_priority_min", 1)
+def sys_sched_get_priority_min(task: Task, policy: int) -> int:
+    if policy in (SCHED_FIFO, SCHED_RR):
+        return 1
+    if policy in (SCHED_NORMAL, SCHED_BATCH, SCHED_IDLE):
+        return 0
+    raise SysError(errno.EINVAL)
+
+
+@syscall(161, "sched_rr_get_interval", 2)
+def sys_sched_rr_get_interval(task: Task, pid: int, addr: int) -> int:
+    _target(task, pid)
+    put_timespec32(task, addr, SLICE_NS)
+    return 0
+
+
+@syscall(423, "sched_rr_get_interval_time64", 2)
+def sys_sched_rr_get_interval_time64(task: Task, pid: int, addr: int) -> int:
+    _target(task, pid)
+    put_timespec64(task, addr, SLICE_NS)
+    return 0
+
+
+@syscall(241, "sched_setaffinity", 3)
+def sys_sched_setaffinity(task: Task, pid: int, length: int, addr: int) -> int:
+    mask = copy_from_user(task, addr, min(length, 4))
+    _target(task, pid)
+    if not mask or not mask[0] & 1:
+        raise SysError(errno.EINVAL)
+    return 0
+
+
+@syscall(242, "sched_getaffinity", 3)
+def sys_sched_getaffinity(task: Task, pid: int, length: int, addr: int) -> int:
+    """One CPU; the size of the kernel's mask is one word."""
+    if length < 4 or length & 3:
+        raise SysError(errno.EINVAL)
+    _target(task, pid)
+    put_user32(task, addr, 1)
+    return 4
+
+
+@syscall(318, "getcpu", 3)
+def sys_getcpu(task: Task, cpu: int, node: int, cache: int) -> int:
+    if cpu:
+        put_user32(task, cpu, 0)
+    if node:
+        put_user32(task, node, 0)
+    return 0
