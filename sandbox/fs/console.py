@@ -1,0 +1,224 @@
+"""Standard input and output: the guest's end of the host's descriptors, or of a sink that collects the output.
+
+    stdin    a file or bytes: a regular file, delivered whole.  A host pipe: read to its end, then the same.  A terminal: line by line, polled.
+    stdout   written at once, untouched; a terminal shows as one (TCGETS answers), everything else as a pipe, so that a guest's buffering
+    stderr   does not depend on where the user sends its output
+
+Linux: drivers/char/tty_io.c for the ioctls' answers.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import struct
+from collections.abc import Callable
+from errno import EIO, ENOTTY, EPIPE
+from stat import S_IFCHR, S_IFIFO
+from typing import Any
+
+from mmcore.errors import SysError
+from mmcore.wait import WaitQueue
+from sandbox.fs.dentry import Dentry
+from sandbox.fs.file import File
+from sandbox.fs.hooks import send_signal
+from sandbox.fs.inode import Inode, SuperBlock
+from sandbox.fs.uapi import (
+    FIONREAD,
+    O_RDWR,
+    READABLE,
+    TCGETS,
+    TCSETS,
+    TCSETSF,
+    TCSETSW,
+    TIOCGPGRP,
+    TIOCGSID,
+    TIOCGWINSZ,
+    TIOCSPGRP,
+    TIOCSWINSZ,
+    WRITABLE,
+    makedev,
+)
+
+Sink = int | Callable[[bytes], Any]
+"""Where output goes: a host descriptor, or a function that gets the bytes."""
+
+SIGPIPE = 13
+POLL_NS = 10_000_000  # virtual time between two looks at a terminal
+POLL_HOST_S = 0.005
+
+
+class Console:
+    """The terminal. ``fd`` is a host descriptor of it, for its settings and size; ``in_fd`` and ``sink`` move the data."""
+
+    def __init__(self, in_fd: int | None, sink: Sink, fd: int) -> None:
+        self.in_fd = in_fd
+        self.sink = sink
+        self.fd = fd
+        self.pgrp = 0
+        self.pending = b""
+        self.eof = False
+        self.queue = WaitQueue("input from the terminal")
+
+    def open(self, dentry: Dentry, flags: int) -> File:
+        return TtyFile(dentry, flags, self)
+
+    def fill(self) -> bool:
+        """Is there input (or its end)? Waits a moment of host time for it."""
+        if self.pending or self.eof or self.in_fd is None:
+            return True
+        if not select.select([self.in_fd], [], [], POLL_HOST_S)[0]:
+            return False
+        try:
+            data = os.read(self.in_fd, 4096)
+        except OSError:
+            data = b""
+        if data:
+            self.pending = data
+        else:
+            self.eof = True
+        return True
+
+    def termios(self) -> bytes:
+        """struct termios of the kernel (36 bytes)."""
+        import termios
+
+        try:
+            iflag, oflag, cflag, lflag, _, _, cc = termios.tcgetattr(self.fd)
+        except (termios.error, OSError):
+            raise SysError(ENOTTY) from None
+        chars = b"".join(c if isinstance(c, bytes) else bytes([c]) for c in cc)[:19]
+        return struct.pack("<4IB19s", iflag, oflag, cflag & 0xFFFFFFFF, lflag, 0, chars)
+
+    def winsize(self) -> bytes:
+        try:
+            size = os.get_terminal_size(self.fd)
+        except OSError:
+            return struct.pack("<4H", 24, 80, 0, 0)
+        return struct.pack("<4H", size.lines, size.columns, 0, 0)
+
+
+class TtyFile(File):
+    """An open terminal. Its settings are the host's; a change by the guest is accepted and not passed on."""
+
+    __slots__ = ("console",)
+
+    def __init__(self, dentry: Dentry, flags: int, console: Console) -> None:
+        super().__init__(dentry, flags)
+        self.console = console
+
+    @property
+    def poll_ns(self) -> int:
+        return POLL_NS
+
+    def peek(self, task: Any, n: int) -> bytes | None:
+        console = self.console
+        if not console.fill():
+            return None
+        line = console.pending
+        end = line.find(b"\n") + 1
+        return line[:min(n, end)] if end else line[:n]
+
+    def consume(self, n: int) -> None:
+        self.console.pending = self.console.pending[n:]
+        self.console.eof = False
+
+    def accept(self, task: Any, data: bytes) -> int:
+        return emit(task, self.console.sink, data)
+
+    def read_queues(self) -> list[WaitQueue]:
+        return [self.console.queue]
+
+    def poll(self, queues: list[WaitQueue] | None) -> int:
+        if queues is not None:
+            queues.append(self.console.queue)
+        return WRITABLE | (READABLE if self.console.fill() else 0)
+
+    def ioctl(self, task: Any, cmd: int, arg: int) -> int:
+        from sandbox.kernel.uaccess import copy_from_user, copy_to_user
+
+        console = self.console
+        if cmd == TCGETS:
+            copy_to_user(task, arg, console.termios())
+        elif cmd == TIOCGWINSZ:
+            copy_to_user(task, arg, console.winsize())
+        elif cmd in (TIOCGPGRP, TIOCGSID):
+            copy_to_user(task, arg, struct.pack("<I", (cmd == TIOCGPGRP and console.pgrp) or task.signal.pgrp))
+        elif cmd == TIOCSPGRP:
+            console.pgrp = struct.unpack("<I", copy_from_user(task, arg, 4))[0]
+        elif cmd == FIONREAD:
+            copy_to_user(task, arg, struct.pack("<I", len(console.pending) if console.fill() else 0))
+        elif cmd not in (TCSETS, TCSETSW, TCSETSF, TIOCSWINSZ):
+            raise SysError(ENOTTY)
+        return 0
+
+
+class OutputFile(File):
+    """Standard output or error that is not a terminal."""
+
+    __slots__ = ("sink",)
+
+    def __init__(self, dentry: Dentry, flags: int, sink: Sink) -> None:
+        super().__init__(dentry, flags)
+        self.sink = sink
+
+    def accept(self, task: Any, data: bytes) -> int:
+        return emit(task, self.sink, data)
+
+    def peek(self, task: Any, n: int) -> bytes:
+        return b""
+
+    def poll(self, queues: list[WaitQueue] | None) -> int:
+        return WRITABLE
+
+
+class StreamInode(Inode):
+    """The pipe that standard output looks like, or the node of a terminal."""
+
+    __slots__ = ("factory",)
+
+    def __init__(self, sb: SuperBlock, mode: int, rdev: int, factory: Callable[[Dentry, int], File]) -> None:
+        super().__init__(sb, mode, sb.caches.inode)
+        self.rdev = rdev
+        self.factory = factory
+
+    def open(self, task: Any, dentry: Dentry, flags: int) -> File:
+        return self.factory(dentry, flags)
+
+
+def emit(task: Any, sink: Sink, data: bytes) -> int:
+    """Sends ``data`` on, all of it. A reader gone is SIGPIPE and EPIPE in the guest too; a full non-blocking descriptor is waited for."""
+    if callable(sink):
+        sink(bytes(data))
+        return len(data)
+    view = memoryview(data)
+    while view:
+        try:
+            view = view[os.write(sink, view):]
+        except BlockingIOError:
+            select.select([], [sink], [], 1.0)
+        except BrokenPipeError:
+            send_signal(task, SIGPIPE)
+            raise SysError(EPIPE) from None
+        except OSError as error:
+            raise SysError(error.errno or EIO) from None
+    return len(data)
+
+
+def is_terminal(sink: Sink | None) -> bool:
+    return isinstance(sink, int) and os.isatty(sink)
+
+
+def terminal_file(sb: SuperBlock, console: Console) -> File:
+    """An open terminal for the standard descriptors, on a node of its own (pts/0)."""
+    inode = StreamInode(sb, S_IFCHR | 0o620, makedev(136, 0), console.open)
+    dentry = Dentry(None, b"/dev/pts/0", inode, sb)
+    dentry.hashed = False
+    return console.open(dentry, O_RDWR)
+
+
+def output_file(sb: SuperBlock, sink: Sink) -> File:
+    inode = StreamInode(sb, S_IFIFO | 0o600, 0, lambda dentry, flags: OutputFile(dentry, flags, sink))
+    dentry = Dentry(None, f"pipe:[{inode.ino}]".encode(), inode, sb)
+    dentry.hashed = False
+    return OutputFile(dentry, 1, sink)

@@ -1,0 +1,131 @@
+"""Character devices: null, zero, full, random, urandom, and the terminal behind /dev/tty and /dev/console.
+
+Linux: drivers/char/mem.c, drivers/char/random.c, 2.6.7. The random devices give a stream that the run's seed decides.
+"""
+
+from __future__ import annotations
+
+import random
+from errno import ENOSPC, ENXIO
+from stat import S_IFBLK, S_IFCHR, S_IFIFO
+from typing import TYPE_CHECKING, Any
+
+from mmcore.errors import SysError
+from sandbox.fs.dentry import Dentry
+from sandbox.fs.file import File
+from sandbox.fs.pipe import open_fifo
+from sandbox.fs.uapi import S_IFMT, makedev
+
+if TYPE_CHECKING:
+    from sandbox.fs.vfs import Vfs
+
+NULL, ZERO, FULL, RANDOM, URANDOM = (makedev(1, minor) for minor in (3, 5, 7, 8, 9))
+TTY, CONSOLE = makedev(5, 0), makedev(5, 1)
+
+NODES = {"null": NULL, "zero": ZERO, "full": FULL, "random": RANDOM, "urandom": URANDOM, "tty": TTY, "console": CONSOLE}
+
+
+class CharFile(File):
+    """A device without a position that counts: seeking succeeds and stays at 0, as for the memory devices."""
+
+    __slots__ = ()
+
+    def llseek(self, offset: int, whence: int) -> int:
+        self.pos = 0
+        return 0
+
+    def consume(self, n: int) -> None:
+        pass
+
+    def pwrite(self, pos: int, data: bytes) -> int:
+        return self.accept(None, data)
+
+    def pread(self, pos: int, n: int) -> bytes:
+        return self.peek(None, n) or b""
+
+
+class NullFile(CharFile):
+    __slots__ = ()
+
+    def peek(self, task: Any, n: int) -> bytes:
+        return b""
+
+    def accept(self, task: Any, data: bytes) -> int:
+        return len(data)
+
+
+class ZeroFile(CharFile):
+    """/dev/zero: maps as anonymous memory, private or shared."""
+
+    __slots__ = ("vfs",)
+
+    def __init__(self, dentry: Dentry, flags: int, vfs: Vfs) -> None:
+        super().__init__(dentry, flags)
+        self.vfs = vfs
+
+    def peek(self, task: Any, n: int) -> bytes:
+        return bytes(n)
+
+    def accept(self, task: Any, data: bytes) -> int:
+        return len(data)
+
+    def mmap_file(self, shared: bool, length: int) -> File | None:
+        return self.vfs.shmem_zero_setup(length) if shared else None
+
+
+class FullFile(CharFile):
+    __slots__ = ()
+
+    def peek(self, task: Any, n: int) -> bytes:
+        return bytes(n)
+
+    def accept(self, task: Any, data: bytes) -> int:
+        if data:
+            raise SysError(ENOSPC)
+        return 0
+
+
+class RandomFile(CharFile):
+    """Bytes drawn when they reach the user: a read that has to start over draws the same ones again."""
+
+    __slots__ = ("rng", "drawn")
+
+    def __init__(self, dentry: Dentry, flags: int, rng: random.Random) -> None:
+        super().__init__(dentry, flags)
+        self.rng = rng
+        self.drawn = b""
+
+    def peek(self, task: Any, n: int) -> bytes:
+        n = min(n, 1 << 20)
+        if len(self.drawn) < n:
+            self.drawn += self.rng.randbytes(n - len(self.drawn))
+        return self.drawn[:n]
+
+    def consume(self, n: int) -> None:
+        self.drawn = self.drawn[n:]
+
+    def accept(self, task: Any, data: bytes) -> int:
+        return len(data)
+
+
+def open_special(vfs: Vfs, task: Any, dentry: Dentry, flags: int) -> Any:
+    """Opens a device node or a FIFO: a File, or (FIFO) a generator that waits and returns one. ENXIO without a driver."""
+    inode = dentry.inode
+    kind = inode.mode & S_IFMT
+    if kind == S_IFIFO:
+        return open_fifo(task, dentry, flags)
+    if kind == S_IFCHR:
+        dev = inode.rdev
+        if dev == NULL:
+            return NullFile(dentry, flags)
+        if dev == ZERO:
+            return ZeroFile(dentry, flags, vfs)
+        if dev == FULL:
+            return FullFile(dentry, flags)
+        if dev in (RANDOM, URANDOM):
+            return RandomFile(dentry, flags, vfs.rng)
+        if dev in (TTY, CONSOLE) and vfs.console is not None:
+            return vfs.console.open(dentry, flags)
+    elif kind == S_IFBLK:
+        raise SysError(6)
+    raise SysError(ENXIO)

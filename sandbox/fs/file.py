@@ -1,0 +1,257 @@
+"""Open files.
+
+A read is two steps, so that a bad or absent user page loses nothing: ``peek`` gives the bytes and changes nothing, ``consume`` takes them away
+once they are with the user. A write hands its bytes to ``accept``, which says how many it took.
+
+    peek -> bytes    there they are (b"" at the end of file)      accept -> n    took the first n bytes
+    peek -> None     nothing yet: wait on read_queues()           accept -> 0    no room: wait on write_queues()
+
+Linux: fs/file_table.c, fs/read_write.c, 2.6.7.
+"""
+
+from __future__ import annotations
+
+from errno import EBADF, EINVAL, EISDIR, ENODEV, ENOTTY, ESPIPE
+from typing import TYPE_CHECKING, Any
+
+from mmcore.errors import SysError
+from sandbox.fs.dentry import Dentry, d_path
+from sandbox.fs.uapi import (
+    FMODE_READ,
+    FMODE_WRITE,
+    MAX_LFS_FILESIZE,
+    O_ACCMODE,
+    O_APPEND,
+    O_PATH,
+    READABLE,
+    SEEK_CUR,
+    SEEK_DATA,
+    SEEK_END,
+    SEEK_HOLE,
+    SEEK_SET,
+    WRITABLE,
+)
+
+if TYPE_CHECKING:
+    from mmcore.wait import WaitQueue
+
+_MODES = (FMODE_READ, FMODE_WRITE, FMODE_READ | FMODE_WRITE, 0)
+
+
+class File:
+    """One open file description. ``count`` references (descriptors, areas, system calls in flight); ``pos`` in bytes."""
+
+    __slots__ = ("inode", "dentry", "f_flags", "f_mode", "pos", "mapping", "count", "addr", "owner", "signum")
+
+    seekable = False
+    regular = False  # reads and writes go through a page cache at ``pos``
+    is_dir = False
+
+    def __init__(self, dentry: Dentry, flags: int) -> None:
+        self.addr = dentry.sb.caches.filp.alloc()
+        inode = dentry.inode
+        self.inode = inode
+        self.dentry = dentry
+        self.f_flags = flags
+        self.f_mode = 0 if flags & O_PATH else _MODES[flags & O_ACCMODE]
+        self.pos = 0
+        self.mapping: Any = inode.mapping
+        self.count = 1
+        self.owner = 0
+        self.signum = 0
+        dentry.count += 1
+        if self.f_mode & FMODE_WRITE:
+            inode.writers += 1
+
+    # references -------------------------------------------------------------------------------------------------------------------
+    def get(self) -> File:
+        self.count += 1
+        return self
+
+    def put(self) -> None:
+        self.count -= 1
+        if self.count == 0:
+            self.release()
+
+    def release(self) -> None:
+        """The last reference is gone."""
+        inode = self.inode
+        if inode.flocks:
+            from sandbox.fs.locks import forget_flock
+
+            forget_flock(self)
+        if self.f_mode & FMODE_WRITE:
+            inode.writers -= 1
+        dentry = self.dentry
+        dentry.sb.caches.filp.free(self.addr)
+        dentry.put()
+
+    @property
+    def path(self) -> str:
+        """As /proc/PID/maps and /proc/PID/fd show it."""
+        return d_path(self.dentry).decode("utf-8", "surrogateescape")
+
+    # data ---------------------------------------------------------------------------------------------------------------------------
+    def peek(self, task: Any, n: int) -> bytes | None:
+        raise SysError(EINVAL)
+
+    def consume(self, n: int) -> None:
+        self.pos += n
+
+    def accept(self, task: Any, data: bytes) -> int:
+        raise SysError(EINVAL)
+
+    def pread(self, pos: int, n: int) -> bytes:
+        raise SysError(ESPIPE)
+
+    def pwrite(self, pos: int, data: bytes) -> int:
+        raise SysError(ESPIPE)
+
+    def read_queues(self) -> list[WaitQueue]:
+        return []
+
+    def write_queues(self) -> list[WaitQueue]:
+        return []
+
+    def poll(self, queues: list[WaitQueue] | None) -> int:
+        """POLL* bits that hold now; ``queues`` (when given) collects what to wait on for a change."""
+        return READABLE | WRITABLE
+
+    # the rest -----------------------------------------------------------------------------------------------------------------------
+    def llseek(self, offset: int, whence: int) -> int:
+        raise SysError(ESPIPE)
+
+    def ioctl(self, task: Any, cmd: int, arg: int) -> int:
+        raise SysError(ENOTTY)
+
+    def mmap_file(self, shared: bool, length: int) -> File | None:
+        """The file an area maps: this one, another that holds one reference for the caller, or None for plain anonymous memory.
+        Raises ENODEV where the kind cannot be mapped."""
+        raise SysError(ENODEV)
+
+    def on_flush(self, task: Any) -> None:
+        """A descriptor of it is being closed."""
+
+
+class SeekableFile(File):
+    """A file with a size and a position."""
+
+    __slots__ = ()
+    seekable = True
+
+    def size(self) -> int:
+        return self.inode.i_size
+
+    def llseek(self, offset: int, whence: int) -> int:
+        if whence == SEEK_SET:
+            pos = offset
+        elif whence == SEEK_CUR:
+            pos = self.pos + offset
+        elif whence == SEEK_END:
+            pos = self.size() + offset
+        elif whence in (SEEK_DATA, SEEK_HOLE):
+            pos = self.seek_hole(offset, whence)
+        else:
+            raise SysError(EINVAL)
+        if pos < 0 or pos > MAX_LFS_FILESIZE:
+            raise SysError(EINVAL)
+        self.pos = pos
+        return pos
+
+    def seek_hole(self, offset: int, whence: int) -> int:
+        size = self.size()
+        if offset < 0 or offset >= size:
+            raise SysError(6)  # ENXIO
+        return offset if whence == SEEK_DATA else size
+
+
+class RegularFile(SeekableFile):
+    """A file whose bytes are pages of a page cache."""
+
+    __slots__ = ()
+    regular = True
+
+    def peek(self, task: Any, n: int) -> bytes:
+        return self.pread(self.pos, n)
+
+    def pread(self, pos: int, n: int) -> bytes:
+        left = self.inode.i_size - pos
+        if left <= 0:
+            return b""
+        return self.mapping.read(pos, n if n < left else left)
+
+    def accept(self, task: Any, data: bytes) -> int:
+        inode = self.inode
+        pos = inode.i_size if self.f_flags & O_APPEND else self.pos
+        n = self.pwrite(pos, data)
+        self.pos = pos + n
+        return n
+
+    def pwrite(self, pos: int, data: bytes) -> int:
+        """Bytes written, fewer than given when memory or space ran out on the way; MustWait and errors before anything changed."""
+        inode = self.inode
+        end = pos + len(data)
+        if end > MAX_LFS_FILESIZE:
+            if pos >= MAX_LFS_FILESIZE:
+                raise SysError(27)  # EFBIG
+            data = data[:MAX_LFS_FILESIZE - pos]
+            end = MAX_LFS_FILESIZE
+        if inode.seals:
+            from sandbox.fs.memfd import check_write_seals
+
+            check_write_seals(inode, end)
+        n = self.mapping.write(pos, data)
+        if inode.mode & 0o6000:
+            inode.mode &= ~0o6000 if inode.mode & 0o10 else ~0o4000
+        inode.mtime = inode.ctime = inode.sb.now()
+        return n
+
+    def mmap_file(self, shared: bool, length: int) -> File | None:
+        return self
+
+
+class DirFile(SeekableFile):
+    """An open directory. The position is an index into the listing made when it was at 0."""
+
+    __slots__ = ("listing",)
+    is_dir = True
+
+    def __init__(self, dentry: Dentry, flags: int) -> None:
+        super().__init__(dentry, flags)
+        self.listing: list[tuple[bytes, int, int]] | None = None
+
+    def peek(self, task: Any, n: int) -> bytes:
+        raise SysError(EISDIR)
+
+    def pread(self, pos: int, n: int) -> bytes:
+        raise SysError(EISDIR)
+
+    def entries(self) -> list[tuple[bytes, int, int]]:
+        """The listing, ``.`` and ``..`` first; made anew when the position is 0. ENOENT when the directory was removed."""
+        listing = self.listing
+        if listing is None or self.pos == 0:
+            dentry = self.dentry
+            if not dentry.hashed:
+                raise SysError(2)
+            parent = dentry.parent if dentry.parent is not dentry else dentry.sb.covered.parent if dentry.sb.covered else dentry
+            mode = dentry.inode.mode
+            listing = [(b".", dentry.inode.ino, mode), (b"..", parent.inode.ino, mode)]
+            listing += dentry.inode.entries(dentry)
+            self.listing = listing
+        return listing
+
+    def gone(self, name: bytes) -> bool:
+        """Was the entry removed since the listing was made?"""
+        return name not in (b".", b"..") and not self.inode.still_there(self.dentry, name)
+
+
+class PathFile(File):
+    """Opened with O_PATH: names a place, moves no data."""
+
+    __slots__ = ()
+
+    def peek(self, task: Any, n: int) -> bytes:
+        raise SysError(EBADF)
+
+    def accept(self, task: Any, data: bytes) -> int:
+        raise SysError(EBADF)

@@ -1,0 +1,336 @@
+"""Pipes and FIFOs: a ring of up to 16 page-sized buffers between writers and readers.
+
+    slots: [ b"....", b"....", b"..  " ]      `head` bytes of slots[0] are read already; a short write joins the last slot when it fits whole
+           └ readers                └ writers
+
+A write of up to PIPE_BUF bytes goes in whole or waits. Linux: fs/pipe.c of 2.6.11 and later (64 KB; 2.6.7 had one page); pages are charged as slots fill.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from errno import ENXIO, EPIPE
+from stat import S_IFIFO
+from typing import Any
+
+from mmcore.errors import SysError
+from mmcore.wait import WaitQueue
+from sandbox.fs.dentry import Dentry
+from sandbox.fs.file import File
+from sandbox.fs.inode import Inode, SuperBlock
+from sandbox.fs.uapi import (
+    FIONREAD,
+    FMODE_READ,
+    FMODE_WRITE,
+    O_NONBLOCK,
+    O_RDONLY,
+    O_WRONLY,
+    PIPE_BUF,
+    POLLERR,
+    POLLHUP,
+    POLLOUT,
+    READABLE,
+    WRITABLE,
+)
+
+SIGPIPE = 13
+PIPE_BUFFERS = 16
+PAGE = 4096
+PIPE_INODE_INFO = 64  # bytes of struct pipe_inode_info. Linux: include/linux/pipe_fs_i.h, 2.6.7
+
+
+class Pipe:
+    """The buffer between two ends. ``nbytes`` are in it; ``max_slots`` as F_SETPIPE_SZ sets it."""
+
+    __slots__ = ("slots", "head", "nbytes", "max_slots", "readers", "writers", "rd_wait", "wr_wait", "open_wait", "slab", "info", "pages",
+                 "reader_opens", "writer_opens")
+
+    def __init__(self, slab: Any, name: str) -> None:
+        self.slab = slab
+        self.info = slab.kmalloc(PIPE_INODE_INFO)
+        try:
+            self.pages = [slab.kmalloc(PAGE)]
+        except SysError:
+            slab.kfree(self.info)
+            raise
+        self.slots: deque[bytes] = deque()
+        self.head = self.nbytes = 0
+        self.max_slots = PIPE_BUFFERS
+        self.readers = self.writers = 0
+        self.reader_opens = self.writer_opens = 0
+        self.rd_wait = WaitQueue(f"{name} to have data")
+        self.wr_wait = WaitQueue(f"{name} to have room")
+        self.open_wait = WaitQueue(f"the other end of {name} to be opened")
+
+    def destroy(self) -> None:
+        for page in self.pages:
+            self.slab.kfree(page)
+        self.slab.kfree(self.info)
+
+    def put_in(self, data: bytes) -> int:
+        """Takes what fits of ``data``, all or nothing up to PIPE_BUF; returns how much. Raises OutOfMemory before it took anything."""
+        n = len(data)
+        slots = self.slots
+        done = 0
+        if slots:
+            tail = n & (PAGE - 1)
+            last = slots[-1]
+            if tail and len(last) + tail <= PAGE:
+                room = self.max_slots - len(slots)
+                if n > tail and n <= PIPE_BUF and room * PAGE < n - tail:
+                    return 0
+                slots[-1] = last + data[:tail]
+                self.nbytes += tail
+                if tail == n:
+                    return n
+                done = tail
+        free = self.max_slots - len(slots)
+        need = (n - done + PAGE - 1) // PAGE
+        if need > free:
+            if n <= PIPE_BUF or not free:
+                return done
+            need = free
+        pages = self.pages
+        while len(pages) < len(slots) + need:
+            try:
+                pages.append(self.slab.kmalloc(PAGE))
+            except SysError:
+                need = len(pages) - len(slots)
+                if not need:
+                    if done:
+                        return done
+                    raise
+                break
+        if need == 1 and not done:
+            slots.append(data if n <= PAGE else data[:PAGE])
+            took = min(n, PAGE)
+        else:
+            took = 0
+            for _ in range(need):
+                piece = data[done + took:done + took + PAGE]
+                slots.append(piece)
+                took += len(piece)
+        self.nbytes += took
+        return done + took
+
+    def look(self, n: int) -> bytes:
+        """The first ``n`` bytes or fewer; they stay."""
+        slots = self.slots
+        first = slots[0]
+        head = self.head
+        if n < len(first) - head:
+            return first[head:head + n]
+        if len(slots) == 1:
+            return first[head:] if head else first
+        pieces = [first[head:]]
+        got = len(first) - head
+        for i in range(1, len(slots)):
+            if got >= n:
+                break
+            pieces.append(slots[i])
+            got += len(slots[i])
+        data = b"".join(pieces)
+        return data if got <= n else data[:n]
+
+    def take(self, n: int) -> None:
+        """Removes ``n`` bytes; writers may go on when a slot became free."""
+        slots = self.slots
+        self.nbytes -= n
+        n += self.head
+        freed = False
+        while slots and n >= len(slots[0]):
+            n -= len(slots.popleft())
+            freed = True
+        self.head = n
+        if freed:
+            if self.wr_wait._entries:
+                self.wr_wait.wake_all()
+            if not slots and len(self.pages) > 1:
+                for page in self.pages[1:]:
+                    self.slab.kfree(page)
+                del self.pages[1:]
+
+    def full(self) -> bool:
+        return len(self.slots) >= self.max_slots
+
+
+class PipeFile(File):
+    """One end (or, for a FIFO opened for both, both ends) of a pipe."""
+
+    __slots__ = ("pipe",)
+
+    def __init__(self, dentry: Dentry, flags: int, pipe: Pipe) -> None:
+        super().__init__(dentry, flags)
+        self.pipe = pipe
+        if self.f_mode & FMODE_READ:
+            pipe.readers += 1
+            pipe.reader_opens += 1
+        if self.f_mode & FMODE_WRITE:
+            pipe.writers += 1
+            pipe.writer_opens += 1
+
+    def release(self) -> None:
+        pipe = self.pipe
+        if self.f_mode & FMODE_READ:
+            pipe.readers -= 1
+            if not pipe.readers:
+                pipe.wr_wait.wake_all()
+        if self.f_mode & FMODE_WRITE:
+            pipe.writers -= 1
+            if not pipe.writers:
+                pipe.rd_wait.wake_all()
+        if not pipe.readers and not pipe.writers:
+            pipe.destroy()
+            self.inode.pipe = None
+        super().release()
+
+    def peek(self, task: Any, n: int) -> bytes | None:
+        pipe = self.pipe
+        if pipe.nbytes:
+            return pipe.look(n)
+        return None if pipe.writers else b""
+
+    def consume(self, n: int) -> None:
+        self.pipe.take(n)
+
+    def accept(self, task: Any, data: bytes) -> int:
+        pipe = self.pipe
+        if not pipe.readers:
+            from sandbox.fs.hooks import send_signal
+
+            send_signal(task, SIGPIPE)
+            raise SysError(EPIPE)
+        n = pipe.put_in(data)
+        if n and pipe.rd_wait._entries:
+            pipe.rd_wait.wake_all()
+        return n
+
+    def read_queues(self) -> list[WaitQueue]:
+        return [self.pipe.rd_wait]
+
+    def write_queues(self) -> list[WaitQueue]:
+        return [self.pipe.wr_wait]
+
+    def poll(self, queues: list[WaitQueue] | None) -> int:
+        pipe = self.pipe
+        mask = 0
+        if self.f_mode & FMODE_READ:
+            if queues is not None:
+                queues.append(pipe.rd_wait)
+            if pipe.nbytes:
+                mask = READABLE
+            if not pipe.writers and pipe.writer_opens:
+                mask |= POLLHUP
+        if self.f_mode & FMODE_WRITE:
+            if queues is not None:
+                queues.append(pipe.wr_wait)
+            if not pipe.full():
+                mask |= WRITABLE
+            if not pipe.readers:
+                mask |= POLLERR | POLLOUT
+        return mask
+
+    def ioctl(self, task: Any, cmd: int, arg: int) -> int:
+        if cmd == FIONREAD:
+            from sandbox.kernel.uaccess import put_user32
+
+            put_user32(task, arg, self.pipe.nbytes)
+            return 0
+        return super().ioctl(task, cmd, arg)
+
+    def resize(self, nbytes: int) -> int:
+        """F_SETPIPE_SZ: rounded up to a power of two of pages; EBUSY when the content does not fit."""
+        slots = 1
+        while slots * PAGE < nbytes:
+            slots <<= 1
+        if len(self.pipe.slots) > slots:
+            raise SysError(16)  # EBUSY
+        self.pipe.max_slots = slots
+        self.pipe.wr_wait.wake_all()
+        return slots * PAGE
+
+
+class PipeInode(Inode):
+    """The inode of an anonymous pipe, on a file system of its own that is mounted nowhere."""
+
+    __slots__ = ()
+
+    def __init__(self, sb: SuperBlock) -> None:
+        super().__init__(sb, S_IFIFO | 0o600, sb.caches.inode)
+
+    def open(self, task: Any, dentry: Dentry, flags: int) -> File:
+        """Through /proc/PID/fd."""
+        return open_fifo_now(dentry, flags)
+
+
+def create_pipe(task: Any, sb: SuperBlock, flags: int) -> tuple[File, File]:
+    """(read end, write end). ``flags``: O_NONBLOCK, O_DIRECT."""
+    inode = PipeInode(sb)
+    if task is not None:
+        inode.uid, inode.gid = task.fsuid, task.fsgid
+    name = f"pipe:[{inode.ino}]"
+    try:
+        inode.pipe = Pipe(sb.caches.slab, name)
+        dentry = Dentry(None, name.encode(), inode, sb)
+    except SysError:
+        if inode.pipe is not None:
+            inode.pipe.destroy()
+        inode.evict()
+        raise
+    dentry.hashed = False
+    pipe = inode.pipe
+    dentry.count += 1  # held until both ends stand
+    try:
+        reader = PipeFile(dentry, O_RDONLY | flags, pipe)
+        try:
+            writer = PipeFile(dentry, O_WRONLY | flags, pipe)
+        except SysError:
+            reader.put()
+            raise
+    except SysError:
+        if inode.pipe is not None:
+            inode.pipe.destroy()
+        raise
+    finally:
+        dentry.put()
+    return reader, writer
+
+
+def open_fifo_now(dentry: Dentry, flags: int) -> PipeFile:
+    """An end of the FIFO ``dentry``, without waiting for the other."""
+    inode = dentry.inode
+    if inode.pipe is None:
+        inode.pipe = Pipe(dentry.sb.caches.slab, f"the FIFO {dentry.name.decode('utf-8', 'replace')}")
+    return PipeFile(dentry, flags, inode.pipe)
+
+
+def open_fifo(task: Any, dentry: Dentry, flags: int) -> Any:
+    """open(2) of a FIFO: a File, or a generator that waits for the other end and returns the File. Linux: fs/fifo.c, 2.6.7."""
+    access = flags & 3
+    inode = dentry.inode
+    if access == 1 and flags & O_NONBLOCK and (inode.pipe is None or not inode.pipe.readers):
+        raise SysError(ENXIO)
+    file = open_fifo_now(dentry, flags)
+    pipe = file.pipe
+    pipe.open_wait.wake_all()
+    if access == 2 or flags & O_NONBLOCK:
+        return file
+    if access == 0 and pipe.writers or access == 1 and pipe.readers:
+        return file
+    return _wait_for_partner(file, access)
+
+
+def _wait_for_partner(file: PipeFile, access: int) -> Any:
+    from sandbox.kernel.sched import Wait
+
+    pipe = file.pipe
+    seen = pipe.writer_opens if access == 0 else pipe.reader_opens
+    done = False
+    try:
+        while (pipe.writer_opens if access == 0 else pipe.reader_opens) == seen:
+            yield Wait([pipe.open_wait])
+        done = True
+    finally:
+        if not done:
+            file.put()
+    return file

@@ -1,0 +1,197 @@
+"""/proc: its tree. The texts are made in proc_system (the machine), proc_task (a process) and sysctl (/proc/sys).
+
+    /proc/self -> PID      /proc/PID/{cmdline comm cwd environ exe fd/ maps mounts ... task/TID/}
+    /proc/{meminfo vmstat cpuinfo stat uptime ...}      /proc/sys/{kernel,vm,fs}/...
+
+A directory of a process holds for as long as the process: once it is gone, names in it are ENOENT and open files of it ESRCH.
+Linux: fs/proc/base.c, 2.6.7.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from errno import ENOENT
+from typing import TYPE_CHECKING, Any
+
+from mmcore.errors import SysError
+from sandbox.fs import proc_system, proc_task, sysctl
+from sandbox.fs.dentry import Dentry, d_path
+from sandbox.fs.pseudofs import Dir, Link, Node, Text
+from sandbox.fs.uapi import FMODE_READ, FMODE_WRITE
+
+if TYPE_CHECKING:
+    from sandbox.fs.vfs import Vfs
+
+# Inode numbers as 2.6.7 makes them: pid << 16 | kind, descriptors from 0x8000.
+_FD_BASE = 0x8000
+_TASK_BASE = 0x4000
+
+
+class TaskDir(Dir):
+    """/proc/PID (``thread`` False) or /proc/PID/task/TID."""
+
+    __slots__ = ("vfs", "task")
+
+    def __init__(self, vfs: Vfs, task: Any, thread: bool = False) -> None:
+        super().__init__({}, 0o555, task.pid << 16 | (_TASK_BASE if thread else 2))
+        self.vfs = vfs
+        self.task = task
+        base = self.ino + 1
+        nodes: dict[str, Node] = {"fd": FdDir(vfs, task, base)}
+        if not thread:
+            nodes["task"] = ThreadsDir(vfs, task, base + 1)
+        texts: dict[str, Callable[[Any], str | bytes]] = proc_task.TEXTS
+        for number, (name, show) in enumerate(texts.items()):
+            nodes[name] = Text(self._show(show), proc_task.store_for(task, name), 0, base + 0x10 + number)
+        nodes["auxv"] = Text(self._show(proc_task.auxv), None, 0o400, base + 0x40)
+        nodes["mounts"] = Text(lambda: proc_system.mounts(vfs), None, 0, base + 0x41)
+        nodes["mem"] = Text(lambda: b"", None, 0o600, base + 0x42)
+        for number, name in enumerate(("exe", "cwd", "root")):
+            place = _place(task, name)
+            nodes[name] = Link(_text_of(place), _jump_of(place), base + 0x43 + number)
+        for node in nodes.values():
+            node.uid, node.gid = task.euid, task.egid
+        self.uid, self.gid = task.euid, task.egid
+        self.fixed = {name.encode(): node for name, node in sorted(nodes.items())}
+
+    def _show(self, show: Callable[[Any], str | bytes]) -> Callable[[], str | bytes]:
+        task = self.task
+
+        def text() -> str | bytes:
+            if not proc_task.alive(self.vfs, task):
+                raise SysError(3)  # ESRCH
+            return show(task)
+
+        return text
+
+    def find(self, name: bytes) -> Node | None:
+        return self.fixed.get(name) if proc_task.alive(self.vfs, self.task) else None
+
+
+def _place(task: Any, name: str) -> Callable[[], Dentry]:
+    def find() -> Dentry:
+        if name == "exe":
+            file = task.mm.exe_file if task.mm is not None else None
+            at = file.dentry if file is not None else None
+        else:
+            at = getattr(task.fs, name) if task.fs is not None else None
+        if at is None:
+            raise SysError(ENOENT)
+        return at
+
+    return find
+
+
+def _text_of(place: Callable[[], Dentry]) -> Callable[[Any], bytes]:
+    return lambda reader: d_path(place(), reader.fs.root if reader is not None else None)
+
+
+def _jump_of(place: Callable[[], Dentry]) -> Callable[[Any], Dentry]:
+    return lambda reader: place()
+
+
+class FdDir(Dir):
+    """/proc/PID/fd: a link per open descriptor."""
+
+    __slots__ = ("vfs", "task")
+
+    def __init__(self, vfs: Vfs, task: Any, ino: int) -> None:
+        super().__init__({}, 0o500, ino)
+        self.vfs = vfs
+        self.task = task
+
+    def _link(self, fd: int) -> Link | None:
+        files = self.task.files
+        if files is None or fd >= len(files.fds) or files.fds[fd] is None:
+            return None
+
+        def target() -> Dentry:
+            file = files.fds[fd] if fd < len(files.fds) else None
+            if file is None:
+                raise SysError(ENOENT)
+            return file.dentry
+
+        link = Link(_text_of(target), _jump_of(target), self.task.pid << 16 | _FD_BASE + fd)
+        mode = files.fds[fd].f_mode
+        link.mode = link.mode & ~0o777 | (0o500 if mode & FMODE_READ else 0o100) | (0o300 if mode & FMODE_WRITE else 0)
+        return link
+
+    def find(self, name: bytes) -> Node | None:
+        return self._link(int(name)) if name.isdigit() else None
+
+    def list(self) -> list[tuple[bytes, Node]]:
+        files = self.task.files
+        if files is None:
+            return []
+        return [(b"%d" % fd, link) for fd in files.open_fds() if (link := self._link(fd)) is not None]
+
+
+class ThreadsDir(Dir):
+    """/proc/PID/task."""
+
+    __slots__ = ("vfs", "task")
+
+    def __init__(self, vfs: Vfs, task: Any, ino: int) -> None:
+        super().__init__({}, 0o555, ino)
+        self.vfs = vfs
+        self.task = task
+
+    def find(self, name: bytes) -> Node | None:
+        task = self.vfs.kernel.tasks.get(int(name)) if name.isdigit() else None
+        return TaskDir(self.vfs, task, thread=True) if task is not None and task.tgid == self.task.tgid else None
+
+    def list(self) -> list[tuple[bytes, Node]]:
+        pids = sorted(task.pid for task in self.task.signal.threads)
+        return [(b"%d" % pid, node) for pid in pids if (node := self.find(b"%d" % pid)) is not None]
+
+
+class RootDir(Dir):
+    """/proc itself: the fixed files, then a directory per process, by ascending pid."""
+
+    __slots__ = ("vfs",)
+
+    def __init__(self, vfs: Vfs, fixed: dict[str, Node]) -> None:
+        super().__init__(fixed)
+        self.vfs = vfs
+
+    def find(self, name: bytes) -> Node | None:
+        node = self.fixed.get(name)
+        if node is None and name.isdigit() and self.vfs.kernel is not None:
+            task = self.vfs.kernel.tasks.get(int(name))
+            if task is not None:
+                return TaskDir(self.vfs, task)
+        return node
+
+    def list(self) -> list[tuple[bytes, Node]]:
+        listing = super().list()
+        if self.vfs.kernel is not None:
+            tasks = self.vfs.kernel.tasks
+            # Number and mode are all a listing needs: no directory is built.
+            listing += [(b"%d" % pid, Node(0o040555, pid << 16 | 2)) for pid in sorted(tasks) if tasks[pid].tgid == pid]
+        return listing
+
+
+def _self(reader: Any) -> bytes:
+    if reader is None:
+        raise SysError(ENOENT)
+    return b"%d" % reader.tgid
+
+
+def _thread_self(reader: Any) -> bytes:
+    if reader is None:
+        raise SysError(ENOENT)
+    return b"%d/task/%d" % (reader.tgid, reader.pid)
+
+
+def tree(vfs: Vfs) -> Dir:
+    """The nodes of /proc for ``vfs`` (whose kernel may be attached later)."""
+    fixed: dict[str, Node] = {name: Text(_bound(show, vfs)) for name, show in sorted(proc_system.TEXTS.items())}
+    fixed["mounts"] = Link(lambda reader: b"self/mounts")
+    fixed["self"] = Link(_self)
+    fixed["thread-self"] = Link(_thread_self)
+    fixed["sys"] = sysctl.tree(vfs)
+    return RootDir(vfs, dict(sorted(fixed.items())))
+
+
+def _bound(show: Callable[[Any], str], vfs: Vfs) -> Callable[[], str]:
+    return lambda: show(vfs)

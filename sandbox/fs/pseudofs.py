@@ -1,0 +1,186 @@
+"""File systems whose files are made when they are read: /proc and /sys.
+
+A tree of nodes (Dir, Text, Link) describes what there is; inodes and dentries are made at each walk and cost slab objects only while a file is open.
+Linux: fs/proc/generic.c, fs/seq_file.c, 2.6.7.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from errno import EACCES, EINVAL, EIO, ENOENT
+from stat import S_IFDIR, S_IFLNK, S_IFREG, S_ISDIR, S_ISLNK
+from typing import Any
+
+from mmcore.errors import SysError
+from sandbox.fs.dentry import Dentry
+from sandbox.fs.file import DirFile, File, SeekableFile
+from sandbox.fs.inode import Inode, SuperBlock
+from sandbox.fs.uapi import O_ACCMODE, SEEK_END
+
+
+class Node:
+    """What a walk finds. ``ino`` 0: a number is given when the tree is built."""
+
+    __slots__ = ("mode", "ino", "uid", "gid")
+
+    def __init__(self, mode: int, ino: int = 0) -> None:
+        self.mode = mode
+        self.ino = ino
+        self.uid = self.gid = 0
+
+
+class Dir(Node):
+    """A directory of fixed entries; a subclass adds those that come and go."""
+
+    __slots__ = ("fixed",)
+
+    def __init__(self, fixed: dict[str, Node] | None = None, mode: int = 0o555, ino: int = 0) -> None:
+        super().__init__(S_IFDIR | mode, ino)
+        self.fixed = {name.encode(): node for name, node in (fixed or {}).items()}
+
+    def find(self, name: bytes) -> Node | None:
+        return self.fixed.get(name)
+
+    def list(self) -> list[tuple[bytes, Node]]:
+        return list(self.fixed.items())
+
+
+class Text(Node):
+    """``show()`` gives the content; ``store(task, data)``, when there is one, takes what is written."""
+
+    __slots__ = ("show", "store")
+
+    def __init__(self, show: Callable[[], str | bytes], store: Callable[[Any, bytes], None] | None = None, mode: int = 0, ino: int = 0) -> None:
+        super().__init__(S_IFREG | (mode or (0o644 if store else 0o444)), ino)
+        self.show = show
+        self.store = store
+
+
+class Link(Node):
+    """``text(task)`` is what readlink gives; ``jump(task)``, when there is one, the dentry a walk goes to."""
+
+    __slots__ = ("text", "jump")
+
+    def __init__(self, text: Callable[[Any], bytes], jump: Callable[[Any], Dentry] | None = None, ino: int = 0) -> None:
+        super().__init__(S_IFLNK | 0o777, ino)
+        self.text = text
+        self.jump = jump
+
+
+def number(sb: SuperBlock, node: Node) -> None:
+    """Gives inode numbers to a tree of fixed nodes, in the order of their definition."""
+    if not node.ino:
+        node.ino = sb.new_ino()
+    if isinstance(node, Dir):
+        for child in node.fixed.values():
+            number(sb, child)
+
+
+class PseudoInode(Inode):
+    __slots__ = ("node",)
+
+    def __init__(self, sb: SuperBlock, node: Node) -> None:
+        super().__init__(sb, node.mode, None, node.ino)
+        self.node = node
+        self.uid, self.gid = node.uid, node.gid
+
+    def open(self, task: Any, dentry: Dentry, flags: int) -> File:
+        node = self.node
+        if isinstance(node, Dir):
+            return DirFile(dentry, flags)
+        if not isinstance(node, Text):
+            raise SysError(EINVAL)
+        if flags & O_ACCMODE and node.store is None:
+            raise SysError(EACCES)
+        return PseudoFile(dentry, flags, node)
+
+    def lookup(self, parent: Dentry, name: bytes) -> Dentry:
+        node = self.node.find(name) if isinstance(self.node, Dir) else None
+        if node is None:
+            raise SysError(ENOENT)
+        return Dentry(parent, name, PseudoInode(self.sb, node), self.sb, transient=True)
+
+    def entries(self, dentry: Dentry) -> list[tuple[bytes, int, int]]:
+        assert isinstance(self.node, Dir)
+        return [(name, node.ino, node.mode) for name, node in self.node.list()]
+
+    def readlink(self, task: Any) -> bytes:
+        if not isinstance(self.node, Link):
+            raise SysError(EINVAL)
+        return self.node.text(task)
+
+    def follow_link(self, task: Any) -> bytes | Dentry:
+        node = self.node
+        assert isinstance(node, Link)
+        return node.jump(task) if node.jump is not None else node.text(task)
+
+    def truncate(self, size: int) -> None:
+        """O_TRUNC on a file of /proc does nothing."""
+
+    def create(self, task: Any, parent: Dentry, name: bytes, mode: int, rdev: int = 0, target: bytes = b"") -> Dentry:
+        raise SysError(ENOENT if not S_ISDIR(mode) and not S_ISLNK(mode) else 1)
+
+
+class PseudoFile(SeekableFile):
+    """The text is made at the first read, and again at each read from the start."""
+
+    __slots__ = ("node", "text", "objects")
+
+    def __init__(self, dentry: Dentry, flags: int, node: Text) -> None:
+        caches = dentry.sb.caches
+        inode_addr = caches.proc_inode.alloc()
+        try:
+            dentry_addr = caches.dentry.alloc()
+            try:
+                super().__init__(dentry, flags)
+            except SysError:
+                caches.dentry.free(dentry_addr)
+                raise
+        except SysError:
+            caches.proc_inode.free(inode_addr)
+            raise
+        self.objects = (inode_addr, dentry_addr)
+        self.node = node
+        self.text: bytes | None = None
+
+    def release(self) -> None:
+        caches = self.dentry.sb.caches
+        caches.proc_inode.free(self.objects[0])
+        caches.dentry.free(self.objects[1])
+        super().release()
+
+    def size(self) -> int:
+        return 0
+
+    def peek(self, task: Any, n: int) -> bytes:
+        return self.pread(self.pos, n)
+
+    def pread(self, pos: int, n: int) -> bytes:
+        text = self.text
+        if text is None or pos == 0:
+            made = self.node.show()
+            text = self.text = made.encode("utf-8", "surrogateescape") if isinstance(made, str) else made
+        return text[pos:pos + n]
+
+    def accept(self, task: Any, data: bytes) -> int:
+        if self.node.store is None:
+            raise SysError(EIO)
+        self.node.store(task, data)
+        self.pos += len(data)
+        return len(data)
+
+    def pwrite(self, pos: int, data: bytes) -> int:
+        return self.accept(None, data)
+
+    def llseek(self, offset: int, whence: int) -> int:
+        if whence >= SEEK_END:
+            raise SysError(EINVAL)
+        return super().llseek(offset, whence)
+
+
+def mount_root(sb: SuperBlock, tree: Dir) -> Dentry:
+    """The root dentry of a pseudo file system built from ``tree``."""
+    number(sb, tree)
+    sb.root = Dentry(None, b"", PseudoInode(sb, tree), sb, transient=True)
+    sb.root.count = 1
+    return sb.root

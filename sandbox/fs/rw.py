@@ -1,0 +1,219 @@
+"""Moving bytes between user memory and open files.
+
+    one buffer, at most CHUNK bytes, nothing to wait for     done at once: the system calls' own fast path
+    anything else                                            the generators here, CHUNK by CHUNK
+
+A chunk that must wait for a page starts over and loses nothing: a file gives its bytes up (``consume``) only when they are with the user, and takes
+them (``accept``) whole or in part before the count is noted. A bad pointer in the middle ends a transfer early; at its start it is EFAULT.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Generator
+from errno import EAGAIN, EFAULT, EINVAL
+from typing import Any
+
+from mmcore.errors import MustWait, SysError
+from sandbox.fs.file import File
+from sandbox.fs.uapi import MAX_RW_COUNT, O_NONBLOCK, UIO_MAXIOV
+from sandbox.kernel.sched import TASK_UNINTERRUPTIBLE, Interrupted, Wait
+from sandbox.kernel.uaccess import copy_from_user, copy_to_user
+
+CHUNK = 1 << 16
+PAGE = 4096
+
+Iov = list[tuple[int, int]]
+"""(address, length) of each user buffer."""
+
+Transfer = Generator[Wait, bool, int]
+
+
+def import_iovec(task: Any, address: int, count: int) -> tuple[Iov, int]:
+    """(buffers, total bytes) of an array of struct iovec. EINVAL, EFAULT. Linux: import_iovec, lib/iov_iter.c."""
+    if count > UIO_MAXIOV:
+        raise SysError(EINVAL)
+    words = struct.unpack(f"<{2 * count}I", copy_from_user(task, address, 8 * count))
+    iov = []
+    total = 0
+    for i in range(0, 2 * count, 2):
+        length = words[i + 1]
+        if length & 0x80000000:
+            raise SysError(EINVAL)
+        length = min(length, MAX_RW_COUNT - total)
+        if length:
+            iov.append((words[i], length))
+        total += length
+    return iov, total
+
+
+def copy_in(task: Any, address: int, n: int) -> bytes:
+    """Up to ``n`` bytes from the user, fewer if a page on the way cannot be read. EFAULT when not even one can; MustWait."""
+    try:
+        return copy_from_user(task, address, n)
+    except SysError as error:
+        if error.errno != EFAULT:
+            raise
+    parts = []
+    end = address + n
+    while address < end:
+        part = min(end - address, PAGE - (address & PAGE - 1))
+        try:
+            parts.append(copy_from_user(task, address, part))
+        except SysError:
+            break
+        address += part
+    if not parts:
+        raise SysError(EFAULT)
+    return b"".join(parts)
+
+
+def copy_out(task: Any, address: int, data: bytes) -> int:
+    """Bytes of ``data`` that reached the user. EFAULT when none did; MustWait."""
+    try:
+        copy_to_user(task, address, data)
+        return len(data)
+    except SysError as error:
+        if error.errno != EFAULT:
+            raise
+    done = 0
+    while done < len(data):
+        part = min(len(data) - done, PAGE - (address + done & PAGE - 1))
+        try:
+            copy_to_user(task, address + done, data[done:done + part])
+        except SysError:
+            break
+        done += part
+    if not done:
+        raise SysError(EFAULT)
+    return done
+
+
+def gather(task: Any, iov: Iov, skip: int, n: int) -> bytes:
+    """``n`` bytes from the buffers, ``skip`` into them; fewer before a bad page."""
+    parts = []
+    for address, length in iov:
+        if skip >= length:
+            skip -= length
+            continue
+        part = min(length - skip, n)
+        try:
+            data = copy_in(task, address + skip, part)
+        except SysError:
+            if not parts:
+                raise
+            break
+        parts.append(data)
+        n -= part
+        if len(data) < part or not n:
+            break
+        skip = 0
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def scatter(task: Any, iov: Iov, skip: int, data: bytes) -> int:
+    """Puts ``data`` into the buffers, ``skip`` into them; how much arrived."""
+    done = 0
+    for address, length in iov:
+        if skip >= length:
+            skip -= length
+            continue
+        piece = data[done:done + length - skip]
+        try:
+            k = copy_out(task, address + skip, piece)
+        except SysError:
+            if not done:
+                raise
+            break
+        done += k
+        if k < len(piece) or done == len(data):
+            break
+        skip = 0
+    return done
+
+
+def page_wait(wait: MustWait) -> Wait:
+    """The wait for a page under I/O: no signal ends it."""
+    return Wait((wait.queue,), None, TASK_UNINTERRUPTIBLE)
+
+
+def input_wait(task: Any, file: File) -> Wait:
+    """What a reader of an empty file waits for. A terminal is looked at again after a while of virtual time."""
+    poll_ns = getattr(file, "poll_ns", 0)
+    return Wait(file.read_queues(), task.kernel.clock.now + poll_ns if poll_ns else None)
+
+
+def read_iov(task: Any, file: File, iov: Iov, total: int, pos: int | None = None) -> Transfer:
+    """Reads into the buffers; from ``pos`` without moving the file's position when given."""
+    done = 0
+    file.count += 1
+    try:
+        while done < total:
+            want = min(CHUNK, total - done)
+            try:
+                data = file.peek(task, want) if pos is None else file.pread(pos + done, want)
+                if data is None:
+                    if done:
+                        break
+                    if file.f_flags & O_NONBLOCK:
+                        raise SysError(EAGAIN)
+                    yield input_wait(task, file)
+                    continue
+                if not data:
+                    break
+                copied = scatter(task, iov, done, data)
+            except MustWait as wait:
+                yield page_wait(wait)
+                continue
+            except SysError:
+                if done:
+                    break
+                raise
+            if pos is None:
+                file.consume(copied)
+            done += copied
+            if copied < len(data) or len(data) < want and not file.regular:
+                break
+        return done
+    finally:
+        file.put()
+
+
+def write_iov(task: Any, file: File, iov: Iov, total: int, done: int = 0, pos: int | None = None) -> Transfer:
+    """Writes the buffers from byte ``done`` on; to ``pos`` (of byte 0) without moving the file's position when given."""
+    file.count += 1
+    try:
+        while done < total:
+            want = min(CHUNK, total - done)
+            try:
+                data = gather(task, iov, done, want)
+                taken = file.accept(task, data) if pos is None else file.pwrite(pos + done, data)
+            except MustWait as wait:
+                yield page_wait(wait)
+                continue
+            except SysError:
+                if done:
+                    break
+                raise
+            done += taken
+            if taken == len(data):
+                if taken < want:
+                    break
+                continue
+            if taken or file.regular:
+                if file.regular and not taken:
+                    break
+                continue
+            if file.f_flags & O_NONBLOCK:
+                if done:
+                    break
+                raise SysError(EAGAIN)
+            try:
+                yield Wait(file.write_queues())
+            except Interrupted:
+                if done:
+                    break
+                raise
+        return done
+    finally:
+        file.put()

@@ -1,0 +1,114 @@
+"""/proc/sys: what can be read and set while the machine runs.
+
+    vm/rmapbox_reclaim   ours: writing N reclaims N pages now; absent natively, so programs can skip it
+    vm/*                 overcommit_memory, overcommit_ratio, swappiness, page-cluster, min_free_kbytes, max_map_count, drop_caches
+    kernel/*             names of the system, pid_max, boot_id ...
+
+Linux: kernel/sysctl.c, 2.6.7 (drop_caches: 2.6.16).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from errno import EINVAL
+from typing import TYPE_CHECKING, Any
+
+from mmcore.errors import SysError
+from mmcore.frames import PG_DIRTY, PG_LOCKED, PG_WRITEBACK
+from sandbox.fs.proc_system import RELEASE, VERSION
+from sandbox.fs.pseudofs import Dir, Text
+
+if TYPE_CHECKING:
+    from sandbox.fs.vfs import Vfs
+
+
+def parse_int(data: bytes) -> int:
+    """The number written to a sysctl file; EINVAL."""
+    try:
+        return int(data.split(b"\0")[0].strip())
+    except ValueError:
+        raise SysError(EINVAL) from None
+
+
+def drop_clean(mem: Any, space: Any) -> None:
+    """Drops the pages of a file that are clean, unmapped and held by the cache alone; tmpfs has no other copy and keeps its own."""
+    if space.is_shmem:
+        return
+    frames = mem.frames
+    for index, pfn in list(space.pages.items()):
+        if frames.count[pfn] == 1 and not frames.mapcount[pfn] and not frames.flags[pfn] & (PG_LOCKED | PG_DIRTY | PG_WRITEBACK):
+            space.drop_pages(index, index + 1)
+
+
+def _setting(get: Callable[[], int], put: Callable[[int], None], low: int, high: int) -> Text:
+    """A number between ``low`` and ``high``, both included."""
+
+    def store(task: Any, data: bytes) -> None:
+        value = parse_int(data)
+        if not low <= value <= high:
+            raise SysError(EINVAL)
+        put(value)
+
+    return Text(lambda: f"{get()}\n", store)
+
+
+def _attribute(owner: Callable[[], Any], name: str, low: int, high: int) -> Text:
+    return _setting(lambda: getattr(owner(), name), lambda value: setattr(owner(), name, value), low, high)
+
+
+def _fixed(value: str) -> Text:
+    return Text(lambda: value + "\n")
+
+
+def tree(vfs: Vfs) -> Dir:
+    mem = vfs.mem
+
+    def reclaim(task: Any, data: bytes) -> None:
+        pages = parse_int(data)
+        if pages < 0:
+            raise SysError(EINVAL)
+        mem.reclaim.shrink_all(pages)
+
+    def drop_caches(task: Any, data: bytes) -> None:
+        what = parse_int(data)
+        if not 1 <= what <= 4:
+            raise SysError(EINVAL)
+        if what & 1:
+            for addr in sorted(mem.mappings):
+                drop_clean(mem, mem.mappings[addr])
+
+    def hostname() -> bytes:
+        return (vfs.kernel.hostname if vfs.kernel is not None else vfs.hostname) + b"\n"
+
+    def set_hostname(task: Any, data: bytes) -> None:
+        vfs.kernel.hostname = data.split(b"\n")[0][:64]
+
+    bits = vfs.rng.getrandbits
+    boot_id = f"{bits(32):08x}-{bits(16):04x}-4{bits(12):03x}-8{bits(12):03x}-{bits(48):012x}"
+    file_max = mem.total_pages * 4 // 10
+    vm = Dir({
+        "drop_caches": Text(lambda: "0\n", drop_caches),
+        "max_map_count": Text(lambda: "65530\n"),
+        "min_free_kbytes": Text(lambda: f"{mem.pages.min_free_kbytes}\n"),
+        "overcommit_memory": _attribute(lambda: mem.overcommit, "mode", 0, 2),
+        "overcommit_ratio": _attribute(lambda: mem.overcommit, "ratio", 0, 1000),
+        "page-cluster": _attribute(lambda: mem.swap, "page_cluster", 0, 5),
+        "rmapbox_reclaim": Text(lambda: "0\n", reclaim),
+        "swappiness": _attribute(lambda: mem.reclaim, "swappiness", 0, 100),
+    })
+    kernel = Dir({
+        "cap_last_cap": _fixed("30"),
+        "domainname": _fixed("(none)"),
+        "hostname": Text(hostname, set_hostname),
+        "ngroups_max": _fixed("65536"),
+        "osrelease": _fixed(RELEASE),
+        "ostype": _fixed("Linux"),
+        "pid_max": _fixed("32768"),
+        "random": Dir({"boot_id": _fixed(boot_id), "entropy_avail": _fixed("4096"), "poolsize": _fixed("4096")}),
+        "randomize_va_space": _fixed("0"),
+        "threads-max": Text(lambda: f"{mem.total_pages // 16}\n"),
+        "version": _fixed(VERSION),
+    })
+    fs = Dir({"file-max": Text(lambda: f"{file_max}\n"), "file-nr": Text(lambda: f"{vfs.caches.filp.objects}\t0\t{file_max}\n"),
+              "nr_open": _fixed("1048576"), "pipe-max-size": _fixed("1048576")})
+    return Dir({"fs": fs, "kernel": kernel, "vm": vm})

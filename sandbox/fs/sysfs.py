@@ -1,0 +1,23 @@
+"""/sys: what programs read of it at start, the processors there are. Linux: drivers/base/cpu.c, 2.6.26 and later."""
+
+from __future__ import annotations
+
+from sandbox.fs.pseudofs import Dir, Text
+
+
+def tree() -> Dir:
+    one = "0\n"
+    cpu = Dir({
+        "cpu0": Dir({"online": Text(lambda: "1\n"), "topology": Dir({
+            "core_id": Text(lambda: one), "physical_package_id": Text(lambda: one), "thread_siblings_list": Text(lambda: one)})}),
+        "kernel_max": Text(lambda: one),
+        "offline": Text(lambda: "\n"),
+        "online": Text(lambda: one),
+        "possible": Text(lambda: one),
+        "present": Text(lambda: one),
+    })
+    node = Dir({"online": Text(lambda: one), "possible": Text(lambda: one)})
+    return Dir({
+        "block": Dir(), "bus": Dir(), "class": Dir(), "devices": Dir({"system": Dir({"cpu": cpu, "node": node})}), "firmware": Dir(),
+        "kernel": Dir({"mm": Dir()}), "module": Dir(),
+    })

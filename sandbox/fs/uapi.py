@@ -1,0 +1,81 @@
+"""Numbers of the file system interface as an i386 program sees them. Linux: include/asm-i386/{fcntl,stat,poll}.h and include/linux/{fs,fcntl}.h."""
+
+from __future__ import annotations
+
+# open(2)
+O_ACCMODE, O_RDONLY, O_WRONLY, O_RDWR = 3, 0, 1, 2
+O_CREAT, O_EXCL, O_NOCTTY, O_TRUNC = 0o100, 0o200, 0o400, 0o1000
+O_APPEND, O_NONBLOCK, O_DSYNC, O_ASYNC = 0o2000, 0o4000, 0o10000, 0o20000
+O_DIRECT, O_LARGEFILE, O_DIRECTORY, O_NOFOLLOW = 0o40000, 0o100000, 0o200000, 0o400000
+O_NOATIME, O_CLOEXEC, O_SYNC, O_PATH = 0o1000000, 0o2000000, 0o4010000, 0o10000000
+O_TMPFILE = 0o20000000 | O_DIRECTORY
+O_SETTABLE = O_APPEND | O_NONBLOCK | O_ASYNC | O_DIRECT | O_NOATIME  # what fcntl(F_SETFL) may change
+
+FMODE_READ, FMODE_WRITE = 1, 2
+
+# *at(2)
+AT_FDCWD = -100
+AT_SYMLINK_NOFOLLOW, AT_REMOVEDIR, AT_EACCESS, AT_SYMLINK_FOLLOW = 0x100, 0x200, 0x200, 0x400
+AT_NO_AUTOMOUNT, AT_EMPTY_PATH, AT_STATX_SYNC_TYPE = 0x800, 0x1000, 0x6000
+RENAME_NOREPLACE, RENAME_EXCHANGE, RENAME_WHITEOUT = 1, 2, 4
+
+# access masks
+MAY_EXEC, MAY_WRITE, MAY_READ = 1, 2, 4
+
+SEEK_SET, SEEK_CUR, SEEK_END, SEEK_DATA, SEEK_HOLE = range(5)
+
+# fcntl(2)
+F_DUPFD, F_GETFD, F_SETFD, F_GETFL, F_SETFL, F_GETLK, F_SETLK, F_SETLKW = range(8)
+F_SETOWN, F_GETOWN, F_SETSIG, F_GETSIG = 8, 9, 10, 11
+F_GETLK64, F_SETLK64, F_SETLKW64 = 12, 13, 14
+F_OFD_GETLK, F_OFD_SETLK, F_OFD_SETLKW = 36, 37, 38
+F_DUPFD_CLOEXEC, F_SETPIPE_SZ, F_GETPIPE_SZ, F_ADD_SEALS, F_GET_SEALS = 1030, 1031, 1032, 1033, 1034
+FD_CLOEXEC = 1
+F_RDLCK, F_WRLCK, F_UNLCK = 0, 1, 2
+LOCK_SH, LOCK_EX, LOCK_NB, LOCK_UN = 1, 2, 4, 8
+
+# poll(2)
+POLLIN, POLLPRI, POLLOUT, POLLERR, POLLHUP, POLLNVAL = 1, 2, 4, 8, 16, 32
+POLLRDNORM, POLLRDBAND, POLLWRNORM, POLLWRBAND, POLLRDHUP = 64, 128, 256, 512, 0x2000
+READABLE = POLLIN | POLLRDNORM
+WRITABLE = POLLOUT | POLLWRNORM
+
+# ioctl(2)
+TCGETS, TCSETS, TCSETSW, TCSETSF, TIOCGPGRP, TIOCSPGRP, TIOCGWINSZ, TIOCSWINSZ = 0x5401, 0x5402, 0x5403, 0x5404, 0x540F, 0x5410, 0x5413, 0x5414
+FIONREAD, FIONBIO, FIONCLEX, FIOCLEX, FIOASYNC, TIOCGSID = 0x541B, 0x5421, 0x5450, 0x5451, 0x5452, 0x5429
+
+# fallocate(2), memfd_create(2)
+FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE, FALLOC_FL_ZERO_RANGE = 1, 2, 0x10
+MFD_CLOEXEC, MFD_ALLOW_SEALING = 1, 2
+F_SEAL_SEAL, F_SEAL_SHRINK, F_SEAL_GROW, F_SEAL_WRITE = 1, 2, 4, 8
+
+# statfs(2)
+TMPFS_MAGIC, PROC_SUPER_MAGIC, SYSFS_MAGIC, PIPEFS_MAGIC, EXT2_SUPER_MAGIC = 0x01021994, 0x9FA0, 0x62656572, 0x50495045, 0xEF53
+ST_RDONLY, ST_VALID, ST_RELATIME, ST_NOATIME = 1, 0x20, 0x1000, 0x400
+
+NAME_MAX, PATH_MAX, MAX_SYMLINKS = 255, 4096, 40
+PIPE_BUF = 4096
+MAX_RW_COUNT = 0x7FFFF000
+MAX_LFS_FILESIZE = (1 << 43) - 1  # 2^31 pages of page cache index on a 32-bit kernel
+MAX_NON_LFS = (1 << 31) - 1
+UIO_MAXIOV = 1024
+
+# directory entry types
+DT_FIFO, DT_CHR, DT_DIR, DT_BLK, DT_REG, DT_LNK, DT_SOCK = 1, 2, 4, 6, 8, 10, 12
+
+
+def makedev(major: int, minor: int) -> int:
+    """A device number as the 2.6 kernel keeps it (12 bits major, 20 bits minor)."""
+    return major << 20 | minor
+
+
+def new_encode_dev(dev: int) -> int:
+    """Device number in the form of struct stat64 and mknod. Linux: include/linux/kdev_t.h, 2.6.7."""
+    major, minor = dev >> 20, dev & 0xFFFFF
+    return (minor & 0xFF) | major << 8 | (minor & ~0xFF) << 12
+
+
+def new_decode_dev(dev: int) -> int:
+    return makedev((dev & 0xFFF00) >> 8, (dev & 0xFF) | ((dev >> 12) & 0xFFF00))
+
+S_IFMT = 0o170000  # the bits of a mode that say the kind of file

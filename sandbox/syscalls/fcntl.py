@@ -1,0 +1,281 @@
+"""System calls on descriptors: dup, fcntl, flock, ioctl. Linux: fs/fcntl.c, fs/locks.c, fs/ioctl.c, 2.6.7; F_OFD_* 3.15, F_DUPFD_CLOEXEC 2.6.24."""
+
+from __future__ import annotations
+
+import struct
+from errno import EAGAIN, EBADF, EINVAL, EOVERFLOW, EPERM
+from typing import Any
+
+from mmcore.errors import SysError
+from sandbox.fs import locks
+from sandbox.fs.at import fget, s32
+from sandbox.fs.file import File
+from sandbox.fs.memfd import add_seals, get_seals
+from sandbox.fs.pipe import PAGE, PipeFile
+from sandbox.fs.uapi import (
+    F_ADD_SEALS,
+    F_DUPFD,
+    F_DUPFD_CLOEXEC,
+    F_GET_SEALS,
+    F_GETFD,
+    F_GETFL,
+    F_GETLK,
+    F_GETLK64,
+    F_GETOWN,
+    F_GETPIPE_SZ,
+    F_GETSIG,
+    F_OFD_GETLK,
+    F_OFD_SETLK,
+    F_OFD_SETLKW,
+    F_RDLCK,
+    F_SETFD,
+    F_SETFL,
+    F_SETLK,
+    F_SETLK64,
+    F_SETLKW,
+    F_SETLKW64,
+    F_SETOWN,
+    F_SETPIPE_SZ,
+    F_SETSIG,
+    F_UNLCK,
+    F_WRLCK,
+    FD_CLOEXEC,
+    FIOASYNC,
+    FIOCLEX,
+    FIONBIO,
+    FIONCLEX,
+    FIONREAD,
+    FMODE_READ,
+    FMODE_WRITE,
+    LOCK_EX,
+    LOCK_NB,
+    LOCK_SH,
+    LOCK_UN,
+    O_ASYNC,
+    O_CLOEXEC,
+    O_NONBLOCK,
+    O_PATH,
+    O_SETTABLE,
+)
+from sandbox.kernel.sched import Wait
+from sandbox.kernel.uaccess import copy_from_user, copy_to_user, get_user32, pin_user, put_user32
+from sandbox.syscalls.table import syscall
+
+
+# copies of descriptors --------------------------------------------------------------------------------------------------------------------
+@syscall(41, "dup", 1)
+def sys_dup(task: Any, fd: int) -> int:
+    return _dup_from(task, fd, 0, False)
+
+
+def _dup_from(task: Any, fd: int, minimum: int, cloexec: bool) -> int:
+    files = task.files
+    file = files.get(fd)
+    new = files.install(file, cloexec, minimum)
+    file.count += 1
+    return new
+
+
+@syscall(63, "dup2", 2)
+def sys_dup2(task: Any, fd: int, new: int) -> int:
+    files = task.files
+    file = files.get(fd)
+    if new >= files.limit:
+        raise SysError(EBADF)
+    if new != fd:
+        file.count += 1
+        files.replace(new, file, False, task)
+    return new
+
+
+@syscall(330, "dup3", 3)
+def sys_dup3(task: Any, fd: int, new: int, flags: int) -> int:
+    if flags & ~O_CLOEXEC or fd == new:
+        raise SysError(EINVAL)
+    files = task.files
+    if new >= files.limit:
+        raise SysError(EBADF)
+    file = files.get(fd)
+    file.count += 1
+    files.replace(new, file, bool(flags), task)
+    return new
+
+
+# fcntl ------------------------------------------------------------------------------------------------------------------------------------
+@syscall(221, "fcntl64", 3)
+def sys_fcntl64(task: Any, fd: int, cmd: int, arg: int) -> Any:
+    files = task.files
+    file = files.get(fd)
+    if cmd == F_GETFD:
+        return FD_CLOEXEC if fd in files.cloexec else 0
+    if cmd == F_SETFD:
+        if arg & FD_CLOEXEC:
+            files.cloexec.add(fd)
+        else:
+            files.cloexec.discard(fd)
+        return 0
+    if cmd == F_GETFL:
+        return file.f_flags & ~O_CLOEXEC
+    if cmd in (F_DUPFD, F_DUPFD_CLOEXEC):
+        if arg >= files.limit:
+            raise SysError(EINVAL)
+        return _dup_from(task, fd, arg, cmd == F_DUPFD_CLOEXEC)
+    if file.f_flags & O_PATH:
+        raise SysError(EBADF)
+    if cmd == F_SETFL:
+        file.f_flags = file.f_flags & ~O_SETTABLE | arg & O_SETTABLE
+        return 0
+    if cmd in _LOCKS:
+        return _record_lock(task, file, cmd, arg)
+    if cmd == F_GETOWN:
+        return file.owner & 0xFFFFFFFF
+    if cmd == F_SETOWN:
+        file.owner = s32(arg)
+        return 0
+    if cmd == F_GETSIG:
+        return file.signum
+    if cmd == F_SETSIG:
+        if arg > 64:
+            raise SysError(EINVAL)
+        file.signum = arg
+        return 0
+    if cmd == F_GETPIPE_SZ or cmd == F_SETPIPE_SZ:
+        if not isinstance(file, PipeFile):
+            raise SysError(EBADF)
+        if cmd == F_GETPIPE_SZ:
+            return file.pipe.max_slots * PAGE
+        if arg > 1 << 20 and task.euid:
+            raise SysError(EPERM)
+        if not 0 < arg <= 1 << 31:
+            raise SysError(EINVAL)
+        return file.resize(arg)
+    if cmd == F_ADD_SEALS:
+        return add_seals(file, arg)
+    if cmd == F_GET_SEALS:
+        return get_seals(file)
+    raise SysError(EINVAL)
+
+
+@syscall(55, "fcntl", 3)
+def sys_fcntl(task: Any, fd: int, cmd: int, arg: int) -> Any:
+    return sys_fcntl64(task, fd, cmd, arg)
+
+
+# locks ------------------------------------------------------------------------------------------------------------------------------------
+_LOCKS = (F_GETLK, F_SETLK, F_SETLKW, F_GETLK64, F_SETLK64, F_SETLKW64, F_OFD_GETLK, F_OFD_SETLK, F_OFD_SETLKW)
+_FORM64 = "<hhqqi"
+_FORM32 = "<hhiii"
+
+
+def _range(file: File, whence: int, start: int, length: int) -> tuple[int, int]:
+    """(first, last) byte of a struct flock. EINVAL, EOVERFLOW. Linux: flock_to_posix_lock."""
+    if whence == 1:
+        start += file.pos
+    elif whence == 2:
+        start += file.inode.i_size
+    elif whence:
+        raise SysError(EINVAL)
+    if length < 0:
+        start, length = start + length, -length
+    if start < 0:
+        raise SysError(EINVAL)
+    end = start + length - 1 if length else locks.OFFSET_MAX
+    if end > locks.OFFSET_MAX:
+        raise SysError(EOVERFLOW)
+    return start, end
+
+
+def _record_lock(task: Any, file: File, cmd: int, arg: int) -> Any:
+    form = _FORM32 if cmd in (F_GETLK, F_SETLK, F_SETLKW) else _FORM64
+    size = struct.calcsize(form)
+    kind, whence, start, length, pid = struct.unpack(form, copy_from_user(task, arg, size))
+    ofd = cmd >= F_OFD_GETLK
+    if kind not in (F_RDLCK, F_WRLCK, F_UNLCK) or ofd and pid:
+        raise SysError(EINVAL)
+    first, last = _range(file, whence, start, length)
+    owner: Any = file if ofd else task.files
+    if cmd in (F_GETLK, F_GETLK64, F_OFD_GETLK):
+        if kind == F_UNLCK and not ofd:
+            raise SysError(EINVAL)
+        lock = locks.find_conflict(file.inode, owner, kind, first, last)
+        if lock is None:
+            answer = struct.pack(form, F_UNLCK, whence, start, length, pid)
+        else:
+            span = 0 if lock.end == locks.OFFSET_MAX else lock.end - lock.start + 1
+            if form is _FORM32 and (lock.start > 0x7FFFFFFF or span > 0x7FFFFFFF):
+                raise SysError(EOVERFLOW)
+            answer = struct.pack(form, lock.kind, 0, lock.start, span, lock.pid)
+        copy_to_user(task, arg, answer)
+        return 0
+    if kind == F_RDLCK and not file.f_mode & FMODE_READ or kind == F_WRLCK and not file.f_mode & FMODE_WRITE:
+        raise SysError(EBADF)
+    pid = -1 if ofd else task.tgid
+    if kind == F_UNLCK or locks.find_conflict(file.inode, owner, kind, first, last) is None:
+        if kind != F_UNLCK or file.inode.locks:
+            locks.set_posix(file.inode, owner, kind, first, last, pid)
+        return 0
+    if cmd in (F_SETLK, F_SETLK64, F_OFD_SETLK):
+        raise SysError(EAGAIN)
+    return _lock_wait(file, owner, kind, first, last, pid)
+
+
+def _lock_wait(file: File, owner: Any, kind: int, first: int, last: int, pid: int) -> Any:
+    file.count += 1
+    try:
+        yield from locks.wait_posix(file.inode, owner, kind, first, last)
+        locks.set_posix(file.inode, owner, kind, first, last, pid)
+        return 0
+    finally:
+        file.put()
+
+
+@syscall(143, "flock", 2)
+def sys_flock(task: Any, fd: int, operation: int) -> Any:
+    file = fget(task, fd)
+    kind = {LOCK_SH: F_RDLCK, LOCK_EX: F_WRLCK, LOCK_UN: F_UNLCK}.get(operation & ~LOCK_NB)
+    if kind is None:
+        raise SysError(EINVAL)
+    if kind == F_UNLCK:
+        locks.forget_flock(file)
+        return 0
+    if locks.flock_conflict(file.inode, file, kind) is None:
+        locks.set_flock(file, kind, task.tgid)
+        return 0
+    # An upgrade lets go of the old lock before it waits for the new one.
+    locks.forget_flock(file)
+    if operation & LOCK_NB:
+        raise SysError(EAGAIN)
+    return _flock_wait(task, file, kind)
+
+
+def _flock_wait(task: Any, file: File, kind: int) -> Any:
+    file.count += 1
+    try:
+        while locks.flock_conflict(file.inode, file, kind) is not None:
+            yield Wait([locks.lock_queue(file.inode)])
+        locks.set_flock(file, kind, task.tgid)
+        return 0
+    finally:
+        file.put()
+
+
+# ioctl ------------------------------------------------------------------------------------------------------------------------------------
+@syscall(54, "ioctl", 3)
+def sys_ioctl(task: Any, fd: int, cmd: int, arg: int) -> int:
+    file = fget(task, fd)
+    if cmd == FIOCLEX:
+        task.files.cloexec.add(fd)
+        return 0
+    if cmd == FIONCLEX:
+        task.files.cloexec.discard(fd)
+        return 0
+    if cmd in (FIONBIO, FIOASYNC):
+        bit = O_NONBLOCK if cmd == FIONBIO else O_ASYNC
+        on = get_user32(task, arg)
+        file.f_flags = file.f_flags | bit if on else file.f_flags & ~bit
+        return 0
+    if cmd == FIONREAD and file.regular:
+        pin_user(task, arg, 4, True)
+        put_user32(task, arg, file.inode.i_size - file.pos)
+        return 0
+    return file.ioctl(task, cmd, arg)

@@ -1,0 +1,264 @@
+"""System calls on a file as a whole: size, room, write-back, advice, memfd. Linux: fs/open.c, fs/buffer.c, mm/fadvise.c, 2.6.7; fallocate 2.6.23."""
+
+from __future__ import annotations
+
+from errno import EBADF, EFBIG, EINVAL, EISDIR, ENODEV, EOPNOTSUPP, EROFS, ESPIPE
+from stat import S_ISDIR, S_ISFIFO, S_ISREG
+from typing import Any
+
+from mmcore.errors import MustWait, OutOfMemory, SysError
+from sandbox.fs.at import fget, s32, s64
+from sandbox.fs.file import File
+from sandbox.fs.inode import Inode, permission
+from sandbox.fs.memfd import check_resize_seals, check_write_seals
+from sandbox.fs.namei import walk
+from sandbox.fs.rw import page_wait
+from sandbox.fs.sysctl import drop_clean
+from sandbox.fs.tmpfs import TmpfsInode
+from sandbox.fs.uapi import (
+    FALLOC_FL_KEEP_SIZE,
+    FALLOC_FL_PUNCH_HOLE,
+    FALLOC_FL_ZERO_RANGE,
+    MAX_LFS_FILESIZE,
+    MAY_WRITE,
+    MFD_ALLOW_SEALING,
+    MFD_CLOEXEC,
+    O_LARGEFILE,
+)
+from sandbox.kernel.sched import TASK_UNINTERRUPTIBLE, Wait
+from sandbox.kernel.uaccess import strncpy_from_user
+from sandbox.syscalls.table import syscall
+
+
+# size -------------------------------------------------------------------------------------------------------------------------------------
+def _truncate(task: Any, path: int, length: int) -> int:
+    if length < 0:
+        raise SysError(EINVAL)
+    inode = walk(task, strncpy_from_user(task, path)).inode
+    if S_ISDIR(inode.mode):
+        raise SysError(EISDIR)
+    if not S_ISREG(inode.mode):
+        raise SysError(EINVAL)
+    permission(task, inode, MAY_WRITE)
+    if inode.sb.readonly:
+        raise SysError(EROFS)
+    if inode.writers < 0:
+        raise SysError(26)  # ETXTBSY
+    inode.truncate(length)
+    return 0
+
+
+def _ftruncate(task: Any, fd: int, length: int, small: bool) -> int:
+    if length < 0:
+        raise SysError(EINVAL)
+    file = fget(task, fd)
+    if not S_ISREG(file.inode.mode) or not file.f_mode & 2:
+        raise SysError(EINVAL)
+    if small and length > 0x7FFFFFFF and not file.f_flags & O_LARGEFILE:
+        raise SysError(EINVAL)
+    file.inode.truncate(length)
+    return 0
+
+
+@syscall(92, "truncate", 2)
+def sys_truncate(task: Any, path: int, length: int) -> int:
+    return _truncate(task, path, s32(length))
+
+
+@syscall(193, "truncate64", 3)
+def sys_truncate64(task: Any, path: int, low: int, high: int) -> int:
+    return _truncate(task, path, s64(low, high))
+
+
+@syscall(93, "ftruncate", 2)
+def sys_ftruncate(task: Any, fd: int, length: int) -> int:
+    return _ftruncate(task, fd, s32(length), True)
+
+
+@syscall(194, "ftruncate64", 3)
+def sys_ftruncate64(task: Any, fd: int, low: int, high: int) -> int:
+    return _ftruncate(task, fd, s64(low, high), False)
+
+
+# room -------------------------------------------------------------------------------------------------------------------------------------
+def _reserve_pages(inode: Inode, first: int, last: int) -> Any:
+    """Gives every page of the range a frame (generator: may wait for swapped ones); on failure takes back what it gave."""
+    mapping = inode.mapping
+    added: list[int] = []
+    index = first
+    while index <= last:
+        if index in mapping.pages or index in mapping.swapped:
+            index += 1
+            continue
+        try:
+            pfn = mapping._bring_in(index)
+        except MustWait as wait:
+            yield page_wait(wait)
+            continue
+        except SysError as error:
+            for done in added:
+                mapping.drop_pages(done, done + 1)
+            raise SysError(28) from error if isinstance(error, OutOfMemory) else error  # ENOSPC
+        mapping.set_page_dirty(pfn)  # else reclaim would take it for a hole
+        mapping.mem.pages.put_page(pfn)
+        added.append(index)
+        index += 1
+
+
+def _fallocate(inode: Inode, mode: int, offset: int, length: int) -> Any:
+    end = offset + length
+    mapping = inode.mapping
+    if mode & (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE):
+        check_write_seals(inode, min(end, inode.i_size))
+        while True:
+            try:
+                mapping.punch_hole(offset, end)
+                break
+            except MustWait as wait:
+                yield page_wait(wait)
+    if not mode & FALLOC_FL_PUNCH_HOLE:
+        if end > inode.i_size and not mode & FALLOC_FL_KEEP_SIZE:
+            check_resize_seals(inode, end)
+        yield from _reserve_pages(inode, offset >> 12, end - 1 >> 12)
+        if end > inode.i_size and not mode & FALLOC_FL_KEEP_SIZE:
+            inode.i_size = end
+    inode.touch()
+    return 0
+
+
+@syscall(324, "fallocate", 6)
+def sys_fallocate(task: Any, fd: int, mode: int, offset_low: int, offset_high: int, len_low: int, len_high: int) -> Any:
+    offset, length = s64(offset_low, offset_high), s64(len_low, len_high)
+    file = fget(task, fd)
+    if offset < 0 or length <= 0:
+        raise SysError(EINVAL)
+    if mode & ~(FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE):
+        raise SysError(EOPNOTSUPP)
+    if mode & FALLOC_FL_PUNCH_HOLE and (not mode & FALLOC_FL_KEEP_SIZE or mode & FALLOC_FL_ZERO_RANGE):
+        raise SysError(EOPNOTSUPP)
+    if not file.f_mode & 2:
+        raise SysError(EBADF)
+    inode = file.inode
+    if S_ISFIFO(inode.mode):
+        raise SysError(ESPIPE)
+    if S_ISDIR(inode.mode):
+        raise SysError(EISDIR)
+    if not S_ISREG(inode.mode):
+        raise SysError(ENODEV)
+    if offset + length > MAX_LFS_FILESIZE:
+        raise SysError(EFBIG)
+    if not isinstance(inode, TmpfsInode) or mode & FALLOC_FL_ZERO_RANGE:
+        raise SysError(EOPNOTSUPP)  # tmpfs has no ZERO_RANGE either
+    return _fallocate(inode, mode, offset, length)
+
+
+# write-back and advice --------------------------------------------------------------------------------------------------------------------
+def _fsync(file: File) -> Any:
+    """Waits until the file's pages are on the host; EIO if that failed."""
+    inode = file.inode
+    inode.fsync()
+    under_writeback = getattr(inode.mapping, "under_writeback", None)
+    if under_writeback is None:
+        return 0
+    while (queue := under_writeback()) is not None:
+        yield Wait((queue,), None, TASK_UNINTERRUPTIBLE)
+    error = inode.mapping.take_error()
+    if error:
+        raise SysError(error)
+    return 0
+
+
+def _fsync_file(task: Any, fd: int) -> Any:
+    file = fget(task, fd)
+    if not (S_ISREG(file.inode.mode) or S_ISDIR(file.inode.mode)):
+        raise SysError(EINVAL)
+    if getattr(file.inode.mapping, "under_writeback", None) is None:
+        return 0
+    return _fsync(file)
+
+
+@syscall(118, "fsync", 1)
+def sys_fsync(task: Any, fd: int) -> Any:
+    return _fsync_file(task, fd)
+
+
+@syscall(148, "fdatasync", 1)
+def sys_fdatasync(task: Any, fd: int) -> Any:
+    return _fsync_file(task, fd)
+
+
+@syscall(36, "sync", 0)
+def sys_sync(task: Any) -> int:
+    task.kernel.vfs.sync()
+    return 0
+
+
+@syscall(344, "syncfs", 1)
+def sys_syncfs(task: Any, fd: int) -> int:
+    sync = fget(task, fd).inode.sb.sync
+    if sync is not None:
+        sync()
+    return 0
+
+
+@syscall(314, "sync_file_range", 6)
+def sys_sync_file_range(task: Any, fd: int, offset_low: int, offset_high: int, n_low: int, n_high: int, flags: int) -> int:
+    if flags & ~7 or s64(offset_low, offset_high) < 0 or s64(n_low, n_high) < 0:
+        raise SysError(EINVAL)
+    file = fget(task, fd)
+    if not (S_ISREG(file.inode.mode) or S_ISDIR(file.inode.mode)):
+        raise SysError(ESPIPE)
+    file.inode.fsync()
+    return 0
+
+
+def _fadvise(task: Any, fd: int, advice: int) -> int:
+    """POSIX_FADV_*: checked; pages are read and dropped by demand alone."""
+    file = fget(task, fd)
+    if S_ISFIFO(file.inode.mode):
+        raise SysError(ESPIPE)
+    if advice > 5:
+        raise SysError(EINVAL)
+    if advice == 4 and S_ISREG(file.inode.mode):  # DONTNEED
+        drop_clean(task.mem, file.inode.mapping)
+    return 0
+
+
+@syscall(250, "fadvise64", 5)
+def sys_fadvise64(task: Any, fd: int, low: int, high: int, length: int, advice: int) -> int:
+    return _fadvise(task, fd, advice)
+
+
+@syscall(272, "fadvise64_64", 6)
+def sys_fadvise64_64(task: Any, fd: int, low: int, high: int, len_low: int, len_high: int, advice: int) -> int:
+    if s64(len_low, len_high) < 0:
+        raise SysError(EINVAL)
+    return _fadvise(task, fd, advice)
+
+
+@syscall(225, "readahead", 4)
+def sys_readahead(task: Any, fd: int, low: int, high: int, count: int) -> int:
+    file = fget(task, fd)
+    if not file.f_mode & 1:
+        raise SysError(EBADF)
+    if not file.regular:
+        raise SysError(EINVAL)
+    file.mapping.read_ahead(s64(low, high) >> 12, min(count >> 12, 512))
+    return 0
+
+
+# files without a name ---------------------------------------------------------------------------------------------------------------------
+@syscall(356, "memfd_create", 2)
+def sys_memfd_create(task: Any, name_at: int, flags: int) -> int:
+    if flags & ~(MFD_CLOEXEC | MFD_ALLOW_SEALING | 8 | 16):  # NOEXEC_SEAL and EXEC are accepted: nothing here checks them
+        raise SysError(EINVAL)
+    try:
+        name = strncpy_from_user(task, name_at, 250)
+    except SysError as error:
+        raise SysError(EINVAL if error.errno == 36 else error.errno) from None
+    file = task.kernel.vfs.memfd_create(task, name, bool(flags & MFD_ALLOW_SEALING))
+    try:
+        return task.files.install(file, bool(flags & MFD_CLOEXEC))
+    except SysError:
+        file.put()
+        raise

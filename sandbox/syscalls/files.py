@@ -1,0 +1,336 @@
+"""System calls on open files: reading, writing, positions, opening and closing. Linux: fs/read_write.c, fs/open.c, 2.6.7; later calls as in 6.1."""
+
+from __future__ import annotations
+
+import types
+from errno import EAGAIN, EBADF, EINVAL, EISDIR, EOPNOTSUPP, EOVERFLOW, ESPIPE
+from stat import S_ISDIR
+from typing import Any
+
+from mmcore.errors import MustWait, SysError
+from sandbox.fs.at import base_of, fget, fget_read, fget_write, s32, s64
+from sandbox.fs.file import File
+from sandbox.fs.rw import CHUNK, copy_in, copy_out, gather, import_iovec, page_wait, read_iov, write_iov
+from sandbox.fs.uapi import (
+    FMODE_READ,
+    FMODE_WRITE,
+    MAX_RW_COUNT,
+    O_APPEND,
+    O_CLOEXEC,
+    O_CREAT,
+    O_NONBLOCK,
+    O_TRUNC,
+    O_WRONLY,
+)
+from sandbox.kernel.sched import Interrupted, Wait
+from sandbox.kernel.uaccess import copy_to_user, pin_user, put_user64, strncpy_from_user
+from sandbox.syscalls.table import syscall
+
+_RWF_SUPPORTED = 0x1F & ~0x10  # HIPRI, DSYNC, SYNC, NOWAIT: accepted, they change nothing here
+
+
+@syscall(3, "read", 3)
+def sys_read(task: Any, fd: int, buf: int, n: int) -> Any:
+    fds = task.files.fds
+    file = fds[fd] if fd < len(fds) else None
+    if file is None or not file.f_mode & FMODE_READ:
+        raise SysError(EBADF)
+    if 0 < n <= CHUNK:
+        data = file.peek(task, n)
+        if data is not None:
+            if data:
+                n = copy_out(task, buf, data)
+                file.consume(n)
+                return n
+            return 0
+        if file.f_flags & O_NONBLOCK:
+            raise SysError(EAGAIN)
+    elif n & 0x80000000:
+        raise SysError(EINVAL)
+    elif file.is_dir:
+        raise SysError(EISDIR)
+    elif not n:
+        return 0
+    n = min(n, MAX_RW_COUNT)
+    return read_iov(task, file, [(buf, n)], n)
+
+
+@syscall(4, "write", 3)
+def sys_write(task: Any, fd: int, buf: int, n: int) -> Any:
+    fds = task.files.fds
+    file = fds[fd] if fd < len(fds) else None
+    if file is None or not file.f_mode & FMODE_WRITE:
+        raise SysError(EBADF)
+    if 0 < n <= CHUNK:
+        data = copy_in(task, buf, n)
+        taken = file.accept(task, data)
+        if taken == len(data):
+            return taken
+        if not taken and file.f_flags & O_NONBLOCK and not file.regular:
+            raise SysError(EAGAIN)
+        return write_iov(task, file, [(buf, n)], n, taken)
+    if n & 0x80000000:
+        raise SysError(EINVAL)
+    if not n:
+        return 0
+    n = min(n, MAX_RW_COUNT)
+    return write_iov(task, file, [(buf, n)], n)
+
+
+@syscall(145, "readv", 3)
+def sys_readv(task: Any, fd: int, vec: int, count: int) -> Any:
+    file = fget_read(task, fd)
+    iov, total = import_iovec(task, vec, count)
+    if file.is_dir:
+        raise SysError(EISDIR)
+    return read_iov(task, file, iov, total)
+
+
+@syscall(146, "writev", 3)
+def sys_writev(task: Any, fd: int, vec: int, count: int) -> Any:
+    file = fget_write(task, fd)
+    iov, total = import_iovec(task, vec, count)
+    if total <= CHUNK:
+        # Nothing has changed so far, so a page to wait for restarts the call; most calls end here without a generator.
+        if not total:
+            return 0
+        data = gather(task, iov, 0, total)
+        taken = file.accept(task, data)
+        if taken == len(data):
+            return taken
+        return write_iov(task, file, iov, total, taken)
+    return write_iov(task, file, iov, total)
+
+
+def _positioned(task: Any, file: File, low: int, high: int) -> int:
+    pos = s64(low, high)
+    if pos < 0:
+        raise SysError(EINVAL)
+    return pos
+
+
+@syscall(180, "pread64", 5)
+def sys_pread64(task: Any, fd: int, buf: int, n: int, low: int, high: int) -> Any:
+    file = fget_read(task, fd)
+    pos = _positioned(task, file, low, high)
+    if n & 0x80000000:
+        raise SysError(EINVAL)
+    data = file.pread(pos, min(n, CHUNK))
+    if n <= CHUNK:
+        return copy_out(task, buf, data) if data else 0
+    return read_iov(task, file, [(buf, n)], n, pos)
+
+
+@syscall(181, "pwrite64", 5)
+def sys_pwrite64(task: Any, fd: int, buf: int, n: int, low: int, high: int) -> Any:
+    file = fget_write(task, fd)
+    pos = _positioned(task, file, low, high)
+    if n & 0x80000000:
+        raise SysError(EINVAL)
+    if not file.seekable and not n:
+        raise SysError(ESPIPE)
+    if file.regular and file.f_flags & O_APPEND:  # as Linux does, against POSIX
+        pos = file.inode.i_size
+    return write_iov(task, file, [(buf, n)], n, 0, pos) if n else 0
+
+
+@syscall(333, "preadv", 5)
+def sys_preadv(task: Any, fd: int, vec: int, count: int, low: int, high: int) -> Any:
+    file = fget_read(task, fd)
+    pos = _positioned(task, file, low, high)
+    iov, total = import_iovec(task, vec, count)
+    file.pread(pos, 0)
+    return read_iov(task, file, iov, total, pos)
+
+
+@syscall(334, "pwritev", 5)
+def sys_pwritev(task: Any, fd: int, vec: int, count: int, low: int, high: int) -> Any:
+    file = fget_write(task, fd)
+    pos = _positioned(task, file, low, high)
+    iov, total = import_iovec(task, vec, count)
+    if not total:
+        return 0
+    if file.regular and file.f_flags & O_APPEND:
+        pos = file.inode.i_size
+    return write_iov(task, file, iov, total, 0, pos)
+
+
+@syscall(378, "preadv2", 6)
+def sys_preadv2(task: Any, fd: int, vec: int, count: int, low: int, high: int, flags: int) -> Any:
+    if flags & ~_RWF_SUPPORTED:
+        raise SysError(EOPNOTSUPP)
+    if s64(low, high) == -1:
+        return sys_readv(task, fd, vec, count)
+    return sys_preadv(task, fd, vec, count, low, high)
+
+
+@syscall(379, "pwritev2", 6)
+def sys_pwritev2(task: Any, fd: int, vec: int, count: int, low: int, high: int, flags: int) -> Any:
+    if flags & ~(_RWF_SUPPORTED | 0x10):
+        raise SysError(EOPNOTSUPP)
+    if s64(low, high) == -1:
+        return sys_writev(task, fd, vec, count)
+    if flags & 0x10:  # RWF_APPEND
+        size = fget_write(task, fd).inode.i_size
+        low, high = size & 0xFFFFFFFF, size >> 32
+    return sys_pwritev(task, fd, vec, count, low, high)
+
+
+# positions --------------------------------------------------------------------------------------------------------------------------------
+@syscall(19, "lseek", 3)
+def sys_lseek(task: Any, fd: int, offset: int, whence: int) -> int:
+    file = fget(task, fd)
+    before = file.pos
+    pos = file.llseek(s32(offset), whence)
+    if pos > 0x7FFFFFFF:
+        file.pos = before
+        raise SysError(EOVERFLOW)
+    return pos
+
+
+@syscall(140, "_llseek", 5)
+def sys_llseek(task: Any, fd: int, high: int, low: int, result: int, whence: int) -> int:
+    file = fget(task, fd)
+    pin_user(task, result, 8, True)
+    put_user64(task, result, file.llseek(s64(low, high), whence))
+    return 0
+
+
+# opening and closing ----------------------------------------------------------------------------------------------------------------------
+def do_open(task: Any, dirfd: int, path_at: int, flags: int, mode: int) -> Any:
+    """open(2): a descriptor, or a generator that waits for a FIFO's other end."""
+    path = strncpy_from_user(task, path_at)
+    files = task.files
+    opened = task.kernel.vfs.open_may_wait(task, path, flags, mode, base_of(task, dirfd, path))
+    if isinstance(opened, types.GeneratorType):
+        return _install_later(task, opened, flags)
+    try:
+        return files.install(opened, bool(flags & O_CLOEXEC))
+    except SysError:
+        opened.put()
+        raise
+
+
+def _install_later(task: Any, opening: Any, flags: int) -> Any:
+    file = yield from opening
+    try:
+        return task.files.install(file, bool(flags & O_CLOEXEC))
+    except SysError:
+        file.put()
+        raise
+
+
+@syscall(5, "open", 3)
+def sys_open(task: Any, path: int, flags: int, mode: int) -> Any:
+    return do_open(task, 0xFFFFFF9C, path, flags, mode)
+
+
+@syscall(295, "openat", 4)
+def sys_openat(task: Any, dirfd: int, path: int, flags: int, mode: int) -> Any:
+    return do_open(task, dirfd, path, flags, mode)
+
+
+@syscall(8, "creat", 2)
+def sys_creat(task: Any, path: int, mode: int) -> Any:
+    return do_open(task, 0xFFFFFF9C, path, O_CREAT | O_WRONLY | O_TRUNC, mode)
+
+
+@syscall(6, "close", 1)
+def sys_close(task: Any, fd: int) -> int:
+    task.files.close(fd, task)
+    return 0
+
+
+@syscall(436, "close_range", 3)
+def sys_close_range(task: Any, first: int, last: int, flags: int) -> int:
+    if first > last or flags & ~6:
+        raise SysError(EINVAL)
+    files = task.files
+    if flags & 2 and files.users > 1:  # CLOSE_RANGE_UNSHARE
+        raise SysError(EINVAL)
+    for fd in range(first, min(last, len(files.fds) - 1) + 1):
+        if files.fds[fd] is not None:
+            if flags & 4:
+                files.cloexec.add(fd)
+            else:
+                files.close(fd, task)
+    return 0
+
+
+# between files ----------------------------------------------------------------------------------------------------------------------------
+def _copy(task: Any, source: File, target: File, pos: int | None, total: int) -> Any:
+    """Moves up to ``total`` bytes; from ``pos`` when given. A generator that returns how many."""
+    done = 0
+    source.count += 1
+    target.count += 1
+    try:
+        while done < total:
+            try:
+                want = min(CHUNK, total - done)
+                data = source.peek(task, want) if pos is None else source.pread(pos + done, want)
+                if data is None:
+                    if done:
+                        break
+                    if source.f_flags & O_NONBLOCK:
+                        raise SysError(EAGAIN)
+                    yield Wait(source.read_queues())
+                    continue
+                if not data:
+                    break
+                taken = target.accept(task, data)
+            except MustWait as wait:
+                yield page_wait(wait)
+                continue
+            except SysError:
+                if done:
+                    break
+                raise
+            if not taken:
+                if target.f_flags & O_NONBLOCK:
+                    if done:
+                        break
+                    raise SysError(EAGAIN)
+                try:
+                    yield Wait(target.write_queues())
+                except Interrupted:
+                    if done:
+                        break
+                    raise
+                continue
+            if pos is None:
+                source.consume(taken)
+            done += taken
+            if len(data) < want and not source.regular:
+                break
+        return done
+    finally:
+        source.put()
+        target.put()
+
+
+def _sendfile(task: Any, out_fd: int, in_fd: int, offset_at: int, n: int, size: int) -> Any:
+    source, target = fget_read(task, in_fd), fget_write(task, out_fd)
+    if S_ISDIR(source.inode.mode) or target.f_flags & O_APPEND:
+        raise SysError(EINVAL)
+    n = min(n, MAX_RW_COUNT)
+    if not offset_at:
+        return (yield from _copy(task, source, target, None, n))
+    if not source.seekable:
+        raise SysError(ESPIPE)
+    pin_user(task, offset_at, size, True)
+    pos = int.from_bytes(copy_in(task, offset_at, size), "little", signed=True)
+    if pos < 0:
+        raise SysError(EINVAL)
+    done = yield from _copy(task, source, target, pos, n)
+    copy_to_user(task, offset_at, (pos + done).to_bytes(size, "little"))
+    return done
+
+
+@syscall(187, "sendfile", 4)
+def sys_sendfile(task: Any, out_fd: int, in_fd: int, offset: int, n: int) -> Any:
+    return _sendfile(task, out_fd, in_fd, offset, n, 4)
+
+
+@syscall(239, "sendfile64", 4)
+def sys_sendfile64(task: Any, out_fd: int, in_fd: int, offset: int, n: int) -> Any:
+    return _sendfile(task, out_fd, in_fd, offset, n, 8)
