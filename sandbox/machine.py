@@ -116,7 +116,9 @@ class _Running:
         from sandbox.fs.vfs import Vfs
         from sandbox.kernel.boot import boot_cpu
         from sandbox.kernel.kernel import Kernel
+        from sandbox.syscalls import load_all
 
+        load_all()
         self.config = config
         self.program = program
         self.argv = argv
