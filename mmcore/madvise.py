@@ -151,7 +151,7 @@ def _populate(mem: Memory, mm: Mm, vma: VmArea, start: int, end: int, write: boo
         raise SysError(errno.EINVAL)
     for addr in range(start, end, 4096):
         try:
-            mem.pages.put_page(mem.faults.get_user_page(mm, addr, write))
+            mem.faults.fault_in(mm, addr, write)
         except SysError as error:
             raise SysError(errno.EFAULT if error.errno == errno.EFAULT else errno.ENOMEM) from None
 
