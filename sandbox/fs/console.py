@@ -26,6 +26,7 @@ from sandbox.fs.inode import Inode, SuperBlock
 from sandbox.fs.uapi import (
     FIONREAD,
     O_RDWR,
+    POLLHUP,
     READABLE,
     TCGETS,
     TCSETS,
@@ -172,6 +173,31 @@ class OutputFile(File):
         return WRITABLE
 
 
+class StreamInput(File):
+    """Standard input from a host pipe: read to its end at the guest's first read, so that what the guest sees does not depend on how the bytes arrive."""
+
+    __slots__ = ("fd", "data")
+
+    def __init__(self, dentry: Dentry, flags: int, fd: int) -> None:
+        super().__init__(dentry, flags)
+        self.fd = fd
+        self.data: bytes | None = None
+
+    def _all(self) -> bytes:
+        if self.data is None:
+            try:
+                self.data = b"".join(iter(lambda: os.read(self.fd, 1 << 20), b""))
+            except OSError as error:
+                raise SysError(error.errno or EIO) from None
+        return self.data
+
+    def peek(self, task: Any, n: int) -> bytes:
+        return self._all()[self.pos:self.pos + n]
+
+    def poll(self, queues: list[WaitQueue] | None) -> int:
+        return READABLE if self.pos < len(self._all()) else READABLE | POLLHUP
+
+
 class StreamInode(Inode):
     """The pipe that standard output looks like, or the node of a terminal."""
 
@@ -215,6 +241,13 @@ def terminal_file(sb: SuperBlock, console: Console) -> File:
     dentry = Dentry(None, b"/dev/pts/0", inode, sb)
     dentry.hashed = False
     return console.open(dentry, O_RDWR)
+
+
+def input_file(sb: SuperBlock, fd: int) -> File:
+    inode = StreamInode(sb, S_IFIFO | 0o600, 0, lambda dentry, flags: StreamInput(dentry, flags, fd))
+    dentry = Dentry(None, f"pipe:[{inode.ino}]".encode(), inode, sb)
+    dentry.hashed = False
+    return StreamInput(dentry, 0, fd)
 
 
 def output_file(sb: SuperBlock, sink: Sink) -> File:

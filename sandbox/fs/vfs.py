@@ -14,14 +14,14 @@ import random
 import types
 from collections.abc import Callable, Iterable
 from errno import EACCES, EEXIST, EINVAL, EISDIR, ELOOP, ENOENT, ENOTDIR, EOPNOTSUPP, EOVERFLOW, EROFS, ETXTBSY
-from stat import S_IFCHR, S_IFDIR, S_IFLNK, S_IFREG, S_ISDIR, S_ISLNK, S_ISVTX
+from stat import S_IFCHR, S_IFDIR, S_IFLNK, S_IFREG, S_ISDIR, S_ISLNK, S_ISREG, S_ISVTX
 from typing import Any
 
 from mmcore.errors import ConfigError, SysError
 from mmcore.filemap import FileSpace
 from mmcore.shmem import ShmemSpace, ShmemSuper
 from sandbox.fs import procfs, sysfs
-from sandbox.fs.console import Console, Sink, is_terminal, output_file, terminal_file
+from sandbox.fs.console import Console, Sink, input_file, is_terminal, output_file, terminal_file
 from sandbox.fs.dentry import Dentry
 from sandbox.fs.devices import NODES, open_special
 from sandbox.fs.fdtable import FileTable, FsStruct
@@ -224,6 +224,8 @@ class Vfs:
         if isinstance(stdin, int):
             if os.isatty(stdin) and self.console is not None:
                 return terminal_file(self.pipe_sb, self.console)
+            if not S_ISREG(os.fstat(stdin).st_mode):
+                return input_file(self.pipe_sb, stdin)
             data = b"".join(iter(lambda: os.read(stdin, 1 << 20), b""))
         elif isinstance(stdin, str):
             try:

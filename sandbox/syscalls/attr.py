@@ -3,36 +3,25 @@
 from __future__ import annotations
 
 import struct
-from errno import EACCES, EBUSY, EEXIST, EINVAL, EISDIR, ENOENT, ENOTDIR, ENOTEMPTY, EPERM, ERANGE, EROFS, EXDEV
-from stat import S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG, S_IFSOCK, S_ISDIR
+from errno import EACCES, EINVAL, EPERM, EROFS
+from stat import S_IFLNK, S_IFMT, S_ISDIR
 from typing import Any
 
 from mmcore.errors import SysError
-from sandbox.fs.at import fget, s32, walk_at, walk_parent_at
-from sandbox.fs.dentry import Dentry, d_path, reachable
+from sandbox.fs.at import fget, walk_at
 from sandbox.fs.inode import Inode, in_group, owned, permission
-from sandbox.fs.namei import child_of, walk
-from sandbox.fs.tmpfs import TmpfsInode
+from sandbox.fs.namei import walk
 from sandbox.fs.uapi import (
     AT_EMPTY_PATH,
-    AT_REMOVEDIR,
-    AT_SYMLINK_FOLLOW,
     AT_SYMLINK_NOFOLLOW,
-    MAY_EXEC,
     MAY_WRITE,
-    PATH_MAX,
-    RENAME_EXCHANGE,
-    RENAME_NOREPLACE,
-    new_decode_dev,
 )
-from sandbox.fs.vfs import may_create, may_delete
-from sandbox.kernel.uaccess import copy_from_user, copy_to_user, strncpy_from_user
+from sandbox.kernel.uaccess import copy_from_user, strncpy_from_user
 from sandbox.syscalls.table import syscall
 
-CWD = 0xFFFFFF9C
 
-
-if inode.sb.readonly:
+def _writable_inode(inode: Inode) -> Inode:
+    if inode.sb.readonly:
         raise SysError(EROFS)
     return inode
 
