@@ -74,7 +74,7 @@ class Kernel:
         self.time_limit = time_limit
         self.layout_rng = random.Random(seed) if seed is not None else None
         self.entropy = random.Random(0 if seed is None else seed ^ 0x5EED)
-        self.pids: dict[int, Task] = {}
+        self.tasks: dict[int, Task] = {}
         self.runq: deque[Task] = deque()
         self.current: Task | None = None
         self.next_pid = INIT_PID
@@ -109,7 +109,7 @@ class Kernel:
         init.sighand = SigHand(0)
         init.rlimits = init.signal.rlimits
         init.state = 1  # asleep for ever
-        self.pids[init.pid] = init
+        self.tasks[init.pid] = init
         return init
 
     def spawn_init(self, path: bytes, argv: list[bytes], envp: list[bytes], files: Any, fs: Any) -> Task:
@@ -156,13 +156,13 @@ class Kernel:
 
     def alloc_pid(self) -> int:
         """Next free pid, wrapping at PID_MAX to 300 as Linux does."""
-        pids = self.pids
+        tasks = self.tasks
         pid = self.next_pid
         groups = None
         while True:
             if pid >= PID_MAX:
                 pid = 300
-            if pid not in pids:
+            if pid not in tasks:
                 if groups is None and self.total_forks >= PID_MAX - 300:
                     groups = {leader.signal.pgrp for leader in self.leaders()} | {leader.signal.session for leader in self.leaders()}
                 if groups is None or pid not in groups:
@@ -172,7 +172,7 @@ class Kernel:
         return pid
 
     def add_task(self, task: Task) -> None:
-        self.pids[task.pid] = task
+        self.tasks[task.pid] = task
         self.nr_tasks += 1
         self.total_forks += 1
 
@@ -182,26 +182,26 @@ class Kernel:
 
     def find_task(self, pid: int) -> Task | None:
         """The thread of that id, zombies included."""
-        return self.pids.get(pid)
+        return self.tasks.get(pid)
 
     def leaders(self) -> Iterator[Task]:
         """One task per process, oldest pid entry first; init included."""
-        return iter([task for task in self.pids.values() if task.signal.leader is task])
+        return iter([task for task in self.tasks.values() if task.signal.leader is task])
 
     def oom_candidates(self) -> list[Task]:
         """What the OOM killer may choose from."""
-        return [task for task in self.pids.values() if task.mm is not None]
+        return [task for task in self.tasks.values() if task.mm is not None]
 
     def change_leader(self, task: Task) -> None:
         """execve in a thread: it takes over the pid of the old leader, which is a zombie, and that one goes."""
         signal = task.signal
         old = signal.leader
         parent = signal.parent
-        pids = self.pids
-        del pids[task.pid]
+        tasks = self.tasks
+        del tasks[task.pid]
         task.pid, old.pid = old.pid, task.pid
-        pids[old.pid] = old
-        pids[task.pid] = task
+        tasks[old.pid] = old
+        tasks[task.pid] = task
         task.exit_signal = old.exit_signal
         task.start_ns = old.start_ns
         signal.leader = task
@@ -211,7 +211,7 @@ class Kernel:
 
     def forget_task(self, task: Task) -> None:
         """task_struct and stack are given back; the pid is free."""
-        self.pids.pop(task.pid, None)
+        self.tasks.pop(task.pid, None)
         self.nr_tasks -= 1
         if task.stack >= 0:
             self.objects.free_task(task.addr, task.stack)
@@ -308,7 +308,7 @@ class Kernel:
         from sandbox.syscalls.table import name_of
 
         lines = []
-        for task in self.pids.values():
+        for task in self.tasks.values():
             if task is self.init or task.state == TASK_RUNNING or task.state >= TASK_ZOMBIE:
                 continue
             where = name_of(task.syscall_nr) if task.gen is not None else f"eip {task.regs[EIP]:#010x}"
