@@ -133,10 +133,10 @@ def mmap_region(mem: Memory, mm: Mm, addr: int, length: int, vm_flags: int, pgof
     overlapped = accounted = 0
     j = i
     while j < len(vmas) and vmas[j].vm_start < end:
-        vma = vmas[j]
-        n = min(end, vma.vm_end) - max(addr, vma.vm_start) >> 12
+        old = vmas[j]
+        n = min(end, old.vm_end) - max(addr, old.vm_start) >> 12
         overlapped += n
-        if vma.vm_flags & VM_ACCOUNT:
+        if old.vm_flags & VM_ACCOUNT:
             accounted += n
         j += 1
     if not may_expand_vm(mem, mm, vm_flags, pages - overlapped):
@@ -149,6 +149,7 @@ def mmap_region(mem: Memory, mm: Mm, addr: int, length: int, vm_flags: int, pgof
         charged = pages
     shared_memory: Any = None
     new: VmArea | None = None
+    vma: VmArea | None = None
     try:
         if file is None and vm_flags & VM_SHARED:
             file = shared_memory = mem.shmem_zero_setup(length)
@@ -157,7 +158,6 @@ def mmap_region(mem: Memory, mm: Mm, addr: int, length: int, vm_flags: int, pgof
             new = VmArea(mm, mem.vma_cache.alloc(), addr, end, vm_flags, mem.pgtables.prot(vm_flags), pgoff, file, mapping)
             do_munmap(mem, mm, addr, length)
             i = mm.find_index(addr)
-        vma = None
         if shared_memory is None:
             vma = vma_merge(mem, mm, i, addr, end, vm_flags, None, file, pgoff)
         if vma is None:

@@ -82,7 +82,7 @@ def do_mprotect(mem: Memory, mm: Mm, start: int, length: int, prot: int) -> None
             return
         start = stop
         i = mm.find_index(start)
-        if i >= len(vmas) or vmas[i].vm_start != start:
+        if i >= len(vmas) or vmas[i].vm_start > start:  # it starts below where the one before has just joined it
             raise SysError(errno.ENOMEM)
         vma = vmas[i]
 

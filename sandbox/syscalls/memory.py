@@ -30,6 +30,10 @@ def sys_brk(task: Task, brk: int) -> int:
 
 @syscall(192, "mmap2", 6)
 def sys_mmap2(task: Task, addr: int, length: int, prot: int, flags: int, fd: int, pgoff: int) -> int:
+    return _mmap(task, addr, length, prot, flags, fd, pgoff)
+
+
+def _mmap(task: Task, addr: int, length: int, prot: int, flags: int, fd: int, pgoff: int) -> int:
     if flags & MAP_ANONYMOUS:
         if flags & MAP_HUGETLB:
             raise SysError(errno.ENOMEM)  # this machine has no huge pages
@@ -46,7 +50,7 @@ def sys_old_mmap(task: Task, args: int) -> int:
     addr, length, prot, flags, fd, offset = struct.unpack("<6I", copy_from_user(task, args, 24))
     if offset & 4095:
         raise SysError(errno.EINVAL)
-    return sys_mmap2(task, addr, length, prot, flags, fd, offset >> 12)
+    return _mmap(task, addr, length, prot, flags, fd, offset >> 12)
 
 
 @syscall(91, "munmap", 2)
