@@ -366,15 +366,12 @@ class Vmscan:
     def kswapd(self) -> None:
         """One round of the daemon, on its own behalf."""
         self.kswapd_wanted = False
-        self._balance_pgdat(0)
+        self._balance_pgdat()
 
-    def _balance_pgdat(self, nr_pages: int) -> int:
-        """Frees until every zone is above its high mark (``nr_pages`` 0), or until so many pages are freed. Returns pages freed.
-
-        2.6.7 never counted total_scanned here, so its naps never happened; there are none but those of a request for pages."""
+    def _balance_pgdat(self) -> None:
+        """Frees until every zone is above its high mark. 2.6.7 never counted total_scanned here, so its naps never happened; there are none."""
         vmstat, zones, pages = self.vmstat, [z for z in self.zones if z.present_pages], self.pages
         vmstat.pageoutrun += 1
-        to_free = nr_pages
         sc = ScanControl(GFP_KERNEL, True, vmstat.nr_mapped)
         pages.memalloc += 1
         for zone in zones:
@@ -383,47 +380,57 @@ class Vmscan:
             for priority in range(DEF_PRIORITY, -1, -1):
                 all_zones_ok = True
                 end_zone = len(zones) - 1
-                if not nr_pages:
-                    while end_zone >= 0:
-                        zone = zones[end_zone]
-                        if not (zone.all_unreclaimable and priority != DEF_PRIORITY) and zone.free_pages <= zone.pages_high:
-                            break
-                        end_zone -= 1
-                    else:
+                while end_zone >= 0:
+                    zone = zones[end_zone]
+                    if not (zone.all_unreclaimable and priority != DEF_PRIORITY) and zone.free_pages <= zone.pages_high:
                         break
+                    end_zone -= 1
+                else:
+                    break
                 for zone in zones[: end_zone + 1]:
                     if zone.all_unreclaimable and priority != DEF_PRIORITY:
                         continue
-                    if not nr_pages and zone.free_pages <= zone.pages_high:
+                    if zone.free_pages <= zone.pages_high:
                         all_zones_ok = False
                     zone.temp_priority = priority
                     zone.prev_priority = min(zone.prev_priority, priority)
                     sc.priority = priority
                     sc.nr_scanned = 0
-                    to_free -= self._shrink_zone(zone, sc)
-                    to_free -= self._shrink_slab(sc.nr_scanned, GFP_KERNEL)
+                    self._shrink_zone(zone, sc)
+                    self._shrink_slab(sc.nr_scanned, GFP_KERNEL)
                     if not zone.all_unreclaimable and zone.pages_scanned > zone.present_pages * 2:
                         zone.all_unreclaimable = True
-                if nr_pages and to_free > 0:
-                    self._wait_for_disk()  # else one request for few pages would unmap everything before the first page is clean
-                    continue
                 if all_zones_ok:
                     break
         finally:
             for zone in zones:
                 zone.prev_priority = zone.temp_priority
             pages.memalloc -= 1
-        return nr_pages - to_free
 
     def shrink_all(self, nr_pages: int) -> int:
-        """Frees ``nr_pages`` pages if it can, waiting for the disk between passes; returns how many were freed. Linux: shrink_all_memory."""
-        freed = stuck = 0
-        # The shorter the lists, the more rounds it takes until nr_scan_* adds up to a scan; and a young page takes two scans.
-        patience = 12 + 1024 // (1 + sum(z.active.n + z.inactive.n for z in self.zones))
-        while freed < nr_pages and stuck < patience:
-            n = self._balance_pgdat(nr_pages - freed)
-            freed += n
-            stuck = 0 if n else stuck + 1
+        """Our own trigger (/proc/sys/vm/rmapbox_reclaim): frees ``nr_pages`` pages and hardly more, mapped ones as if memory were very short, oldest first,
+        32 at a time, waiting for the disk. Gives up after several looks at every page. Returns how many were freed."""
+        zones = [z for z in reversed(self.zones) if z.present_pages]
+        self.lru_add_drain()
+        patience = 6 * sum(z.active.n + z.inactive.n for z in zones) + 8 * SWAP_CLUSTER_MAX
+        sc = ScanControl(GFP_KERNEL, True, self.vmstat.nr_mapped)
+        sc.priority = 0
+        freed = 0
+        self.pages.memalloc += 1
+        try:
+            while freed < nr_pages and patience > 0:
+                for zone in zones:
+                    priority, zone.prev_priority = zone.prev_priority, 0
+                    if zone.inactive.n < nr_pages - freed:
+                        self._refill_inactive_zone(zone, SWAP_CLUSTER_MAX, sc)
+                    freed += self._shrink_cache(zone, min(SWAP_CLUSTER_MAX, nr_pages - freed), sc)
+                    zone.prev_priority = priority
+                    if freed >= nr_pages:
+                        break
+                patience -= 2 * SWAP_CLUSTER_MAX
+                self._wait_for_disk()
+        finally:
+            self.pages.memalloc -= 1
         return freed
 
     def _wait_for_disk(self) -> None:

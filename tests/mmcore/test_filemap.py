@@ -153,7 +153,7 @@ def test_clean_file_pages_are_dropped_and_read_again(scheme):
     space, store, file = file_space(m, data)
     mm = m.new_mm()
     a = m.mmap(mm, n, PROT_READ, MAP_SHARED, file=file)
-    for rounds in range(2):
+    for _ in range(2):
         for i in range(n):
             assert m.load(mm, a + (i << 12)) == int.from_bytes(data[i << 12 : (i << 12) + 4], "little")
     assert store.reads > n and store.writes == 0 and m.mem.vmstat.pswpout == 0

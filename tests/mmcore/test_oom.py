@@ -99,7 +99,7 @@ def test_a_victim_gets_five_seconds_and_its_threads_go_too():
     assert [k.pid for k in m.mem.oom.kills] == [2] and tasks[2].signals == [9]
     fail(m, 15, 200)
     assert len(m.mem.oom.kills) == 1
-    fail(m, 40, 200)
+    fail(m, 18, 200)
     assert [k.pid for k in m.mem.oom.kills] == [2, 4]
 
 
