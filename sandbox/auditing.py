@@ -61,4 +61,4 @@ class AuditingCpu:
 
 def pinned(kernel: Any) -> dict[int, int]:
     """frame -> pins held by system calls under way, for the auditor."""
-    return Counter(pfn for task in kernel.pids.values() for pfn in task.pins)
+    return Counter(pfn for task in kernel.tasks.values() for pfn in task.pins)
