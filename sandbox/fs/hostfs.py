@@ -14,13 +14,14 @@ import os
 from collections import OrderedDict
 from collections.abc import Callable
 from errno import EIO, EISDIR, ENOENT, EPERM, EROFS
-from stat import S_IFDIR, S_IFLNK, S_IFMT, S_IFREG, S_ISDIR
+from stat import S_IFDIR, S_IFLNK, S_IFREG, S_ISDIR
 from typing import Any
 
 from mmcore.errors import SysError
 from sandbox.fs.dentry import Dentry
 from sandbox.fs.file import DirFile, File, RegularFile
 from sandbox.fs.inode import BOOT_EPOCH_S, Inode, SuperBlock, check_size, init_owner
+from sandbox.fs.uapi import S_IFMT
 
 MAX_OPEN = 64  # host descriptors kept open for regular files
 PAGE = 4096
@@ -64,7 +65,7 @@ class HostSuper(SuperBlock):
 
     def inode_for(self, status: os.stat_result) -> HostInode | None:
         """The inode of a host file, the one in memory if there is one; None for kinds that are hidden."""
-        if S_IFMT(status.st_mode) not in _SHOWN:
+        if status.st_mode & S_IFMT not in _SHOWN:
             return None
         key = (status.st_dev, status.st_ino)
         inode = self.inodes.get(key)
@@ -116,7 +117,7 @@ class HostInode(Inode):
         else:
             self.nlink = status.st_nlink
             self.i_size = status.st_size
-        if S_IFMT(status.st_mode) == S_IFREG:
+        if status.st_mode & S_IFMT == S_IFREG:
             self.mapping = sb.new_space(self)
 
     # host side --------------------------------------------------------------------------------------------------------------------
@@ -248,7 +249,7 @@ class HostInode(Inode):
 
     def create(self, task: Any, parent: Dentry, name: bytes, mode: int, rdev: int = 0, target: bytes = b"") -> Dentry:
         self._writable()
-        kind = S_IFMT(mode)
+        kind = mode & S_IFMT
         if kind not in _SHOWN:
             raise SysError(EPERM)
         try:
@@ -300,7 +301,7 @@ class HostInode(Inode):
 
     def _remove(self, parent: Dentry, child: Dentry, host_remove: Callable[..., None] | None) -> None:
         inode = child.inode
-        if S_IFMT(inode.mode) == S_IFREG and inode.nlink == 1 and inode.pinned_fd < 0:
+        if inode.mode & S_IFMT == S_IFREG and inode.nlink == 1 and inode.pinned_fd < 0:
             fd = inode.host_fd()
             inode.pinned_fd = os.dup(fd)
         if host_remove is not None:
@@ -334,7 +335,7 @@ class HostInode(Inode):
         self._writable()
         new_dir = new_parent.inode
         assert isinstance(new_dir, HostInode)
-        if victim is not None and S_IFMT(victim.inode.mode) == S_IFREG and victim.inode.nlink == 1 and victim.inode.pinned_fd < 0:
+        if victim is not None and victim.inode.mode & S_IFMT == S_IFREG and victim.inode.nlink == 1 and victim.inode.pinned_fd < 0:
             victim.inode.pinned_fd = os.dup(victim.inode.host_fd())
         self._two(self.parts(child.name), new_dir.parts(name), lambda a, b, afd, bfd: os.rename(a, b, src_dir_fd=afd, dst_dir_fd=bfd))
         if victim is not None:
@@ -365,7 +366,7 @@ class HostInode(Inode):
             mapping.truncate(0)
 
     def readlink(self, task: Any) -> bytes:
-        if S_IFMT(self.mode) != S_IFLNK:
+        if self.mode & S_IFMT != S_IFLNK:
             raise SysError(22)  # EINVAL
         if self.target is None:
             parts = self.parts()
@@ -393,7 +394,7 @@ class HostInode(Inode):
         self.touch()
 
     def setattr(self) -> None:
-        if self.sb.readonly or S_IFMT(self.mode) == S_IFLNK:
+        if self.sb.readonly or self.mode & S_IFMT == S_IFLNK:
             return
         try:
             if S_ISDIR(self.mode):

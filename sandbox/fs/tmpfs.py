@@ -42,6 +42,8 @@ class TmpfsInode(Inode):
             raise SysError(ENOSPC)
         super().__init__(sb, mode, sb.caches.shmem_inode)
         sb.inodes += 1
+        if mode & S_IFMT == S_IFDIR:
+            self.i_size = 2 * BOGO_DIRENT_SIZE
         self.target = b""
         self.target_mem = 0
         if mode & S_IFMT == S_IFREG:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from errno import EINVAL, ENOENT, ENOTDIR, EPERM, ERANGE
-from stat import S_IFLNK, S_IFMT, S_ISDIR
+from stat import S_IFLNK, S_ISDIR
 from typing import Any
 
 from mmcore.errors import SysError
@@ -15,6 +15,7 @@ from sandbox.fs.namei import walk
 from sandbox.fs.uapi import (
     MAY_EXEC,
     PATH_MAX,
+    S_IFMT,
 )
 from sandbox.kernel.uaccess import copy_to_user, strncpy_from_user
 from sandbox.syscalls.table import syscall

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from errno import EBUSY, EEXIST, EINVAL, EISDIR, ENOENT, ENOTDIR, ENOTEMPTY, EPERM, EXDEV
-from stat import S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG, S_IFSOCK, S_ISDIR
+from stat import S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFREG, S_IFSOCK, S_ISDIR
 from typing import Any
 
 from mmcore.errors import SysError
@@ -17,6 +17,7 @@ from sandbox.fs.uapi import (
     AT_SYMLINK_FOLLOW,
     RENAME_EXCHANGE,
     RENAME_NOREPLACE,
+    S_IFMT,
     new_decode_dev,
 )
 from sandbox.fs.vfs import may_create, may_delete
