@@ -15,7 +15,7 @@ from mmcore.errors import OutOfMemory, SysError
 from mmcore.frames import PG_RESERVED
 from mmcore.pgtable import FILE, PROTNONE, A, D, P, W
 from mmcore.rmap.scheme import FORK
-from mmcore.vma import VM_ACCOUNT, VM_DONTCOPY, VM_LOCKED, VM_MAYWRITE, VM_NONLINEAR, VM_SHARED
+from mmcore.vma import VM_ACCOUNT, VM_DONTCOPY, VM_LOCKED_MASK, VM_MAYWRITE, VM_NONLINEAR, VM_SHARED, VM_WIPEONFORK, vm_stat_account
 from mmcore.zap import pte_slices, zap_page_range
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def dup_mmap(mem: Memory, parent: Mm) -> Mm:
     try:
         for src in parent.vmas:
             if src.vm_flags & VM_DONTCOPY:
-                child.total_vm -= src.vm_end - src.vm_start >> 12
+                vm_stat_account(child, src.vm_flags, -(src.vm_end - src.vm_start >> 12))
                 continue
             charge = 0
             if src.vm_flags & VM_ACCOUNT:
@@ -110,7 +110,7 @@ def dup_mmap(mem: Memory, parent: Mm) -> Mm:
             except OutOfMemory:
                 mem.overcommit.uncharge(charge)
                 raise
-            dst.vm_flags &= ~VM_LOCKED
+            dst.vm_flags &= ~VM_LOCKED_MASK
             try:
                 mem.scheme.vma_copied(dst, src, FORK)
             except OutOfMemory:
@@ -123,7 +123,8 @@ def dup_mmap(mem: Memory, parent: Mm) -> Mm:
             if dst.mapping is not None:
                 dst.mapping.link_beside(dst, src)
             child.append_vma(dst)
-            copy_page_range(mem, src, dst)
+            if not src.vm_flags & VM_WIPEONFORK:
+                copy_page_range(mem, src, dst)
     except SysError:
         exit_mmap(mem, child)
         child.free(mem)

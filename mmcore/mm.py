@@ -198,7 +198,7 @@ def mm_alloc(mem: Memory) -> Mm:
 
 
 _INHERITED = (
-    "mmap_base", "topdown", "gap_top", "gap_size", "start_code", "end_code", "start_data", "end_data", "start_brk", "brk", "start_stack",
+    "mmap_base", "topdown", "start_code", "end_code", "start_data", "end_data", "start_brk", "brk", "start_stack",
     "arg_start", "arg_end", "env_start", "env_end", "saved_auxv", "dumpable", "read_implies_exec", "total_vm", "data_vm", "exec_vm", "stack_vm",
 )
 
@@ -209,6 +209,7 @@ def mm_fork(mem: Memory, parent: Mm) -> Mm:
     mm = _mm_init(mem)
     for name in _INHERITED:
         setattr(mm, name, getattr(parent, name))
+    mm.gap_top = mm.mmap_base  # areas that are not copied leave gaps
     try:
         mem.scheme.mm_forked(parent, mm)
     except OutOfMemory:
