@@ -1,0 +1,631 @@
+"""A machine without a CPU beside a model of what its memory must contain, and every operation a program can do to it, made from small integers.
+
+Each operation is done to both; ``check`` then compares all there is: the auditor's pass, every area, every page's contents (looked at without touching it: in RAM,
+in the swap cache, on the device, in the file), and a TLB that honours ``flush_pending`` and nothing else. Driven by hypothesis (test_state_machine) or by a
+seeded generator (``wander``).
+"""
+
+from __future__ import annotations
+
+import errno
+import random
+import struct
+from collections.abc import Callable
+from typing import Any
+
+from mmcore.errors import MustWait, SysError
+from mmcore.frames import PG_ANON
+from mmcore.fremap import remap_file_pages
+from mmcore.madvise import MADV_DONTNEED, do_madvise
+from mmcore.mlock import do_mlock, do_munlock
+from mmcore.mm import Mm
+from mmcore.mmap import set_brk
+from mmcore.mprotect import do_mprotect
+from mmcore.mremap import do_mremap
+from mmcore.pgtable import FILE, PROTNONE, A, D, P, W
+from mmcore.stack import bprm_stack, setup_arg_pages
+from mmcore.vma import VM_GROWSDOWN, VM_LOCKED, VM_MAYSHARE, VM_NONLINEAR, VM_SHARED, VmArea
+from tests.mmcore.files import host_file, tmpfs_file
+from tests.mmcore.machine import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, MAP_SHARED, Fault, Machine
+from tests.mmcore.model import HIGH, LOW, READ, WRITE, ZERO, Object, Process, Slot, Words
+
+ARENA = 0x40000000 - (40 << 12) >> 12  # page number; the arena lies across a table's end in both layouts
+ARENA_PAGES = 96
+FILE_PAGES = 24
+MAX_PROCESSES = 4
+MAX_PAGES = 200  # mapped by one process
+MAX_LOCKED = 40
+HEAP = 0x08100000
+_PROTS = (0, 1, 3, 3, 3, 5, 7, 2)
+
+
+class World:
+    """``spare``: free frames left at the start (None: all); few make every operation reclaim."""
+
+    def __init__(self, scheme: type, paging: str = "pae", spare: int | None = None, **options: Any) -> None:
+        self.machine = Machine(scheme, memory=8 << 20, swap=16 << 20, paging=paging, **options)
+        self.mem = self.machine.mem
+        self.trace: list[str] = []
+        self.pinned: list[int] = []
+        self.machine.auditor.pins = self._pins
+        self.tlb: dict[Mm, dict[int, int]] = {}
+        self.objects = [Object(FILE_PAGES << 12, tmpfs_file(self.mem, FILE_PAGES)) for _ in range(2)]
+        words = [(1000 + i, 2000 + i) for i in range(FILE_PAGES)]
+        contents = [struct.pack("<I", low).ljust(HIGH, b"\0") + struct.pack("<I", high) for low, high in words]
+        self.objects.append(Object(FILE_PAGES << 12, host_file(self.mem, contents)))
+        self.objects[2].pages = dict(enumerate(words))
+        self.processes = [Process(self._new_mm())]
+        if spare is not None:
+            self.mem.slab.vmalloc(self.mem.pages.nr_free() - spare << 12, "ballast")
+        self.check("boot")
+
+    def _pins(self) -> dict[int, int]:
+        return {pfn: self.pinned.count(pfn) for pfn in self.pinned}
+
+    def _new_mm(self) -> Mm:
+        mm = self.machine.new_mm()
+        mm.start_brk = mm.brk = HEAP
+        return mm
+
+    # --- doing things -----------------------------------------------------------------------------------------------------
+
+    def call(self, fn: Callable[..., Any], *args: Any, fail: int = 0) -> Any:
+        """Calls into the core as a system call would: waits and starts over on MustWait. ``fail``: the n-th allocation of a first attempt fails; if that
+        attempt ends in ENOMEM, nothing may have changed, and the second succeeds or fails for its own reasons."""
+        if fail:
+            left = fail
+
+            def inject(order: int) -> bool:
+                nonlocal left
+                left -= 1
+                return left == 0
+
+            self.mem.pages.inject = inject
+            try:
+                return self._patient(fn, *args)
+            except SysError as error:
+                if error.errno != errno.ENOMEM or left > 0:
+                    raise
+            finally:
+                self.mem.pages.inject = None
+            self.trace[-1] += f" (allocation {fail} fails)"
+            self.check(self.trace[-1])
+        return self._patient(fn, *args)
+
+    def _patient(self, fn: Callable[..., Any], *args: Any) -> Any:
+        for _ in range(2000):
+            try:
+                return fn(*args)
+            except MustWait as wait:
+                self.mem.reclaim.wait_sync(wait.queue)
+        raise AssertionError(f"{fn.__name__} waits for ever")
+
+    def process(self, who: int) -> Process:
+        process = self.processes[who % len(self.processes)]
+        self.mem.current.mm = process.mm
+        return process
+
+    @staticmethod
+    def area(process: Process, which: int) -> VmArea | None:
+        vmas = process.mm.vmas
+        return vmas[which % len(vmas)] if vmas else None
+
+    def note(self, text: str) -> None:
+        self.trace.append(text)
+
+    def mmap(self, who: int, kind: int, pages: int, prot: int, place: int, index: int, fail: int = 0) -> None:
+        """``kind``: private, shared anonymous, then files shared and private; ``place`` 0: the kernel's choice, else fixed in the arena."""
+        process = self.process(who)
+        pages = 1 + pages % 40
+        if process.mm.total_vm + pages > MAX_PAGES:
+            return
+        kind %= 2 + 2 * len(self.objects)
+        prot = _PROTS[prot % len(_PROTS)]
+        at = ARENA + place % (ARENA_PAGES - pages) if place else 0
+        shared = bool(kind & 1)
+        obj = self.objects[(kind - 2) // 2] if kind >= 2 else None
+        index %= FILE_PAGES
+        flags = (MAP_SHARED if shared else MAP_PRIVATE) | (MAP_FIXED if at else 0) | (0 if obj else MAP_ANONYMOUS)
+        self.note(f"mmap {who} kind {kind} pages {pages} prot {prot} at {at:#x} index {index}")
+        file = obj.file if obj else None
+        where = self.call(self.machine.mmap, process.mm, pages, prot, flags, at << 12, file, index if obj else 0, fail=fail) >> 12
+        assert not at or where == at
+        if obj is None:
+            index = 0
+            if shared:
+                vma = process.mm.find_vma(where << 12)
+                assert vma is not None
+                obj = Object(pages << 12, vma.vm_file)
+        process.map(where, pages, prot, obj, index, shared)
+
+    def munmap(self, who: int, at: int, pages: int, fail: int = 0) -> None:
+        process = self.process(who)
+        at, pages = ARENA + at % ARENA_PAGES, 1 + pages % 40
+        self.note(f"munmap {who} {at:#x} {pages}")
+        self.call(self.machine.munmap, process.mm, at << 12, pages, fail=fail)
+        process.unmap(at, pages)
+
+    def munmap_area(self, who: int, which: int) -> None:
+        process = self.process(who)
+        vma = self.area(process, which)
+        if vma is None:
+            return
+        at, pages = vma.vm_start >> 12, vma.pages
+        self.note(f"munmap {who} area {at:#x} {pages}")
+        self.call(self.machine.munmap, process.mm, at << 12, pages)
+        process.unmap(at, pages)
+
+    def _range(self, process: Process, which: int, skip: int, pages: int, beyond: bool = False) -> tuple[VmArea, int, int] | None:
+        """(area, first page, pages) of a piece of an area; ``beyond``: it may reach past the area's end."""
+        vma = self.area(process, which)
+        if vma is None:
+            return None
+        first = (vma.vm_start >> 12) + skip % vma.pages
+        n = 1 + pages % 40
+        return vma, first, n if beyond else min(n, (vma.vm_end >> 12) - first)
+
+    def mprotect(self, who: int, which: int, skip: int, pages: int, prot: int, fail: int = 0) -> None:
+        process = self.process(who)
+        found = self._range(process, which, skip, pages, beyond=True)
+        if found is None:
+            return
+        vma, first, n = found
+        prot = _PROTS[prot % len(_PROTS)]
+        done = next((k for k in range(n) if first + k not in process.slots), n)
+        self.note(f"mprotect {who} {first:#x} {n} prot {prot}")
+        if first + n << 12 > vma.vm_end:
+            fail = 0  # what was done before a failure stays done: only whole operations are tried twice
+        try:
+            self.call(do_mprotect, self.mem, process.mm, first << 12, n << 12, prot, fail=fail)
+            assert done == n
+        except SysError as error:
+            assert error.errno == errno.ENOMEM and done < n, error
+        for p in range(first, first + done):
+            process.slots[p] = process.slots[p]._replace(prot=prot)
+
+    def madvise(self, who: int, which: int, skip: int, pages: int) -> None:
+        process = self.process(who)
+        found = self._range(process, which, skip, pages)
+        if found is None:
+            return
+        vma, first, n = found
+        self.note(f"madvise {who} {first:#x} {n}")
+        try:
+            self.call(do_madvise, self.mem, process.mm, first << 12, n << 12, MADV_DONTNEED)
+        except SysError as error:
+            assert error.errno == errno.EINVAL and vma.vm_flags & VM_LOCKED
+            return
+        for p in range(first, first + n):
+            process.data.pop(p, None)
+
+    def mlock(self, who: int, which: int, skip: int, pages: int, lock: bool) -> None:
+        process = self.process(who)
+        found = self._range(process, which, skip, pages)
+        if found is None:
+            return
+        vma, first, n = found
+        if lock and sum(p.mm.locked_vm for p in self.processes) + n > MAX_LOCKED:
+            return
+        self.note(f"{'mlock' if lock else 'munlock'} {who} {first:#x} {n}")
+        try:
+            self.call(do_mlock if lock else do_munlock, self.mem, process.mm, first << 12, n << 12)
+        except SysError as error:
+            assert error.errno == errno.ENOMEM and lock and not process.slots[first].prot, error
+
+    def mremap(self, who: int, which: int, skip: int, pages: int, new: int, place: int, how: int, fail: int = 0) -> None:
+        """``how`` 0: in place only; 1: may move; 2: to a fixed place; 3: a second mapping (old length 0)."""
+        process = self.process(who)
+        found = self._range(process, which, skip, pages)
+        if found is None:
+            return
+        vma, first, n = found
+        how %= 4
+        new = 1 + new % 40
+        if how == 3:
+            n = 0
+        locked = vma.vm_flags & VM_LOCKED and sum(p.mm.locked_vm for p in self.processes) + new - n > MAX_LOCKED
+        if process.mm.total_vm + new - n > MAX_PAGES or vma.vm_flags & VM_GROWSDOWN or locked:
+            return
+        to = ARENA + place % (ARENA_PAGES - new)
+        self.note(f"mremap {who} {first:#x} {n} -> {new} how {how} to {to:#x}")
+        arguments = (self.mem, process.mm, first << 12, n << 12, new << 12, 0 if how == 0 else 3 if how == 2 else 1, to << 12 if how == 2 else 0)
+        private = not vma.vm_flags & VM_MAYSHARE
+        last = process.slots[first + n - 1] if n else process.slots[first]
+        linear = last.linear + (1 if n else 0)
+        try:
+            where = self.call(do_mremap, *arguments, fail=fail) >> 12
+        except SysError as error:
+            overlap = how == 2 and first + n > to and to + new > first
+            expected = error.errno == errno.ENOMEM and how == 0 and new > n or error.errno == errno.EINVAL and (overlap or n == 0 and private)
+            assert expected, f"{self.trace[-1]}: {error}"
+            return
+        assert how != 2 or where == to
+        if n > new:
+            process.unmap(first + new, n - new)
+        if where != first:
+            if n != new:
+                process.unmap(where, new)
+            process.move(first, min(n, new), where)
+        for k in range(n, new):
+            process.data.pop(where + k, None)
+            process.slots[where + k] = Slot(last.prot, last.obj, linear + k - n, last.shared, linear + k - n)
+
+    def remap(self, who: int, which: int, skip: int, pages: int, index: int, fail: int = 0) -> None:
+        """remap_file_pages, on a shared area if there is one."""
+        process = self.process(who)
+        shared = [v for v in process.mm.vmas if v.vm_flags & VM_SHARED]
+        if not shared:
+            return
+        vma = shared[which % len(shared)]
+        first = (vma.vm_start >> 12) + skip % vma.pages
+        n = min(1 + pages % 12, (vma.vm_end >> 12) - first)
+        index %= FILE_PAGES
+        if vma.vm_flags & VM_LOCKED and sum(p.mm.locked_vm for p in self.processes) > MAX_LOCKED:
+            return
+        self.note(f"remap_file_pages {who} {first:#x} {n} from {index}")
+        self.call(remap_file_pages, self.mem, process.mm, first << 12, n << 12, 0, index, 0, fail=fail)
+        for k in range(n):
+            process.slots[first + k] = process.slots[first + k]._replace(index=index + k)
+
+    def brk(self, who: int, pages: int) -> None:
+        process = self.process(who)
+        old = process.mm.brk + 4095 >> 12
+        want = (HEAP >> 12) + pages % 24
+        if process.mm.total_vm + want - old > MAX_PAGES:
+            return
+        self.note(f"brk {who} {want:#x}")
+        new = set_brk(self.mem, process.mm, want << 12) + 4095 >> 12
+        assert new in (old, want)
+        if new < old:
+            process.unmap(new, old - new)
+        elif new > old:
+            process.map(old, new - old, READ | WRITE, None, 0, False)
+
+    def fork(self, who: int, fail: int = 0) -> None:
+        process = self.process(who)
+        if len(self.processes) >= MAX_PROCESSES:
+            return
+        self.note(f"fork {who}")
+        self.processes.append(process.fork(self.call(self.machine.fork, process.mm, fail=fail)))
+
+    def exit(self, who: int) -> None:
+        if len(self.processes) < 2:
+            return
+        process = self.process(who)
+        self.note(f"exit {who}")
+        self.processes.remove(process)
+        self.tlb.pop(process.mm, None)
+        self.mem.current.mm = None
+        self.machine.exit(process.mm)
+
+    def exec(self, word: int, shift: int) -> None:
+        """A new program's address space: one page of strings at the very top, moved down to where the stack shall end, then grown."""
+        if len(self.processes) >= MAX_PROCESSES:
+            return
+        self.note(f"exec shift {shift % 700}")
+        process = Process(self._new_mm())
+        self.processes.append(process)
+        vma = self.call(bprm_stack, self.mem, process.mm, 0xC0000000)
+        self.machine.store(process.mm, 0xBFFFF000, word)
+        top = 0xC0000 - shift % 700
+        self.call(setup_arg_pages, self.mem, vma, top << 12, False)
+        stack = process.mm.vmas[-1]
+        process.map(stack.vm_start >> 12, stack.pages, READ | WRITE, None, 0, False)
+        process.data[top - 1] = (word, 0)
+
+    def grow_stack(self, who: int, pages: int, word: int) -> None:
+        process = self.process(who)
+        stack = next((v for v in process.mm.vmas if v.vm_flags & VM_GROWSDOWN), None)
+        pages = 1 + pages % 8
+        if stack is None or process.mm.total_vm + pages > MAX_PAGES:
+            return
+        end = stack.vm_start >> 12
+        prot = process.slots[end].prot
+        if not prot & WRITE:
+            return
+        self.note(f"stack of {who} grows by {pages}")
+        self.store_at(process, end - pages, LOW, word)
+        process.map(end - pages, pages, prot, None, 0, False)
+        process.data[end - pages] = (word, 0)
+
+    # --- contents ---------------------------------------------------------------------------------------------------------
+
+    def store_at(self, process: Process, page: int, where: int, word: int) -> None:
+        paddr = self.machine.access(process.mm, (page << 12) + where, True)
+        self.mem.ram.u32[paddr >> 2] = word
+        self._fill(process.mm, page)
+
+    def _fill(self, mm: Mm, page: int) -> None:
+        """The TLB takes the entry the access has used."""
+        ptes = self.mem.pgtables.ptes
+        self.tlb.setdefault(mm, {})[page] = ptes[self.mem.pgtables.pte_index(mm.pgd, page << 12)]
+
+    def store(self, who: int, which: int, skip: int, pages: int, word: int, fail: int = 0) -> None:
+        """Stores one word into each of a few pages."""
+        self._touch(who, which, skip, pages, word, True, fail)
+
+    def load(self, who: int, which: int, skip: int, pages: int, fail: int = 0) -> None:
+        self._touch(who, which, skip, pages, 0, False, fail)
+
+    def _touch(self, who: int, which: int, skip: int, pages: int, word: int, write: bool, fail: int) -> None:
+        process = self.process(who)
+        found = self._range(process, which, skip, pages)
+        if found is None:
+            return
+        _, first, n = found
+        where = HIGH if word & 1 else LOW
+        self.note(f"{'store' if write else 'load'} {who} {first:#x} {n} {word}")
+        for page in range(first, first + n):
+            slot = process.slots[page]
+            allowed = slot.prot & WRITE if write else slot.prot
+            expected = process.expect(page)
+            try:
+                if write:
+                    self._with_failure(fail, self.store_at, process, page, where, word + page)
+                else:
+                    paddr = self._with_failure(fail, self.machine.access, process.mm, (page << 12) + where, False)
+                    found_word = self.mem.ram.u32[paddr >> 2]
+                    self._fill(process.mm, page)
+                    assert expected is None or found_word == expected[where == HIGH], f"load at {page:#x}: {found_word}, not {expected}"
+                assert allowed and expected is not None, f"access to {page:#x} ({slot}) succeeds"
+            except Fault as fault:
+                assert str(fault) == ("SIGBUS" if allowed else "SIGSEGV"), f"{fault} at {page:#x} ({slot})"
+                assert not allowed or expected is None, f"{fault} at {page:#x} ({slot})"
+                return
+            if write:
+                process.store(page, where, word + page)
+
+    def _with_failure(self, fail: int, fn: Callable[..., Any], *args: Any) -> Any:
+        """The n-th allocation of the access fails: out of memory, and then it succeeds."""
+        if fail:
+            left = fail
+
+            def inject(order: int) -> bool:
+                nonlocal left
+                left -= 1
+                return left == 0
+
+            self.mem.pages.inject = inject
+            try:
+                return fn(*args)
+            except MemoryError:
+                pass
+            finally:
+                self.mem.pages.inject = None
+        return fn(*args)
+
+    def file_write(self, which: int, index: int, word: int) -> None:
+        obj = self.objects[which % len(self.objects)]
+        index %= FILE_PAGES + 4
+        where = HIGH if word & 1 else LOW
+        self.note(f"write file {which} page {index} {word}")
+        n = self.call(obj.file.mapping.write, index * 4096 + where, struct.pack("<I", word))
+        assert n == 4
+        obj.size = max(obj.size, index * 4096 + where + 4)
+        old = obj.pages.get(index, ZERO)
+        obj.pages[index] = (word, old[1]) if where == LOW else (old[0], word)
+
+    def file_read(self, which: int, index: int, pages: int) -> None:
+        obj = self.objects[which % len(self.objects)]
+        index %= FILE_PAGES
+        pages = 1 + pages % 8
+        self.note(f"read file {which} page {index} {pages}")
+        data = self.call(obj.file.mapping.read, index * 4096, pages * 4096)
+        assert len(data) == max(0, min(pages * 4096, obj.size - index * 4096))
+        for k in range(pages):
+            for half, where in enumerate((LOW, HIGH)):
+                at = k * 4096 + where
+                if at + 4 <= len(data):
+                    assert struct.unpack_from("<I", data, at)[0] == obj.pages.get(index + k, ZERO)[half], f"page {index + k} of file {which}"
+
+    def truncate(self, which: int, size: int) -> None:
+        """``size`` in half pages, and a bit."""
+        obj = self.objects[which % len(self.objects)]
+        size = size % (2 * FILE_PAGES + 8) * 2048
+        size += 1024 if size & 2048 else 0
+        self.note(f"truncate file {which} to {size:#x}")
+        self.call(obj.file.truncate, size)
+        obj.truncate(size)
+        first = size + 4095 >> 12
+        for process in self.processes:
+            for page, slot in process.slots.items():
+                if slot.obj is obj and slot.index >= first:
+                    process.data.pop(page, None)
+
+    def pin(self, who: int, which: int, skip: int, write: bool) -> None:
+        process = self.process(who)
+        found = self._range(process, which, skip, 0)
+        if found is None or len(self.pinned) > 6:
+            return
+        page = found[1]
+        if not process.slots[page].prot & (WRITE if write else 7) or process.expect(page) is None:
+            return
+        self.note(f"pin {who} {page:#x}")
+        pfn = self.call(self.mem.faults.get_user_page, process.mm, page << 12, write)
+        if not self.mem.is_reserved(pfn):
+            self.pinned.append(pfn)
+
+    def unpin(self, which: int) -> None:
+        if self.pinned:
+            self.note("unpin")
+            self.mem.pages.put_page(self.pinned.pop(which % len(self.pinned)))
+
+    def reclaim(self, pages: int) -> None:
+        self.note(f"reclaim {pages}")
+        locked = self._locked()
+        self.mem.reclaim.shrink_all(1 + pages % 160)
+        assert self._locked() == locked, "reclaim took pages of a locked area"
+
+    def _locked(self) -> list[int]:
+        """Present PTEs of locked areas."""
+        found = []
+        ptes = self.mem.pgtables.ptes
+        for process in self.processes:
+            for vma in process.mm.vmas:
+                if vma.vm_flags & VM_LOCKED:
+                    for address in range(vma.vm_start, vma.vm_end, 4096):
+                        i = self.mem.pgtables.pte_index(process.mm.pgd, address)
+                        if i >= 0 and ptes[i] & (P | PROTNONE):
+                            found.append(i)
+        return found
+
+    def tick(self, ns: int) -> None:
+        self.note(f"time passes: {ns} us")
+        self.mem.clock.charge(ns * 1000)
+
+    # --- comparing ----------------------------------------------------------------------------------------------------------
+
+    def step(self, name: str, *args: Any, **options: Any) -> None:
+        """One operation, then everything is compared."""
+        before = len(self.trace)
+        getattr(self, name)(*args, **options)
+        if len(self.trace) > before:
+            if self.mem.reclaim.kswapd_wanted:
+                self.mem.reclaim.kswapd()
+            self.check(self.trace[-1])
+
+    def check(self, after: str) -> None:
+        self.machine.audit(after)
+        for process in self.processes:
+            self._check_tlb(process.mm, after)
+            self._check_process(process, after)
+
+    def _check_tlb(self, mm: Mm, after: str) -> None:
+        """What the CPU may still believe is true, or the mm says that it must be flushed."""
+        if mm.flush_pending:
+            mm.flush_pending = False
+            self.tlb.pop(mm, None)
+            return
+        ptes, pte_index = self.mem.pgtables.ptes, self.mem.pgtables.pte_index
+        for page, cached in self.tlb.get(mm, {}).items():
+            i = pte_index(mm.pgd, page << 12)
+            now = ptes[i] if i >= 0 else 0
+            assert now & ~(W | D) == cached & ~(W | D) and now & cached & (W | D) == cached & (W | D), (
+                f"after {after}: the TLB still has {cached:#x} for {page:#x}, the table has {now:#x}"
+            )
+
+    def _check_process(self, process: Process, after: str) -> None:
+        mm, slots = process.mm, process.slots
+        mapped = 0
+        for vma in mm.vmas:
+            prot, shared, mapping = vma.vm_flags & 7, bool(vma.vm_flags & VM_MAYSHARE), vma.mapping
+            first = vma.vm_start >> 12
+            n = vma.pages
+            mapped += n
+            for k in range(n):
+                slot = slots.get(first + k)
+                ok = slot is not None and slot.prot == prot and slot.shared == shared and (slot.obj.file.mapping if slot.obj else None) is mapping
+                assert ok and (mapping is None or slot.linear == vma.vm_pgoff + k), f"after {after}: {vma}, page {first + k:#x} should be {slot}"
+                found, expected = self._peek(mm, first + k, vma, vma.vm_pgoff + k), process.expect(first + k)
+                assert found == expected, f"after {after}: page {first + k:#x} of {vma} contains {found}, not {expected}"
+                if mapping is not None and not shared and first + k not in process.data and self._is_private(mm, first + k):
+                    assert expected is not None
+                    process.data[first + k] = expected  # mlock and pins copy before anybody writes
+        assert mapped == len(slots), f"after {after}: {mapped} pages mapped, {len(slots)} expected"
+
+    def _peek(self, mm: Mm, page: int, vma: VmArea, index: int) -> Words | None:
+        """A page's contents, wherever they are, without an access."""
+        mem = self.mem
+        i = mem.pgtables.pte_index(mm.pgd, page << 12)
+        pte = mem.pgtables.ptes[i] if i >= 0 else 0
+        if pte & (P | PROTNONE):
+            if pte & W:
+                assert vma.vm_flags & WRITE, f"{vma} is read-only, its PTE for {page:#x} is not"
+            assert bool(pte & P) == bool(vma.vm_flags & 7) or not pte & P, f"{vma} allows nothing, its PTE for {page:#x} does"
+            return self._in_ram(pte >> 12 & mem.pgtables.PFN_MASK)
+        if pte and not pte & FILE:
+            return self._in_swap(mem.pgtables.pte_to_swp(pte))
+        if vma.mapping is None:
+            return ZERO
+        if pte:
+            assert vma.vm_flags & VM_NONLINEAR
+            index = mem.pgtables.pte_to_pgoff(pte)
+        mapping = vma.mapping
+        if index * 4096 >= mapping.host.i_size:
+            return None
+        pfn = mapping.pages.get(index, -1)
+        if pfn >= 0:
+            return self._in_ram(pfn)
+        if mapping.is_shmem:
+            entry = mapping.swapped.get(index, 0)
+            return self._in_swap(entry) if entry else ZERO
+        data = mapping.backing.written.get(index, bytes(4096))
+        return struct.unpack_from("<I", data, LOW)[0], struct.unpack_from("<I", data, HIGH)[0]
+
+    def _is_private(self, mm: Mm, page: int) -> bool:
+        """The process has a copy of a file's page."""
+        mem = self.mem
+        i = mem.pgtables.pte_index(mm.pgd, page << 12)
+        pte = mem.pgtables.ptes[i] if i >= 0 else 0
+        if pte & (P | PROTNONE):
+            return bool(mem.frames.flags[pte >> 12 & mem.pgtables.PFN_MASK] & PG_ANON)
+        return bool(pte) and not pte & FILE
+
+    def _in_ram(self, pfn: int) -> Words:
+        u32, base = self.mem.ram.u32, pfn << 10
+        return u32[base + (LOW >> 2)], u32[base + (HIGH >> 2)]
+
+    def _in_swap(self, entry: int) -> Words:
+        pfn = self.mem.swap.cache.get(entry, -1)
+        if pfn >= 0:
+            return self._in_ram(pfn)
+        store, base = self.mem.swap.store, entry << 12
+        return struct.unpack_from("<I", store, base + LOW)[0], struct.unpack_from("<I", store, base + HIGH)[0]
+
+    def end(self) -> None:
+        """Everything is read through the front door once more, then all of it goes and nothing is left."""
+        for who in range(len(self.processes)):
+            for which in range(len(self.processes[who].mm.vmas)):
+                self.load(who, which, 0, 39)
+        self.check("the last look")
+        while self.pinned:
+            self.unpin(0)
+        for process in self.processes:
+            self.machine.exit(process.mm)
+        self.processes = []
+        for obj in self.objects:
+            obj.file.truncate(0)
+        mem = self.mem
+        mem.clock.charge(60 * 10**9)
+        mem.reclaim.shrink_all(1 << 20)  # pages whose I/O was under way when their last user went
+        self.check("the end")
+        assert mem.vmstat.nr_mapped == mem.vmstat.nr_page_table_pages == 0
+        assert mem.vma_cache.objects == mem.mm_cache.objects == 0
+        assert mem.swap.device.nr_free == mem.swap.device.total, "swap slots are left"
+        assert mem.overcommit.committed == 0, f"{mem.overcommit.committed} pages of commit are left"
+        for cache in mem.scheme.env.scheme_caches:
+            assert cache.objects <= 1, f"{cache.objects} objects are left in {cache.name}"  # pte_chain keeps one at hand
+        for cache in mem.slab.caches.values():
+            if cache.name.startswith(("shmem", "radix", "pgd")):
+                assert cache.objects == 0, f"{cache.objects} objects are left in {cache.name}"
+
+
+# Operation -> (weight, number of small integers it takes, whether it may have an allocation fail).
+OPERATIONS: dict[str, tuple[int, int, bool]] = {
+    "mmap": (10, 6, True), "munmap": (4, 3, True), "munmap_area": (1, 2, False), "mprotect": (8, 5, True), "madvise": (3, 4, False), "mlock": (3, 5, False),
+    "mremap": (10, 7, True), "remap": (4, 5, True), "brk": (3, 2, False), "fork": (6, 1, True), "exit": (4, 1, False), "exec": (1, 2, False),
+    "grow_stack": (1, 3, False), "store": (24, 5, True), "load": (10, 4, True), "file_write": (4, 3, False), "file_read": (3, 3, False),
+    "truncate": (2, 2, False), "pin": (1, 4, False), "unpin": (2, 1, False), "reclaim": (8, 1, False), "tick": (3, 1, False),
+}
+
+
+def wander(world: World, seed: int, steps: int) -> None:
+    """``steps`` random operations, compared after each one."""
+    rng = random.Random(seed)
+    names = list(OPERATIONS)
+    weights = [OPERATIONS[name][0] for name in names]
+    for _ in range(steps):
+        name = rng.choices(names, weights)[0]
+        _, n, can_fail = OPERATIONS[name]
+        arguments = [rng.randrange(256) for _ in range(n)]
+        options = {"fail": rng.randrange(1, 6)} if can_fail and rng.random() < 0.15 else {}
+        if name == "mlock":
+            arguments[4] &= 1
+        elif name == "pin":
+            arguments[3] &= 1
+        elif name == "mmap" and rng.random() < 0.3:
+            arguments[4] = 0
+        elif name == "tick":
+            arguments[0] *= 100
+        world.step(name, *arguments, **options)
+    world.end()
