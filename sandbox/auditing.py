@@ -32,9 +32,9 @@ class AuditingCpu:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._cpu, name)
 
-    def door(self, ctx: Any) -> tuple[Any, Any]:
+    def door(self) -> tuple[Any, Any]:
         """As the processor's, with the audit in front of each run."""
-        run, state = self._cpu.door(ctx)
+        run, state = self._cpu.door()
 
         def audited(*arguments: Any) -> int:
             where = self._happened()
