@@ -90,7 +90,6 @@ def do_exit(task: Task, code: int) -> Generator[Wait, bool, int]:
     if mm is not None:
         kernel.account()
         task.mm = None
-        kernel.drop_mm(mm)
         mmput(mem, mm)
     _exit_files(task)
     task.flags |= PF_DEAD

@@ -88,7 +88,6 @@ class Kernel:
         self.crashes: list[crash.CrashInfo] = []
         self.notes: list[str] = []
         self.main_status: int | None = None
-        self.main_ended_ns = 0
         self.stop_requested: str | None = None
         self.tick_hook: Callable[[], None] | None = None
         self.linger_ns = LINGER_NS
@@ -235,7 +234,7 @@ class Kernel:
         self.records.append(TaskRecord(leader.pid, leader.comm, status, leader.signal.maxrss))
         if leader.pid == PROGRAM_PID and self.main_status is None:
             self.main_status = code
-            self.main_ended_ns = self.clock.now
+            self.loop.watch_cpu = True  # what is left may not run for ever
 
     def note_fatal(self, task: Task, info: SigInfo) -> None:
         """A signal is about to kill the task."""
@@ -269,10 +268,6 @@ class Kernel:
     def account(self) -> None:
         """Brings the running task's CPU time up to date."""
         self.loop.account()
-
-    def drop_mm(self, mm: Any) -> None:
-        """The CPU may hold translations of an address space that is going."""
-        self.loop.drop_mm(mm)
 
     def kill_everybody(self) -> None:
         """The end of a run that must not go on: every task gets SIGKILL."""

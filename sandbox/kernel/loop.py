@@ -1,10 +1,9 @@
 """The main loop: pick a task, let the CPU run it, do what the trap asks for, pick again.
 
-    run ── pick ──> resume a parked call ──> exit_to_user (signals) ──> user_mode: cpu.run <─> trap ...
+    run ── pick ──> resume a parked call ──> exit_to_user (signals) ──> cpu.run <─> trap ...
              └ nobody: idle ── kswapd, time jumps to the next timer ── none left: done, or deadlock
 
-`user_mode` is the hot path: everything it touches per trap is a local or one attribute away, and nothing on the common path calls
-more than the CPU and the handler. Time is charged per basic block and per trap (sandbox.kernel.sched).
+Time is charged per basic block and per trap (sandbox.kernel.sched).
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ from __future__ import annotations
 import signal as host_signal
 import threading
 import time
-from collections.abc import Generator
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +29,6 @@ from sandbox.kernel.sched import (
     NS_PER_BLOCK_SHIFT,
     SLICE_NS,
     TASK_INTERRUPTIBLE,
-    TASK_RUNNING,
     TASK_UNINTERRUPTIBLE,
     TASK_ZOMBIE,
     TICK_NS,
@@ -41,7 +38,6 @@ from sandbox.kernel.sched import (
     WORK_SIGNAL,
     WORK_YIELD,
     Interrupted,
-    Wait,
 )
 from sandbox.kernel.sigframe import handler_mask, setup_frame
 from sandbox.kernel.signals import force_sig, get_signal, recalc, set_blocked, signal_pending
@@ -66,12 +62,12 @@ class Loop:
         self.cpu = kernel.cpu
         self.clock = kernel.clock
         self.task: Task | None = None
-        self.last_mm: Any = None
         self.tls = (0, 0, 0)
         self.blocks = 0  # of user code since the last accounting
         self.accounted = 0  # virtual time up to which CPU time is accounted
         self.next_tick = TICK_NS
         self.deadline = 0.0
+        self.watch_cpu = False  # somebody wants to know of CPU time as it passes: CPU timers, limits, the end of the run
         self.busy_since_end = 0
 
     # -- the whole run -----------------------------------------------------------------------------------------------------
@@ -103,14 +99,20 @@ class Loop:
         self.kernel.stop_requested = "interrupted"
 
     def _run(self) -> Ending:
-        kernel = self.kernel
-        runq = kernel.runq
-        reclaim = self.mem.reclaim
+        """Pick, resume, run, handle, again. HOT: one flat loop; what it touches per trap is a local or one attribute away."""
+        kernel, cpu, clock, mem = self.kernel, self.cpu, self.clock, self.mem
+        runq, log, reclaim = kernel.runq, kernel.log, mem.reclaim
+        run, state = cpu.door()
+        do_page_fault = mem.faults.do_page_fault
+        notes_code, entries = kernel.notes_code, table
+        exit_to_user = self.exit_to_user
+        last_mm: Any = None
+        last_root = -1
         while True:
-            if kernel.stop_requested is not None:
-                return kernel.ending(kernel.stop_requested)
-            if self.clock.now >= self.next_tick:
+            if clock.now >= self.next_tick:
                 self._tick()
+                if kernel.stop_requested is not None:
+                    return kernel.ending(kernel.stop_requested)
             if reclaim.kswapd_wanted:
                 reclaim.kswapd()
             if not runq:
@@ -119,15 +121,138 @@ class Loop:
                     return end
                 continue
             task = runq.popleft()
-            if task.state != TASK_RUNNING:
+            if task.state:  # it was in the queue twice, and died meanwhile
                 continue
-            self._switch_to(task)
-            gen = task.gen
-            if gen is not None and not self._resume(task, gen):
+            if task is not self.task:
+                self._switch_to(task)
+            if task.gen is not None and not self._resume(task):
                 continue
-            if task.work and not self.exit_to_user(task):
+            if task.work and not exit_to_user(task):
                 continue
-            self.user_mode(task)
+
+            regs, mm = task.regs, task.mm
+            cpu_task = task.ctx.door()
+            root = mm.pgd
+            if root != last_root:
+                last_root, last_mm = root, mm
+            elif mm is not last_mm:  # the root belonged to an address space that is gone
+                cpu.flush_tlb()
+                last_mm = mm
+            slice_end = clock.now + SLICE_NS
+            limit = 0  # virtual time at which something else is due
+            while True:
+                if mm.flush_pending:
+                    cpu.flush_tlb()
+                    mm.flush_pending = False
+                if mem.flush_code:
+                    cpu.flush_code()
+                    mem.flush_code = False
+                now = clock.now
+                if now >= limit or clock.due < limit:
+                    limit = clock.due
+                    if slice_end < limit:
+                        limit = slice_end
+                    if self.next_tick < limit:
+                        limit = self.next_tick
+                    if now >= limit:
+                        if not self._something_due(task, slice_end):
+                            break
+                        continue
+                kind = run(state, cpu_task, root, (limit - now >> NS_PER_BLOCK_SHIFT) + 1)
+                blocks = state.blocks
+                self.blocks += blocks
+                clock.now = now + (blocks << NS_PER_BLOCK_SHIFT) + TRAP_NS
+                if notes_code and state.page_count:
+                    kernel.mark_code(mm)
+
+                if kind == SYSCALL:
+                    nr = regs[EAX]
+                    entry = entries[nr] if nr < NR_SYSCALLS else None
+                    if entry is None:
+                        result = self._unknown(nr)
+                        tag = EVENT_SYSCALL | (nr & 0xFFFF) << 32
+                    else:
+                        function, nargs, tag = entry
+                        try:
+                            if nargs == 3:
+                                result = function(task, regs[EBX], regs[ECX], regs[EDX])
+                            elif nargs == 0:
+                                result = function(task)
+                            elif nargs == 1:
+                                result = function(task, regs[EBX])
+                            elif nargs == 2:
+                                result = function(task, regs[EBX], regs[ECX])
+                            elif nargs == 4:
+                                result = function(task, regs[EBX], regs[ECX], regs[EDX], regs[ESI])
+                            elif nargs == 5:
+                                result = function(task, regs[EBX], regs[ECX], regs[EDX], regs[ESI], regs[EDI])
+                            else:
+                                result = function(task, regs[EBX], regs[ECX], regs[EDX], regs[ESI], regs[EDI], regs[EBP])
+                        except SysError as error:
+                            result = -error.errno & 0xFFFFFFFF
+                        except MustWait as wait:
+                            self.restart_later(task, wait)
+                            break
+                    if result.__class__ is int:
+                        regs[EAX] = result
+                        log(tag | result)
+                    else:
+                        task.syscall_nr = nr
+                        if not self._drive(task, result, None, None):
+                            break
+                elif kind == PAGE_FAULT:
+                    address, error_code = state.fault_address, state.error_code
+                    answer = do_page_fault(mm, address, error_code)
+                    log(EVENT_FAULT | answer << 40 | error_code << 32 | address)
+                    if answer != DONE:
+                        if answer == WAIT:
+                            self.park(task, (mem.faults.wait_queue,), None, TASK_UNINTERRUPTIBLE)
+                            break
+                        if answer == OOM:
+                            self._out_of_memory(task)
+                        else:
+                            traps.bad_area(task, answer, address, error_code)
+                elif kind != BUDGET:
+                    if kind < 0:
+                        raise cpu.lost(task.ctx, root)
+                    log(EVENT_TRAP | kind << 32 | regs[EIP])
+                    traps.do_trap(task, kind, state.error_code, state.vector)
+
+                if reclaim.kswapd_wanted:
+                    reclaim.kswapd()
+                if task.work:
+                    reload = task.work & WORK_RELOAD
+                    if not exit_to_user(task):
+                        break
+                    if reload:  # exec: another address space
+                        runq.appendleft(task)
+                        break
+
+    def _something_due(self, task: Task, slice_end: int) -> bool:
+        """Timers, the tick, or the end of the slice. False: the task gives way (it stands in the queue again, or waits)."""
+        kernel, clock = self.kernel, self.clock
+        if clock.now >= clock.due:
+            clock.run_due()
+        if clock.now >= self.next_tick:
+            self.account()
+            self._tick()
+            if kernel.stop_requested is not None:
+                self.next_tick = 0  # the outer loop looks
+                kernel.runq.appendleft(task)
+                return False
+        if task.work and not self.exit_to_user(task):
+            return False
+        if clock.now < slice_end:
+            return True
+        if kernel.runq:
+            task.nivcsw += 1
+        kernel.runq.append(task)
+        return False
+
+    def _unknown(self, nr: int) -> int:
+        """A system call that is not there: counted, and ENOSYS."""
+        self.kernel.unknown_syscalls[nr] += 1
+        return -ENOSYS & 0xFFFFFFFF
 
     def _idle(self) -> Ending | None:
         """Nobody can run. Time jumps to the next timer; without one the run is over."""
@@ -174,19 +299,22 @@ class Loop:
     # -- switching ---------------------------------------------------------------------------------------------------------
 
     def _switch_to(self, task: Task) -> None:
+        kernel, clock = self.kernel, self.clock
         last = self.task
-        if last is task:
-            return
-        kernel = self.kernel
+        now = clock.now
         if last is not None:
-            self.account()
-        self.task = kernel.current = self.mem.current = task
-        self.accounted = self.clock.now
+            if self.watch_cpu:
+                self.account()
+            else:
+                user = self.blocks << NS_PER_BLOCK_SHIFT
+                last.utime_ns += user
+                last.stime_ns += now - self.accounted - user
+        self.accounted = now
         self.blocks = 0
+        self.task = kernel.current = self.mem.current = task
         kernel.nr_switches += 1
-        log = kernel.log
-        log(EVENT_SWITCH | task.pid)
-        log(self.clock.now)
+        kernel.log(EVENT_SWITCH | task.pid)
+        kernel.log(now)
         if task.tls != self.tls:
             self.load_tls(task)
 
@@ -207,36 +335,25 @@ class Loop:
         self.blocks = 0
         if task is None or spent <= 0:
             return
-        user = min(user, spent)
         task.utime_ns += user
         task.stime_ns += spent - user
-        if self.kernel.main_status is not None:
-            self.busy_since_end += spent
-        if task.state < TASK_ZOMBIE and self.kernel.timers.cpu_timers_armed(task.signal):
-            self.kernel.timers.tick(task, user, spent - user)
-
-    def drop_mm(self, mm: Any) -> None:
-        """The address space is going, and its root may serve another one soon: what the CPU remembers of it must not survive."""
-        if self.last_mm is mm:
-            self.last_mm = None
+        if self.watch_cpu:
+            if self.kernel.main_status is not None:
+                self.busy_since_end += spent
+            if task.state < TASK_ZOMBIE and self.kernel.timers.cpu_timers_armed(task.signal):
+                self.kernel.timers.tick(task, user, spent - user)
 
     # -- calls that wait -----------------------------------------------------------------------------------------------------
 
-    def start(self, task: Task, gen: Generator[Wait, bool, int], nr: int) -> bool:
-        """Runs a system call that may wait. True: it is done and the task may go on."""
-        task.syscall_nr = nr
-        return self._drive(task, gen, None, None)
-
-    def _resume(self, task: Task, gen: Any) -> bool:
+    def _resume(self, task: Task) -> bool:
         if task.interrupted:
             task.interrupted = False
-            return self._drive(task, gen, None, Interrupted())
+            return self._drive(task, task.gen, None, Interrupted())
         value, task.value = task.value, None
-        return self._drive(task, gen, value, None)
+        return self._drive(task, task.gen, value, None)
 
     def _drive(self, task: Task, gen: Any, value: bool | None, error: BaseException | None) -> bool:
         """Runs ``gen`` till it ends (True) or waits (False: the task is parked, or no more)."""
-        clock = self.clock
         while True:
             try:
                 wait = gen.throw(error) if error is not None else gen.send(value)
@@ -263,7 +380,7 @@ class Loop:
                     error = Interrupted()
                     continue
             deadline = wait.deadline
-            if deadline is not None and deadline <= clock.now:
+            if deadline is not None and deadline <= self.clock.now:
                 value = False
                 continue
             task.gen = gen
@@ -368,129 +485,6 @@ class Loop:
             task.restart_nr = -1
             self._drive(task, do_exit(task, code), None, None)
         return False
-
-    # -- user mode -------------------------------------------------------------------------------------------------------------
-
-    def user_mode(self, task: Task) -> None:
-        """Runs the task until it gives up the CPU. HOT."""
-        kernel, cpu, clock, mem = self.kernel, self.cpu, self.clock, self.mem
-        run, state = cpu.door()
-        regs, mm = task.regs, task.mm
-        cpu_task = task.ctx.door()
-        root = mm.pgd
-        log = kernel.log
-        reclaim = mem.reclaim
-        do_page_fault = mem.faults.do_page_fault
-        notes_code = kernel.notes_code
-        entries = table
-        if self.last_mm is not mm:
-            cpu.flush_tlb()  # the same root may have belonged to an address space that is gone
-            self.last_mm = mm
-        slice_end = clock.now + SLICE_NS
-        limit = -1  # virtual time at which something else is due; found out on the slow path
-        while True:
-            if mm.flush_pending:
-                cpu.flush_tlb()
-                mm.flush_pending = False
-            if mem.flush_code:
-                cpu.flush_code()
-                mem.flush_code = False
-            now = clock.now
-            if now >= limit or clock.due < limit:
-                limit = self._slow(task, slice_end)
-                if limit < 0:
-                    return
-                now = clock.now
-            kind = run(state, cpu_task, root, (limit - now >> NS_PER_BLOCK_SHIFT) + 1)
-            blocks = state.blocks
-            self.blocks += blocks
-            clock.now = now + (blocks << NS_PER_BLOCK_SHIFT) + TRAP_NS
-            if notes_code and state.page_count:
-                kernel.mark_code(mm)
-
-            if kind == SYSCALL:
-                nr = regs[EAX]
-                entry = entries[nr] if nr < NR_SYSCALLS else None
-                if entry is not None:
-                    function, nargs, tag = entry
-                    try:
-                        if nargs == 3:
-                            result = function(task, regs[EBX], regs[ECX], regs[EDX])
-                        elif nargs == 0:
-                            result = function(task)
-                        elif nargs == 1:
-                            result = function(task, regs[EBX])
-                        elif nargs == 2:
-                            result = function(task, regs[EBX], regs[ECX])
-                        elif nargs == 4:
-                            result = function(task, regs[EBX], regs[ECX], regs[EDX], regs[ESI])
-                        elif nargs == 5:
-                            result = function(task, regs[EBX], regs[ECX], regs[EDX], regs[ESI], regs[EDI])
-                        else:
-                            result = function(task, regs[EBX], regs[ECX], regs[EDX], regs[ESI], regs[EDI], regs[EBP])
-                    except SysError as error:
-                        result = -error.errno & 0xFFFFFFFF
-                    except MustWait as wait:
-                        self.restart_later(task, wait)
-                        return
-                    if result.__class__ is not int:
-                        if not self.start(task, result, nr):
-                            return
-                    else:
-                        regs[EAX] = result
-                        log(tag | result)
-                else:
-                    kernel.unknown_syscalls[nr] += 1
-                    regs[EAX] = -ENOSYS & 0xFFFFFFFF
-                    log(EVENT_SYSCALL | (nr & 0xFFFF) << 32)
-            elif kind == PAGE_FAULT:
-                address, error_code = state.fault_address, state.error_code
-                answer = do_page_fault(mm, address, error_code)
-                log(EVENT_FAULT | answer << 40 | error_code << 32 | address)
-                if answer != DONE:
-                    if answer == WAIT:
-                        self.park(task, (mem.faults.wait_queue,), None, TASK_UNINTERRUPTIBLE)
-                        return
-                    if answer == OOM:
-                        self._out_of_memory(task)
-                    else:
-                        traps.bad_area(task, answer, address, error_code)
-            elif kind != BUDGET:
-                if kind < 0:
-                    raise cpu.lost(task.ctx, root)
-                log(EVENT_TRAP | kind << 32 | regs[EIP])
-                traps.do_trap(task, kind, state.error_code, state.vector)
-
-            if reclaim.kswapd_wanted:
-                reclaim.kswapd()
-            if task.work:
-                reload = task.work & WORK_RELOAD
-                if not self.exit_to_user(task):
-                    return
-                if reload:
-                    kernel.runq.appendleft(task)
-                    return
-
-    def _slow(self, task: Task, slice_end: int) -> int:
-        """Something is due: timers, the tick, the end of the slice. Returns the time until which the CPU may run undisturbed, or -1: the
-        task has to give way."""
-        kernel, clock = self.kernel, self.clock
-        if clock.now >= clock.due:
-            clock.run_due()
-        if clock.now >= self.next_tick:
-            self.account()
-            self._tick()
-            if kernel.stop_requested is not None:
-                kernel.runq.appendleft(task)
-                return -1
-        if task.work & WORK_SIGNAL and not self.exit_to_user(task):
-            return -1
-        if clock.now >= slice_end:
-            if kernel.runq:
-                task.nivcsw += 1
-            kernel.runq.append(task)
-            return -1
-        return max(min(slice_end, clock.due, self.next_tick), clock.now + 1)
 
     def _out_of_memory(self, task: Task) -> None:
         """The fault found no memory, after reclaim and the OOM killer had their turn: the process goes. Linux: do_page_fault, 2.6.7."""

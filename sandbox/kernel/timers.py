@@ -93,6 +93,7 @@ class Timers:
                 self._arm_real(signal, self.clock.now + value)
             else:
                 it.expires = value
+                self.kernel.loop.watch_cpu = True
         return old
 
     def _arm_real(self, signal: SignalStruct, when: int) -> None:

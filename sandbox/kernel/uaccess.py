@@ -78,7 +78,13 @@ def read_mm(mem: Any, mm: Any, addr: int, n: int) -> bytes:
     if (addr & 0xFFF) + n <= PAGE:
         if not n:
             return b""
-        paddr = _read_page(mem, mm, addr)
+        tables = mem.pgtables
+        index = tables.pte_index(mm.pgd, addr)
+        pte = tables.ptes[index] if index >= 0 else 0
+        if pte & 0x25 == 0x25:  # present, user, accessed: nothing to do but read
+            paddr = pte & PFN_MASK | addr & 0xFFF
+        else:
+            paddr = _read_page(mem, mm, addr)
         return mem.ram.buf[paddr : paddr + n]
     parts = []
     while n:

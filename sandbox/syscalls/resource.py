@@ -11,7 +11,7 @@ import struct
 
 from mmcore.errors import SysError
 from sandbox.kernel.sched import SLICE_NS
-from sandbox.kernel.task import RLIM_INFINITY, RLIMIT_NOFILE, Task
+from sandbox.kernel.task import RLIM_INFINITY, RLIMIT_CPU, RLIMIT_NOFILE, Task
 from sandbox.kernel.timespec import put_timespec32, put_timespec64, timeval32
 from sandbox.kernel.uaccess import copy_from_user, copy_to_user, put_user32
 from sandbox.syscalls.table import syscall
@@ -52,6 +52,8 @@ def _set_limit(task: Task, which: int, soft: int, hard: int) -> None:
     if hard > task.rlimits[which][1] and task.euid:
         raise SysError(errno.EPERM)
     task.rlimits[which] = (soft, hard)
+    if which == RLIMIT_CPU:
+        task.kernel.loop.watch_cpu = True
     if which == RLIMIT_NOFILE and task.files is not None:
         task.files.limit = soft
 
@@ -158,10 +160,10 @@ def _chosen(task: Task, which: int, who: int) -> list[Task]:
         return [found] if found is not None else []
     if which == PRIO_PGRP:
         pgrp = who or task.signal.pgrp
-        return [thread for thread in kernel.pids.values() if thread.signal.pgrp == pgrp]
+        return [thread for thread in kernel.tasks.values() if thread.signal.pgrp == pgrp]
     if which == PRIO_USER:
         uid = who or task.uid
-        return [thread for thread in kernel.pids.values() if thread.uid == uid]
+        return [thread for thread in kernel.tasks.values() if thread.uid == uid]
     raise SysError(errno.EINVAL)
 
 
