@@ -36,7 +36,7 @@ STRUCT_PAGE = 28
 VM_AREA_STRUCT = 64
 MM_STRUCT = 448
 ADDRESS_SPACE = 64
-MIN_MEMORY = 8 << 20
+MIN_MEMORY = 5 << 20
 MAX_MEMORY = 896 << 20
 
 
@@ -132,7 +132,7 @@ class Memory:
         self.boot_owners = {"kernel_image": (KERNEL_IMAGE >> PAGE_SHIFT) + 1 + _BIOS_HOLE[1] - _BIOS_HOLE[0], "mem_map": mem_map}
         # bootmem aims above the DMA zone and falls back below it
         start = DMA_END if nr - DMA_END >= mem_map + 256 else kernel_end
-        if start + mem_map + 512 > nr:
+        if start + mem_map + 128 > nr:
             raise ConfigError(f"memory of {size >> 20} MB cannot hold the kernel and its mem_map: give more memory")
         self._boot_frame = kernel_end - 1  # the last frame of the image: empty_zero_page
         free = [(1, _BIOS_HOLE[0]), (kernel_end, start), (start + mem_map, nr)]

@@ -25,7 +25,7 @@ def test_formatted_sizes_read_back(size):
 
 
 @pytest.mark.parametrize("setting, value, words", [
-    ("memory", "1M", "too small to boot: give at least 8M"),
+    ("memory", "1M", "too small to boot: give at least 5M"),
     ("memory", "897M", "at most 896M"),
     ("swap", "100T", "at most 64G"),
     ("paging", "3level", "'3level' is not one of pae, 2level"),
