@@ -18,7 +18,7 @@ from mmcore.wait import WaitQueue
 from mmcore.zones import DMA_END
 
 if TYPE_CHECKING:
-    from mmcore.filemap import FileSpace
+    from mmcore.filespace import FileSpace
     from mmcore.memory import Memory
 
 TRANSFER_NS = 50_000  # one page passing under the head: 80 MB/s

@@ -371,13 +371,13 @@ class ListIndex:
             self._ring = link
 
     def remove(self, vma: VmArea) -> None:
-        link = vma.shared
+        link: _Link = vma.shared
         vma.shared = None
         self._count -= 1
-        if link is self._ring:
-            self._ring = link.next if link.next is not link else None
         link.prev.next = link.next
         link.next.prev = link.prev
+        if self._ring is link:
+            self._ring = link.next if self._count else None
 
     @staticmethod
     def _before(link: _Link, other: _Link) -> None:

@@ -1,4 +1,4 @@
-"""Reclaim: LRU lists, kswapd, direct reclaim.
+"""Reclaim: aging and freeing pages, kswapd, direct reclaim.
 
  new page cache page ─> inactive ──────┐ tail: shrink_cache ─> shrink_list ─> freed | kept | activated
                           ^            │
@@ -8,18 +8,18 @@
 A page is asked for its use (``rmap.page_referenced``) and taken out of page tables (``rmap.try_to_unmap``) one at a time, as 2.6.7 did;
 which PTEs map it is the scheme's business. A list is scanned from its tail, the oldest. ``priority`` runs from 12 (1/4096 of a list) to 0 (all
 of it). The caller of shrink_list holds one reference to each page, so a page that only its cache wants has count 2.
-Linux: mm/vmscan.c, mm/swap.c, 2.6.7.
+Linux: mm/vmscan.c, 2.6.7.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mmcore.errors import InvariantViolation
-from mmcore.frames import PG_ACTIVE, PG_ANON, PG_DIRTY, PG_LOCKED, PG_LRU, PG_RECLAIM, PG_REFERENCED, PG_SWAPCACHE, PG_WRITEBACK, SLAB
+from mmcore.frames import PG_ACTIVE, PG_ANON, PG_DIRTY, PG_LOCKED, PG_LRU, PG_RECLAIM, PG_SWAPCACHE, PG_WRITEBACK, SLAB
 from mmcore.gfp import GFP_KERNEL, GFPF_FS, GFPF_IO, GFPF_NORETRY
+from mmcore.pagevec import LruCache
 from mmcore.rmap.core import SUCCESS, SWAP_AGAIN
-from mmcore.zones import DMA_END, Zone
+from mmcore.zones import Zone
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,11 +29,8 @@ if TYPE_CHECKING:
 
 SWAP_CLUSTER_MAX = 32
 DEF_PRIORITY = 12
-PAGEVEC_SIZE = 16
 SHRINK_BATCH = 128
 CONGESTION_NS = 100_000_000  # HZ/10
-_PFN_BITS = 24
-_PFN_MASK = (1 << _PFN_BITS) - 1
 
 
 class ScanControl:
@@ -60,19 +57,15 @@ class Shrinker:
         self.nr = 0
 
 
-class Vmscan:
+class Vmscan(LruCache):
     """``kswapd_wanted``: the machine shall call ``kswapd`` at its next chance."""
 
     def __init__(self, mem: Memory) -> None:
+        super().__init__(mem.frames, mem.pages.zones, mem.vmstat)
         self.mem = mem
-        self.frames = mem.frames
-        self.flags = mem.frames.flags
         self.count = mem.frames.count
-        self.stamp = mem.frames.stamp
         self.mapcount = mem.frames.mapcount
         self.pages = mem.pages
-        self.zones = mem.pages.zones
-        self.vmstat = mem.vmstat
         self.clock = mem.clock
         self.swap = mem.swap
         self.disk = mem.swap.disk
@@ -82,73 +75,8 @@ class Vmscan:
         self.shrinkers: list[Shrinker] = []
         # kswapd_init: what page cache and users could ever have
         self.total_memory = max(1, sum(z.present_pages - z.pages_high for z in self.zones if z.present_pages > z.pages_high))
-        self._active_pvec: list[int] = []
-        self._inactive_pvec: list[int] = []
         mem.pages.try_to_free_pages = self.try_to_free_pages
         mem.pages.wakeup_kswapd = self.wakeup_kswapd
-
-    # --- LRU lists --------------------------------------------------------------------------------------------------------
-    # A pagevec entry names a frame and its stamp; a frame freed before the pagevec drains has another stamp and is skipped.
-
-    def lru_cache_add_active(self, pfn: int) -> None:
-        """A new anonymous page: onto the active list, sixteen at a time."""
-        pvec = self._active_pvec
-        pvec.append(pfn | self.stamp[pfn] << _PFN_BITS)
-        if len(pvec) >= PAGEVEC_SIZE:
-            self._drain_active()
-
-    def lru_cache_add(self, pfn: int) -> None:
-        """A new page-cache page: onto the inactive list, sixteen at a time."""
-        pvec = self._inactive_pvec
-        pvec.append(pfn | self.stamp[pfn] << _PFN_BITS)
-        if len(pvec) >= PAGEVEC_SIZE:
-            self._drain_inactive()
-
-    def lru_add_drain(self) -> None:
-        """Empties both pagevecs."""
-        if self._inactive_pvec:
-            self._drain_inactive()
-        if self._active_pvec:
-            self._drain_active()
-
-    def _drain_active(self) -> None:
-        pvec, self._active_pvec = self._active_pvec, []
-        flags, stamp, zones = self.flags, self.stamp, self.zones
-        for entry in pvec:
-            pfn = entry & _PFN_MASK
-            if stamp[pfn] == entry >> _PFN_BITS:
-                if flags[pfn] & PG_LRU:
-                    raise InvariantViolation("a page is added to the LRU twice: " + self.frames.describe(pfn))
-                flags[pfn] |= PG_LRU | PG_ACTIVE
-                zones[pfn >= DMA_END].active.add(pfn)
-
-    def _drain_inactive(self) -> None:
-        pvec, self._inactive_pvec = self._inactive_pvec, []
-        flags, stamp, zones = self.flags, self.stamp, self.zones
-        for entry in pvec:
-            pfn = entry & _PFN_MASK
-            if stamp[pfn] == entry >> _PFN_BITS:
-                if flags[pfn] & PG_LRU:
-                    raise InvariantViolation("a page is added to the LRU twice: " + self.frames.describe(pfn))
-                flags[pfn] |= PG_LRU
-                zones[pfn >= DMA_END].inactive.add(pfn)
-
-    def pagevec_pages(self) -> set[int]:
-        """Frames that wait in a pagevec (for the auditor)."""
-        stamp = self.stamp
-        return {e & _PFN_MASK for e in (*self._active_pvec, *self._inactive_pvec) if stamp[e & _PFN_MASK] == e >> _PFN_BITS}
-
-    def mark_page_accessed(self, pfn: int) -> None:
-        """inactive, unreferenced -> inactive, referenced -> active, unreferenced -> active, referenced."""
-        f = self.flags[pfn]
-        if not f & PG_REFERENCED:
-            self.flags[pfn] = f | PG_REFERENCED
-        elif f & (PG_ACTIVE | PG_LRU) == PG_LRU:
-            zone = self.zones[pfn >= DMA_END]
-            zone.inactive.remove(pfn)
-            self.flags[pfn] = (f | PG_ACTIVE) & ~PG_REFERENCED
-            zone.active.add(pfn)
-            self.vmstat.pgactivate += 1
 
     # --- one zone ---------------------------------------------------------------------------------------------------------
 

@@ -18,7 +18,7 @@ from stat import S_IFCHR, S_IFDIR, S_IFLNK, S_IFREG, S_ISDIR, S_ISLNK, S_ISREG, 
 from typing import Any
 
 from mmcore.errors import ConfigError, SysError
-from mmcore.filemap import FileSpace
+from mmcore.filespace import FileSpace
 from mmcore.shmem import ShmemSpace, ShmemSuper
 from sandbox.fs import procfs, sysfs
 from sandbox.fs.console import Console, Sink, input_file, is_terminal, output_file, terminal_file

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from mmcore.filemap import AddressSpace, FileSpace
+from mmcore.filemap import AddressSpace
+from mmcore.filespace import FileSpace
 from mmcore.memory import Memory
 from mmcore.shmem import ShmemSpace
 

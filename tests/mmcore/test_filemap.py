@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmcore.errors import BeyondEof, MustWait, SysError
-from mmcore.filemap import FileSpace
+from mmcore.filespace import FileSpace
 from mmcore.frames import PAGECACHE, PG_LOCKED, PG_SWAPCACHE
 from mmcore.shmem import ShmemSpace, ShmemSuper
 from rmap_plugins.anon_vma import AnonVma

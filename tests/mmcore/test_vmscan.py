@@ -11,8 +11,9 @@ from mmcore.frames import PG_ACTIVE, PG_DIRTY, PG_LRU, PG_REFERENCED, PG_SWAPCAC
 from mmcore.gfp import GFP_HIGHUSER, GFP_KERNEL, GFP_NOFS, GFP_NOIO
 from mmcore.lru import LruList
 from mmcore.mlock import do_mlock
+from mmcore.pagevec import PAGEVEC_SIZE
 from mmcore.pgtable import A
-from mmcore.vmscan import PAGEVEC_SIZE, ScanControl
+from mmcore.vmscan import ScanControl
 from rmap_plugins.anon_vma import AnonVma
 from rmap_plugins.pte_chain import PteChain
 from tests.mmcore.machine import MAP_PRIVATE, PROT_READ, Machine

@@ -1,0 +1,89 @@
+"""How pages come onto the LRU lists: sixteen at a time, through two pagevecs, and up by use.
+
+A pagevec entry names a frame and its stamp (see lru.py) and holds no reference; a frame freed before the pagevec drains has another stamp and is
+skipped. Until then a page is on no list, and has no PG_LRU. Linux: mm/swap.c, 2.6.7.
+"""
+
+from __future__ import annotations
+
+from mmcore.errors import InvariantViolation
+from mmcore.frames import PG_ACTIVE, PG_LRU, PG_REFERENCED, Frames
+from mmcore.stats import VmStat
+from mmcore.zones import DMA_END, Zone
+
+PAGEVEC_SIZE = 16
+_PFN_BITS = 24
+_PFN_MASK = (1 << _PFN_BITS) - 1
+
+
+class LruCache:
+    """The way in to the zones' lists."""
+
+    def __init__(self, frames: Frames, zones: list[Zone], vmstat: VmStat) -> None:
+        self.frames = frames
+        self.flags = frames.flags
+        self.stamp = frames.stamp
+        self.zones = zones
+        self.vmstat = vmstat
+        self._active_pvec: list[int] = []
+        self._inactive_pvec: list[int] = []
+
+    def lru_cache_add_active(self, pfn: int) -> None:
+        """A new anonymous page: onto the active list, sixteen at a time."""
+        pvec = self._active_pvec
+        pvec.append(pfn | self.stamp[pfn] << _PFN_BITS)
+        if len(pvec) >= PAGEVEC_SIZE:
+            self._drain_active()
+
+    def lru_cache_add(self, pfn: int) -> None:
+        """A new page-cache page: onto the inactive list, sixteen at a time."""
+        pvec = self._inactive_pvec
+        pvec.append(pfn | self.stamp[pfn] << _PFN_BITS)
+        if len(pvec) >= PAGEVEC_SIZE:
+            self._drain_inactive()
+
+    def lru_add_drain(self) -> None:
+        """Empties both pagevecs."""
+        if self._inactive_pvec:
+            self._drain_inactive()
+        if self._active_pvec:
+            self._drain_active()
+
+    def _drain_active(self) -> None:
+        pvec, self._active_pvec = self._active_pvec, []
+        flags, stamp, zones = self.flags, self.stamp, self.zones
+        for entry in pvec:
+            pfn = entry & _PFN_MASK
+            if stamp[pfn] == entry >> _PFN_BITS:
+                if flags[pfn] & PG_LRU:
+                    raise InvariantViolation("a page is added to the LRU twice: " + self.frames.describe(pfn))
+                flags[pfn] |= PG_LRU | PG_ACTIVE
+                zones[pfn >= DMA_END].active.add(pfn)
+
+    def _drain_inactive(self) -> None:
+        pvec, self._inactive_pvec = self._inactive_pvec, []
+        flags, stamp, zones = self.flags, self.stamp, self.zones
+        for entry in pvec:
+            pfn = entry & _PFN_MASK
+            if stamp[pfn] == entry >> _PFN_BITS:
+                if flags[pfn] & PG_LRU:
+                    raise InvariantViolation("a page is added to the LRU twice: " + self.frames.describe(pfn))
+                flags[pfn] |= PG_LRU
+                zones[pfn >= DMA_END].inactive.add(pfn)
+
+    def pagevec_pages(self) -> set[int]:
+        """Frames that wait in a pagevec (for the auditor)."""
+        stamp = self.stamp
+        return {e & _PFN_MASK for e in (*self._active_pvec, *self._inactive_pvec) if stamp[e & _PFN_MASK] == e >> _PFN_BITS}
+
+    def mark_page_accessed(self, pfn: int) -> None:
+        """inactive, unreferenced -> inactive, referenced -> active, unreferenced -> active, referenced."""
+        f = self.flags[pfn]
+        if not f & PG_REFERENCED:
+            self.flags[pfn] = f | PG_REFERENCED
+        elif f & (PG_ACTIVE | PG_LRU) == PG_LRU:
+            zone = self.zones[pfn >= DMA_END]
+            zone.inactive.remove(pfn)
+            self.flags[pfn] = (f | PG_ACTIVE) & ~PG_REFERENCED
+            zone.active.add(pfn)
+            self.vmstat.pgactivate += 1
