@@ -7,6 +7,7 @@ Linux: mm/swapfile.c, 2.6.7.
 
 from __future__ import annotations
 
+import mmap
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -35,7 +36,10 @@ class SwapDevice:
         self.map = memoryview(self.np_map)  # type: ignore[arg-type]
         self.map[0] = SWAP_MAP_BAD
         self._token = slab.vmalloc(pages * 2, "swap_map") if self.total else 0
-        self.store = memoryview(anonymous_buffer(max(pages, 1) << PAGE_SHIFT))
+        store = anonymous_buffer(max(pages, 1) << PAGE_SHIFT)
+        if pages >= 8192:
+            store.madvise(mmap.MADV_HUGEPAGE)  # the first touch of cold host memory costs more than the copy
+        self.store = memoryview(store)
         self.lowest_bit = 1
         self.highest_bit = pages - 1 if self.total else 0
         self.cluster_next = self.cluster_nr = 0
