@@ -383,32 +383,45 @@ class Faults:
             self.frames.count[pfn] += 1
         return pfn
 
-    def make_pages_present(self, mm: Mm, start: int, end: int) -> None:
-        """mlock and MAP_POPULATE: faults the range in as its areas allow; what cannot be is left."""
+    def make_pages_present(self, mm: Mm, start: int, end: int, go_on: bool = True) -> int:
+        """mlock and MAP_POPULATE: faults the range in as its areas allow, breaking copy on write where they may write.
+
+        Returns 0, or the errno of the first page that cannot be had: EFAULT (no access, beyond the end of the file), ENOMEM.
+        ``go_on``: other areas are tried all the same. Linux: __mm_populate, populate_vma_page_range, 4.x and later."""
+        error = 0
         address = start
         while address < end:
             vma = mm.find_vma(address)
             if vma is None or vma.vm_start >= end:
-                return
+                break
             address = max(address, vma.vm_start)
             stop = min(end, vma.vm_end)
-            flags = vma.vm_flags
-            write = flags & (VM_WRITE | VM_SHARED) == VM_WRITE or bool(flags & VM_WRITE)
-            if not flags & (VM_READ | VM_WRITE | VM_EXEC):
-                address = stop
-                continue
-            while address < stop:
-                i = self.pte_index(mm.pgd, address)
-                pte = self.ptes[i] if i >= 0 else 0
-                if not pte & P or (write and not pte & W):
-                    answer = self.handle_mm_fault(mm, vma, address, write)
-                    if answer == WAIT:
-                        assert self.wait_queue is not None
-                        self.mem.reclaim.wait_sync(self.wait_queue)
-                        continue
-                    if answer != DONE:
-                        return
-                address += 4096
+            failed = self._populate(mm, vma, address, stop)
+            if failed:
+                error = error or failed
+                if not go_on:
+                    break
+            address = stop
+        return error
+
+    def _populate(self, mm: Mm, vma: VmArea, address: int, stop: int) -> int:
+        flags = vma.vm_flags
+        if not flags & (VM_READ | VM_WRITE | VM_EXEC):
+            return errno.EFAULT
+        write = flags & (VM_WRITE | VM_SHARED) == VM_WRITE  # a shared page is not dirtied for nothing
+        while address < stop:
+            i = self.pte_index(mm.pgd, address)
+            pte = self.ptes[i] if i >= 0 else 0
+            if not pte & P or (write and not pte & W):
+                answer = self.handle_mm_fault(mm, vma, address, write)
+                if answer == WAIT:
+                    assert self.wait_queue is not None
+                    self.mem.reclaim.wait_sync(self.wait_queue)
+                    continue
+                if answer != DONE:
+                    return errno.ENOMEM if answer == OOM else errno.EFAULT
+            address += 4096
+        return 0
 
 
 def do_page_fault(mem: Memory, mm: Mm, address: int, error_code: int) -> int:

@@ -67,13 +67,10 @@ def do_mlock(mem: Memory, mm: Mm, start: int, length: int, flags: int = 0) -> No
             raise SysError(errno.ENOMEM)
     _apply_vma_lock_flags(mem, mm, start, end, VM_LOCKED | VM_LOCKONFAULT if flags else VM_LOCKED)
     if not flags:
-        mem.faults.make_pages_present(mm, start, end)
-        while start < end:
-            vma = mm.find_vma(start)
-            assert vma is not None
-            if not vma.vm_flags & VM_ACCESS_FLAGS:
-                raise SysError(errno.ENOMEM)  # what cannot be accessed cannot be brought in, but it is locked
-            start = vma.vm_end
+        # What cannot be brought in (no access, beyond the end of its file) fails the call, but it is locked.
+        failed = mem.faults.make_pages_present(mm, start, end, go_on=False)
+        if failed:
+            raise SysError(errno.EAGAIN if failed == errno.ENOMEM else errno.ENOMEM)
 
 
 def _locked_pages(mm: Mm, start: int, end: int) -> int:
