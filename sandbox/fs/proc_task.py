@@ -38,7 +38,7 @@ def area_name(mm: Any, vma: Any) -> str:
     """What maps shows at the end of the line: the file, [heap], [stack] or nothing."""
     if vma.vm_file is not None:
         return _escape(vma.vm_file.path)
-    if vma.vm_start <= mm.brk and vma.vm_end >= mm.start_brk and mm.brk > mm.start_brk:
+    if vma.vm_start < mm.brk and vma.vm_end > mm.start_brk:
         return "[heap]"
     if vma.vm_start <= mm.start_stack < vma.vm_end:
         return "[stack]"
