@@ -11,7 +11,7 @@ Linux: fs/file_table.c, fs/read_write.c, 2.6.7.
 
 from __future__ import annotations
 
-from errno import EBADF, EINVAL, EISDIR, ENODEV, ENOTTY, ESPIPE
+from errno import EBADF, EFBIG, EINVAL, EISDIR, ENODEV, ENOTTY, ESPIPE
 from typing import TYPE_CHECKING, Any
 
 from mmcore.errors import SysError
@@ -183,6 +183,8 @@ class RegularFile(SeekableFile):
     def accept(self, task: Any, data: bytes) -> int:
         inode = self.inode
         pos = inode.i_size if self.f_flags & O_APPEND else self.pos
+        if task is not None and pos + len(data) > task.signal.rlimits[1][0]:
+            data = within_limit(task, pos, data)
         n = self.pwrite(pos, data)
         self.pos = pos + n
         return n
@@ -193,7 +195,7 @@ class RegularFile(SeekableFile):
         end = pos + len(data)
         if end > MAX_LFS_FILESIZE:
             if pos >= MAX_LFS_FILESIZE:
-                raise SysError(27)  # EFBIG
+                raise SysError(EFBIG)
             data = data[:MAX_LFS_FILESIZE - pos]
             end = MAX_LFS_FILESIZE
         if inode.seals:
@@ -208,6 +210,17 @@ class RegularFile(SeekableFile):
 
     def mmap_file(self, shared: bool, length: int) -> File | None:
         return self
+
+
+def within_limit(task: Any, pos: int, data: bytes) -> bytes:
+    """What RLIMIT_FSIZE lets be written at ``pos``; nothing at all is SIGXFSZ and EFBIG. Linux: generic_write_checks."""
+    room = task.signal.rlimits[1][0] - pos
+    if room <= 0:
+        from sandbox.fs.hooks import send_signal
+
+        send_signal(task, 25)  # SIGXFSZ
+        raise SysError(EFBIG)
+    return data[:room]
 
 
 class DirFile(SeekableFile):

@@ -7,15 +7,15 @@ Linux: fs/proc/generic.c, fs/seq_file.c, 2.6.7.
 from __future__ import annotations
 
 from collections.abc import Callable
-from errno import EACCES, EINVAL, EIO, ENOENT
-from stat import S_IFDIR, S_IFLNK, S_IFREG, S_ISDIR, S_ISLNK
+from errno import EINVAL, EIO, ENOENT
+from stat import S_IFDIR, S_IFLNK, S_IFREG
 from typing import Any
 
 from mmcore.errors import SysError
 from sandbox.fs.dentry import Dentry
 from sandbox.fs.file import DirFile, File, SeekableFile
 from sandbox.fs.inode import Inode, SuperBlock
-from sandbox.fs.uapi import O_ACCMODE, SEEK_END
+from sandbox.fs.uapi import SEEK_END
 
 
 class Node:
@@ -90,8 +90,6 @@ class PseudoInode(Inode):
             return DirFile(dentry, flags)
         if not isinstance(node, Text):
             raise SysError(EINVAL)
-        if flags & O_ACCMODE and node.store is None:
-            raise SysError(EACCES)
         return PseudoFile(dentry, flags, node)
 
     def lookup(self, parent: Dentry, name: bytes) -> Dentry:
@@ -118,7 +116,7 @@ class PseudoInode(Inode):
         """O_TRUNC on a file of /proc does nothing."""
 
     def create(self, task: Any, parent: Dentry, name: bytes, mode: int, rdev: int = 0, target: bytes = b"") -> Dentry:
-        raise SysError(ENOENT if not S_ISDIR(mode) and not S_ISLNK(mode) else 1)
+        raise SysError(ENOENT)
 
 
 class PseudoFile(SeekableFile):

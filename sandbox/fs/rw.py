@@ -15,7 +15,7 @@ from errno import EAGAIN, EFAULT, EINVAL
 from typing import Any
 
 from mmcore.errors import MustWait, SysError
-from sandbox.fs.file import File
+from sandbox.fs.file import File, within_limit
 from sandbox.fs.uapi import MAX_RW_COUNT, O_NONBLOCK, UIO_MAXIOV
 from sandbox.kernel.sched import TASK_UNINTERRUPTIBLE, Interrupted, Wait
 from sandbox.kernel.uaccess import copy_from_user, copy_to_user
@@ -187,7 +187,12 @@ def write_iov(task: Any, file: File, iov: Iov, total: int, done: int = 0, pos: i
             want = min(CHUNK, total - done)
             try:
                 data = gather(task, iov, done, want)
-                taken = file.accept(task, data) if pos is None else file.pwrite(pos + done, data)
+                if pos is None:
+                    taken = file.accept(task, data)
+                else:
+                    if file.regular:
+                        data = within_limit(task, pos + done, data)
+                    taken = file.pwrite(pos + done, data)
             except MustWait as wait:
                 yield page_wait(wait)
                 continue

@@ -275,6 +275,8 @@ class Vfs:
             flags &= O_PATH | O_DIRECTORY | O_NOFOLLOW
         elif flags & O_TMPFILE == O_TMPFILE:
             return self._open_tmpfile(task, path, flags, mode, base, root)
+        if flags & O_CREAT and flags & O_DIRECTORY:
+            raise SysError(EINVAL)  # since 6.3; before, a regular file was made
         if not flags & O_CREAT:
             dentry = walk(task, path, base, not flags & O_NOFOLLOW, root)
             return self.may_open(task, dentry, flags, False)
@@ -289,8 +291,6 @@ class Vfs:
             if slash:
                 raise SysError(EISDIR)
             if child is None:
-                if flags & O_DIRECTORY:
-                    raise SysError(EINVAL)
                 if parent.inode.sb.readonly:
                     raise SysError(EROFS)
                 permission(task, parent.inode, MAY_WRITE | MAY_EXEC)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from errno import EACCES, EINVAL, EPERM, EROFS
+from errno import EACCES, EFAULT, EINVAL, EPERM, EROFS
 from stat import S_IFLNK, S_ISDIR
 from typing import Any
 
@@ -13,6 +13,7 @@ from sandbox.fs.inode import Inode, in_group, owned, permission
 from sandbox.fs.namei import walk
 from sandbox.fs.uapi import (
     AT_EMPTY_PATH,
+    AT_FDCWD,
     AT_SYMLINK_NOFOLLOW,
     MAY_WRITE,
     S_IFMT,
@@ -203,6 +204,8 @@ def _utimensat(task: Any, dirfd: int, path: int, times: tuple[int, ...] | None, 
         name = strncpy_from_user(task, path)
         inode = walk_at(task, dirfd, name, not flags & AT_SYMLINK_NOFOLLOW, bool(flags & AT_EMPTY_PATH)).inode
     else:
+        if dirfd == AT_FDCWD & 0xFFFFFFFF:
+            raise SysError(EFAULT)
         if flags:
             raise SysError(EINVAL)
         inode = fget(task, dirfd).inode

@@ -9,6 +9,7 @@ from typing import Any
 from mmcore.errors import MustWait, OutOfMemory, SysError
 from sandbox.fs.at import fget, s32, s64
 from sandbox.fs.file import File
+from sandbox.fs.hooks import send_signal
 from sandbox.fs.inode import Inode, permission
 from sandbox.fs.memfd import check_resize_seals, check_write_seals
 from sandbox.fs.namei import walk
@@ -44,8 +45,15 @@ def _truncate(task: Any, path: int, length: int) -> int:
         raise SysError(EROFS)
     if inode.writers < 0:
         raise SysError(26)  # ETXTBSY
-    inode.truncate(length)
+    _set_size(task, inode, length)
     return 0
+
+
+def _set_size(task: Any, inode: Inode, length: int) -> None:
+    if length > inode.i_size and length > task.signal.rlimits[1][0]:
+        send_signal(task, 25)  # SIGXFSZ
+        raise SysError(EFBIG)
+    inode.truncate(length)
 
 
 def _ftruncate(task: Any, fd: int, length: int, small: bool) -> int:
@@ -56,7 +64,7 @@ def _ftruncate(task: Any, fd: int, length: int, small: bool) -> int:
         raise SysError(EINVAL)
     if small and length > 0x7FFFFFFF and not file.f_flags & O_LARGEFILE:
         raise SysError(EINVAL)
-    file.inode.truncate(length)
+    _set_size(task, file.inode, length)
     return 0
 
 

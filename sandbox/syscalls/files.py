@@ -1,9 +1,12 @@
-"""System calls on open files: reading, writing, positions, opening and closing. Linux: fs/read_write.c, fs/open.c, 2.6.7; later calls as in 6.1."""
+"""System calls on open files: reading, writing, positions, opening and closing. Linux: fs/read_write.c, fs/open.c, 2.6.7; later calls as in 6.1.
+
+Counts are unsigned and cut at MAX_RW_COUNT, as a 64-bit kernel has it (an i386 kernel answers EINVAL from 2 GB on).
+"""
 
 from __future__ import annotations
 
 import types
-from errno import EAGAIN, EBADF, EINVAL, EISDIR, EOPNOTSUPP, EOVERFLOW, ESPIPE
+from errno import EAGAIN, EBADF, EINVAL, EISDIR, EOPNOTSUPP, ESPIPE
 from stat import S_ISDIR
 from typing import Any
 
@@ -45,8 +48,6 @@ def sys_read(task: Any, fd: int, buf: int, n: int) -> Any:
             return 0
         if file.f_flags & O_NONBLOCK:
             raise SysError(EAGAIN)
-    elif n & 0x80000000:
-        raise SysError(EINVAL)
     elif file.is_dir:
         raise SysError(EISDIR)
     elif not n:
@@ -69,8 +70,6 @@ def sys_write(task: Any, fd: int, buf: int, n: int) -> Any:
         if not taken and file.f_flags & O_NONBLOCK and not file.regular:
             raise SysError(EAGAIN)
         return write_iov(task, file, [(buf, n)], n, taken)
-    if n & 0x80000000:
-        raise SysError(EINVAL)
     if not n:
         return 0
     n = min(n, MAX_RW_COUNT)
@@ -113,8 +112,7 @@ def _positioned(task: Any, file: File, low: int, high: int) -> int:
 def sys_pread64(task: Any, fd: int, buf: int, n: int, low: int, high: int) -> Any:
     file = fget_read(task, fd)
     pos = _positioned(task, file, low, high)
-    if n & 0x80000000:
-        raise SysError(EINVAL)
+    n = min(n, MAX_RW_COUNT)
     data = file.pread(pos, min(n, CHUNK))
     if n <= CHUNK:
         return copy_out(task, buf, data) if data else 0
@@ -125,8 +123,7 @@ def sys_pread64(task: Any, fd: int, buf: int, n: int, low: int, high: int) -> An
 def sys_pwrite64(task: Any, fd: int, buf: int, n: int, low: int, high: int) -> Any:
     file = fget_write(task, fd)
     pos = _positioned(task, file, low, high)
-    if n & 0x80000000:
-        raise SysError(EINVAL)
+    n = min(n, MAX_RW_COUNT)
     if not file.seekable and not n:
         raise SysError(ESPIPE)
     if file.regular and file.f_flags & O_APPEND:  # as Linux does, against POSIX
@@ -179,13 +176,8 @@ def sys_pwritev2(task: Any, fd: int, vec: int, count: int, low: int, high: int, 
 # positions --------------------------------------------------------------------------------------------------------------------------------
 @syscall(19, "lseek", 3)
 def sys_lseek(task: Any, fd: int, offset: int, whence: int) -> int:
-    file = fget(task, fd)
-    before = file.pos
-    pos = file.llseek(s32(offset), whence)
-    if pos > 0x7FFFFFFF:
-        file.pos = before
-        raise SysError(EOVERFLOW)
-    return pos
+    """The low 32 bits of the position, as a 64-bit kernel answers its 32-bit programs (an i386 kernel: EOVERFLOW beyond 2 GB)."""
+    return fget(task, fd).llseek(s32(offset), whence) & 0xFFFFFFFF
 
 
 @syscall(140, "_llseek", 5)
