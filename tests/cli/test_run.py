@@ -12,7 +12,7 @@ from sandbox.result import read_result
 from tests.cli.conftest import COMMAND
 
 CRASH = "int main(void) { *(volatile int *)0x10 = 1; return 0; }\n"
-DIVIDE = "int main(int argc, char **argv) { volatile int zero = argc - argc; return 1 / zero; }\n"
+DIVIDE = "int main(int argc, char **argv) { volatile int zero = argc - argc; return 100 / zero; }\n"
 ILLEGAL = "int main(void) { __asm__ volatile(\"ud2\"); return 0; }\n"
 SPIN = "#include <stdio.h>\nint main(void) { puts(\"on\"); fflush(stdout); for (volatile int i = 0;; i++); }\n"
 WAIT = "#include <unistd.h>\nint main(void) { int p[2]; char c; pipe(p); read(p[0], &c, 1); return 0; }\n"
