@@ -26,6 +26,7 @@ from mmcore.vma import (
     VM_SHARED,
     VM_WRITE,
     VmArea,
+    is_data_mapping,
     vm_stat_account,
 )
 from mmcore.vma_merge import vma_modify_flags
@@ -95,7 +96,8 @@ def mprotect_fixup(mem: Memory, mm: Mm, i: int, start: int, end: int, flags: int
     pages = end - start >> 12
     charged = 0
     if flags & VM_WRITE:
-        if not may_expand_vm(mem, mm, flags, pages) and may_expand_vm(mem, mm, old, pages):
+        # Only what becomes data here can exceed a limit: RLIMIT_AS counted these pages before.
+        if is_data_mapping(flags) and not is_data_mapping(old) and not may_expand_vm(mem, mm, flags, pages) and may_expand_vm(mem, mm, old, pages):
             raise SysError(errno.ENOMEM)
         if not old & (VM_ACCOUNT | VM_WRITE | VM_SHARED | VM_NORESERVE):
             charged = pages
@@ -126,7 +128,12 @@ def change_protection(mem: Memory, vma: VmArea, start: int, end: int, prot: int)
     changed = False
     code = vma.vm_flags & VM_EXEC
     flags = mem.frames.flags
-    for i, j in pte_slices(mem, vma, start, end):
+    if end - start == 4096:
+        i = pgtables.pte_index(vma.vm_mm.pgd, start)
+        slices = [(i, i + 1)] if i >= 0 else []
+    else:
+        slices = pte_slices(mem, vma, start, end)
+    for i, j in slices:
         if j - i <= _FEW:
             for k in range(i, j):
                 pte = ptes[k]

@@ -128,11 +128,12 @@ def vma_modify_flags(mem: Memory, mm: Mm, i: int, start: int, end: int, flags: i
     """Gives ``[start, end)``, part of the area at position ``i``, an area that may carry ``flags``: merged into a neighbour that has them,
     or split off. Returns it; the caller sets its flags. Raises SysError(ENOMEM) with nothing changed."""
     vma = mm.vmas[i]
-    pgoff = vma.vm_pgoff + (start - vma.vm_start >> 12)
-    merged = vma_merge(mem, mm, i, start, end, flags, vma, vma.vm_file, pgoff)
-    if merged is not None:
-        return merged
     cut = start > vma.vm_start
+    if not cut or end == vma.vm_end:  # else no neighbour touches the range
+        pgoff = vma.vm_pgoff + (start - vma.vm_start >> 12)
+        merged = vma_merge(mem, mm, i, start, end, flags, vma, vma.vm_file, pgoff)
+        if merged is not None:
+            return merged
     if cut:
         split_vma(mem, mm, i, start, new_below=True)
         i += 1

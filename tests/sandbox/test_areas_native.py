@@ -26,7 +26,8 @@ def program() -> str:
 
 
 def boxed(args: list[str], scheme: str, audit: str = "end") -> bytes:
-    result = Machine(Config(memory="32M", swap="64M", scheme=scheme, audit=audit, overcommit=1, stdin=b"", time_limit=120)).run([program(), *args], capture=True)
+    config = Config(memory="32M", swap="64M", scheme=scheme, audit=audit, overcommit=1, stdin=b"", time_limit=120)
+    result = Machine(config).run([program(), *args], capture=True)
     assert result.exit_status == 0, result
     assert result.audit.violations == 0
     return result.stdout
