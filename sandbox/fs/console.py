@@ -40,6 +40,7 @@ from sandbox.fs.uapi import (
     WRITABLE,
     makedev,
 )
+from sandbox.kernel.sched import Wait
 
 Sink = int | Callable[[bytes], Any]
 """Where output goes: a host descriptor, or a function that gets the bytes."""
@@ -129,6 +130,10 @@ class TtyFile(File):
 
     def read_queues(self) -> list[WaitQueue]:
         return [self.console.queue]
+
+    def input_wait(self, task: Any) -> Wait:
+        """The terminal is looked at again after a while of virtual time."""
+        return Wait(self.read_queues(), task.kernel.clock.now + POLL_NS)
 
     def poll(self, queues: list[WaitQueue] | None) -> int:
         if queues is not None:

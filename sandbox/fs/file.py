@@ -31,6 +31,7 @@ from sandbox.fs.uapi import (
     SEEK_SET,
     WRITABLE,
 )
+from sandbox.kernel.sched import Wait
 
 if TYPE_CHECKING:
     from mmcore.wait import WaitQueue
@@ -109,6 +110,10 @@ class File:
 
     def read_queues(self) -> list[WaitQueue]:
         return []
+
+    def input_wait(self, task: Any) -> Wait:
+        """What a reader of an empty file yields."""
+        return Wait(self.read_queues())
 
     def write_queues(self) -> list[WaitQueue]:
         return []

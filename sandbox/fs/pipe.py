@@ -32,6 +32,7 @@ from sandbox.fs.uapi import (
     READABLE,
     WRITABLE,
 )
+from sandbox.kernel.sched import Wait
 
 SIGPIPE = 13
 PIPE_BUFFERS = 16
@@ -43,7 +44,7 @@ class Pipe:
     """The buffer between two ends. ``nbytes`` are in it; ``max_slots`` as F_SETPIPE_SZ sets it."""
 
     __slots__ = ("slots", "head", "nbytes", "max_slots", "readers", "writers", "rd_wait", "wr_wait", "open_wait", "slab", "info", "pages",
-                 "reader_opens", "writer_opens")
+                 "reader_opens", "writer_opens", "input_wait")
 
     def __init__(self, slab: Any, name: str) -> None:
         self.slab = slab
@@ -60,6 +61,7 @@ class Pipe:
         self.reader_opens = self.writer_opens = 0
         self.rd_wait = WaitQueue(f"{name} to have data")
         self.wr_wait = WaitQueue(f"{name} to have room")
+        self.input_wait = Wait((self.rd_wait,))  # nobody changes it, so every reader yields the same one
         self.open_wait = WaitQueue(f"the other end of {name} to be opened")
 
     def destroy(self) -> None:
@@ -187,11 +189,24 @@ class PipeFile(File):
     def peek(self, task: Any, n: int) -> bytes | None:
         pipe = self.pipe
         if pipe.nbytes:
+            slots = pipe.slots
+            if not pipe.head and len(slots) == 1 and len(slots[0]) <= n:
+                return slots[0]
             return pipe.look(n)
         return None if pipe.writers else b""
 
     def consume(self, n: int) -> None:
-        self.pipe.take(n)
+        pipe = self.pipe
+        if n == pipe.nbytes and len(pipe.slots) == 1:
+            pipe.slots.clear()
+            pipe.nbytes = pipe.head = 0
+            if pipe.wr_wait._entries:
+                pipe.wr_wait.wake_all()
+        else:
+            pipe.take(n)
+
+    def input_wait(self, task: Any) -> Wait:
+        return self.pipe.input_wait
 
     def accept(self, task: Any, data: bytes) -> int:
         pipe = self.pipe
@@ -200,7 +215,12 @@ class PipeFile(File):
 
             send_signal(task, SIGPIPE)
             raise SysError(EPIPE)
-        n = pipe.put_in(data)
+        n = len(data)
+        if not pipe.nbytes and n <= PAGE and n:
+            pipe.slots.append(data)
+            pipe.nbytes = n
+        else:
+            n = pipe.put_in(data)
         if n and pipe.rd_wait._entries:
             pipe.rd_wait.wake_all()
         return n

@@ -137,10 +137,23 @@ def page_wait(wait: MustWait) -> Wait:
     return Wait((wait.queue,), None, TASK_UNINTERRUPTIBLE)
 
 
-def input_wait(task: Any, file: File) -> Wait:
-    """What a reader of an empty file waits for. A terminal is looked at again after a while of virtual time."""
-    poll_ns = getattr(file, "poll_ns", 0)
-    return Wait(file.read_queues(), task.kernel.clock.now + poll_ns if poll_ns else None)
+def read_wait(task: Any, file: File, address: int, n: int) -> Transfer:
+    """read(2) of at most CHUNK bytes that found nothing yet: waits, then reads once."""
+    file.count += 1
+    try:
+        while True:
+            yield file.input_wait(task)
+            data = file.peek(task, n)
+            if data:
+                n = copy_out(task, address, data)
+                file.consume(n)
+                return n
+            if data is not None:
+                return 0
+    finally:
+        file.count -= 1
+        if not file.count:
+            file.release()
 
 
 def read_iov(task: Any, file: File, iov: Iov, total: int, pos: int | None = None) -> Transfer:
@@ -157,7 +170,7 @@ def read_iov(task: Any, file: File, iov: Iov, total: int, pos: int | None = None
                         break
                     if file.f_flags & O_NONBLOCK:
                         raise SysError(EAGAIN)
-                    yield input_wait(task, file)
+                    yield file.input_wait(task)
                     continue
                 if not data:
                     break

@@ -13,7 +13,7 @@ from typing import Any
 from mmcore.errors import MustWait, SysError
 from sandbox.fs.at import base_of, fget, fget_read, fget_write, s32, s64
 from sandbox.fs.file import File
-from sandbox.fs.rw import CHUNK, copy_in, copy_out, gather, import_iovec, page_wait, read_iov, write_iov
+from sandbox.fs.rw import CHUNK, copy_in, copy_out, gather, import_iovec, page_wait, read_iov, read_wait, write_iov
 from sandbox.fs.uapi import (
     FMODE_READ,
     FMODE_WRITE,
@@ -26,7 +26,7 @@ from sandbox.fs.uapi import (
     O_WRONLY,
 )
 from sandbox.kernel.sched import Interrupted, Wait
-from sandbox.kernel.uaccess import copy_to_user, pin_user, put_user64, strncpy_from_user
+from sandbox.kernel.uaccess import copy_to_user, pin_user, put_user64, read_mm, strncpy_from_user, write_mm
 from sandbox.syscalls.table import syscall
 
 _RWF_SUPPORTED = 0x1F & ~0x10  # HIPRI, DSYNC, SYNC, NOWAIT: accepted, they change nothing here
@@ -40,17 +40,22 @@ def sys_read(task: Any, fd: int, buf: int, n: int) -> Any:
         raise SysError(EBADF)
     if 0 < n <= CHUNK:
         data = file.peek(task, n)
-        if data is not None:
-            if data:
+        if data:
+            n = len(data)
+            try:
+                write_mm(task.mem, task.mm, buf, data)
+            except SysError:
                 n = copy_out(task, buf, data)
-                file.consume(n)
-                return n
+            file.consume(n)
+            return n
+        if data is not None:
             return 0
         if file.f_flags & O_NONBLOCK:
             raise SysError(EAGAIN)
-    elif file.is_dir:
+        return read_wait(task, file, buf, n)
+    if file.is_dir:
         raise SysError(EISDIR)
-    elif not n:
+    if not n:
         return 0
     n = min(n, MAX_RW_COUNT)
     return read_iov(task, file, [(buf, n)], n)
@@ -63,7 +68,10 @@ def sys_write(task: Any, fd: int, buf: int, n: int) -> Any:
     if file is None or not file.f_mode & FMODE_WRITE:
         raise SysError(EBADF)
     if 0 < n <= CHUNK:
-        data = copy_in(task, buf, n)
+        try:
+            data = read_mm(task.mem, task.mm, buf, n)
+        except SysError:
+            data = copy_in(task, buf, n)
         taken = file.accept(task, data)
         if taken == len(data):
             return taken
