@@ -1,0 +1,104 @@
+"""Every allocation of the page cache, tmpfs and swap-in fails in turn: the caller hears of it, nothing leaks, and the next attempt works."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from mmcore.errors import OutOfMemory
+from rmap_plugins.anon_vma import AnonVma
+from rmap_plugins.pte_chain import PteChain
+from tests.mmcore.machine import Machine
+from tests.mmcore.test_filemap import file_space, pattern, shmem, waiting
+
+
+class FailFrom:
+    """The ``nth`` allocation fails and all after it: a single failure ends readahead only, the page itself is tried again."""
+
+    def __init__(self, nth: int) -> None:
+        self.left = nth
+
+    def __call__(self, order: int) -> bool:
+        self.left -= 1
+        return self.left <= 0
+
+
+def swap_in(m: Machine) -> Callable[[], None]:
+    mm = m.new_mm()
+    a = m.mmap(mm, 40)
+    for i in range(40):
+        m.store(mm, a + (i << 12), i)
+    m.mem.reclaim.shrink_all(100)
+
+    def go() -> None:
+        for i in range(40):
+            assert m.load(mm, a + (i << 12)) == i
+            m.store(mm, a + (i << 12), i)
+
+    return go
+
+
+def tmpfs_write(m: Machine) -> Callable[[], None]:
+    space, _ = shmem(m, 0)
+    data = pattern(100_000)
+
+    def go() -> None:
+        done = 0
+        while done < len(data):
+            done += waiting(m, space.write, 60_000 + done, data[done:])
+        assert waiting(m, space.read, 60_000, len(data)) == data
+
+    return go
+
+
+def tmpfs_swapped(m: Machine) -> Callable[[], None]:
+    space, _ = shmem(m, 0)
+    space.write(0, pattern(40 << 12))
+    m.mem.reclaim.shrink_all(100)
+    assert len(space.swapped) == 40
+
+    def go() -> None:
+        got = b""
+        while len(got) < 40 << 12:
+            got += waiting(m, space.read, len(got), 40 << 12)
+        assert got == pattern(40 << 12)
+
+    return go
+
+
+def file_read_and_write(m: Machine) -> Callable[[], None]:
+    space, store, _ = file_space(m, pattern(70 << 12))
+
+    def go() -> None:
+        assert waiting(m, space.read, 10, 5000) == pattern(5010)[10:]
+        done = 0
+        while done < 9000:
+            done += waiting(m, space.write, (60 << 12) + 5 + done, bytes(9000 - done))
+        assert waiting(m, space.read, (60 << 12) + 5, 9000) == bytes(9000)
+        space.writeback()
+
+    return go
+
+
+@pytest.mark.parametrize("scheme", [AnonVma, PteChain])
+@pytest.mark.parametrize("scenario", [swap_in, tmpfs_write, tmpfs_swapped, file_read_and_write])
+def test_any_allocation_may_fail(scenario, scheme):
+    failures = 0
+    for nth in range(1, 400, 3 if scenario is not file_read_and_write else 1):
+        m = Machine(scheme, swap=4 << 20)
+        go = scenario(m)
+        m.mem.pages.inject = inject = FailFrom(nth)
+        try:
+            go()
+        except (OutOfMemory, MemoryError):
+            failures += 1
+        m.mem.pages.inject = None
+        m.audit(f"allocation {nth} failed")
+        go()
+        m.audit(f"after allocation {nth} failed")
+        if inject.left > 0:
+            break
+    else:
+        raise AssertionError("the scenario never ran through")
+    assert failures > 0
