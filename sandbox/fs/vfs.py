@@ -88,7 +88,8 @@ class Vfs:
         self.caches = Caches(mem.slab)
         self.supers: list[SuperBlock] = []  # in order of mounting
         self.hostname = b"rmapbox"
-        self.root_sb = self._tmpfs(1, "rootfs", mem.total_pages // 2)
+        # A tmpfs mounted beside a disk takes half of memory at most; this one is all the disk there is, so swap counts too.
+        self.root_sb = self._tmpfs(1, "rootfs", mem.total_pages // 2 + mem.swap.total)
         self.root: Dentry = self.root_sb.root  # type: ignore[assignment]
         self.supers.append(self.root_sb)
         self.shm_sb = self._tmpfs(4, "shm", None)  # memfd and shared anonymous memory; mounted nowhere, as Linux's shm_mnt

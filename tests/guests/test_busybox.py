@@ -18,6 +18,7 @@ from sandbox import Config, Machine
 from tests.guests.cells import native_works
 from tests.guests.debian import package
 
+SETARCH = shutil.which("setarch") or "setarch"
 APPLETS = (
     "sh awk basename bunzip2 bzip2 cat chmod cksum cmp comm cp cpio cut date dc dd diff dirname du echo ed env expand expr false find fold grep gunzip gzip head "
     "hexdump id ln ls md5sum mkdir mktemp mv nl od paste printf pwd readlink realpath rev rm rmdir sed seq sha1sum sha256sum sha512sum sleep sort split stat strings "
@@ -96,7 +97,7 @@ def both(box: Path, script: str, **settings: object) -> None:
     variables = {"PATH": str(box / "bin"), "LC_ALL": "C", "TZ": "UTC", "HOME": "/root"}
     material(work)
     native = subprocess.run(
-        ["setarch", "i686", "-R", "-3", str(box / "bin" / "sh"), "-c", text], env=variables, stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False
+        [SETARCH, "i686", "-R", "-3", str(box / "bin" / "sh"), "-c", text], env=variables, stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False
     )
     shutil.rmtree(work)
     material(work)

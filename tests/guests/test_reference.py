@@ -20,6 +20,7 @@ ROW = re.compile(r"^(.*?)\s+minflt ([+-]\d+)(?:\s+VmPTE_kB ([+-]\d+)\s+areas ([+
 ERA = {
     ("  child: read the 256 shared ones", 0): (0, "2.6.7's fork copies the PTEs of shared mappings; since 2.6.13 they are left to be faulted, 16 at a time today"),
     ("write", 0): (256, "2.6.7's mprotect back to writable leaves private pages write-protected: each is found unshared and reused; today write access comes back at once"),
+    ("write after mremap", 0): (1, "the same for the page in the middle that mprotect made read-only and writable again"),
 }
 
 
