@@ -8,11 +8,14 @@ import importlib.util
 import inspect
 import pkgutil
 import sys
-from importlib.metadata import entry_points
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mmcore.errors import PluginError
 from mmcore.rmap.scheme import Card, RmapScheme
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 GROUP = "rmapbox.schemes"
 _BUNDLED = "rmap_plugins"
@@ -27,16 +30,26 @@ def _bundled() -> dict[str, str]:
     return {name: f"{_BUNDLED}.{name}" for name in names}
 
 
+def _installed() -> list[EntryPoint]:
+    """What other packages offer. Asked only when no bundled scheme has the name: reading every package's metadata takes as long as booting."""
+    from importlib.metadata import entry_points
+
+    return sorted(entry_points(group=GROUP), key=lambda e: e.value)
+
+
 def scheme_names() -> list[str]:
     """Every scheme that can be had by name, sorted."""
-    return sorted({*(e.name for e in entry_points(group=GROUP)), *_bundled()})
+    return sorted({*(e.name for e in _installed()), *_bundled()})
 
 
 def load_scheme(name: str) -> type[RmapScheme]:
     """The class of a scheme. Raises PluginError with the remedy in it."""
     if name.endswith(".py") or ".py:" in name or "/" in name:
         return _from_file(name)
-    for entry in sorted(entry_points(group=GROUP), key=lambda e: e.value):
+    module = _bundled().get(name)
+    if module is not None:
+        return _checked(_only_scheme(importlib.import_module(module), name), name)
+    for entry in _installed():
         if entry.name == name:
             try:
                 return _checked(entry.load(), name)
@@ -44,9 +57,6 @@ def load_scheme(name: str) -> type[RmapScheme]:
                 raise
             except Exception as error:
                 raise PluginError(f"scheme {name!r}: its package cannot be loaded ({entry.value}): {error}") from error
-    module = _bundled().get(name)
-    if module is not None:
-        return _checked(_only_scheme(importlib.import_module(module), name), name)
     known = scheme_names()
     close = difflib.get_close_matches(name, known, 1, 0.4)
     hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known)}"

@@ -14,6 +14,8 @@ import tempfile
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+from sandbox.cli.arguments import Parser
+
 OK, NOTE, MISSING = "ok", "note", "missing"
 
 
@@ -113,8 +115,9 @@ def findings() -> Iterator[Finding]:
         yield check()
 
 
-def doctor() -> int:
+def main(words: list[str]) -> int:
     """Say what this host can do, and which command fixes what is missing."""
+    Parser(prog="rmapbox doctor", description="Say what this host can do, and which command fixes what is missing.").parse_args(words)
     missing = False
     for finding in findings():
         print(finding, flush=True)

@@ -7,68 +7,56 @@ name of the file that holds the details.
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
-import tempfile
-
-import typer
+from importlib import import_module
 
 from mmcore.errors import ConfigError, InvariantViolation, PluginError
-from sandbox.cli.arguments import arrange
-from sandbox.cli.doctor import doctor
-from sandbox.cli.lowmem import lowmem
-from sandbox.cli.programs import programs
-from sandbox.cli.run import run
-from sandbox.cli.schemes import schemes
+from sandbox.configfile import nearest
 
 ERROR_STATUS = 2
 INTERRUPT_STATUS = 130
 
-UsageError: type[Exception] = typer.BadParameter.__bases__[0]
-ClickException: type[Exception] = UsageError.__bases__[0]
-"""Typer bundles click in some releases and imports it in others; its own exception leads to the right base in both."""
-
-app = typer.Typer(
-    name="rmapbox",
-    help="Run i386 Linux programs over a re-created 2.6 memory management with a pluggable reverse-mapping scheme.",
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-)
-app.command(
-    context_settings={"allow_interspersed_args": False},
-    epilog="Everything after PROGRAM goes to the program. Its exit status is the command's (128 + signal when killed); "
-           "124 at the time limit, 130 after Ctrl-C, 2 for rmapbox's own errors.",
-)(run)
-app.command()(lowmem)
-app.command()(schemes)
-app.command()(programs)
-app.command()(doctor)
+COMMANDS = {
+    "run": "run a program in the sandbox",
+    "lowmem": "print the low-memory table of one or more results, side by side",
+    "schemes": "list the reverse-mapping schemes with their cards",
+    "programs": "list the bundled guest programs with their cards",
+    "doctor": "say what this host can do, and which command fixes what is missing",
+}
+"""Each a module of `sandbox.cli` with `main(words) -> exit status`, imported when it is asked for."""
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
-        from importlib.metadata import PackageNotFoundError, version
-
-        try:
-            print(f"rmapbox {version('rmapbox')}")
-        except PackageNotFoundError:
-            print("rmapbox (not installed)")
-        raise typer.Exit
+def usage() -> str:
+    """What `rmapbox --help` prints."""
+    lines = ["usage: rmapbox COMMAND [OPTIONS] ...", "",
+             "Run i386 Linux programs over a re-created 2.6 memory management with a pluggable reverse-mapping scheme.", ""]
+    lines += [f"  {name:<10} {text}" for name, text in COMMANDS.items()]
+    return "\n".join([*lines, "", "`rmapbox COMMAND --help` tells more; `rmapbox --version` the version."])
 
 
-@app.callback()
-def _options(
-    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version and exit."),
-) -> None:
-    pass
+def version() -> str:
+    """The installed release."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return f"rmapbox {version('rmapbox')}"
+    except PackageNotFoundError:
+        return "rmapbox, not installed"
 
 
-def _run_options() -> dict[str, bool]:
-    """Each option of `run`, and whether it takes a value."""
-    command = typer.main.get_command(app).commands["run"]
-    options = {name: not param.is_flag for param in command.params if param.param_type_name == "option" for name in param.opts}
-    return {**options, "--help": False}
+def dispatch(words: list[str]) -> int:
+    """Run the command line `words`; its exit status. Raises what goes wrong."""
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(usage())
+        return 0 if words else ERROR_STATUS
+    if words[0] == "--version":
+        print(version())
+        return 0
+    if words[0] not in COMMANDS:
+        raise ConfigError(f"no such command {words[0]!r}: {nearest(words[0], COMMANDS)}")
+    return import_module(f"sandbox.cli.{words[0]}").main(words[1:])
 
 
 def complain(text: str) -> None:
@@ -82,6 +70,7 @@ def complain(text: str) -> None:
 
 def _write_details(error: BaseException) -> str:
     """Write the traceback of `error` into a new file and return its path ("" when even that fails)."""
+    import tempfile
     import traceback
 
     try:
@@ -95,31 +84,22 @@ def _write_details(error: BaseException) -> str:
 
 def _own_fault(what: str, error: BaseException) -> int:
     path = _write_details(error)
-    complain(f"{what}: {str(error) or type(error).__name__}; "
-             + (f"please report it with {path}" if path else "details could not be written"))
+    first = (str(error) or type(error).__name__).splitlines()[0]
+    complain(f"{what}: {first}; " + (f"please report it with {path}" if path else "its details could not be written"))
     return ERROR_STATUS
 
 
-def command(arguments: list[str] | None = None) -> int:
-    """Run the command line `arguments` (default: the process's own) and return its exit status."""
+def command(words: list[str] | None = None) -> int:
+    """Run the command line `words` (default: the process's own) and return its exit status. Never raises."""
     try:
-        words = list(sys.argv[1:] if arguments is None else arguments)
-        if not words:
-            words = ["--help"]
-        if words[0] == "run":
-            words[1:] = arrange(words[1:], _run_options())
-        status = app(args=words, prog_name="rmapbox", standalone_mode=False)
+        status = dispatch(list(sys.argv[1:] if words is None else words))
         sys.stdout.flush()
-        return status if isinstance(status, int) else 0
-    except typer.Exit as stop:
-        return stop.exit_code
-    except UsageError as error:
-        context = getattr(error, "ctx", None)
-        path = context.command_path if context is not None else "rmapbox"
-        complain(f"{error.format_message().rstrip('.')}; see `{path} --help`")
-    except (ClickException, ConfigError, PluginError) as error:
-        complain(getattr(error, "message", "") or str(error))
-    except (KeyboardInterrupt, typer.Abort):
+        return status
+    except SystemExit as stop:  # argparse, after it has printed --help
+        return stop.code if isinstance(stop.code, int) else 0
+    except (ConfigError, PluginError) as error:
+        complain(str(error))
+    except KeyboardInterrupt:
         complain("interrupted")
         return INTERRUPT_STATUS
     except BrokenPipeError:
@@ -127,18 +107,21 @@ def command(arguments: list[str] | None = None) -> int:
     except InvariantViolation as error:
         return _own_fault("the emulated kernel contradicts itself", error)
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        if where:
-            complain(f"{where}{(error.strerror or str(error)).lower()}")
-        else:
+        if not error.filename:
             return _own_fault("internal error", error)
+        complain(f"{error.filename}: {(error.strerror or str(error)).lower()}")
     except Exception as error:  # the last guard: a user never sees a traceback
         return _own_fault("internal error", error)
     return ERROR_STATUS
 
 
 def main() -> None:
-    """Entry point of the console script."""
+    """Entry point of the console script.
+
+    The cyclic garbage collector looks at every object again and again while hundreds of modules are imported and a machine
+    is built; nothing of that is garbage. Afterwards it runs, but rarely.
+    """
+    gc.set_threshold(100_000, 50, 100)
     sys.exit(command())
 
 

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Annotated, Any
-
-import typer
+from typing import Any
 
 from mmcore.errors import ConfigError
+from sandbox.cli.arguments import Parser, split
 
-TIME_LIMIT_STATUS = 124
-INTERRUPT_STATUS = 130
+_OPTION = {"scheme": "--rmap", "mounts": "--mount"}
 
 
 def _environment(pairs: list[str]) -> dict[str, str]:
@@ -24,72 +22,83 @@ def _environment(pairs: list[str]) -> dict[str, str]:
     return environment
 
 
-def run(
-    program: Annotated[str, typer.Argument(metavar="PROGRAM", help="An i386 ELF file, a C file, or a bundled program.")],
-    arguments: Annotated[list[str] | None, typer.Argument(metavar="ARG", help="Everything after PROGRAM is the program's.")] = None,
-    rmap: Annotated[str | None, typer.Option("--rmap", metavar="NAME", help="Scheme, or path/to/file.py:Class.")] = None,
-    config: Annotated[str | None, typer.Option("--config", metavar="FILE", help="Default: ./rmapbox.toml.")] = None,
-    memory: Annotated[str | None, typer.Option("--memory", metavar="SIZE", help="RAM, as in 64M.")] = None,
-    swap: Annotated[str | None, typer.Option("--swap", metavar="SIZE", help="Swap, as in 128M.")] = None,
-    paging: Annotated[str | None, typer.Option("--paging", metavar="pae|2level", help="Page-table format.")] = None,
-    mount: Annotated[list[str] | None, typer.Option(
-        "--mount", metavar="HOST:GUEST[:ro|rw]", help="Show a host file or directory to the guest.")] = None,
-    env: Annotated[list[str] | None, typer.Option("--env", metavar="K=V", help="Set an environment variable.")] = None,
-    stdin: Annotated[str | None, typer.Option("--stdin", metavar="FILE", help="The guest's standard input.")] = None,
-    seed: Annotated[int | None, typer.Option("--seed", metavar="N", help="Randomise addresses, from this seed.")] = None,
-    clock: Annotated[str | None, typer.Option(
-        "--clock", metavar="virtual|host", help="host: the guest's clocks follow wall time.")] = None,
-    time_limit: Annotated[str | None, typer.Option("--time-limit", metavar="SECONDS", help="Wall time, then 124.")] = None,
-    audit: Annotated[str | None, typer.Option("--audit", metavar="off|end|full", help="Check all state.")] = None,
-    pressure: Annotated[bool, typer.Option("--pressure", help="Size RAM to a share of what the program touches.")] = False,
-    json: Annotated[str | None, typer.Option("--json", metavar="FILE", help="Write the whole result.")] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No status line, no summary.")] = False,
-) -> int:
-    """Run PROGRAM in the sandbox; the summary goes to stderr, the guest's output passes through."""
+def make_parser() -> Parser:
+    """rmapbox's own options of `run`."""
+    parser = Parser(
+        prog="rmapbox run", usage="rmapbox run [OPTIONS] PROGRAM [ARG]...",
+        description="Run PROGRAM: an i386 ELF file, a C file, or the name of a bundled program (`rmapbox programs`).",
+        epilog="Options stand before PROGRAM or right after it; everything after the first other word is the program's, and\n"
+               "-- says so at once. Exit status: the program's (128 + signal when killed); 124 at the time limit, 130 after\n"
+               "Ctrl-C, 2 for rmapbox's own errors.")
+    add = parser.add_argument
+    add("--rmap", dest="scheme", metavar="NAME", help="reverse-mapping scheme, or path/to/file.py:Class")
+    add("--config", metavar="FILE", help="settings; default: rmapbox.toml in the working directory, if there")
+    add("--memory", metavar="SIZE", help="RAM, as in 64M")
+    add("--swap", metavar="SIZE", help="swap, as in 128M")
+    add("--paging", metavar="pae|2level", help="page-table format")
+    add("--mount", dest="mounts", metavar="HOST:GUEST[:ro|rw]", action="append", help="show a host file or directory to the guest")
+    add("--env", metavar="K=V", action="append", help="set a variable of the guest's environment")
+    add("--stdin", metavar="FILE", help="the guest's standard input")
+    add("--seed", metavar="N", help="randomise the address space, from this seed")
+    add("--clock", metavar="virtual|host", help="host: the guest's clocks follow wall time (for benchmarks)")
+    add("--time-limit", metavar="SECONDS", help="stop after so much wall time, with exit status 124")
+    add("--audit", metavar="off|end|full", help="compare all bookkeeping with the page tables")
+    add("--pressure", action="store_true", help="size RAM to a share of what the program touches")
+    add("--json", metavar="FILE", help="write the whole result")
+    add("--quiet", action="store_true", help="no status line, no summary")
+    return parser
+
+
+def main(words: list[str]) -> int:
+    """Run a program; the summary goes to stderr, the guest's output passes through."""
     from sandbox.configfile import build_config
 
+    parser = make_parser()
+    own, program, arguments = split(words, parser.own_options())
+    given = parser.parse_args(own)
+    if program is None:
+        parser.error("PROGRAM is missing: give an i386 ELF file, a C file, or a bundled program's name")
     overrides: dict[str, Any] = {}
     names: dict[str, str] = {}
-    given = (("memory", memory), ("swap", swap), ("paging", paging), ("clock", clock), ("audit", audit), ("seed", seed),
-             ("scheme", rmap), ("stdin", stdin), ("time_limit", _seconds(time_limit)))
-    for field, value in given:
+    for field in ("memory", "swap", "paging", "clock", "audit", "scheme", "stdin", "mounts"):
+        value = getattr(given, field)
         if value is not None:
-            overrides[field] = value
-            names[field] = "--" + ("rmap" if field == "scheme" else field.replace("_", "-"))
-    if mount:
-        overrides["mounts"], names["mounts"] = tuple(mount), "--mount"
-    if env:
-        overrides["env"], names["env"] = _environment(env), "--env"
-    settings = build_config(config, overrides, names)
-    if pressure and memory is not None:
+            overrides[field], names[field] = value, _OPTION.get(field, f"--{field}")
+    for field, number in (("seed", int), ("time_limit", float)):
+        value = getattr(given, field)
+        if value is not None:
+            overrides[field], names[field] = _number(value, number), "--" + field.replace("_", "-")
+    if given.env:
+        overrides["env"], names["env"] = _environment(given.env), "--env"
+    settings = build_config(given.config, overrides, names)
+    if given.pressure and given.memory is not None:
         raise ConfigError("--pressure and --memory exclude each other: --pressure finds the size itself")
-    if json is not None:
-        _check_writable(json)
+    if given.json is not None:
+        _check_writable(given.json)
 
     from sandbox.machine import Machine
 
-    argv = [program, *(arguments or [])]
-    terminal = not quiet and sys.stderr.isatty()
-    if pressure:
+    argv = [program, *arguments]
+    terminal = not given.quiet and sys.stderr.isatty()
+    if given.pressure:
         from sandbox.pressure import run_under_pressure
 
         result = run_under_pressure(settings, argv, status=sys.stderr if terminal else None)
     else:
         result = Machine(settings).run(argv, status=sys.stderr if terminal else None)
-    if json is not None:
-        with open(json, "wb") as file:
+    if given.json is not None:
+        with open(given.json, "wb") as file:
             file.write(result.to_json())
-    _report(result, quiet)
-    return {"time_limit": TIME_LIMIT_STATUS, "interrupted": INTERRUPT_STATUS}.get(result.ended, result.exit_status)
+    _report(result, given.quiet)
+    return result.exit_status
 
 
-def _seconds(text: str | None) -> float | str | None:
-    if text is None:
-        return None
+def _number(text: str, kind: type) -> Any:
+    """`text` as a number, or as it is: `Config` says then what is wrong with it."""
     try:
-        return float(text)
+        return kind(text)
     except ValueError:
-        return text  # Config says what a time limit is
+        return text
 
 
 def _check_writable(path: str) -> None:

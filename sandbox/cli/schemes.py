@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from sandbox.cli.arguments import Parser
+
 
 def card_lines(card) -> list[str]:
     """A scheme's card (`mmcore.rmap.scheme.Card`) as the lines of the listing."""
@@ -19,9 +21,12 @@ def card_lines(card) -> list[str]:
     return lines
 
 
-def schemes() -> None:
+def main(words: list[str]) -> int:
     """List the schemes with their cards: where each comes from, what it stores, what it costs."""
+    Parser(prog="rmapbox schemes", description="List the reverse-mapping schemes: where each comes from, what it stores, what it costs."
+           ).parse_args(words)
     from mmcore.rmap.registry import load_scheme, scheme_names
 
     for name in scheme_names():
         print("\n".join(card_lines(load_scheme(name).card)))
+    return 0

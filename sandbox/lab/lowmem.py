@@ -77,9 +77,9 @@ def print_lowmem(results: list[Result], names: list[str], file=None) -> None:
         table.add_column(f"{head}\npeak objects", justify="right")
         table.add_column("\npeak kB", justify="right")
     for name, owners in caches:
-        size = next(owner.object_size for owner in owners if owner is not None)
+        sizes = dict.fromkeys(str(owner.object_size) for owner in owners if owner is not None)
         peaks: list[str] = []
         for owner in owners:
             peaks += ["-", "-"] if owner is None else [str(owner.peak_objects), str(owner.peak_bytes // 1024)]
-        table.add_row(name, str(size), *peaks)
+        table.add_row(name, " / ".join(sizes), *peaks)
     console.print(table)
