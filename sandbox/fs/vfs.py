@@ -72,6 +72,16 @@ _LINKS = (("dev/fd", b"/proc/self/fd"), ("dev/stdin", b"/proc/self/fd/0"), ("dev
           ("etc/mtab", b"/proc/mounts"))
 
 
+class SharedMemoryFile(RegularFile):
+    """The nameless file of a shared anonymous area, with the ``promised`` pages of commit that go when it goes."""
+
+    __slots__ = ("promised", "uncharge")
+
+    def release(self) -> None:
+        super().release()
+        self.uncharge(self.promised)
+
+
 class Vfs:
     """All file systems of one machine. ``mounts``: objects with host, guest (str) and mode ("ro" or "rw"); ``seed`` feeds /dev/urandom.
 
@@ -243,11 +253,20 @@ class Vfs:
             file.mapping.write(pos, data[pos:pos + (1 << 20)])
         return file
 
-    def shmem_zero_setup(self, size: int) -> File:
-        """The file behind shared anonymous memory of ``size`` bytes; one reference for the caller."""
+    def shmem_zero_setup(self, size: int, reserve: bool = True) -> File:
+        """The file behind shared anonymous memory of ``size`` bytes; one reference for the caller. ``reserve``: all of it is promised
+        now (shmem_acct_size). Raises OutOfMemory. Linux: shmem_zero_setup, 2.6.7."""
+        overcommit = self.mem.overcommit
+        promised = size + 4095 >> 12 if reserve else 0
+        overcommit.charge(promised)
         root = self.shm_sb.root
-        dentry = root.inode.tmpfile(None, root, 0o777, b"dev/zero")  # type: ignore[union-attr]
-        file = RegularFile(dentry, O_RDWR)
+        try:
+            dentry = root.inode.tmpfile(None, root, 0o777, b"dev/zero")  # type: ignore[union-attr]
+            file = SharedMemoryFile(dentry, O_RDWR)
+        except SysError:
+            overcommit.uncharge(promised)
+            raise
+        file.promised, file.uncharge = promised, overcommit.uncharge
         file.inode.i_size = size
         return file
 
