@@ -40,6 +40,8 @@ class Auditor:
         """One full pass; returns (and keeps) what is wrong."""
         self.checks += 1
         wrong: list[str] = []
+        meters = self.mem.meters
+        before = meters.as_dict()  # an index that meters its visits does so for us too
         truth = self._page_tables(wrong)
         self._mappings(truth, wrong)
         self._references(wrong)
@@ -48,6 +50,8 @@ class Auditor:
         self._lru(wrong)
         self._zones(wrong)
         self._slab(wrong)
+        for name, value in before.items():
+            setattr(meters, name, value)
         wrong += [f"scheme {self.mem.scheme.card.name}: {w}" for w in self.mem.scheme.check()]
         self.violations += [f"{where}: {w}" if where else w for w in wrong]
         return wrong
