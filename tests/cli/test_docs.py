@@ -1,0 +1,58 @@
+"""The documents show what the command prints: the README's summary has the lines of a real one, every option and key is told."""
+
+import json
+import re
+
+from sandbox.cli.run import make_parser
+from sandbox.config import Config
+from sandbox.configfile import KEYS
+from tests.cli.conftest import ROOT
+
+README = (ROOT / "README.md").read_text()
+RUNNING = (ROOT / "docs" / "running.md").read_text()
+
+
+def labels(text):
+    """The words that open each line of a summary."""
+    return [re.match(r"rmapbox:| *[a-z]+( [a-z]+)?", line)[0].strip() for line in text.strip().splitlines()]
+
+
+def test_the_readmes_summary_is_one(rmapbox):
+    shown = re.search(r"```\n(rmapbox: .*?)```", README, re.DOTALL)[1]
+    ran = rmapbox("run", "fork_cow", "--pressure", "--rmap", "anon_vma")
+    assert labels(shown) == labels(ran.err)
+    told = "".join(re.findall(r"```\n((?:rmapbox: |tasks|reclaim|low memory).*?)```", RUNNING, re.DOTALL))
+    assert labels(told) == labels(ran.err)
+
+
+def test_the_readmes_programs_and_schemes_exist(rmapbox):
+    programs, schemes = rmapbox("programs").out, rmapbox("schemes").out
+    for program, scheme in set(re.findall(r"rmapbox run (\w+) +--pressure --rmap (\w+)", README)):
+        assert f"{program}:" in programs and f"{scheme}:" in schemes
+
+
+def test_every_option_is_in_the_document():
+    for name in make_parser().own_options():
+        if name not in ("-h", "--help"):
+            assert f"`{name}" in RUNNING, name
+
+
+def test_every_setting_is_in_the_document():
+    text = (ROOT / "docs" / "configuration.md").read_text()
+    for table in KEYS.values():
+        for key in table:
+            assert re.search(rf"\| {key} \|", text), key
+    for field in Config.__struct_fields__:
+        assert re.search(rf"\| {field} \|\n", text), field
+
+
+def test_every_key_of_a_result_is_in_the_document(rmapbox, tmp_path):
+    assert rmapbox("run", "--quiet", "--json", "r.json", "hello").status == 0
+    raw = json.loads((tmp_path / "r.json").read_text())
+    text = (ROOT / "docs" / "result-keys.md").read_text()
+    owner_keys = {key for owner in raw["lowmem"]["owners"].values() for key in owner}
+    meters = {key for key in raw["meters"] if not key.startswith("file_")}
+    for key in {*raw, *raw["lowmem"], *raw["audit"], *raw["tasks"][0], *owner_keys, *meters}:
+        assert f"`{key}`" in text, key
+    for name in raw["lowmem"]["owners"]:
+        assert name.startswith("slab:") or f"`{name.partition(':')[0]}" in text, name
