@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from mmcore.errors import SysError
 from mmcore.overcommit import RLIMIT_MEMLOCK, can_do_mlock, capable, rlimit
 from mmcore.pgtable import TASK_SIZE
-from mmcore.vma import VM_ACCESS_FLAGS, VM_LOCKED, VM_LOCKED_MASK, VM_LOCKONFAULT, VM_SPECIAL
+from mmcore.vma import VM_LOCKED, VM_LOCKED_MASK, VM_LOCKONFAULT, VM_SPECIAL
 from mmcore.vma_merge import vma_modify_flags
 
 if TYPE_CHECKING:

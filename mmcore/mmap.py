@@ -152,7 +152,7 @@ def mmap_region(mem: Memory, mm: Mm, addr: int, length: int, vm_flags: int, pgof
     vma: VmArea | None = None
     try:
         if file is None and vm_flags & VM_SHARED:
-            file = shared_memory = mem.shmem_zero_setup(length)
+            file = shared_memory = mem.shmem_zero_setup(length, not vm_flags & VM_NORESERVE)
         mapping = file.mapping if file is not None else None
         if overlapped:
             new = VmArea(mm, mem.vma_cache.alloc(), addr, end, vm_flags, mem.pgtables.prot(vm_flags), pgoff, file, mapping)

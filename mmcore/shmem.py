@@ -16,7 +16,7 @@ from mmcore.errors import MustWait, OutOfMemory, SysError
 from mmcore.filemap import AddressSpace
 from mmcore.frames import PAGECACHE, PG_DIRTY, PG_LOCKED, PG_UPTODATE, PG_WRITEBACK, USER
 from mmcore.gfp import GFP_HIGHUSER
-from mmcore.ram import PAGE_SHIFT
+from mmcore.ram import PAGE_SHIFT, PAGE_SIZE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -227,14 +227,15 @@ class _ShmemInode:
 
 
 class ShmemFile:
-    """What do_mmap maps for MAP_SHARED | MAP_ANONYMOUS. The last ``put`` frees everything."""
+    """What do_mmap maps for MAP_SHARED | MAP_ANONYMOUS. ``promised`` pages of commit are its own (MAP_NORESERVE: none). The last ``put`` frees everything."""
 
-    __slots__ = ("mem", "inode", "mapping", "count")
+    __slots__ = ("mem", "inode", "mapping", "count", "promised")
     path = "/dev/zero (deleted)"
     f_mode = FMODE_READ | FMODE_WRITE
 
-    def __init__(self, mem: Memory, size: int, ino: int) -> None:
+    def __init__(self, mem: Memory, size: int, ino: int, promised: int) -> None:
         self.mem = mem
+        self.promised = promised
         self.inode = _ShmemInode(mem.slab.cache("shmem_inode_cache", SHMEM_INODE_SIZE).alloc(), size, ino)
         self.mapping = ShmemSpace(mem, self.inode, None)
         self.count = 1
@@ -248,6 +249,7 @@ class ShmemFile:
         if self.count == 0:
             self.mapping.truncate(0)
             self.mem.slab.cache("shmem_inode_cache", SHMEM_INODE_SIZE).free(self.inode.addr)
+            self.mem.overcommit.uncharge(self.promised)
 
 
 class ShmemMount:
@@ -259,8 +261,14 @@ class ShmemMount:
         self.mem = mem
         self.next_ino = 1
 
-    def __call__(self, size: int) -> ShmemFile:
-        """Raises OutOfMemory."""
-        file = ShmemFile(self.mem, size, self.next_ino)
+    def __call__(self, size: int, reserve: bool = True) -> ShmemFile:
+        """``reserve``: its size is promised now (shmem_acct_size). Raises OutOfMemory."""
+        promised = size + PAGE_SIZE - 1 >> PAGE_SHIFT if reserve else 0
+        self.mem.overcommit.charge(promised)
+        try:
+            file = ShmemFile(self.mem, size, self.next_ino, promised)
+        except OutOfMemory:
+            self.mem.overcommit.uncharge(promised)
+            raise
         self.next_ino += 1
         return file

@@ -197,7 +197,9 @@ def test_bottom_up_when_the_top_is_full_and_as_a_layout():
 
 
 def promised(machine: Machine) -> int:
-    return sum(v.pages for mm in machine.mem.mms.values() for v in mm.vmas if v.vm_flags & 0x100000)
+    areas = [v for mm in machine.mem.mms.values() for v in mm.vmas]
+    shared = {v.vm_file for v in areas if v.vm_file is not None}
+    return sum(v.pages for v in areas if v.vm_flags & 0x100000) + sum(file.promised for file in shared)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -212,7 +214,8 @@ def test_committed_memory_is_the_sum_of_accounted_areas(seed):
         what = rng.randrange(6)
         try:
             if what < 2:
-                machine.mmap(mm, n, rng.choice([0, 1, 3]), FIXED | rng.choice([0, 0x4000]), at(page))
+                sharing = rng.choice([FIXED, FIXED, MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED])
+                machine.mmap(mm, n, rng.choice([0, 1, 3]), sharing | rng.choice([0, 0x4000]), at(page))
             elif what == 2:
                 machine.munmap(mm, at(page), n)
             elif what == 3:
