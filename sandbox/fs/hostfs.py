@@ -97,6 +97,16 @@ class HostSuper(SuperBlock):
         for inode in list(self.inodes.values()):
             inode.fsync()
 
+    def close(self) -> None:
+        """Closes every host descriptor."""
+        for fd in self.opened.values():
+            os.close(fd)
+        self.opened.clear()
+        for inode in self.inodes.values():
+            if inode.pinned_fd >= 0:
+                os.close(inode.pinned_fd)
+                inode.pinned_fd = -1
+
 
 class HostInode(Inode):
     """A host file; itself the backing store of its page cache. ``where`` is a dentry that leads to it."""

@@ -223,9 +223,12 @@ def oom_score_adj(task: Any) -> str:
 
 
 TEXTS: dict[str, Callable[[Any], str | bytes]] = {
-    "cmdline": cmdline, "comm": lambda task: comm_of(task) + "\n", "environ": environ, "limits": limits, "maps": maps, "oom_score": oom_score,
+    "auxv": auxv, "cmdline": cmdline, "comm": lambda task: comm_of(task) + "\n", "environ": environ, "limits": limits, "maps": maps, "oom_score": oom_score,
     "oom_score_adj": oom_score_adj, "stat": stat, "statm": statm, "status": status, "wchan": wchan,
 }
+
+
+MODES = {"auxv": 0o400, "environ": 0o400}
 
 
 def store_for(task: Any, name: str) -> Callable[[Any, bytes], None] | None:

@@ -10,7 +10,7 @@ Linux: fs/proc/base.c, 2.6.7.
 from __future__ import annotations
 
 from collections.abc import Callable
-from errno import ENOENT
+from errno import ENOENT, ESRCH
 from typing import TYPE_CHECKING, Any
 
 from mmcore.errors import SysError
@@ -28,44 +28,55 @@ _TASK_BASE = 0x4000
 
 
 class TaskDir(Dir):
-    """/proc/PID (``thread`` False) or /proc/PID/task/TID."""
+    """/proc/PID (``thread`` False) or /proc/PID/task/TID. Its nodes are made one at a time, as walks ask for them."""
 
-    __slots__ = ("vfs", "task")
+    __slots__ = ("vfs", "task", "thread")
 
     def __init__(self, vfs: Vfs, task: Any, thread: bool = False) -> None:
         super().__init__({}, 0o555, task.pid << 16 | (_TASK_BASE if thread else 2))
         self.vfs = vfs
         self.task = task
-        base = self.ino + 1
-        nodes: dict[str, Node] = {"fd": FdDir(vfs, task, base)}
-        if not thread:
-            nodes["task"] = ThreadsDir(vfs, task, base + 1)
-        texts: dict[str, Callable[[Any], str | bytes]] = proc_task.TEXTS
-        for number, (name, show) in enumerate(texts.items()):
-            nodes[name] = Text(self._show(show), proc_task.store_for(task, name), 0, base + 0x10 + number)
-        nodes["auxv"] = Text(self._show(proc_task.auxv), None, 0o400, base + 0x40)
-        nodes["mounts"] = Text(lambda: proc_system.mounts(vfs), None, 0, base + 0x41)
-        nodes["mem"] = Text(lambda: b"", None, 0o600, base + 0x42)
-        for number, name in enumerate(("exe", "cwd", "root")):
-            place = _place(task, name)
-            nodes[name] = Link(_text_of(place), _jump_of(place), base + 0x43 + number)
-        for node in nodes.values():
-            node.uid, node.gid = task.euid, task.egid
+        self.thread = thread
         self.uid, self.gid = task.euid, task.egid
-        self.fixed = {name.encode(): node for name, node in sorted(nodes.items())}
+        self.subdirs = 1 if thread else 2
+
+    def find(self, name: bytes) -> Node | None:
+        number = _NUMBERS.get(name)
+        if number is None or self.thread and name == b"task" or not proc_task.alive(self.vfs, self.task):
+            return None
+        node = self._node(name.decode(), self.ino + 1 + number)
+        node.uid, node.gid = self.uid, self.gid
+        return node
+
+    def _node(self, name: str, ino: int) -> Node:
+        vfs, task = self.vfs, self.task
+        show = proc_task.TEXTS.get(name)
+        if show is not None:
+            return Text(self._show(show), proc_task.store_for(task, name), proc_task.MODES.get(name, 0), ino)
+        if name == "fd":
+            return FdDir(vfs, task, ino)
+        if name == "task":
+            return ThreadsDir(vfs, task, ino)
+        if name == "mounts":
+            return Text(lambda: proc_system.mounts(vfs), None, 0, ino)
+        place = _place(task, name)
+        return Link(_text_of(place), _jump_of(place), ino)
 
     def _show(self, show: Callable[[Any], str | bytes]) -> Callable[[], str | bytes]:
         task = self.task
 
         def text() -> str | bytes:
             if not proc_task.alive(self.vfs, task):
-                raise SysError(3)  # ESRCH
+                raise SysError(ESRCH)
             return show(task)
 
         return text
 
-    def find(self, name: bytes) -> Node | None:
-        return self.fixed.get(name) if proc_task.alive(self.vfs, self.task) else None
+    def list(self) -> list[tuple[bytes, Node]]:
+        return [(name, node) for name in _NUMBERS if (node := self.find(name)) is not None]
+
+
+_NUMBERS = {name.encode(): number for number, name in enumerate(sorted([*proc_task.TEXTS, "fd", "task", "mounts", "exe", "cwd", "root"]))}
 
 
 def _place(task: Any, name: str) -> Callable[[], Dentry]:

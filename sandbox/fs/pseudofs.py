@@ -32,11 +32,12 @@ class Node:
 class Dir(Node):
     """A directory of fixed entries; a subclass adds those that come and go."""
 
-    __slots__ = ("fixed",)
+    __slots__ = ("fixed", "subdirs")
 
     def __init__(self, fixed: dict[str, Node] | None = None, mode: int = 0o555, ino: int = 0) -> None:
         super().__init__(S_IFDIR | mode, ino)
         self.fixed = {name.encode(): node for name, node in (fixed or {}).items()}
+        self.subdirs = sum(isinstance(node, Dir) for node in self.fixed.values())
 
     def find(self, name: bytes) -> Node | None:
         return self.fixed.get(name)
@@ -83,6 +84,8 @@ class PseudoInode(Inode):
         super().__init__(sb, node.mode, None, node.ino)
         self.node = node
         self.uid, self.gid = node.uid, node.gid
+        if isinstance(node, Dir):
+            self.nlink = 2 + node.subdirs
 
     def open(self, task: Any, dentry: Dentry, flags: int) -> File:
         node = self.node

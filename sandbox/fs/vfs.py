@@ -279,6 +279,12 @@ class Vfs:
             if sb.sync is not None:
                 sb.sync()
 
+    def close(self) -> None:
+        """The machine is switched off: the host's descriptors are closed. Dirty pages go first only if ``sync`` was called."""
+        for sb in self.supers:
+            if isinstance(sb, HostSuper):
+                sb.close()
+
     # opening ------------------------------------------------------------------------------------------------------------------------
     def open(self, task: Any, path: bytes, flags: int, mode: int, base: Dentry | None = None) -> File:
         """An open file, one reference the caller's. Never waits: a FIFO without a partner is EACCES. Errors as open(2)."""
