@@ -294,7 +294,7 @@ class Faults:
                 if self.ptes[i] != pte:
                     return DONE
                 self.mem.reclaim.mark_page_accessed(pfn)
-                exclusive = swap.swap_count(entry) == 1 and frames.mapcount[pfn] == 0
+                exclusive = swap.swap_count(entry) == 2 and frames.mapcount[pfn] == 0  # the swap cache and this PTE
                 if self.rmap.add_anon(pfn, vma, address, i, exclusive, token):
                     return self._swapin_copy(mm, vma, address, i, pfn, entry)
                 frames.count[pfn] += 1
