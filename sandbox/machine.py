@@ -151,6 +151,7 @@ class _Running:
         if self.config.audit != "off":
             self.auditor.require("at the end")
         self.vfs.sync()
+        self.vfs.close()
         return ending
 
     def sample(self) -> Sample:
