@@ -22,6 +22,7 @@ _SLAB_HEADER = 24
 _BUFCTL = 2
 _OFF_SLAB_SIZE = PAGE_SIZE >> 3  # objects this big keep header and bufctl off the slab
 _MAX_ORDER = 5
+_MUCH_RAM = (32 << 20) // PAGE_SIZE  # frames; with more, slabs of order 2 are not shunned
 
 
 def objects_per_slab(size: int, order: int) -> int:
@@ -30,6 +31,13 @@ def objects_per_slab(size: int, order: int) -> int:
     if size >= _OFF_SLAB_SIZE:
         return space // size
     return (space - _SLAB_HEADER) // (size + _BUFCTL)
+
+
+def _left_over(size: int, order: int) -> int:
+    """Bytes of a slab that neither objects nor the header and bufctls beside them use."""
+    n = objects_per_slab(size, order)
+    beside = 0 if size >= _OFF_SLAB_SIZE else _SLAB_HEADER + n * _BUFCTL
+    return (PAGE_SIZE << order) - n * size - beside
 
 
 class _Slab:
@@ -59,8 +67,9 @@ class KmemCache:
         order = 0
         while objects_per_slab(self.size, order) == 0:
             order += 1
-        # 2.6 takes a larger order while more than an eighth of the slab is left over.
-        while order < 1 and (PAGE_SIZE << order) - objects_per_slab(self.size, order) * self.size > (PAGE_SIZE << order) // 8:
+        # A larger order while more than an eighth of the slab is left over, up to slab_break_gfp_order.
+        limit = 2 if pages.frames.nr > _MUCH_RAM else 1
+        while order < limit and _left_over(self.size, order) * 8 > PAGE_SIZE << order:
             order += 1
         self.order = order
         self.per_slab = objects_per_slab(self.size, order)
@@ -142,6 +151,11 @@ class KmemCache:
             base, slab = self._empty.popitem()
         else:
             slab = self._grow(gfp)
+        left = self._current
+        if left is not None and left.free:
+            # The allocation reclaimed, and reclaim freed objects of this cache or grew it too.
+            key = PAGE_OFFSET + (left.pfn << PAGE_SHIFT) >> self._shift
+            (self._partial if left.inuse else self._empty)[key] = left
         self._current = slab
         return slab
 
@@ -208,9 +222,14 @@ class KmemCache:
         wrong = []
         if inuse != self.objects:
             wrong.append(f"slab {self.name}: {self.objects} objects on the books, {inuse} in its slabs")
-        for slab in self._slabs.values():
+        for key, slab in self._slabs.items():
+            where = f"slab {self.name}: frame {slab.pfn:#x}"
             if slab.inuse + len(slab.free) != self.per_slab:
-                wrong.append(f"slab {self.name}: frame {slab.pfn:#x} has {slab.inuse} + {len(slab.free)} objects of {self.per_slab}")
+                wrong.append(f"{where} has {slab.inuse} + {len(slab.free)} objects of {self.per_slab}")
+            if len(set(slab.free)) != len(slab.free):
+                wrong.append(f"{where} has an object that is free twice")
+            if slab.free and slab is not self._current and key not in self._partial and key not in self._empty:
+                wrong.append(f"{where} has {len(slab.free)} free objects that nobody will find")
         return wrong
 
 
