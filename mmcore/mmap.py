@@ -18,7 +18,6 @@ from mmcore.overcommit import OVERCOMMIT_NEVER, can_do_mlock, may_expand_vm, mlo
 from mmcore.pgtable import TASK_SIZE
 from mmcore.vma import (
     VM_ACCOUNT,
-    VM_EXEC,
     VM_GROWSDOWN,
     VM_LOCKED,
     VM_MAY_FLAGS,
@@ -26,7 +25,6 @@ from mmcore.vma import (
     VM_MAYWRITE,
     VM_NORESERVE,
     VM_SHARED,
-    VM_WRITE,
     VmArea,
     accountable_mapping,
     vm_stat_account,
@@ -260,6 +258,6 @@ from mmcore.brk import do_brk, set_brk  # noqa: E402
 from mmcore.stack import expand_stack, insert_vm_struct  # noqa: E402
 
 __all__ = [
-    "VM_EXEC", "VM_WRITE", "do_brk", "do_mmap", "do_munmap", "expand_stack", "get_unmapped_area", "insert_vm_struct", "mmap_region", "set_brk", "split_vma",
+    "do_brk", "do_mmap", "do_munmap", "expand_stack", "get_unmapped_area", "insert_vm_struct", "mmap_region", "set_brk", "split_vma",
     "unmap_areas", "vma_adjust", "vma_link", "vma_merge",
 ]
