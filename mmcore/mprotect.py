@@ -155,3 +155,5 @@ def change_protection(mem: Memory, vma: VmArea, start: int, end: int, prot: int)
             mem.frames.np_flags[pfns] |= np.uint32(PG_CODE)
     if changed:
         vma.vm_mm.flush_pending = True
+        if code:
+            mem.flush_code = True  # stores through a writable, non-executable mapping leave translations of the page standing
