@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 TASK_UNMAPPED_BASE = TASK_SIZE // 3  # 0x40000000
 MMAP_MIN_ADDR = 65536
+MMAP_RND_PAGES = 256  # with a seed mmap_base moves down by fewer. Linux: CONFIG_ARCH_MMAP_RND_COMPAT_BITS = 8, i386
 _GAP_MIN = 128 << 20
 _GAP_MAX = TASK_SIZE // 6 * 5
 
@@ -37,6 +38,8 @@ def arch_pick_mmap_layout(mem: Memory, mm: Mm) -> None:
     limit = rlimit(mem, RLIMIT_STACK) if hasattr(mem.current, "rlimits") else 0
     gap = min(max(limit + STACK_GUARD_GAP, _GAP_MIN), _GAP_MAX)
     mm.mmap_base = TASK_SIZE - gap + 4095 & ~4095
+    if mem.layout_rng is not None:
+        mm.mmap_base -= mem.layout_rng.randrange(MMAP_RND_PAGES) << 12
     mm.topdown = mem.config.layout != "legacy"
     mm.gap_top = mm.mmap_base
     mm.gap_size = 0

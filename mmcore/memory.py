@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -84,6 +85,7 @@ class Memory:
         from mmcore.vmscan import Vmscan
 
         self.config = config
+        self.layout_rng = random.Random(config.seed) if config.seed is not None else None
         if config.memory_bytes < MIN_MEMORY:
             raise ConfigError(f"memory of {config.memory_bytes >> 10} KB is too small to boot: give at least {MIN_MEMORY >> 20}M")
         if config.memory_bytes > MAX_MEMORY:
