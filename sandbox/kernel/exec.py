@@ -76,10 +76,10 @@ class Program:
 
     __slots__ = ("file", "image", "interp_file", "interp", "argv", "filename", "comm")
 
-    def __init__(self, task: Task, filename: bytes, argv: list[bytes]) -> None:
+    def __init__(self, task: Task, filename: bytes, file: Any, argv: list[bytes]) -> None:
         self.argv = argv
         self.filename = filename
-        self.file: Any = open_exec(task, filename)
+        self.file = file
         self.interp_file: Any = None
         self.interp: ElfImage | None = None
         self.comm = filename.rsplit(b"/", 1)[-1][:15]
@@ -117,10 +117,11 @@ class Program:
         self.file = self.interp_file = None
 
 
-def do_execve(task: Task, filename: bytes, argv: list[bytes], envp: list[bytes]) -> Generator[Wait, bool, int]:
-    """The system call once its arguments are in the kernel. Returns 0 in the new program, or raises SysError in the old one."""
+def do_execve(task: Task, filename: bytes, file: Any, argv: list[bytes], envp: list[bytes]) -> Generator[Wait, bool, int]:
+    """The system call once its arguments are in the kernel; ``file`` (from open_exec) is the callee's to put. Returns 0 in the new program,
+    or raises SysError in the old one."""
     kernel = task.kernel
-    program = Program(task, filename, argv)
+    program = Program(task, filename, file, argv)
     mm = None
     try:
         mm = mm_alloc(task.mem)

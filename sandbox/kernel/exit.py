@@ -58,6 +58,8 @@ def do_group_exit(task: Task, code: int) -> int:
     signal = task.signal
     if signal.group_exit:
         return signal.exit_code
+    if signal.group_exec not in (None, task):  # another thread is in execve: the process lives on in it
+        return 0
     kill_group(signal, code, task)
     return code
 

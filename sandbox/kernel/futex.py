@@ -113,7 +113,8 @@ def _futex_sleep(task: Task, key: Hashable, addr: int, value: int, private: bool
     waiter = Waiter(key, bitset, queue)
     task.kernel.futexes.setdefault(key, []).append(waiter)
     try:
-        yield Wait((queue,), deadline)
+        while (yield Wait((queue,), deadline)) and waiter.key is not None:
+            pass  # woken by a signal
     except Interrupted:
         if not _forget(task, waiter):
             return 0

@@ -4,8 +4,8 @@
     kernel.spawn_init(b"/bin/prog", [b"prog"], [b"PATH=/bin"], files, fs)
     ending = kernel.run()                               sandbox.kernel.loop
 
-Process 1 is init: it has no program, never runs, and reaps whoever is left to it. The program is process 2, leader of a session and
-group of its own. The run goes on while any task is left, so that background processes finish, but not for longer than LINGER_NS of work
+Process 1 is init: it has no program, never runs, reaps whoever is left to it, and stands for the login shell: the program is process 2, in
+init's session, leader of a process group of its own. The run goes on while any task is left, so that background processes finish, but not for longer than LINGER_NS of work
 after the program itself has ended.
 """
 
@@ -23,7 +23,7 @@ from mmcore.frames import PG_CODE
 from sandbox.cpu.regs import EIP
 from sandbox.kernel import crash
 from sandbox.kernel.events import EventLog
-from sandbox.kernel.exec import do_execve
+from sandbox.kernel.exec import do_execve, open_exec
 from sandbox.kernel.exit import do_exit, release_thread
 from sandbox.kernel.loop import Loop
 from sandbox.kernel.objects import KernelObjects
@@ -35,7 +35,7 @@ from sandbox.kernel.timers import Timers
 
 PID_MAX = 32768
 LINGER_NS = 60_000_000_000
-INIT_PID, PROGRAM_PID = 1, 2
+MAX_WAITERS = 32  # lines about a deadlock
 
 
 class Ending(NamedTuple):
@@ -77,7 +77,7 @@ class Kernel:
         self.tasks: dict[int, Task] = {}
         self.runq: deque[Task] = deque()
         self.current: Task | None = None
-        self.next_pid = INIT_PID
+        self.next_pid = 1
         self.max_threads = max(20, mem.frames.nr // (8 * 2))  # 2.6.7: an eighth of memory in 8 KB stacks
         self.nr_tasks = 0
         self.total_forks = 0
@@ -95,6 +95,7 @@ class Kernel:
         self.hostname = b"rmapbox"
         self.domainname = b"(none)"
         self.loop = Loop(self)
+        self.program: Task | None = None  # leader of the first process
         self.init = self._make_init()
         mem.tasks = self.oom_candidates
 
@@ -105,6 +106,7 @@ class Kernel:
         init.comm = "init"
         init.signal = SignalStruct(0, init)
         init.signal.pgrp = init.signal.session = init.pid
+        init.signal.is_session_leader = True
         init.sighand = SigHand(0)
         init.rlimits = init.signal.rlimits
         init.state = 1  # asleep for ever
@@ -124,8 +126,9 @@ class Kernel:
         task.rlimits = signal.rlimits
         signal.parent = self.init.signal
         self.init.signal.children[task] = None
-        signal.pgrp = signal.session = task.pid
-        signal.is_session_leader = True
+        signal.session = self.init.signal.session
+        signal.pgrp = task.pid
+        self.program = signal.leader
         task.exit_signal = SIGCHLD
         task.comm = argv[0].rsplit(b"/", 1)[-1][:15].decode("utf-8", "surrogateescape") if argv else ""
         task.ctx = self.cpu.new_context()
@@ -143,7 +146,7 @@ class Kernel:
         try:
             while True:
                 try:
-                    return (yield from do_execve(task, path, argv, envp))
+                    return (yield from do_execve(task, path, open_exec(task, path), argv, envp))
                 except MustWait as wait:
                     yield Wait((wait.queue,), None, TASK_UNINTERRUPTIBLE)
         except SysError as error:
@@ -204,6 +207,8 @@ class Kernel:
         task.exit_signal = old.exit_signal
         task.start_ns = old.start_ns
         signal.leader = task
+        if old is self.program:
+            self.program = task
         if parent is not None:
             parent.children = {task if child is old else child: None for child in parent.children}
         release_thread(old)
@@ -232,7 +237,7 @@ class Kernel:
         code = leader.signal.exit_code
         status = 128 + (code & 0x7F) if code & 0x7F else code >> 8 & 0xFF
         self.records.append(TaskRecord(leader.pid, leader.comm, status, leader.signal.maxrss))
-        if leader.pid == PROGRAM_PID and self.main_status is None:
+        if leader is self.program and self.main_status is None:
             self.main_status = code
             self.loop.watch_cpu = True  # what is left may not run for ever
 
@@ -306,6 +311,9 @@ class Kernel:
         for task in self.tasks.values():
             if task is self.init or task.state == TASK_RUNNING or task.state >= TASK_ZOMBIE:
                 continue
+            if len(lines) == MAX_WAITERS:
+                lines.append("and others")
+                break
             where = name_of(task.syscall_nr) if task.gen is not None else f"eip {task.regs[EIP]:#010x}"
             queues = ", ".join(dict.fromkeys(queue.name for queue in task.queues)) or ("SIGCONT" if task.state == 4 else "a signal")
             lines.append(f"{task.comm}[{task.pid}] in {where} waits for {queues}")

@@ -198,7 +198,7 @@ class Loop:
                         log(tag | result)
                     else:
                         task.syscall_nr = nr
-                        if not self._drive(task, result, None, None):
+                        if not self._drive(task, result, None):
                             break
                 elif kind == PAGE_FAULT:
                     address, error_code = state.fault_address, state.error_code
@@ -346,14 +346,13 @@ class Loop:
     # -- calls that wait -----------------------------------------------------------------------------------------------------
 
     def _resume(self, task: Task) -> bool:
-        if task.interrupted:
-            task.interrupted = False
-            return self._drive(task, task.gen, None, Interrupted())
+        """A signal wakes a call like its event does: the call looks for its event first, and is interrupted when it wants to wait on."""
         value, task.value = task.value, None
-        return self._drive(task, task.gen, value, None)
+        return self._drive(task, task.gen, value)
 
-    def _drive(self, task: Task, gen: Any, value: bool | None, error: BaseException | None) -> bool:
+    def _drive(self, task: Task, gen: Any, value: bool | None) -> bool:
         """Runs ``gen`` till it ends (True) or waits (False: the task is parked, or no more)."""
+        error: BaseException | None = None
         while True:
             try:
                 wait = gen.throw(error) if error is not None else gen.send(value)
@@ -483,7 +482,7 @@ class Loop:
         """The task exits in the kernel's own time. Always False: it does not go on."""
         if not task.flags & PF_EXITING:
             task.restart_nr = -1
-            self._drive(task, do_exit(task, code), None, None)
+            self._drive(task, do_exit(task, code), None)
         return False
 
     def _out_of_memory(self, task: Task) -> None:

@@ -3,7 +3,9 @@
     generator yields Wait ──> park: on each queue, a timer for the deadline
                                   │ queue.wake()      -> resumed with True
                                   │ deadline          -> resumed with False
-                                  └ a signal          -> Interrupted thrown into it
+                                  └ a signal          -> resumed with True; if it then waits again, Interrupted is thrown into it
+
+A waiter looks for its event again after each wake-up, and only then is a signal its concern (as Linux's wait loops do).
 
 The scheduler is round robin. Order of wake-up is order of running; nothing preempts a running task but the end of its time slice
 (SLICE_NS of virtual time). After fork the parent goes on and the child stands at the end of the queue, as Linux does since

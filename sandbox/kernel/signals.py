@@ -380,11 +380,12 @@ def notify_parent_stop(task: Task, code: int) -> None:
 
 
 def is_orphaned_pgrp(kernel, pgrp: int, ignoring: SignalStruct | None = None) -> bool:
-    """No member has a parent in another group of the same session. Linux: is_orphaned_pgrp."""
+    """No member has a parent in another group of the same session; init is nobody's, but for the first program, whose shell it stands
+    for. Linux: is_orphaned_pgrp."""
     for leader in group_members(kernel, pgrp):
         signal = leader.signal
         parent = signal.parent
-        if signal is ignoring or leader.state >= TASK_ZOMBIE or parent is None or parent.leader.pid == 1:
+        if signal is ignoring or leader.state >= TASK_ZOMBIE or parent is None or (parent is kernel.init.signal and leader is not kernel.program):
             continue
         if parent.pgrp != pgrp and parent.session == signal.session:
             return False

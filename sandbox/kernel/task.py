@@ -174,7 +174,7 @@ class Task:
 
     __slots__ = (
         "kernel", "mem", "pid", "tgid", "signal", "sighand", "comm", "mm", "ctx", "regs", "files", "fs", "files_addr",
-        "fs_addr", "state", "flags", "work", "gen", "value", "queues", "timer", "interrupted", "syscall_nr",
+        "fs_addr", "state", "flags", "work", "gen", "value", "queues", "timer", "syscall_nr",
         "restart_nr", "restart_block", "deferred", "blocked", "real_blocked", "saved_sigmask", "pending", "sas_ss_sp",
         "sas_ss_size", "sas_ss_flags", "tls", "exit_code", "exit_signal", "pdeath_signal", "clear_child_tid",
         "set_child_tid", "robust_list", "vfork_done", "pins", "addr", "stack", "min_flt", "maj_flt", "utime_ns",
@@ -204,7 +204,6 @@ class Task:
         self.value: bool | None = None  # what the parked call is resumed with
         self.queues: Any = ()
         self.timer: Any = None
-        self.interrupted = False
         self.syscall_nr = -1
         self.restart_nr = -1  # number of the call that a signal interrupted, till the signal is dealt with
         self.restart_block: Any = None
@@ -292,7 +291,6 @@ class Task:
         state = self.state
         if state == TASK_INTERRUPTIBLE or (kill and state == TASK_KILLABLE):
             self.wake(None)
-            self.interrupted = True
         elif kill and state == TASK_STOPPED:
             self.state = TASK_RUNNING
             self.kernel.runq.append(self)
