@@ -523,6 +523,9 @@ class World:
                     assert expected is not None
                     process.data[first + k] = expected  # mlock and pins copy before anybody writes
         assert mapped == len(slots), f"after {after}: {mapped} pages mapped, {len(slots)} expected"
+        span = 1 << self.mem.pgtables.SHIFT
+        for start, _ in self.mem.pgtables.tables(mm.pgd, 0, 0xC0000000):
+            assert mm.find_vma_intersection(start, start + span) is not None, f"after {after}: a page table for {start:#x}, where no area is"
 
     def _peek(self, mm: Mm, page: int, vma: VmArea, index: int) -> Words | None:
         """A page's contents, wherever they are, without an access."""
