@@ -43,9 +43,7 @@ def name_of(nr: int) -> str:
 KNOWN = {
     26: "ptrace", 31: "stty", 32: "gtty", 53: "lock", 56: "mpx", 58: "ulimit", 86: "uselib", 101: "ioperm", 110: "iopl", 113: "vm86old",
     117: "ipc", 123: "modify_ldt", 124: "adjtimex", 128: "init_module", 131: "quotactl", 135: "sysfs", 149: "_sysctl",
-    166: "vm86", 188: "getpmsg", 217: "pivot_root", 222: "tux", 226: "setxattr", 227: "lsetxattr",
-    228: "fsetxattr", 229: "getxattr", 230: "lgetxattr", 231: "fgetxattr", 232: "listxattr", 233: "llistxattr", 234: "flistxattr",
-    245: "io_setup", 254: "epoll_create", 255: "epoll_ctl", 256: "epoll_wait", 274: "mbind", 275: "get_mempolicy", 276: "set_mempolicy",
+    166: "vm86", 188: "getpmsg", 217: "pivot_root", 222: "tux", 245: "io_setup", 254: "epoll_create", 255: "epoll_ctl", 256: "epoll_wait", 274: "mbind", 275: "get_mempolicy", 276: "set_mempolicy",
     277: "mq_open", 283: "kexec_load", 286: "add_key", 287: "request_key", 288: "keyctl", 289: "ioprio_set", 290: "ioprio_get",
     291: "inotify_init", 292: "inotify_add_watch", 293: "inotify_rm_watch", 294: "migrate_pages", 310: "unshare", 313: "splice",
     315: "tee", 316: "vmsplice", 317: "move_pages", 319: "epoll_pwait", 321: "signalfd", 322: "timerfd_create", 323: "eventfd",
