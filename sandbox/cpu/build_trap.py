@@ -20,7 +20,7 @@ ffi.cdef(
     struct cpu {
         const uint8_t *gdt; uint32_t gdt_entries; uint32_t idle_cr3; uint32_t loaded_cr3;
         int32_t flush_tlb, flush_code; size_t context_size; int32_t uc_error;
-        int64_t blocks; uint32_t fault_address, error_code, vector; uint32_t page_count; ...;
+        int64_t blocks; uint32_t fault_address, error_code, vector; uint32_t *pages; uint32_t page_count; ...;
     };
     void trap_load_api(void **address);
     size_t trap_api_entries(void);

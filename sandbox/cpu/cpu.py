@@ -96,7 +96,8 @@ class Cpu:
 
     def door(self):
         """For a loop that cannot afford `run`: (function, state) with function(state, ctx.door(), cr3, budget) -> kind, negative where `run`
-        raises `lost`; `state` has the facts of the last trap as attributes (blocks, fault_address, error_code, vector, page_count)."""
+        raises `lost`; `state` has the facts of the last trap as attributes (blocks, fault_address, error_code, vector), and what `code_pages` would
+        return as pages[0] to pages[page_count - 1]."""
         return self._run, self._state
 
     def lost(self, ctx: Context, cr3: int) -> CpuError:

@@ -258,14 +258,17 @@ class Kernel:
         """Seeded; the same run gives the same bytes."""
         return self.entropy.randbytes(n)
 
-    def mark_code(self, mm: Any) -> None:
-        """The CPU has executed from pages of ``mm``: their frames may hold translated code from now on."""
+    def mark_code(self, mm: Any, state: Any, first: int) -> int:
+        """The CPU has executed from pages of ``mm``, listed in ``state.pages`` from ``first`` on: their frames may hold translated code.
+        Returns how many pages are listed."""
         tables, flags = self.mem.pgtables, self.mem.frames.flags
         ptes, mask = tables.ptes, tables.PFN_MASK
-        for page in self.cpu.code_pages():
-            index = tables.pte_index(mm.pgd, page << 12)
+        pages, count = state.pages, state.page_count
+        for i in range(first, count):
+            index = tables.pte_index(mm.pgd, pages[i] << 12)
             if index >= 0 and ptes[index] & 1:
                 flags[ptes[index] >> 12 & mask] |= PG_CODE
+        return count
 
     def load_tls(self, task: Task) -> None:
         self.loop.load_tls(task)

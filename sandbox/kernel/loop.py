@@ -138,12 +138,18 @@ class Loop:
             elif mm is not last_mm:  # the root belonged to an address space that is gone
                 cpu.flush_tlb()
                 last_mm = mm
+            if notes_code:
+                cpu.code_pages()
+            noted = 0  # of state.pages: how many of the executed pages are marked
             slice_end = clock.now + SLICE_NS
             limit = 0  # virtual time at which something else is due
             while True:
                 if mm.flush_pending:
                     cpu.flush_tlb()
                     mm.flush_pending = False
+                    if notes_code:  # other frames may lie under the pages that were noted
+                        cpu.code_pages()
+                        noted = 0
                 if mem.flush_code:
                     cpu.flush_code()
                     mem.flush_code = False
@@ -162,8 +168,8 @@ class Loop:
                 blocks = state.blocks
                 self.blocks += blocks
                 clock.now = now + (blocks << NS_PER_BLOCK_SHIFT) + TRAP_NS
-                if notes_code and state.page_count:
-                    kernel.mark_code(mm)
+                if notes_code and state.page_count != noted:
+                    noted = kernel.mark_code(mm, state, noted)
 
                 if kind == SYSCALL:
                     nr = regs[EAX]
