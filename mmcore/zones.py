@@ -300,9 +300,9 @@ class PageAllocator:
         if owned[FREE] < self.min_free:
             self.min_free = owned[FREE]
             self._min_is_new = True
-        # 2.6 appends the batch in order and takes from the front of what it added: keep addresses ascending.
+        # 2.6 takes from the list's head, frees to it, and adds a batch at its tail: what is there is used first, then ascending addresses.
         taken.reverse()
-        zone.pcp.extend(taken)
+        zone.pcp[:0] = taken
 
     # --- freeing ----------------------------------------------------------------------------------------------------
 
@@ -411,6 +411,9 @@ class PageAllocator:
             self._free_run(zone, pfn, pfn + 1)
 
     def drain_pcp(self) -> None:
+        """Every per-cpu list gives all it has back to the buddies."""
+        if self._min_is_new:
+            self._note_low()
         for zone in self.zones:
             self._free_pages_bulk(zone, len(zone.pcp))
 
