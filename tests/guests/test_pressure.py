@@ -30,7 +30,7 @@ def test_moved_pages(scheme: str) -> None:
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_file_pages(scheme: str) -> None:
     """The root is a tmpfs: its pages are unmapped through the file's index (or their chains) and go to swap through their own."""
-    result = check(Cell("shared_map", ("4", "1500"), scheme, "pae", "scarce"))
+    result = check(Cell("shared_map", ("4", "1300", "1"), scheme, "pae", "scarce"))
     hits = result.meters["file_hits"] if scheme == "anon_vma" else result.meters["hits"]
     assert hits > 0 and result.vmstat["pswpout"] > 0
 
