@@ -128,7 +128,7 @@ class _Running:
         if config.audit == "full":
             cpu = AuditingCpu(cpu, self.auditor)
         self.vfs = Vfs(mem, mounts=config.mount_list(), seed=config.seed)
-        mem.shmem_zero_setup = self.vfs.shmem_zero_setup  # /proc/PID/maps shows its device and inode as any file's
+        mem.shmem_zero_setup = self.vfs.shmem_zero_setup  # type: ignore[assignment]  # /proc/PID/maps shows its device and inode as any file's
         self.kernel = Kernel(mem, cpu, self.vfs, clock=config.clock, seed=config.seed, time_limit=config.time_limit)
         if config.audit == "full":
             cpu.kernel = self.kernel
