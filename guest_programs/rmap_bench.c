@@ -95,6 +95,31 @@ static struct result bench_fork0(long count)
     return fork_exit_wait(count);
 }
 
+/* A child that has touched 64 MB, all its own, ends; a unit is its end, from the word to go to the parent's wait. */
+static struct result bench_exit64(long count)
+{
+    long long time = 0;
+    for (long i = 0; i < count; i++) {
+        int ready[2], go[2];
+        char byte = 'b';
+        must(pipe(ready) == 0 && pipe(go) == 0);
+        pid_t pid = fork_quietly();
+        if (!pid) {
+            touch(small_pages(PAGES_IN(64)), PAGES_IN(64));
+            send(ready[1], &byte, 1);
+            receive(go[0], &byte, 1);
+            _exit(0);
+        }
+        receive(ready[0], &byte, 1);
+        long long start = now();
+        send(go[1], &byte, 1);
+        must(reap(pid) == 0);
+        time += now() - start;
+        close(ready[0]), close(ready[1]), close(go[0]), close(go[1]);
+    }
+    return (struct result){ count, time };
+}
+
 /* 64 MB move between two places whose page tables are not the same; a unit is a move. */
 static struct result bench_mremap64(long count)
 {
@@ -281,6 +306,7 @@ static const struct {
     { "cow", bench_cow, 64, 1024 },
     { "fork64", bench_fork64, 20, 1000000 },
     { "fork0", bench_fork0, 200, 1000000 },
+    { "exit64", bench_exit64, 3, 1000 },
     { "mremap64", bench_mremap64, 50, 1000000 },
     { "mmap_munmap", bench_mmap_munmap, 20000, 100000000 },
     { "mmap_touch_munmap", bench_mmap_touch_munmap, 20000, 100000000 },
