@@ -8,6 +8,7 @@ One `run` is one boot: nothing of an earlier run is left in a later one.
 from __future__ import annotations
 
 import os
+import posixpath
 import time
 from collections.abc import Callable
 from typing import IO, Any
@@ -83,6 +84,18 @@ class Machine:
         return result
 
 
+def program_place(name: str, config: Config) -> bytes:
+    """Where the guest finds its program `name`: in /bin, or in a directory of its own when a mount lies over that place.
+
+    A mount is the host's: the program's copy must not be written into it.
+    """
+    for directory in ("/bin", *(f"/program{number or ''}" for number in range(len(config.mounts) + 1))):
+        path = f"{directory}/{name}"
+        if not any(f"{path}/".startswith(posixpath.normpath("/" + mount.guest.strip("/")) + "/") for mount in config.mount_list()):
+            break
+    return os.fsencode(path)
+
+
 def check_options(scheme: type, options: dict[str, Any]) -> None:
     """Raise `ConfigError` for an option that the scheme's card does not list, or whose value is of another type."""
     card = scheme.card  # type: ignore[attr-defined]
@@ -137,7 +150,7 @@ class _Running:
 
     def run(self, stdout: int | Sink, stderr: int | Sink) -> Any:
         """The program from its first instruction to the end of the run; the kernel's Ending."""
-        path = b"/bin/" + os.fsencode(self.program.name)
+        path = program_place(self.program.name, self.config)
         self.terminal_input = self.config.stdin is None and os.isatty(0)
         try:
             self.vfs.write_file(path, self.program.image, 0o755)
