@@ -9,12 +9,13 @@ Linux: drivers/char/tty_io.c for the ioctls' answers.
 
 from __future__ import annotations
 
+import atexit
 import os
 import select
 import struct
 from collections.abc import Callable
 from errno import EIO, ENOTTY, EPIPE
-from stat import S_IFCHR, S_IFIFO
+from stat import S_IFIFO
 from typing import Any
 
 from mmcore.errors import SysError
@@ -25,7 +26,6 @@ from sandbox.fs.hooks import send_signal
 from sandbox.fs.inode import Inode, SuperBlock
 from sandbox.fs.uapi import (
     FIONREAD,
-    O_RDWR,
     POLLHUP,
     READABLE,
     TCGETS,
@@ -38,7 +38,6 @@ from sandbox.fs.uapi import (
     TIOCSPGRP,
     TIOCSWINSZ,
     WRITABLE,
-    makedev,
 )
 from sandbox.kernel.sched import Wait
 
@@ -60,6 +59,8 @@ class Console:
         self.pgrp = 0
         self.pending = b""
         self.eof = False
+        self.canonical = True
+        self.saved: list[Any] | None = None
         self.queue = WaitQueue("input from the terminal")
 
     def open(self, dentry: Dentry, flags: int) -> File:
@@ -92,6 +93,36 @@ class Console:
         chars = b"".join(c if isinstance(c, bytes) else bytes([c]) for c in cc)[:19]
         return struct.pack("<4IB19s", iflag, oflag, cflag & 0xFFFFFFFF, lflag, 0, chars)
 
+    def set_termios(self, data: bytes, when: int) -> None:
+        """The guest's settings become the host terminal's, until ``restore``. ``when``: 0 now, 1 after output, 2 and forget input."""
+        import termios
+
+        iflag, oflag, cflag, lflag, _, chars = struct.unpack("<4IB19s", data)
+        try:
+            settings = termios.tcgetattr(self.fd)
+            if self.saved is None:
+                self.saved = [*settings[:6], list(settings[6])]
+                atexit.register(self.restore)
+            cc = settings[6]
+            for i, value in enumerate(chars):
+                cc[i] = value if not lflag & termios.ICANON and i in (termios.VMIN, termios.VTIME) else bytes([value])
+            termios.tcsetattr(self.fd, when, [iflag, oflag, cflag, lflag, *settings[4:6], cc])
+        except (termios.error, OSError):
+            raise SysError(ENOTTY) from None
+        self.canonical = bool(lflag & termios.ICANON)
+
+    def restore(self) -> None:
+        """The host's terminal gets back the settings it had."""
+        import termios
+
+        if self.saved is not None:
+            saved, self.saved = self.saved, None
+            atexit.unregister(self.restore)
+            try:
+                termios.tcsetattr(self.fd, termios.TCSADRAIN, saved)
+            except (termios.error, OSError):
+                pass  # the terminal is gone
+
     def winsize(self) -> bytes:
         try:
             size = os.get_terminal_size(self.fd)
@@ -101,7 +132,7 @@ class Console:
 
 
 class TtyFile(File):
-    """An open terminal. Its settings are the host's; a change by the guest is accepted and not passed on."""
+    """An open terminal. Its settings are the host terminal's, and changes go through to it till the end of the run."""
 
     __slots__ = ("console",)
 
@@ -118,12 +149,16 @@ class TtyFile(File):
         if not console.fill():
             return None
         line = console.pending
+        if not line:
+            console.eof = False  # an end of file typed at a terminal is told once
+            return b""
+        if not console.canonical:
+            return line[:n]
         end = line.find(b"\n") + 1
         return line[:min(n, end)] if end else line[:n]
 
     def consume(self, n: int) -> None:
         self.console.pending = self.console.pending[n:]
-        self.console.eof = False
 
     def accept(self, task: Any, data: bytes) -> int:
         return emit(task, self.console.sink, data)
@@ -154,7 +189,9 @@ class TtyFile(File):
             console.pgrp = struct.unpack("<I", copy_from_user(task, arg, 4))[0]
         elif cmd == FIONREAD:
             copy_to_user(task, arg, struct.pack("<I", len(console.pending) if console.fill() else 0))
-        elif cmd not in (TCSETS, TCSETSW, TCSETSF, TIOCSWINSZ):
+        elif cmd in (TCSETS, TCSETSW, TCSETSF):
+            console.set_termios(copy_from_user(task, arg, 36), cmd - TCSETS)
+        elif cmd != TIOCSWINSZ:
             raise SysError(ENOTTY)
         return 0
 
@@ -238,14 +275,6 @@ def emit(task: Any, sink: Sink, data: bytes) -> int:
 
 def is_terminal(sink: Sink | None) -> bool:
     return isinstance(sink, int) and os.isatty(sink)
-
-
-def terminal_file(sb: SuperBlock, console: Console) -> File:
-    """An open terminal for the standard descriptors, on a node of its own (pts/0)."""
-    inode = StreamInode(sb, S_IFCHR | 0o620, makedev(136, 0), console.open)
-    dentry = Dentry(None, b"/dev/pts/0", inode, sb)
-    dentry.hashed = False
-    return console.open(dentry, O_RDWR)
 
 
 def input_file(sb: SuperBlock, fd: int) -> File:

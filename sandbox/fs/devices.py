@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from sandbox.fs.vfs import Vfs
 
 NULL, ZERO, FULL, RANDOM, URANDOM = (makedev(1, minor) for minor in (3, 5, 7, 8, 9))
-TTY, CONSOLE = makedev(5, 0), makedev(5, 1)
+TTY, CONSOLE, PTS0 = makedev(5, 0), makedev(5, 1), makedev(136, 0)
 
 NODES = {"null": NULL, "zero": ZERO, "full": FULL, "random": RANDOM, "urandom": URANDOM, "tty": TTY, "console": CONSOLE}
 
@@ -124,7 +124,7 @@ def open_special(vfs: Vfs, task: Any, dentry: Dentry, flags: int) -> Any:
             return FullFile(dentry, flags)
         if dev in (RANDOM, URANDOM):
             return RandomFile(dentry, flags, vfs.rng)
-        if dev in (TTY, CONSOLE) and vfs.console is not None:
+        if dev in (TTY, CONSOLE, PTS0) and vfs.console is not None:
             return vfs.console.open(dentry, flags)
     elif kind == S_IFBLK:
         raise SysError(6)

@@ -21,9 +21,9 @@ from mmcore.errors import ConfigError, SysError
 from mmcore.filespace import FileSpace
 from mmcore.shmem import ShmemSpace, ShmemSuper
 from sandbox.fs import procfs, sysfs
-from sandbox.fs.console import Console, Sink, input_file, is_terminal, output_file, terminal_file
+from sandbox.fs.console import Console, Sink, input_file, is_terminal, output_file
 from sandbox.fs.dentry import Dentry
-from sandbox.fs.devices import NODES, open_special
+from sandbox.fs.devices import NODES, PTS0, open_special
 from sandbox.fs.fdtable import FileTable, FsStruct
 from sandbox.fs.file import File, PathFile, RegularFile
 from sandbox.fs.hostfs import HostSuper
@@ -221,10 +221,11 @@ class Vfs:
             in_fd = stdin if isinstance(stdin, int) and os.isatty(stdin) else None
             sink = next((s for s in (stdout, stderr) if is_terminal(s)), stdout)
             self.console = Console(in_fd, sink, tty_fd)
+            self._make(b"dev/pts/0", S_IFCHR | 0o620, PTS0)
         table.install(self._stdin_file(stdin))
         for sink in (stdout, stderr):
             if is_terminal(sink) and self.console is not None:
-                table.install(terminal_file(self.pipe_sb, self.console))
+                table.install(self.open(None, b"/dev/pts/0", O_RDWR, 0))
             else:
                 table.install(output_file(self.pipe_sb, sink))
         return table
@@ -234,7 +235,7 @@ class Vfs:
             return self.open(None, b"/dev/null", O_RDWR, 0)
         if isinstance(stdin, int):
             if os.isatty(stdin) and self.console is not None:
-                return terminal_file(self.pipe_sb, self.console)
+                return self.open(None, b"/dev/pts/0", O_RDWR, 0)
             if not S_ISREG(os.fstat(stdin).st_mode):
                 return input_file(self.pipe_sb, stdin)
             data = b"".join(iter(lambda: os.read(stdin, 1 << 20), b""))
@@ -280,7 +281,9 @@ class Vfs:
                 sb.sync()
 
     def close(self) -> None:
-        """The machine is switched off: the host's descriptors are closed. Dirty pages go first only if ``sync`` was called."""
+        """The machine is switched off: the host's descriptors are closed, its terminal is as it was. ``sync`` comes before."""
+        if self.console is not None:
+            self.console.restore()
         for sb in self.supers:
             if isinstance(sb, HostSuper):
                 sb.close()

@@ -273,7 +273,7 @@ def _copy(task: Any, source: File, target: File, pos: int | None, total: int) ->
                         break
                     if source.f_flags & O_NONBLOCK:
                         raise SysError(EAGAIN)
-                    yield Wait(source.read_queues())
+                    yield source.input_wait(task)
                     continue
                 if not data:
                     break
