@@ -62,7 +62,7 @@ class Machine:
 
         The guest's output goes to this process's descriptors 1 and 2, or with `capture` into the result. `status` is a
         terminal to keep a status line on. Ctrl-C ends the run, not the caller. Raises `ConfigError`, `PluginError`, and
-        InvariantViolation when an audit finds something wrong.
+        InvariantViolation when an audit in mid-run finds something wrong (one at the end counts it in the result).
         """
         if not argv:
             raise ConfigError("no program given")
@@ -162,7 +162,7 @@ class _Running:
         self.kernel.spawn_init(path, [os.fsencode(word) for word in self.argv], envp, files, self.vfs.fs)
         ending = self.kernel.run()
         if self.config.audit != "off":
-            self.auditor.require("at the end")
+            self.auditor.audit("at the end")
         self.vfs.sync()
         self.vfs.close()
         return ending
@@ -183,6 +183,7 @@ class _Running:
             oom_kills=[str(kill) for kill in mem.oom.kills],
             unknown_syscalls={name_of(nr): count for nr, count in kernel.unknown_syscalls.items()},
             crashes=[_crash(info) for info in kernel.crashes],
+            violations=list(self.auditor.violations),
         )
         return Result(
             exit_status=exit_status(ending),

@@ -97,6 +97,8 @@ class Notes(msgspec.Struct):
     oom_kills: list[str] = []
     unknown_syscalls: dict[str, int] = {}
     crashes: list[Crash] = []
+    violations: list[str] = []
+    """What the auditor found at the end."""
     pressure: str = ""
     """How `--pressure` sized the machine, in one line."""
     stdout: bytes | None = None

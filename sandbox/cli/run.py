@@ -6,7 +6,7 @@ import os
 import sys
 from typing import Any
 
-from mmcore.errors import ConfigError
+from mmcore.errors import ConfigError, InvariantViolation
 from sandbox.cli.arguments import Parser, split
 
 _OPTION = {"scheme": "--rmap", "mounts": "--mount"}
@@ -90,6 +90,8 @@ def main(words: list[str]) -> int:
         with open(given.json, "wb") as file:
             file.write(result.to_json())
     _report(result, given.quiet)
+    if result.notes.violations:
+        raise InvariantViolation("\n".join(result.notes.violations))
     return result.exit_status
 
 
