@@ -59,12 +59,14 @@ def page_align(addr: int) -> int:
 
 
 def open_exec(task: Task, path: bytes) -> Any:
-    """The file to execute. Raises ENOENT, EACCES (no regular file, not executable)."""
+    """The file to execute. Raises ENOENT, EACCES (no regular file, not executable), ETXTBSY (open for writing)."""
     file = task.kernel.vfs.open(task, path, 0, 0)
     try:
         inode = file.inode
         if not S_ISREG(inode.mode) or not inode.mode & 0o111 or file.mapping is None:
             raise SysError(errno.EACCES)
+        if inode.writers > 0:
+            raise SysError(errno.ETXTBSY)
     except SysError:
         file.put()
         raise

@@ -4,9 +4,9 @@
     kernel.spawn_init(b"/bin/prog", [b"prog"], [b"PATH=/bin"], files, fs)
     ending = kernel.run()                               sandbox.kernel.loop
 
-Process 1 is init: it has no program, never runs, reaps whoever is left to it, and stands for the login shell: the program is process 2, in
-init's session, leader of a process group of its own. The run goes on while any task is left, so that background processes finish, but not for longer than LINGER_NS of work
-after the program itself has ended.
+Process 1 is init: it has no program, never runs, reaps whoever is left to it, and stands for the login shell: the program is
+process 2, in init's session, leader of a process group of its own. The run goes on while any task is left, so that background
+processes finish, but not for longer than LINGER_NS of work after the program itself has ended.
 """
 
 from __future__ import annotations
@@ -310,7 +310,7 @@ class Kernel:
         """What every task waits for, one line each: the text of a deadlock."""
         from sandbox.syscalls.table import name_of
 
-        lines = []
+        lines: list[str] = []
         for task in self.tasks.values():
             if task is self.init or task.state == TASK_RUNNING or task.state >= TASK_ZOMBIE:
                 continue

@@ -19,13 +19,11 @@ from mmcore.fault import DONE, OOM, WAIT
 from sandbox.cpu.regs import EAX, EBP, EBX, ECX, EDI, EDX, EIP, ESI
 from sandbox.cpu.trap import BUDGET, PAGE_FAULT, SYSCALL
 from sandbox.kernel import traps
+from sandbox.kernel.deliver import do_signal
 from sandbox.kernel.events import EVENT_FAULT, EVENT_SWITCH, EVENT_TRAP
-from sandbox.kernel.exit import do_exit, do_group_exit
+from sandbox.kernel.exit import do_exit
 from sandbox.kernel.sched import (
     EINTR,
-    ERESTART_RESTARTBLOCK,
-    ERESTARTNOHAND,
-    ERESTARTSYS,
     NS_PER_BLOCK_SHIFT,
     SLICE_NS,
     TASK_INTERRUPTIBLE,
@@ -39,10 +37,9 @@ from sandbox.kernel.sched import (
     WORK_YIELD,
     Interrupted,
 )
-from sandbox.kernel.sigframe import handler_mask, setup_frame
-from sandbox.kernel.signals import force_sig, get_signal, recalc, set_blocked, signal_pending
-from sandbox.kernel.signo import SA_RESTART, SI_KERNEL, SIGKILL, SIGSEGV, SigInfo
-from sandbox.kernel.task import DEFAULT_ACTION, PF_EXITING, Task
+from sandbox.kernel.signals import force_sig, signal_pending
+from sandbox.kernel.signo import SI_KERNEL, SIGKILL, SigInfo
+from sandbox.kernel.task import PF_EXITING, Task
 from sandbox.kernel.uaccess import unpin
 from sandbox.syscalls.table import EVENT_SYSCALL, NR_SYSCALLS, table
 
@@ -50,7 +47,6 @@ if TYPE_CHECKING:
     from sandbox.kernel.kernel import Ending, Kernel
 
 ENOSYS = 38
-NR_RESTART_SYSCALL = 0
 
 
 class Loop:
@@ -422,7 +418,7 @@ class Loop:
         """Does what Task.work asks for. False: the task does not go on now (it waits, has stopped, has yielded, is dead)."""
         if task.work & WORK_PINS:
             unpin(task)
-        if task.work & WORK_SIGNAL and not self._do_signal(task):
+        if task.work & WORK_SIGNAL and not do_signal(self, task):
             return False
         if task.work & WORK_YIELD:
             task.work &= ~WORK_YIELD
@@ -431,58 +427,6 @@ class Loop:
                 return False
         task.work &= ~WORK_RELOAD
         return True
-
-    def _do_signal(self, task: Task) -> bool:
-        """Delivers what is pending. Linux: do_signal, arch/i386/kernel/signal.c, 2.6.7; later signals nest on top of earlier ones."""
-        while True:
-            taken = task.deferred
-            if taken is None:
-                taken = get_signal(task)
-            if taken is None:
-                break
-            if isinstance(taken, int):
-                return taken >= 0 and self.die(task, do_group_exit(task, taken))
-            task.deferred = None
-            info, action = taken
-            self._restart(task, action)
-            try:
-                setup_frame(task, info, action)
-            except MustWait as wait:
-                task.deferred = taken
-                self.park(task, (wait.queue,), None, TASK_UNINTERRUPTIBLE)
-                return False
-            except SysError:
-                if info.sig == SIGSEGV:
-                    task.sighand.action[SIGSEGV] = DEFAULT_ACTION
-                force_sig(task, SigInfo(SIGSEGV, SI_KERNEL, bytes(4)))
-                continue
-            mask = handler_mask(task, info, action)
-            task.saved_sigmask = None
-            set_blocked(task, mask)
-        self._restart(task, None)
-        if task.saved_sigmask is not None:
-            mask, task.saved_sigmask = task.saved_sigmask, None
-            set_blocked(task, mask)
-            if task.work & WORK_SIGNAL and signal_pending(task):
-                return self._do_signal(task)
-        recalc(task)
-        return True
-
-    @staticmethod
-    def _restart(task: Task, action: Any) -> None:
-        """What becomes of an interrupted call: EINTR for a handler that does not want restarts, else the call is made again."""
-        nr, task.restart_nr = task.restart_nr, -1
-        if nr < 0:
-            return
-        regs = task.regs
-        mode = -(regs[EAX] - (1 << 32))
-        if action is not None and (
-            mode in (ERESTARTNOHAND, ERESTART_RESTARTBLOCK) or (mode == ERESTARTSYS and not action.flags & SA_RESTART)
-        ):
-            regs[EAX] = -EINTR & 0xFFFFFFFF
-            return
-        regs[EAX] = NR_RESTART_SYSCALL if mode == ERESTART_RESTARTBLOCK else nr
-        regs[EIP] = (regs[EIP] - 2) & 0xFFFFFFFF
 
     def die(self, task: Task, code: int) -> bool:
         """The task exits in the kernel's own time. Always False: it does not go on."""

@@ -231,3 +231,16 @@ def sys_acct(task: Task, path: int) -> int:
     if path:
         strncpy_from_user(task, path)
     raise SysError(errno.ENOSYS)
+
+
+def _refused(nr: int, name: str) -> None:
+    """A call that every program tries and that is not there: ENOSYS, and not worth a line in the summary."""
+
+    def refuse(task: Task) -> int:
+        raise SysError(errno.ENOSYS)
+
+    syscall(nr, name, 0)(refuse)
+
+
+for _nr, _name in ((123, "modify_ldt"), (386, "rseq"), (435, "clone3")):
+    _refused(_nr, _name)

@@ -41,16 +41,17 @@ def name_of(nr: int) -> str:
 
 # Names of calls that real programs try and that answer ENOSYS here, for the summary of a run.
 KNOWN = {
-    26: "ptrace", 31: "stty", 32: "gtty", 53: "lock", 56: "mpx", 58: "ulimit", 86: "uselib", 101: "ioperm", 110: "iopl", 113: "vm86old",
-    117: "ipc", 123: "modify_ldt", 124: "adjtimex", 128: "init_module", 131: "quotactl", 135: "sysfs", 149: "_sysctl",
-    166: "vm86", 188: "getpmsg", 217: "pivot_root", 222: "tux", 245: "io_setup", 254: "epoll_create", 255: "epoll_ctl", 256: "epoll_wait", 274: "mbind", 275: "get_mempolicy", 276: "set_mempolicy",
-    277: "mq_open", 283: "kexec_load", 286: "add_key", 287: "request_key", 288: "keyctl", 289: "ioprio_set", 290: "ioprio_get",
-    291: "inotify_init", 292: "inotify_add_watch", 293: "inotify_rm_watch", 294: "migrate_pages", 310: "unshare", 313: "splice",
-    315: "tee", 316: "vmsplice", 317: "move_pages", 319: "epoll_pwait", 321: "signalfd", 322: "timerfd_create", 323: "eventfd",
-    325: "timerfd_settime", 326: "timerfd_gettime", 327: "signalfd4", 328: "eventfd2", 329: "epoll_create1", 332: "inotify_init1",
-    336: "perf_event_open", 338: "fanotify_init", 349: "kcmp", 350: "finit_module", 351: "sched_setattr", 352: "sched_getattr",
-    354: "seccomp", 357: "bpf", 374: "userfaultfd", 377: "copy_file_range", 380: "pkey_mprotect", 381: "pkey_alloc",
-    384: "arch_prctl", 385: "io_pgetevents", 386: "rseq", 424: "pidfd_send_signal", 425: "io_uring_setup", 434: "pidfd_open",
-    435: "clone3", 438: "pidfd_getfd", 440: "process_madvise", 441: "epoll_pwait2", 444: "landlock_create_ruleset", 449: "futex_waitv",
-    452: "fchmodat2", 454: "futex_wake",
+    26: "ptrace", 31: "stty", 32: "gtty", 53: "lock", 56: "mpx", 58: "ulimit", 86: "uselib", 101: "ioperm", 110: "iopl",
+    113: "vm86old", 117: "ipc", 124: "adjtimex", 128: "init_module", 131: "quotactl", 135: "sysfs", 149: "_sysctl", 166:
+    "vm86", 188: "getpmsg", 217: "pivot_root", 222: "tux", 245: "io_setup", 254: "epoll_create", 255: "epoll_ctl", 256:
+    "epoll_wait", 274: "mbind", 275: "get_mempolicy", 276: "set_mempolicy", 277: "mq_open", 283: "kexec_load", 286:
+    "add_key", 287: "request_key", 288: "keyctl", 289: "ioprio_set", 290: "ioprio_get", 291: "inotify_init", 292:
+    "inotify_add_watch", 293: "inotify_rm_watch", 294: "migrate_pages", 310: "unshare", 313: "splice", 315: "tee", 316:
+    "vmsplice", 317: "move_pages", 319: "epoll_pwait", 321: "signalfd", 322: "timerfd_create", 323: "eventfd", 325:
+    "timerfd_settime", 326: "timerfd_gettime", 327: "signalfd4", 328: "eventfd2", 329: "epoll_create1", 332:
+    "inotify_init1", 336: "perf_event_open", 338: "fanotify_init", 349: "kcmp", 350: "finit_module", 351: "sched_setattr",
+    352: "sched_getattr", 354: "seccomp", 357: "bpf", 374: "userfaultfd", 377: "copy_file_range", 380: "pkey_mprotect", 381:
+    "pkey_alloc", 384: "arch_prctl", 385: "io_pgetevents", 424: "pidfd_send_signal", 425: "io_uring_setup", 434:
+    "pidfd_open", 438: "pidfd_getfd", 440: "process_madvise", 441: "epoll_pwait2", 444: "landlock_create_ruleset", 449:
+    "futex_waitv", 452: "fchmodat2", 454: "futex_wake",
 }
