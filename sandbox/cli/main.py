@@ -115,6 +115,16 @@ def command(words: list[str] | None = None) -> int:
     return ERROR_STATUS
 
 
+def _open_standard_descriptors() -> None:
+    """A command started with 0, 1 or 2 closed gets the null device there, as a shell's `>/dev/null`: nothing else must land there."""
+    for fd, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
+            setattr(sys, name, open(fd, mode, closefd=False))
+
+
 def main() -> None:
     """Entry point of the console script.
 
@@ -122,6 +132,7 @@ def main() -> None:
     is built; nothing of that is garbage. Afterwards it runs, but rarely.
     """
     gc.set_threshold(100_000, 50, 100)
+    _open_standard_descriptors()
     sys.exit(command())
 
 
