@@ -23,6 +23,7 @@ from sandbox.fs.file import DirFile, File, RegularFile
 from sandbox.fs.inode import BOOT_EPOCH_S, Inode, SuperBlock, check_size, init_owner
 from sandbox.fs.uapi import S_IFMT
 
+_EPOCH_NS = BOOT_EPOCH_S * 1_000_000_000
 MAX_OPEN = 64  # host descriptors kept open for regular files
 PAGE = 4096
 _SHOWN = (S_IFDIR, S_IFREG, S_IFLNK)
@@ -35,7 +36,7 @@ def _host_error(error: OSError) -> SysError:
 class HostSuper(SuperBlock):
     """One mount of the host's ``path`` (bytes). ``new_space(inode)`` makes a page cache that reads and writes through the inode."""
 
-    __slots__ = ("path", "new_space", "inos", "inodes", "opened")
+    __slots__ = ("path", "new_space", "inos", "inodes", "opened", "surplus")
 
     def __init__(self, *args: Any, path: bytes, readonly: bool, new_space: Callable[[HostInode], Any]) -> None:
         super().__init__(*args)
@@ -45,6 +46,7 @@ class HostSuper(SuperBlock):
         self.inos: dict[tuple[int, int], int] = {}  # (host device, host inode) -> our number
         self.inodes: dict[tuple[int, int], HostInode] = {}
         self.opened: OrderedDict[HostInode, int] = OrderedDict()
+        self.surplus = 0  # objects that reclaim has asked for
         self.statfs = lambda: (1 << 20, 1 << 19, 1 << 16, 1 << 15)
         self.sync = self.sync_all
         try:
@@ -97,6 +99,26 @@ class HostSuper(SuperBlock):
         for inode in list(self.inodes.values()):
             inode.fsync()
 
+    def shrink(self, n: int, gfp: int) -> int:
+        """Slab reclaim asks for ``n`` objects. A walk under way holds dentries by no count, so they are given back between system calls
+        (``trim``). Returns how many inodes there are."""
+        self.surplus += n
+        return len(self.inodes)
+
+    def trim(self) -> None:
+        """Forgets the files met first of those that nobody uses and the guest has not changed; a later walk meets them anew, same number."""
+        n, self.surplus = self.surplus, 0
+        for inode in list(self.inodes.values()):
+            dentry = inode.where
+            if n <= 0:
+                break
+            if dentry is None or not inode.unused(dentry):
+                continue
+            n -= 1
+            del dentry.parent.children[dentry.name]
+            dentry.parent.inode.loaded = False
+            dentry.unhash()
+
     def close(self) -> None:
         """Closes every host descriptor."""
         for fd in self.opened.values():
@@ -120,7 +142,7 @@ class HostInode(Inode):
         self.target: bytes | None = None
         self.loaded = False
         self.pinned_fd = -1  # kept open because no name leads to it any more
-        self.atime = self.mtime = self.ctime = BOOT_EPOCH_S * 1_000_000_000
+        self.atime = self.mtime = self.ctime = _EPOCH_NS
         if S_ISDIR(status.st_mode):
             self.nlink = 1  # "not counted", as some file systems say
             self.i_size = PAGE
@@ -129,6 +151,15 @@ class HostInode(Inode):
             self.i_size = status.st_size
         if status.st_mode & S_IFMT == S_IFREG:
             self.mapping = sb.new_space(self)
+
+    def unused(self, dentry: Dentry) -> bool:
+        """May the inode, whose one name is ``dentry``, be forgotten? Linux: prune_dcache, prune_icache."""
+        if dentry.count or dentry.children or dentry.mounted is not None or not dentry.hashed or dentry.parent is dentry or self.count != 1:
+            return False
+        if self.mtime != _EPOCH_NS or self.ctime != _EPOCH_NS or self.locks or self.flocks or self.pinned_fd >= 0:
+            return False
+        mapping = self.mapping
+        return mapping is None or not mapping.mapped() and not mapping.dirty and mapping.under_writeback() is None
 
     # host side --------------------------------------------------------------------------------------------------------------------
     def parts(self, last: bytes | None = None) -> list[bytes]:

@@ -97,6 +97,7 @@ class Vfs:
         self.realtime: Callable[[], int] = lambda: BOOT_EPOCH_S * 1_000_000_000 + self.clock.now
         self.caches = Caches(mem.slab)
         self.supers: list[SuperBlock] = []  # in order of mounting
+        self.host_supers: list[HostSuper] = []
         self.hostname = b"rmapbox"
         # A tmpfs mounted beside a disk takes half of memory at most; this one is all the disk there is, so swap counts too.
         self.root_sb = self._tmpfs(1, "rootfs", mem.total_pages // 2 + mem.swap.total)
@@ -200,6 +201,8 @@ class Vfs:
         except SysError as error:
             raise ConfigError(f"--mount {host}:{guest}: the host says {os.strerror(error.errno)}: give a readable directory or regular file") from None
         sb.source = "host"
+        self.mem.reclaim.register_shrinker(sb.shrink)
+        self.host_supers.append(sb)
         assert sb.root is not None
         try:
             if S_ISDIR(sb.root.inode.mode):
@@ -284,9 +287,14 @@ class Vfs:
         """The machine is switched off: the host's descriptors are closed, its terminal is as it was. ``sync`` comes before."""
         if self.console is not None:
             self.console.restore()
-        for sb in self.supers:
-            if isinstance(sb, HostSuper):
-                sb.close()
+        for sb in self.host_supers:
+            sb.close()
+
+    def trim(self) -> None:
+        """At the start of a system call: what slab reclaim asked for is given back."""
+        for sb in self.host_supers:
+            if sb.surplus:
+                sb.trim()
 
     # opening ------------------------------------------------------------------------------------------------------------------------
     def open(self, task: Any, path: bytes, flags: int, mode: int, base: Dentry | None = None) -> File:

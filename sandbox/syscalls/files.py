@@ -201,7 +201,9 @@ def do_open(task: Any, dirfd: int, path_at: int, flags: int, mode: int) -> Any:
     """open(2): a descriptor, or a generator that waits for a FIFO's other end."""
     path = strncpy_from_user(task, path_at)
     files = task.files
-    opened = task.kernel.vfs.open_may_wait(task, path, flags, mode, base_of(task, dirfd, path))
+    vfs = task.kernel.vfs
+    vfs.trim()
+    opened = vfs.open_may_wait(task, path, flags, mode, base_of(task, dirfd, path))
     if isinstance(opened, types.GeneratorType):
         return _install_later(task, opened, flags)
     try:

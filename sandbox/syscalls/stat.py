@@ -86,6 +86,7 @@ def pack_statx(inode: Inode) -> bytes:
 
 
 def _path_inode(task: Any, path: int, follow: bool) -> Inode:
+    task.kernel.vfs.trim()
     return walk_at(task, CWD, strncpy_from_user(task, path), follow).inode
 
 
@@ -117,6 +118,7 @@ def _stat_flags(flags: int) -> bool:
 @syscall(300, "fstatat64", 4)
 def sys_fstatat64(task: Any, dirfd: int, path: int, buf: int, flags: int) -> int:
     follow = _stat_flags(flags)
+    task.kernel.vfs.trim()
     dentry = walk_at(task, dirfd, strncpy_from_user(task, path), follow, bool(flags & AT_EMPTY_PATH))
     copy_to_user(task, buf, pack_stat64(dentry.inode))
     return 0
@@ -127,6 +129,7 @@ def sys_statx(task: Any, dirfd: int, path: int, flags: int, mask: int, buf: int)
     follow = _stat_flags(flags)
     if mask & 0x80000000 or flags & AT_STATX_SYNC_TYPE == AT_STATX_SYNC_TYPE:
         raise SysError(EINVAL)
+    task.kernel.vfs.trim()
     dentry = walk_at(task, dirfd, strncpy_from_user(task, path), follow, bool(flags & AT_EMPTY_PATH))
     copy_to_user(task, buf, pack_statx(dentry.inode))
     return 0

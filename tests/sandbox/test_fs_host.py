@@ -164,3 +164,19 @@ def test_many_files_hold_few_descriptors(tmp_path: Path) -> None:
         file.put()
     w.vfs.close()
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_reclaim_gets_names_and_inodes_back(tmp_path: Path) -> None:
+    for i in range(400):
+        (tmp_path / f"f{i:03}").write_text(str(i))
+    w = world(tmp_path)
+    top = walk(w.task, b"/host")
+    listing = top.inode.entries(top)
+    held = w.open("/host/f000")
+    full = w.objects()
+    assert top.sb.shrink(10_000, 0) == 401
+    w.vfs.trim()
+    left = w.objects()
+    assert left["inode_cache"] == full["inode_cache"] - 399 and left["dentry_cache"] == full["dentry_cache"] - 399
+    assert w.patiently(lambda: held.pread(0, 9)) == b"0"
+    assert top.inode.entries(top) == listing  # the same numbers again
