@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -233,3 +234,42 @@ def test_the_doctor(rmapbox):
     ran = rmapbox("doctor")
     assert ran.status == 0, ran.out
     assert "unicorn        release 2.1.4" in ran.out and "calibration" in ran.out
+
+
+HOG = """#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <sys/wait.h>
+int main(void)
+{
+    int status, child = fork();
+    if (!child)
+        for (volatile char *m; (m = malloc(1 << 20));)
+            for (int at = 0; at < 1 << 20; at += 4096)
+                m[at] = 1;
+    waitpid(child, &status, 0);
+    printf("signal %d\\n", status & 127);
+    return 0;
+}
+"""
+
+
+def test_the_oom_killer_ends_one_task_and_says_so(rmapbox, compile_c):
+    ran = rmapbox("run", "--memory", "8M", "--swap", "4M", "--audit", "full", compile_c(HOG, "hog.c"))
+    assert (ran.status, ran.out) == (0, "signal 9\n"), ran.err
+    assert re.search(r"oom killer  .*Killed process 3 \(hog\)", ran.err) and "0 violations" in ran.err
+
+
+def test_closed_descriptors_are_the_null_device(environment, tmp_path):
+    script = " ".join([*COMMAND, "run --quiet hello <&- >&- 2>&-"])
+    assert subprocess.run(["sh", "-c", script], cwd=tmp_path, env=environment, timeout=60, check=False).returncode == 0
+
+
+def test_a_reader_that_goes_away(environment, compile_c, tmp_path):
+    """The guest gets SIGPIPE, as it would natively, and the command says no more than that."""
+    source = compile_c('#include <stdio.h>\nint main(void) { for (;;) puts("line"); }\n')
+    script = " ".join([*COMMAND, f"run --json r.json {source} | head -n 1"])
+    done = subprocess.run(["sh", "-c", script], cwd=tmp_path, env=environment, timeout=60, capture_output=True, check=False)
+    assert done.stdout == b"line\n" and b"killed by SIGPIPE" in done.stderr and b"Traceback" not in done.stderr
+    assert read_result(str(tmp_path / "r.json")).exit_status == 128 + signal.SIGPIPE
