@@ -95,7 +95,7 @@ def d_path(at: Dentry, root: Dentry | None = None) -> bytes:
     """Absolute path, with " (deleted)" when the name is gone. Pipes and the like give their own form (``pipe:[5]``).
     Linux: fs/dcache.c, __d_path, 2.6.7."""
     tail = b"" if at.hashed else b" (deleted)"
-    names = []
+    names: list[bytes] = []
     while at is not root:
         if at.parent is at:
             covered = at.sb.covered

@@ -91,7 +91,7 @@ def copy_out(task: Any, address: int, data: bytes) -> int:
 
 def gather(task: Any, iov: Iov, skip: int, n: int) -> bytes:
     """``n`` bytes from the buffers, ``skip`` into them; fewer before a bad page."""
-    parts = []
+    parts: list[bytes] = []
     for address, length in iov:
         if skip >= length:
             skip -= length

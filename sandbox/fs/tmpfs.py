@@ -36,6 +36,7 @@ class TmpfsSuper(SuperBlock):
 
 class TmpfsInode(Inode):
     __slots__ = ("target", "target_mem")
+    sb: TmpfsSuper
 
     def __init__(self, sb: TmpfsSuper, mode: int) -> None:
         if sb.inodes >= sb.max_inodes:

@@ -74,7 +74,7 @@ def _getdents(task: Any, fd: int, buf: int, size: int, pack: Any) -> int:
     file = _directory(task, fd)
     entries = file.entries()
     at = file.pos
-    out = []
+    out: list[bytes] = []
     room = size
     while at < len(entries):
         name, ino, mode = entries[at]

@@ -8,12 +8,16 @@ Linux: arch/i386/kernel/entry.S (sys_call_table); numbers above 285 from arch/x8
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
+from typing import TypeVar
+from typing import TypeVar
 
 from sandbox.kernel.sched import Wait
 
 NR_SYSCALLS = 512
 
 Handler = Callable[..., int | Generator[Wait, bool, int]]
+Syscall = TypeVar("Syscall", bound=Handler)
+F = TypeVar("F", bound=Handler)
 
 # (function, number of arguments, tag for the event log), or None.
 table: list[tuple[Handler, int, int] | None] = [None] * NR_SYSCALLS
@@ -22,10 +26,10 @@ names: dict[int, str] = {}
 EVENT_SYSCALL = 2 << 60
 
 
-def syscall(nr: int, name: str, nargs: int) -> Callable[[Handler], Handler]:
+def syscall(nr: int, name: str, nargs: int) -> Callable[[F], F]:
     """Enters the function below it as system call ``nr``. Several may be stacked (old and new number of one call)."""
 
-    def enter(function: Handler) -> Handler:
+    def enter(function: F) -> F:
         if table[nr] is not None:
             raise ValueError(f"system call {nr} ({name}) is already {names[nr]}")
         table[nr] = (function, nargs, EVENT_SYSCALL | nr << 32)
