@@ -18,7 +18,7 @@ from mmcore.errors import MustWait, SysError
 from sandbox.fs.file import File, within_limit
 from sandbox.fs.uapi import MAX_RW_COUNT, O_NONBLOCK, UIO_MAXIOV
 from sandbox.kernel.sched import TASK_UNINTERRUPTIBLE, Interrupted, Wait
-from sandbox.kernel.uaccess import copy_from_user, copy_to_user
+from sandbox.kernel.uaccess import copy_from_user, copy_to_user, write_mm
 
 CHUNK = 1 << 16
 PAGE = 4096
@@ -145,7 +145,11 @@ def read_wait(task: Any, file: File, address: int, n: int) -> Transfer:
             yield file.input_wait(task)
             data = file.peek(task, n)
             if data:
-                n = copy_out(task, address, data)
+                n = len(data)
+                try:
+                    write_mm(task.mem, task.mm, address, data)
+                except SysError:
+                    n = copy_out(task, address, data)
                 file.consume(n)
                 return n
             if data is not None:
