@@ -18,7 +18,8 @@ class Timer:
 
 
 class VirtualClock:
-    """``now`` is read freely, and so is ``due``, when something may fall due (NEVER: nothing will); time moves by ``charge`` (work done) and ``advance_to`` (everybody sleeps)."""
+    """``now`` is read freely, and so is ``due``, when something may fall due (NEVER: nothing will); time moves by ``charge`` (work done) and
+    ``advance_to`` (everybody sleeps)."""
 
     __slots__ = ("now", "due", "_heap", "_sequence", "_running")
 

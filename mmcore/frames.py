@@ -66,7 +66,7 @@ class Frames:
         for name, code, dtype in _FIELDS:
             buffer = anonymous_buffer(nr * np.dtype(dtype).itemsize)
             self._buffers.append(buffer)
-            setattr(self, name, memoryview(buffer).cast(code))
+            setattr(self, name, memoryview(buffer).cast(code))  # type: ignore[call-overload]
             setattr(self, f"np_{name}", np.frombuffer(buffer, dtype))
 
     def describe(self, pfn: int) -> str:

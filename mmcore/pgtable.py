@@ -53,7 +53,7 @@ class PageTables:
         self.pages = pages
         self.slab = slab
         self.vmstat = vmstat
-        self._zero_table = np.zeros(self.PTRS, self.dtype)
+        self._zero_table: np.ndarray = np.zeros(self.PTRS, self.dtype)
         # protection_map: read implies present and user; private writable areas start write-protected (copy on write).
         self._prot = [0] * 16
         for flags in range(16):

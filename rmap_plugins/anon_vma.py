@@ -96,9 +96,10 @@ class AnonVma(RmapScheme):
         """A touching neighbour's anon_vma, if the two would merge but for their access rights: next first, then previous."""
         before, after = vma.vm_mm.neighbours(vma)
         for lower, upper, other in ((vma, after, after), (before, vma, before)):
+            if lower is None or upper is None or other is None:
+                continue
             if (
-                other is not None
-                and other.anon_vma is not None
+                other.anon_vma is not None
                 and lower.vm_end == upper.vm_start
                 and (lower.vm_flags ^ upper.vm_flags) & ~_VM_PROT == 0
                 and lower.vm_file is upper.vm_file
@@ -190,4 +191,8 @@ class AnonVma(RmapScheme):
             for vma in anon_vma.areas:
                 if vma.anon_vma is not anon_vma:
                     wrong.append(f"anon_vma {anon_vma.address:#x} lists an area at {vma.vm_start:#x} that points elsewhere")
+        for mm in self.env.mms.values():
+            for vma in mm.vmas:
+                if vma.anon_vma is not None and vma not in vma.anon_vma.areas:
+                    wrong.append(f"anon_vma {vma.anon_vma.address:#x} does not list the area at {vma.vm_start:#x} of mm {mm.addr:#x}")
         return wrong

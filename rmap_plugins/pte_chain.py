@@ -73,6 +73,7 @@ class PteChain(RmapScheme):
         self._stash = 0  # local_pte_chain: one free node kept per cpu
         self._frames = env.frames
         self._meters = env.meters
+        self._np_slots: Any
         self._entry = env.pgtables.ENTRY  # a slot holds the PTE's physical address: index * ENTRY
         if self._wide:
             self._slots, self._np_slots, self._step, self._first = env.ram.u64, env.ram.np64, 8, 8
@@ -382,6 +383,9 @@ class PteChain(RmapScheme):
         wrong = []
         frames, slots, words, n = self._frames, self._slots, self._words, self.nrpte
         nodes = 1 if self._stash else 0
+        mapped = frames.np_mapcount != 0
+        for pfn in np.nonzero((frames.np_rmap != 0) != mapped)[0].tolist():
+            wrong.append(f"pte_chain: has PTEs, or none, and mapcount says otherwise: {frames.describe(pfn)}")
         chained = np.nonzero((frames.np_rmap != 0) & ((frames.np_flags & np.uint32(PG_DIRECT)) == 0))[0]
         for pfn in chained.tolist():
             node, is_head = frames.rmap[pfn], True

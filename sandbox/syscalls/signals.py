@@ -179,7 +179,7 @@ def sys_sigaltstack(task: Task, new: int, old: int) -> int:
     if old:
         prefault(task, old, 12, True)
     if wanted is not None:
-        set_altstack(task, *wanted, sp)
+        set_altstack(task, wanted[0], wanted[1], wanted[2], sp)
     if old:
         copy_to_user(task, old, before)
     return 0

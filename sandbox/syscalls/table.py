@@ -9,14 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from typing import TypeVar
-from typing import TypeVar
 
 from sandbox.kernel.sched import Wait
 
 NR_SYSCALLS = 512
 
 Handler = Callable[..., int | Generator[Wait, bool, int]]
-Syscall = TypeVar("Syscall", bound=Handler)
 F = TypeVar("F", bound=Handler)
 
 # (function, number of arguments, tag for the event log), or None.

@@ -8,7 +8,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 from sandbox import Config, Machine, toolchain
@@ -56,7 +56,7 @@ class Cell:
         )
 
 
-@lru_cache(maxsize=None)
+@cache
 def native(program: str, args: tuple[str, ...]) -> tuple[bytes, int]:
     """What the host's own kernel makes of the program: (stdout, status)."""
     path = toolchain.program_path(program)

@@ -13,7 +13,7 @@ from mmcore.mlock import do_mlock
 from mmcore.mprotect import do_mprotect
 from mmcore.mremap import do_mremap
 from mmcore.rmap import MISS, STOP, MachineFacts, Purpose
-from mmcore.rmap.core import SWAP_FAIL, SUCCESS
+from mmcore.rmap.core import SUCCESS, SWAP_FAIL
 from mmcore.slab import objects_per_slab
 from rmap_plugins.anon_vma import AnonVma
 from tests.mmcore.files import tmpfs_file

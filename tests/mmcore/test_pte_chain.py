@@ -16,7 +16,7 @@ from mmcore.gfp import GFP_KERNEL
 from mmcore.memory import Memory, MemoryConfig
 from mmcore.pgtable import A
 from mmcore.rmap import AGAIN, FAIL, HIT, STOP, MachineFacts, Purpose
-from mmcore.rmap.core import SWAP_FAIL, SUCCESS
+from mmcore.rmap.core import SUCCESS, SWAP_FAIL
 from mmcore.rmap.scheme import SchemeEnv
 from mmcore.slab import PAGE_OFFSET, objects_per_slab
 from rmap_plugins.pte_chain import PteChain
@@ -308,7 +308,7 @@ def test_unmapping_with_any_answers(line: int, paging: str, highpte: bool) -> No
             answers = {100 + k: rng.choices((HIT, AGAIN, FAIL), weights)[0] for k in range(total)}
             asked: list[int] = []
 
-            def visit(pfn: int, mm: Any, address: int, vma: Any, pte: int) -> int:
+            def visit(pfn: int, mm: Any, address: int, vma: Any, pte: int, answers: Any = answers, asked: Any = asked) -> int:
                 asked.append(pte)
                 assert address == pte << 12
                 answer = answers[pte]

@@ -22,7 +22,7 @@ from mmcore.mm import Mm
 from mmcore.mmap import set_brk
 from mmcore.mprotect import do_mprotect
 from mmcore.mremap import do_mremap
-from mmcore.pgtable import FILE, PROTNONE, A, D, P, W
+from mmcore.pgtable import FILE, PROTNONE, D, P, W
 from mmcore.stack import bprm_stack, setup_arg_pages
 from mmcore.vma import VM_GROWSDOWN, VM_LOCKED, VM_MAYSHARE, VM_NONLINEAR, VM_SHARED, VmArea
 from tests.mmcore.files import host_file, tmpfs_file
