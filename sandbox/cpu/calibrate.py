@@ -83,14 +83,12 @@ def _unique(what: str, code: str, snapshots: Sequence[bytes], expected: Sequence
     """The one offset at which every snapshot holds its expected value(s)."""
     forms = [struct.pack(f"<{code}", *(value if isinstance(value, tuple) else (value,))) for value in expected]
     width = len(forms[0])
-    return _only(
-        what,
-        [
-            at
-            for at in range(0, len(snapshots[0]) - width + 1, 4)
-            if all(snapshot[at : at + width] == form for snapshot, form in zip(snapshots, forms))
-        ],
-    )
+    rarest = max(range(len(forms)), key=lambda i: width - forms[i].count(0))  # zeros are everywhere
+    places, at = [], -1
+    while (at := snapshots[rarest].find(forms[rarest], at + 1)) >= 0:
+        if at % 4 == 0 and all(snapshot[at : at + width] == form for snapshot, form in zip(snapshots, forms)):
+            places.append(at)
+    return _only(what, places)
 
 
 def _descriptor(base: int) -> int:
