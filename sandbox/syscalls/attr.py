@@ -183,7 +183,7 @@ def sys_utimes(task: Any, path: int, times: int) -> int:
 @syscall(299, "futimesat", 3)
 def sys_futimesat(task: Any, dirfd: int, path: int, times: int) -> int:
     values = _timevals(task, times)
-    inode = walk_at(task, dirfd, strncpy_from_user(task, path)).inode if path else task.files.get(dirfd).inode
+    inode = walk_at(task, dirfd, strncpy_from_user(task, path)).inode if path else fget(task, dirfd).inode
     return _set_times(task, inode, values)
 
 

@@ -15,6 +15,7 @@ from mmcore.errors import SysError
 from mmcore.mmap import MAP_ANONYMOUS, MAP_HUGETLB, do_mmap, do_munmap, set_brk
 from mmcore.mprotect import do_mprotect
 from mmcore.mremap import do_mremap
+from sandbox.fs.at import fget
 from sandbox.kernel.sched import TASK_UNINTERRUPTIBLE, Wait
 from sandbox.kernel.uaccess import copy_from_user, copy_to_user
 from sandbox.syscalls.table import syscall
@@ -38,7 +39,7 @@ def _mmap(task: Task, addr: int, length: int, prot: int, flags: int, fd: int, pg
         if flags & MAP_HUGETLB:
             raise SysError(errno.ENOMEM)  # this machine has no huge pages
         return do_mmap(task.mem, task.mm, addr, length, prot, flags, None, pgoff)
-    file = task.files.get(fd)
+    file = fget(task, fd)
     if flags & MAP_HUGETLB:
         raise SysError(errno.EINVAL)
     return do_mmap(task.mem, task.mm, addr, length, prot, flags, file, pgoff)
