@@ -14,10 +14,27 @@ import numpy as np
 
 from mmcore.errors import InvariantViolation
 from mmcore.frames import (
-    BOOT, FREE, NR_OWNERS, OWNER_NAMES, PAGECACHE, PAGETABLE, PCP, PG_ACTIVE, PG_ANON, PG_LRU, PG_RESERVED, PG_SLAB, PG_SWAPCACHE, SLAB, USER,
+    BOOT,
+    FREE,
+    NR_OWNERS,
+    OWNER_NAMES,
+    PAGECACHE,
+    PAGETABLE,
+    PCP,
+    PG_ACTIVE,
+    PG_ANON,
+    PG_CODE,
+    PG_LRU,
+    PG_RESERVED,
+    PG_SLAB,
+    PG_SWAPCACHE,
+    PG_WRITEBACK,
+    SLAB,
+    USER,
 )
-from mmcore.pgtable import FILE, PROTNONE, P
+from mmcore.pgtable import FILE, PROTNONE, P, W
 from mmcore.rmap.scheme import HIT, MISS, Purpose
+from mmcore.vma import VM_ACCESS_FLAGS, VM_EXEC, VM_NONLINEAR, VM_SHARED, VM_WRITE
 
 if TYPE_CHECKING:
     from mmcore.memory import Memory
@@ -66,57 +83,93 @@ class Auditor:
     # --- the truth --------------------------------------------------------------------------------------------------------
 
     def _page_tables(self, wrong: list[str]) -> tuple[np.ndarray, np.ndarray]:
-        """All present PTEs of counted frames: (pfns, pte indices). Checks rss, tables and swap counts on the way."""
+        """All present PTEs of counted frames: (pfns, pte indices). Checks rss, tables, permissions and swap counts on the way."""
         mem, pgtables, frames = self.mem, self.mem.pgtables, self.mem.frames
         np_ptes = pgtables.np_ptes
         kind = np_ptes.dtype.type
         all_pfns, all_ptes = [], []
         swap_refs: dict[int, int] = {}
+        nr_tables = 0
         for mm in mem.mms.values():
             tables = pgtables.tables(mm.pgd, 0, 0xC0000000)
+            nr_tables += len(tables)
             if len(tables) != mm.nr_ptes:
                 wrong.append(f"mm {mm.addr:#x}: nr_ptes {mm.nr_ptes}, but {len(tables)} tables")
-            rss = 0
+            rows = []
             for first, base in tables:
                 table_pfn = base // pgtables.PTRS
                 if frames.owner[table_pfn] != PAGETABLE or frames.mapping[table_pfn] != mm.addr or frames.index[table_pfn] != first >> 12:
                     wrong.append(f"mm {mm.addr:#x}: table for {first:#x} does not say so: {frames.describe(table_pfn)}")
-                entries = np_ptes[base : base + pgtables.PTRS]
-                at = entries.nonzero()[0]
-                if not len(at):
-                    continue
-                entries = entries[at]
+                at = np_ptes[base : base + pgtables.PTRS].nonzero()[0]
+                if len(at):
+                    rows.append((at + base, (at << 12) + first))
+            rss = 0
+            if rows:
+                where = np.concatenate([row[0] for row in rows])
+                entries = np_ptes[where]
                 present = (entries & kind(P | PROTNONE)) != 0
-                pfns = (entries[present] >> kind(12) & kind(pgtables.PFN_MASK)).astype(np.int64)
-                where = at[present] + base
+                self._permissions(mm, np.concatenate([row[1] for row in rows]), entries, present, wrong)
+                pfns, where = (entries[present] >> kind(12) & kind(pgtables.PFN_MASK)).astype(np.int64), where[present]
                 inside = pfns < frames.nr
                 pfns, where = pfns[inside], where[inside]
                 counted = (frames.np_flags[pfns] & PG_RESERVED) == 0
-                rss += int(np.count_nonzero(counted))
                 all_pfns.append(pfns[counted])
                 all_ptes.append(where[counted])
-                self._inside_areas(mm, first, at, wrong)
+                rss = len(all_pfns[-1])
                 rest = entries[~present]
                 rest = rest[(rest & kind(FILE)) == 0]
                 for entry in pgtables.np_pte_to_swp(rest).tolist():
                     swap_refs[entry] = swap_refs.get(entry, 0) + 1
             if rss != mm.rss:
                 wrong.append(f"mm {mm.addr:#x}: rss {mm.rss}, but {rss} pages mapped")
+        if nr_tables != mem.vmstat.nr_page_table_pages:
+            wrong.append(f"nr_page_table_pages {mem.vmstat.nr_page_table_pages}, but {nr_tables} tables")
+        self._table_frames(wrong)
         wrong += mem.swap.audit(swap_refs)
         empty = np.zeros(0, np.int64)
         return (np.concatenate(all_pfns) if all_pfns else empty), (np.concatenate(all_ptes) if all_ptes else empty)
 
-    def _inside_areas(self, mm: Mm, first: int, at: np.ndarray, wrong: list[str]) -> None:
-        """Every PTE lies in an area."""
-        lo, hi = first + int(at[0]) * 4096, first + int(at[-1]) * 4096
-        vma = mm.find_vma(lo)
-        if vma is not None and vma.vm_start <= lo and hi < vma.vm_end:
-            return
-        for k in at.tolist():
-            address = first + k * 4096
-            vma = mm.find_vma(address)
-            if vma is None or vma.vm_start > address:
-                wrong.append(f"mm {mm.addr:#x}: a PTE at {address:#x} outside every area")
+    def _table_frames(self, wrong: list[str]) -> None:
+        """Each frame of page tables belongs to an address space (its root's among them) or to the kernel."""
+        mem, frames = self.mem, self.mem.frames
+        held = np.nonzero(frames.np_owner == PAGETABLE)[0]
+        owners, counts = np.unique(frames.np_mapping[held], return_counts=True)  # type: ignore[call-overload]
+        have = dict(zip(owners.tolist(), counts.tolist(), strict=True))
+        have.pop(0, None)  # the kernel's half
+        root = 3 if mem.pgtables.ENTRY == 8 else 1
+        for mm in mem.mms.values():
+            n = have.pop(mm.addr, 0)
+            if n != mm.nr_ptes + root:
+                wrong.append(f"mm {mm.addr:#x}: {n} frames of page tables, but {mm.nr_ptes} tables and {root} of the root")
+        for owner, n in have.items():
+            wrong.append(f"{n} frames of page tables belong to {owner:#x}, which is no mm")
+
+    def _permissions(self, mm: Mm, addresses: np.ndarray, entries: np.ndarray, present: np.ndarray, wrong: list[str]) -> None:
+        """Every PTE lies in an area and allows nothing that the area does not; one that may write to private memory has its page to itself."""
+        mem, frames, kind = self.mem, self.mem.frames, entries.dtype.type
+        ends = np.array([vma.vm_end for vma in mm.vmas] or [0])
+        flags = np.array([vma.vm_flags for vma in mm.vmas] or [0])
+        k = np.searchsorted(np.array([vma.vm_start for vma in mm.vmas] or [0]), addresses, "right") - 1
+        outside = (k < 0) | (addresses >= ends[k])
+        for address in addresses[outside].tolist():
+            wrong.append(f"mm {mm.addr:#x}: a PTE at {address:#x} outside every area")
+        flags = np.where(outside, 0, flags[k])
+        writes = present & ((entries & kind(W)) != 0)
+        excess = writes & ((flags & VM_WRITE) == 0) | ((entries & kind(P)) != 0) & ((flags & VM_ACCESS_FLAGS) == 0)
+        if mem.pgtables.NX:
+            excess |= ((entries & kind(P)) != 0) & ((entries & kind(mem.pgtables.NX)) == 0) & ((flags & VM_EXEC) == 0)
+        for i in np.nonzero(excess & ~outside)[0].tolist():
+            wrong.append(f"mm {mm.addr:#x}: the PTE {int(entries[i]):#x} at {int(addresses[i]):#x} allows what its area ({int(flags[i]) & 7:#x}) does not")
+        own = np.nonzero(writes & ((flags & VM_SHARED) == 0) & ~outside)[0]
+        pfns = (entries[own] >> kind(12) & kind(mem.pgtables.PFN_MASK)).astype(np.int64)
+        own, pfns = own[pfns < frames.nr], pfns[pfns < frames.nr]
+        state = frames.np_flags[pfns]
+        shared = (frames.np_mapcount[pfns] != 1) | ((state & np.uint32(PG_ANON)) == 0) | ((state & np.uint32(PG_RESERVED)) != 0)
+        cached = np.nonzero((state & np.uint32(PG_SWAPCACHE)) != 0)[0]
+        for i in cached.tolist():
+            shared[i] |= mem.swap.swap_count(frames.private[int(pfns[i])]) != 1
+        for i in np.nonzero(shared)[0].tolist():
+            wrong.append(f"mm {mm.addr:#x}: {int(addresses[own[i]]):#x} may be written to, but the page is not its own: {frames.describe(int(pfns[i]))}")
 
     def _mappings(self, truth: tuple[np.ndarray, np.ndarray], wrong: list[str]) -> None:
         frames = self.mem.frames
@@ -134,6 +187,7 @@ class Auditor:
         """count = PTEs + page cache + swap cache + pins."""
         mem, frames = self.mem, self.mem.frames
         expected = frames.np_mapcount.astype(np.int64)
+        listed = (frames.np_owner == USER) | (frames.np_owner == PAGECACHE)  # frames that reclaim must be able to find
         for mapping in mem.mappings.values():
             for index, pfn in mapping.pages.items():
                 expected[pfn] += 1
@@ -141,6 +195,9 @@ class Auditor:
                     wrong.append(f"page {index} of mapping {mapping.addr:#x} does not say so: {frames.describe(pfn)}")
             for pfn in mapping.table_frames():
                 expected[pfn] += 1
+                listed[pfn] = False
+            if mapping.nodes.items != len(mapping.pages):
+                wrong.append(f"mapping {mapping.addr:#x}: {len(mapping.pages)} pages, {mapping.nodes.items} in its tree")
         cached = np.nonzero((frames.np_flags & np.uint32(PG_SWAPCACHE)) != 0)[0]
         expected[cached] += 1
         for pfn, n in self.pins().items():
@@ -151,10 +208,16 @@ class Auditor:
         lost = (frames.np_owner == USER) | (frames.np_owner == PAGECACHE)
         for pfn in np.nonzero(lost & (expected == 0))[0].tolist():
             wrong.append(f"nobody uses a frame that is not free: {frames.describe(pfn)}")
+        for pfn in np.nonzero(listed & (frames.np_count > 0) & ((frames.np_flags & np.uint32(PG_LRU)) == 0))[0].tolist():
+            if pfn not in mem.reclaim.pagevec_pages():
+                wrong.append(f"on no LRU list and in no pagevec: {frames.describe(pfn)}")
         free = np.nonzero((frames.np_owner == FREE) | (frames.np_owner == PCP))[0]
-        bad = free[(frames.np_count[free] != 0) | (frames.np_mapcount[free] != 0)]
+        bad = free[(frames.np_count[free] != 0) | (frames.np_mapcount[free] != 0) | ((frames.np_flags[free] & np.uint32(~PG_CODE & 0xFFFFFFFF)) != 0)]
         for pfn in bad.tolist():
-            wrong.append(f"a free frame is referenced: {frames.describe(pfn)}")
+            wrong.append(f"a free frame is in use: {frames.describe(pfn)}")
+        writeback = int(np.count_nonzero(frames.np_flags & np.uint32(PG_WRITEBACK)))
+        if writeback != mem.vmstat.nr_writeback:
+            wrong.append(f"nr_writeback {mem.vmstat.nr_writeback}, but {writeback} frames are being written")
 
     # --- walks --------------------------------------------------------------------------------------------------------------
 
@@ -203,25 +266,32 @@ class Auditor:
     # --- the rest -----------------------------------------------------------------------------------------------------------
 
     def _areas(self, wrong: list[str]) -> None:
+        mem = self.mem
         count = 0
-        for mm in self.mem.mms.values():
+        mapping_areas: dict[int, list[VmArea]] = {}
+        for mm in mem.mms.values():
             count += len(mm.vmas)
-            end = 0
-            total = 0
-            for vma, start in zip(mm.vmas, mm.starts, strict=True):
-                if vma.vm_start != start or vma.vm_start < end or vma.vm_start >= vma.vm_end or vma.vm_mm is not mm:
-                    wrong.append(f"mm {mm.addr:#x}: the area {vma.vm_start:#x}-{vma.vm_end:#x} is out of order")
-                end = vma.vm_end
-                total += vma.vm_end - vma.vm_start >> 12
-            if mm.map_count != len(mm.vmas):
-                wrong.append(f"mm {mm.addr:#x}: map_count {mm.map_count}, but {len(mm.vmas)} areas")
-            if mm.total_vm != total:
-                wrong.append(f"mm {mm.addr:#x}: total_vm {mm.total_vm}, but its areas have {total} pages")
-        if count != self.mem.vma_cache.objects:
-            wrong.append(f"{count} areas, but {self.mem.vma_cache.objects} vm_area_struct objects")
-        for mapping in self.mem.mappings.values():
-            for text in mapping.i_mmap.check() if hasattr(mapping.i_mmap, "check") else ():
-                wrong.append(f"mapping {mapping.addr:#x}: {text}")
+            wrong += mm.check()
+            for vma in mm.vmas:
+                if vma.mapping is not None:
+                    mapping_areas.setdefault(vma.mapping.addr, []).append(vma)
+        if count != mem.vma_cache.objects:
+            wrong.append(f"{count} areas, but {mem.vma_cache.objects} vm_area_struct objects")
+        if len(mem.mms) != mem.mm_cache.objects:
+            wrong.append(f"{len(mem.mms)} address spaces, but {mem.mm_cache.objects} mm_struct objects")
+        for address in mapping_areas.keys() - mem.mappings.keys():
+            wrong.append(f"mapping {address:#x} has areas, but nobody knows it")
+        for mapping in mem.mappings.values():
+            areas = mapping_areas.get(mapping.addr, [])
+            linear, nonlinear = list(mapping.i_mmap), mapping.nonlinear
+            indexed = {vma for vma in linear if not vma.vm_flags & VM_NONLINEAR} | {vma for vma in nonlinear if vma.vm_flags & VM_NONLINEAR}
+            if indexed != set(areas) or len(linear) + len(nonlinear) != len(areas):
+                lost = next((f"{vma} is lost" for vma in areas if vma not in indexed), "one is there that is no area any more")
+                wrong.append(f"mapping {mapping.addr:#x}: {len(areas)} areas map it, its index has {len(linear)} and {len(nonlinear)} nonlinear: {lost}")
+            writable = sum(1 for vma in areas if vma.vm_flags & VM_SHARED)
+            if writable != mapping.i_mmap_writable:
+                wrong.append(f"mapping {mapping.addr:#x}: i_mmap_writable {mapping.i_mmap_writable}, but {writable} areas are shared")
+            wrong += [f"mapping {mapping.addr:#x}: {text}" for text in mapping.i_mmap.check()]
 
     def _lru(self, wrong: list[str]) -> None:
         frames = self.mem.frames

@@ -36,6 +36,10 @@ class FileIndex(Protocol):
     def __iter__(self) -> Iterator[VmArea]: ...
     def __len__(self) -> int: ...
 
+    def check(self) -> list[str]:
+        """The index's own invariants; a list of what is broken."""
+        ...
+
 
 class _Node:
     """An area's ``shared`` slot. In the tree (``in_tree``), or a member of the ring of its like areas."""
@@ -403,6 +407,19 @@ class ListIndex:
             link = link.next
             if link is first:
                 return
+
+    def check(self) -> list[str]:
+        """What is broken: the links, the count."""
+        wrong, found, link = [], 0, self._ring
+        while link is not None and found <= self._count:
+            found += 1
+            if link.next.prev is not link or link.vma.shared is not link:
+                wrong.append(f"list: wrong links at area {link.vma!r}")
+                break
+            link = link.next if link.next is not self._ring else None
+        if found != self._count and not wrong:
+            wrong.append(f"list: {found} areas found, {self._count} on the books")
+        return wrong
 
 
 class _Link:
