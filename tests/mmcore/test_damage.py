@@ -1,0 +1,667 @@
+"""Damage, on purpose: one thing is broken, and the auditor has to say which. (A validator that is never seen to fail proves nothing.)
+
+Each damage is done to a machine that has a bit of everything: pages shared by fork, moved, swapped, in a file, in a nonlinear area, locked.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from mmcore.errors import InvariantViolation
+from mmcore.frames import PAGETABLE, PG_ANON, PG_DIRECT, PG_LRU, PG_SWAPCACHE, PG_WRITEBACK, SLAB, USER
+from mmcore.fremap import remap_file_pages
+from mmcore.gfp import GFP_KERNEL
+from mmcore.mlock import do_mlock
+from mmcore.mremap import do_mremap
+from mmcore.pgtable import PROTNONE, P, W
+from rmap_plugins.anon_vma import AnonVma
+from rmap_plugins.pte_chain import PteChain
+from tests.mmcore.files import tmpfs_file
+from tests.mmcore.machine import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, MAP_SHARED, PROT_READ, RW, Machine
+from tests.mmcore.scan_scheme import ScanEverything
+
+PRIVATE, FILE, LINEAR, QUIET, LOCKED, SWAPPED = 0x40000000, 0x41000000, 0x42000000, 0x43000000, 0x44000000, 0x45000000
+
+
+class Scene:
+    """``parent`` and ``child`` share PRIVATE (12 pages); FILE is nonlinear, LINEAR maps the same file; QUIET is read-only; SWAPPED is out."""
+
+    def __init__(self, scheme: type) -> None:
+        m = self.m = Machine(scheme, memory=8 << 20)
+        mem = self.mem = m.mem
+        mm = self.parent = m.new_mm()
+        fixed = MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS
+        self.file = tmpfs_file(mem, 16)
+        m.mmap(mm, 4, RW, fixed, SWAPPED)
+        for k in range(4):
+            m.store(mm, SWAPPED + (k << 12), k)
+        mem.reclaim.shrink_all(64)
+        m.mmap(mm, 12, RW, fixed, PRIVATE)
+        m.mmap(mm, 2, PROT_READ, fixed, QUIET)
+        m.mmap(mm, 2, RW, fixed, LOCKED)
+        m.mmap(mm, 8, RW, MAP_FIXED | MAP_SHARED, FILE, self.file)
+        m.mmap(mm, 8, RW, MAP_FIXED | MAP_SHARED, LINEAR, self.file)
+        for k in range(12):
+            m.store(mm, PRIVATE + (k << 12), k)
+        for k in range(8):
+            m.store(mm, LINEAR + (k << 12), k)
+        remap_file_pages(mem, mm, FILE, 0x3000, 0, 4, 0)
+        m.load(mm, QUIET)
+        self.child = m.fork(mm)
+        do_mlock(mem, mm, LOCKED, 0x2000)
+        do_mremap(mem, self.child, PRIVATE + 0x8000, 0x4000, 0x4000, 3, PRIVATE + 0x100000)
+        m.store(self.child, PRIVATE, 100)
+        self.other = m.fork(self.child)
+        mem.reclaim.lru_add_drain()
+        m.audit("before the damage")
+        assert mem.swap.cache or mem.swap.device.nr_free < mem.swap.device.total
+
+    def pte(self, mm: Any, addr: int) -> int:
+        i = self.mem.pgtables.pte_index(mm.pgd, addr)
+        assert i >= 0
+        return i
+
+    def pfn(self, mm: Any, addr: int) -> int:
+        value = self.mem.pgtables.ptes[self.pte(mm, addr)]
+        assert value & (P | PROTNONE)
+        return value >> 12 & self.mem.pgtables.PFN_MASK
+
+    def vma(self, mm: Any, addr: int) -> Any:
+        return mm.find_vma(addr)
+
+    def swap_entry(self) -> int:
+        value = self.mem.pgtables.ptes[self.pte(self.parent, SWAPPED)]
+        assert value and not value & (P | PROTNONE)
+        return self.mem.pgtables.pte_to_swp(value)
+
+
+# --- what is done, and what has to be said -----------------------------------------------------------------------------------
+
+Damage = Callable[[Scene], Any]
+DAMAGES: dict[str, tuple[Damage, str]] = {}
+
+
+def damage(said: str) -> Callable[[Damage], Damage]:
+    def note(fn: Damage) -> Damage:
+        DAMAGES[fn.__name__] = (fn, said)
+        return fn
+
+    return note
+
+
+@damage(r"mapcount is not the 2 PTEs there are: frame {0:#x}")
+def mapcount_too_high(s: Scene) -> int:
+    pfn = s.pfn(s.child, PRIVATE)
+    s.mem.frames.mapcount[pfn] += 1
+    return pfn
+
+
+@damage(r"mapcount is not the 1 PTEs there are: frame {0:#x}")
+def mapcount_lost(s: Scene) -> int:
+    pfn = s.pfn(s.parent, PRIVATE)
+    s.mem.frames.mapcount[pfn] = 0
+    return pfn
+
+
+@damage(r"mapcount is not the .* PTEs there are: frame {0:#x}")
+def pte_cleared(s: Scene) -> int:
+    pfn = s.pfn(s.child, PRIVATE + 0x1000)
+    s.mem.pgtables.ptes[s.pte(s.child, PRIVATE + 0x1000)] = 0
+    return pfn
+
+
+@damage(r"mapcount is not the .* PTEs there are: frame {0:#x}")
+def pte_copied(s: Scene) -> int:
+    s.mem.pgtables.ptes[s.pte(s.child, PRIVATE + 0x2000)] = s.mem.pgtables.ptes[s.pte(s.child, PRIVATE + 0x1000)]
+    return s.pfn(s.child, PRIVATE + 0x1000)
+
+
+@damage(r"a PTE at 0x40fff000 outside every area")
+def pte_outside(s: Scene) -> None:
+    s.mem.pgtables.ptes[s.mem.pgtables.pte_alloc(s.parent, 0x40FFF000)] = s.mem.zero_pfn << 12 | P
+
+
+@damage(r"at 0x43000000 allows what its area \(0x1\) does not")
+def pte_writable_in_a_readonly_area(s: Scene) -> None:
+    s.mem.pgtables.ptes[s.pte(s.parent, QUIET)] |= W
+
+
+@damage(r"at 0x43000000 allows what its area \(0x1\) does not")
+def pte_executable(s: Scene) -> None:
+    s.mem.pgtables.ptes[s.pte(s.parent, QUIET)] &= ~s.mem.pgtables.NX
+
+
+@damage(r"0x40001000 may be written to, but the page is not its own: frame {0:#x}")
+def shared_page_writable(s: Scene) -> int:
+    s.mem.pgtables.ptes[s.pte(s.child, PRIVATE + 0x1000)] |= W
+    return s.pfn(s.child, PRIVATE + 0x1000)
+
+
+@damage(r"count is not that of its 2 users: frame {0:#x}")
+def reference_lost(s: Scene) -> int:
+    pfn = s.pfn(s.child, PRIVATE)
+    s.mem.frames.count[pfn] -= 1
+    return pfn
+
+
+@damage(r"count is not that of its .* users: frame {0:#x}")
+def reference_leaked(s: Scene) -> int:
+    pfn = s.file.mapping.pages[7]
+    s.mem.frames.count[pfn] += 1
+    return pfn
+
+
+@damage(r"nobody uses a frame that is not free: frame {0:#x}")
+def frame_leaked(s: Scene) -> int:
+    return s.mem.pages.alloc_page(GFP_KERNEL, USER)
+
+
+@damage(r"a free frame is in use: frame {0:#x}")
+def free_frame_referenced(s: Scene) -> int:
+    pfn = s.mem.pages.zones[0].pcp[0]
+    s.mem.frames.count[pfn] = 1
+    return pfn
+
+
+@damage(r"a free frame is in use: frame {0:#x}")
+def free_frame_flagged(s: Scene) -> int:
+    pfn = s.mem.pages.zones[0].pcp[0]
+    s.mem.frames.flags[pfn] |= PG_ANON
+    return pfn
+
+
+@damage(r"rss \d+, but \d+ pages mapped")
+def rss_wrong(s: Scene) -> None:
+    s.child.rss += 1
+
+
+@damage(r"nr_mapped \d+, but \d+ frames are mapped")
+def nr_mapped_wrong(s: Scene) -> None:
+    s.mem.vmstat.nr_mapped -= 1
+
+
+@damage(r"nr_ptes \d+, but \d+ tables")
+def nr_ptes_wrong(s: Scene) -> None:
+    s.child.nr_ptes += 1
+
+
+@damage(r"nr_page_table_pages \d+, but \d+ tables")
+def nr_page_table_pages_wrong(s: Scene) -> None:
+    s.mem.vmstat.nr_page_table_pages += 1
+
+
+@damage(r"table for 0x40000000 does not say so: frame {0:#x}")
+def table_forgets_its_mm(s: Scene) -> int:
+    table = s.pte(s.child, PRIVATE) // s.mem.pgtables.PTRS
+    s.mem.frames.mapping[table] = s.parent.addr
+    return table
+
+
+@damage(r"table for 0x40000000 does not say so: frame {0:#x}")
+def table_forgets_its_address(s: Scene) -> int:
+    table = s.pte(s.child, PRIVATE) // s.mem.pgtables.PTRS
+    s.mem.frames.index[table] += 1
+    return table
+
+
+@damage(r"\d+ frames of page tables, but \d+ tables and 3 of the root")
+def table_leaked(s: Scene) -> None:
+    pfn = s.mem.pages.alloc_page(GFP_KERNEL, PAGETABLE)
+    s.mem.frames.mapping[pfn] = s.parent.addr
+
+
+@damage(r"1 frames of page tables belong to 0xdead0000, which is no mm")
+def table_of_nobody(s: Scene) -> None:
+    pfn = s.mem.pages.alloc_page(GFP_KERNEL, PAGETABLE)
+    s.mem.frames.mapping[pfn] = 0xDEAD0000
+
+
+@damage(r"PG_anon without a mapping: frame {0:#x}")
+def anon_without_mapping(s: Scene) -> int:
+    pfn = s.file.mapping.pages[7]
+    s.m.munmap(s.parent, LINEAR, 8)
+    s.m.munmap(s.child, LINEAR, 8)
+    s.m.munmap(s.other, LINEAR, 8)
+    s.mem.frames.flags[pfn] |= PG_ANON
+    return pfn
+
+
+@damage(r"page 7 of mapping {0:#x} does not say so")
+def page_cache_index_wrong(s: Scene) -> int:
+    s.mem.frames.index[s.file.mapping.pages[7]] = 9
+    return s.file.mapping.addr
+
+
+@damage(r"mapping {0:#x}: \d+ pages, \d+ in its tree")
+def page_cache_tree_wrong(s: Scene) -> int:
+    s.file.mapping.nodes.items += 1
+    return s.file.mapping.addr
+
+
+@damage(r"zone DMA: \d+ frames with PG_lru, lists hold \d+ \+ \d+")
+def lru_entry_dropped(s: Scene) -> None:
+    s.mem.frames.stamp[s.pfn(s.child, PRIVATE)] += 1
+    s.mem.pages.zones[0].active.n -= 1
+
+
+@damage(r"a list of \d+ holds \d+ entries")
+def lru_entry_duplicated(s: Scene) -> None:
+    zone = s.mem.pages.zones[0]
+    zone.active._queue.append(zone.active._queue[-1])
+
+
+@damage(r"on the inactive list of DMA: frame {0:#x}")
+def lru_page_on_the_wrong_list(s: Scene) -> int:
+    zone = s.mem.pages.zones[0]
+    pfn = next(iter(zone.active))
+    zone.active.remove(pfn)
+    zone.inactive.add(pfn)
+    return pfn
+
+
+@damage(r"on no LRU list and in no pagevec: frame {0:#x}")
+def lru_page_forgotten(s: Scene) -> int:
+    zone = s.mem.pages.zones[0]
+    pfn = next(iter(zone.active))
+    zone.active.remove(pfn)
+    s.mem.frames.flags[pfn] &= ~PG_LRU
+    return pfn
+
+
+@damage(r"zone DMA: free_pages \d+, the lists hold \d+")
+def buddy_block_lost(s: Scene) -> None:
+    next(area for area in s.mem.pages.zones[0].free_area if area).popitem()
+
+
+@damage(r"zone DMA: free_pages \d+, the lists hold \d+")
+def free_pages_wrong(s: Scene) -> None:
+    s.mem.pages.zones[0].free_pages += 1
+
+
+@damage(r"a free block of order 0 at {0:#x} is not free or not aligned")
+def buddy_block_in_use(s: Scene) -> int:
+    pfn = s.pfn(s.child, PRIVATE)
+    s.mem.pages.zones[0].free_area[0][pfn] = None
+    return pfn
+
+
+@damage(r"a free block of order 3 at 0x[0-9a-f]*[1-79abcdef] is not free or not aligned")
+def buddy_block_misaligned(s: Scene) -> None:
+    areas = s.mem.pages.zones[0].free_area
+    order = next(o for o in range(4, len(areas)) if areas[o])
+    areas[3][next(iter(areas[order])) + 1] = None
+
+
+@damage(r"the per-cpu list names a frame twice")
+def per_cpu_list_duplicated(s: Scene) -> None:
+    pcp = s.mem.pages.zones[0].pcp
+    pcp.append(pcp[0])
+
+
+@damage(r"on the per-cpu list: frame {0:#x}")
+def per_cpu_list_has_a_used_frame(s: Scene) -> int:
+    pfn = s.pfn(s.child, PRIVATE)
+    s.mem.pages.zones[0].pcp.append(pfn)
+    return pfn
+
+
+@damage(r"low memory: user_pages has \d+ frames, \d+ on the books")
+def owner_wrong(s: Scene) -> None:
+    s.mem.frames.owner[s.pfn(s.child, PRIVATE)] = SLAB
+
+
+@damage(r"low memory: owners add up to \d+ of \d+ frames")
+def books_wrong(s: Scene) -> None:
+    s.mem.pages.owned[USER] += 1
+
+
+@damage(r"swap slot {0:#x} has .* users, the map says 9")
+def swap_count_wrong(s: Scene) -> int:
+    entry = s.swap_entry()
+    s.mem.swap.map[entry] = 9
+    return entry
+
+
+@damage(r"swap slot 0xff is in use by nobody")
+def swap_slot_leaked(s: Scene) -> None:
+    s.mem.swap.map[0xFF] = 1
+    s.mem.swap.device.nr_free -= 1
+
+
+@damage(r"swap: \d+ slots in use in the map, \d+ on the books")
+def swap_books_wrong(s: Scene) -> None:
+    s.mem.swap.device.nr_free -= 1
+
+
+@damage(r"swap slot {0:#x} .*nothing|swap slot {0:#x} has")
+def swap_entry_beyond_the_device(s: Scene) -> int:
+    entry = s.mem.swap.device.pages + 5
+    i = s.pte(s.parent, SWAPPED)
+    s.mem.pgtables.ptes[i] = s.mem.pgtables.swp_pte(entry)
+    return entry
+
+
+@damage(r"swap cache: \d+ pages, \d+ frames with PG_swapcache")
+def swap_cache_flag_lost(s: Scene) -> None:
+    s.mem.frames.flags[s.pfn(s.child, PRIVATE)] |= PG_SWAPCACHE
+
+
+@damage(r"nr_writeback 0, but 1 frames are being written")
+def writeback_flag_left(s: Scene) -> None:
+    s.mem.frames.flags[s.pfn(s.child, PRIVATE)] |= PG_WRITEBACK
+
+
+@damage(r"slab vm_area_struct: \d+ objects on the books, \d+ in its slabs")
+def slab_count_wrong(s: Scene) -> None:
+    s.mem.vma_cache.objects += 1
+
+
+@damage(r"\d+ areas, but \d+ vm_area_struct objects")
+def area_object_leaked(s: Scene) -> None:
+    s.mem.vma_cache.alloc()
+
+
+@damage(r"\d+ address spaces, but \d+ mm_struct objects")
+def mm_object_leaked(s: Scene) -> None:
+    s.mem.mm_cache.alloc()
+
+
+@damage(r"slab vm_area_struct: frame 0x[0-9a-f]+ has an object that is free twice")
+def slab_object_freed_twice(s: Scene) -> None:
+    slab = next(iter(s.mem.vma_cache._slabs.values()))
+    slab.free[0] = slab.free[1]
+
+
+@damage(r"slab vm_area_struct: frame 0x[0-9a-f]+ has \d+ free objects that nobody will find")
+def slab_forgotten(s: Scene) -> None:
+    s.mem.vma_cache._current = None
+
+
+@damage(r"slab: caches hold \d+ frames, \d+ on the books")
+def slab_frame_leaked(s: Scene) -> None:
+    s.mem.pages.alloc_page(GFP_KERNEL, SLAB)
+
+
+@damage(r"overlaps the area before it")
+def areas_overlap(s: Scene) -> None:
+    s.vma(s.child, PRIVATE).vm_end = PRIVATE + 0x101000
+
+
+@damage(r"starts differ from the areas' vm_start")
+def starts_differ(s: Scene) -> None:
+    s.child.starts[1] += 4096
+
+
+@damage(r"belongs to another mm")
+def area_of_another_mm(s: Scene) -> None:
+    s.vma(s.child, LINEAR).vm_mm = s.parent
+
+
+@damage(r"total_vm \d+, its areas have \d+ pages")
+def total_vm_wrong(s: Scene) -> None:
+    s.parent.total_vm += 1
+
+
+@damage(r"locked_vm 3, its locked areas have 2 pages")
+def locked_vm_wrong(s: Scene) -> None:
+    s.parent.locked_vm += 1
+
+
+@damage(r"mapping {0:#x}: \d+ areas map it, its index has .*42000000-42008000.* is lost")
+def file_index_entry_removed(s: Scene) -> int:
+    mapping = s.file.mapping
+    mapping.i_mmap.remove(s.vma(s.child, LINEAR))
+    return mapping.addr
+
+
+@damage(r"mapping {0:#x}: \d+ areas map it, its index has .*41000000-41008000.* is lost")
+def nonlinear_list_entry_removed(s: Scene) -> int:
+    mapping = s.file.mapping
+    mapping.nonlinear.remove(s.vma(s.child, FILE))
+    return mapping.addr
+
+
+@damage(r"mapping {0:#x}: i_mmap_writable \d+, but \d+ areas are shared")
+def i_mmap_writable_wrong(s: Scene) -> int:
+    s.file.mapping.i_mmap_writable += 1
+    return s.file.mapping.addr
+
+
+@damage(r"mapping {0:#x} has areas, but nobody knows it")
+def mapping_forgotten(s: Scene) -> int:
+    del s.mem.mappings[s.file.mapping.addr]
+    return s.file.mapping.addr
+
+
+SCHEMES = {"anon_vma": AnonVma, "pte_chain": PteChain, "scan_everything": ScanEverything}
+
+
+def _expect(scene: Scene, name: str, table: dict[str, tuple[Damage, str]]) -> None:
+    fn, said = table[name]
+    token = fn(scene)
+    said = said.format(token) if "{0" in said else said
+    with pytest.raises(InvariantViolation, match=said):
+        wrong = scene.m.auditor.audit("after the damage")
+        raise InvariantViolation("\n".join(wrong) or "nothing was noticed")
+    assert scene.m.auditor.violations, "what was found is kept"
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("name", DAMAGES)
+def test_the_core(name: str, scheme: str) -> None:
+    _expect(Scene(SCHEMES[scheme]), name, DAMAGES)
+
+
+# --- the schemes' own ---------------------------------------------------------------------------------------------------------
+
+ANON_VMA: dict[str, tuple[Damage, str]] = {}
+PTE_CHAIN: dict[str, tuple[Damage, str]] = {}
+SCAN: dict[str, tuple[Damage, str]] = {}
+
+
+def of(table: dict[str, tuple[Damage, str]], said: str) -> Callable[[Damage], Damage]:
+    def note(fn: Damage) -> Damage:
+        table[fn.__name__] = (fn, said)
+        return fn
+
+    return note
+
+
+@of(ANON_VMA, r"anon_vma {0:#x} does not list the area at 0x40000000")
+def list_entry_removed(s: Scene) -> int:
+    vma = s.vma(s.child, PRIVATE)
+    del vma.anon_vma.areas[vma]
+    return vma.anon_vma.address
+
+
+@of(ANON_VMA, r"walk of the scheme is wrong, \d of \d PTEs not found .*at 0x40001000")
+def list_entry_removed_and_a_walk_misses_it(s: Scene) -> None:
+    list_entry_removed(s)
+
+
+@of(ANON_VMA, r"anon_vma {0:#x} lists an area at .* that points elsewhere")
+def area_points_elsewhere(s: Scene) -> int:
+    vma = s.vma(s.child, PRIVATE)
+    address = vma.anon_vma.address
+    vma.anon_vma = None
+    return address
+
+
+@of(ANON_VMA, r"walk of the scheme is wrong, 2 of 2 PTEs not found .*frame {0:#x}")
+def page_index_wrong(s: Scene) -> int:
+    pfn = s.pfn(s.child, PRIVATE)
+    s.mem.frames.index[pfn] += 100
+    return pfn
+
+
+@of(ANON_VMA, r"walk of the scheme is wrong, 2 of 2 PTEs not found .*frame {0:#x}")
+def page_mapping_wrong(s: Scene) -> int:
+    pfn = s.pfn(s.child, PRIVATE)
+    s.mem.frames.mapping[pfn] = 0xC0000000
+    return pfn
+
+
+@of(ANON_VMA, r"walk of the scheme is wrong, \d of \d PTEs not found")
+def moved_area_with_a_new_offset(s: Scene) -> None:
+    s.vma(s.child, PRIVATE + 0x100000).vm_pgoff += 1
+
+
+@of(ANON_VMA, r"anon_vma 0x[0-9a-f]+ has no area")
+def object_kept_too_long(s: Scene) -> None:
+    next(iter(s.mem.scheme._objects.values())).areas.clear()
+
+
+@of(ANON_VMA, r"anon_vma: \d+ objects known, \d+ in the cache")
+def object_leaked(s: Scene) -> None:
+    s.mem.scheme._cache.alloc()
+
+
+def _chain(s: Scene) -> tuple[int, int, int]:
+    """(pfn, physical address of its head node, index of its first used slot in u32)."""
+    pfn = s.pfn(s.child, PRIVATE + 0x1000)
+    assert not s.mem.frames.flags[pfn] & PG_DIRECT
+    node = s.mem.frames.rmap[pfn]
+    return pfn, node, (node >> 2) + 1 + (s.mem.ram.u32[node >> 2] & 7)
+
+
+@of(PTE_CHAIN, r"used slots are not those from 4 on")
+def slot_zeroed(s: Scene) -> None:
+    _, _, slot = _chain(s)
+    s.mem.ram.u32[slot] = 0
+
+
+@of(PTE_CHAIN, r"walk of the scheme is wrong, 1 of 3 PTEs not found .*frame {0:#x}")
+def slot_duplicated(s: Scene) -> int:
+    pfn, _, slot = _chain(s)
+    s.mem.ram.u32[slot] = s.mem.ram.u32[slot + 1]
+    return pfn
+
+
+@of(PTE_CHAIN, r"walk of the scheme is wrong, 1 PTEs found twice .*frame {0:#x}")
+def slot_added(s: Scene) -> int:
+    pfn, node, slot = _chain(s)
+    s.mem.ram.u32[slot - 1] = s.mem.ram.u32[slot]
+    s.mem.ram.u32[node >> 2] -= 1
+    return pfn
+
+
+@of(PTE_CHAIN, r"walk of the scheme is wrong, 1 of 3 PTEs not found .*frame {0:#x}")
+def slot_names_another_pte(s: Scene) -> int:
+    pfn, _, slot = _chain(s)
+    s.mem.ram.u32[slot] += 8
+    return pfn
+
+
+@of(PTE_CHAIN, r"used slots are not those from 5 on")
+def idx_too_high(s: Scene) -> None:
+    _, node, _ = _chain(s)
+    s.mem.ram.u32[node >> 2] += 1
+
+
+@of(PTE_CHAIN, r"used slots are not those from 3 on")
+def idx_too_low(s: Scene) -> None:
+    _, node, _ = _chain(s)
+    s.mem.ram.u32[node >> 2] -= 1
+
+
+@of(PTE_CHAIN, r"walk of the scheme leads astray \(KeyError.*frame {0:#x}")
+def slot_zeroed_and_a_walk_meets_it(s: Scene) -> int:
+    slot_zeroed(s)
+    return _chain(s)[0]
+
+
+@of(PTE_CHAIN, r"walk of the scheme is wrong, 3 of 3 PTEs not found .*frame {0:#x}")
+def chain_lost(s: Scene) -> int:
+    pfn, _, _ = _chain(s)
+    s.mem.frames.rmap[pfn] = 0
+    return pfn
+
+
+@of(PTE_CHAIN, r"pte_chain: \d+ nodes in chains and stash, \d+ in the cache")
+def node_leaked(s: Scene) -> None:
+    s.mem.scheme._cache.alloc()
+
+
+@of(PTE_CHAIN, r"walk of the scheme is wrong, 1 of 1 PTEs not found .*frame {0:#x}")
+def direct_names_another_pte(s: Scene) -> int:
+    pfn = s.pfn(s.parent, LOCKED)
+    assert s.mem.frames.flags[pfn] & PG_DIRECT
+    s.mem.frames.rmap[pfn] += 8
+    return pfn
+
+
+@of(PTE_CHAIN, r"pte_chain: has PTEs, or none, and mapcount says otherwise: frame {0:#x}")
+def direct_left_behind(s: Scene) -> int:
+    pfn = s.mem.pages.zones[0].pcp[0]
+    s.mem.frames.rmap[pfn] = 4096
+    s.mem.frames.flags[pfn] |= PG_DIRECT
+    return pfn
+
+
+@of(SCAN, r"walk of the scheme is wrong, 2 of 2 PTEs not found .*frame {0:#x}")
+def address_wrong(s: Scene) -> int:
+    pfn = s.pfn(s.child, PRIVATE)
+    s.mem.frames.index[pfn] += 1
+    return pfn
+
+
+OWN = [(AnonVma, name, ANON_VMA) for name in ANON_VMA] + [(PteChain, name, PTE_CHAIN) for name in PTE_CHAIN] + [(ScanEverything, name, SCAN) for name in SCAN]
+
+
+@pytest.mark.parametrize("scheme, name, table", OWN, ids=[f"{s.card.name}-{n}" for s, n, _ in OWN])
+def test_the_schemes(scheme: type, name: str, table: dict[str, tuple[Damage, str]]) -> None:
+    _expect(Scene(scheme), name, table)
+
+
+# --- the auditor itself -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_an_audit_leaves_no_trace(scheme: str) -> None:
+    """Frames, memory, meters, clock and counters are what they were."""
+    s = Scene(SCHEMES[scheme])
+    mem = s.mem
+
+    def state() -> Any:
+        arrays = [getattr(mem.frames, f"np_{n}").tobytes() for n in ("flags", "count", "mapcount", "mapping", "index", "private", "rmap", "owner", "stamp")]
+        return arrays, bytes(mem.ram.u8), mem.meters.as_dict(), mem.vmstat.as_dict(), mem.clock.now, list(mem.pages.owned), [mm.flush_pending for mm in mem.mms.values()]
+
+    before = state()
+    assert s.m.auditor.audit() == []
+    assert state() == before
+
+
+def test_a_violation_reads_well() -> None:
+    s = Scene(AnonVma)
+    for k in range(1, 8):
+        s.mem.frames.mapcount[s.pfn(s.parent, PRIVATE + (k << 12))] += 1
+        s.mem.frames.count[s.pfn(s.parent, PRIVATE + (k << 12))] += 1
+    checks = s.m.auditor.checks
+    with pytest.raises(InvariantViolation) as caught:
+        s.m.auditor.require("fork 7")
+    lines = str(caught.value).splitlines()
+    assert lines[0].startswith("audit fork 7: ") and lines[0].endswith(" violation(s)")
+    assert len(lines) <= 14 and s.m.auditor.checks == checks + 1
+    assert all("owner user_pages" in line for line in lines[1:8])
+
+
+def test_pins_are_the_kernels_to_tell() -> None:
+    s = Scene(AnonVma)
+    pfn = s.mem.faults.get_user_page(s.child, PRIVATE, True)
+    assert any("count is not that" in w for w in s.m.auditor.audit())
+    s.m.auditor.pins = lambda: {pfn: 1}
+    assert s.m.auditor.audit() == []
+
+
+def test_errors_carry_names() -> None:
+    """The scene's own operations answer as the guest would see it."""
+    from mmcore.errors import SysError
+
+    s = Scene(AnonVma)
+    with pytest.raises(SysError, match="EFAULT") as caught:
+        s.mem.faults.fault_in(s.child, 0x10000000, False)
+    assert caught.value.errno == errno.EFAULT
