@@ -47,8 +47,11 @@ class HostTerminal(int):
 
     def _write(self, data: bytes) -> None:
         view = memoryview(data)
-        while view:
-            view = view[os.write(self, view):]
+        try:
+            while view:
+                view = view[os.write(self, view):]
+        except OSError as error:  # the terminal is gone: the guest's error, as without a status line
+            raise SysError(error.errno or errno.EIO) from None
 
 
 class Machine:
