@@ -218,26 +218,38 @@ class OutputFile(File):
 class StreamInput(File):
     """Standard input from a host pipe: read to its end at the guest's first read, so that what the guest sees does not depend on how the bytes arrive."""
 
-    __slots__ = ("fd", "data")
+    __slots__ = ("fd", "data", "parts")
 
     def __init__(self, dentry: Dentry, flags: int, fd: int) -> None:
         super().__init__(dentry, flags)
         self.fd = fd
         self.data: bytes | None = None
+        self.parts: list[bytes] = []
 
-    def _all(self) -> bytes:
-        if self.data is None:
+    def _all(self, task: Any) -> bytes | None:
+        """All of it; None when the run is to end (Ctrl-C, time limit) before the pipe does."""
+        while self.data is None:
             try:
-                self.data = b"".join(iter(lambda: os.read(self.fd, 1 << 20), b""))
+                if not select.select([self.fd], [], [], POLL_HOST_S)[0]:
+                    if task is not None and task.kernel.must_stop():
+                        return None
+                    continue
+                data = os.read(self.fd, 1 << 20)
             except OSError as error:
                 raise SysError(error.errno or EIO) from None
+            if data:
+                self.parts.append(data)
+            else:
+                self.data = b"".join(self.parts)
+                self.parts.clear()
         return self.data
 
-    def peek(self, task: Any, n: int) -> bytes:
-        return self._all()[self.pos:self.pos + n]
+    def peek(self, task: Any, n: int) -> bytes | None:
+        data = self._all(task)
+        return None if data is None else data[self.pos:self.pos + n]
 
     def poll(self, queues: list[WaitQueue] | None) -> int:
-        return READABLE if self.pos < len(self._all()) else READABLE | POLLHUP
+        return READABLE if self.pos < len(self._all(None) or b"") else READABLE | POLLHUP
 
 
 class StreamInode(Inode):

@@ -14,6 +14,7 @@ from __future__ import annotations
 import errno
 import os
 import random
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -305,6 +306,12 @@ class Kernel:
 
     def event_hash(self) -> str:
         return self.events.digest()
+
+    def must_stop(self) -> bool:
+        """Whether the run is to end now (Ctrl-C, the limit of wall time): for whoever waits for the host in the middle of a system call."""
+        if self.loop.deadline and time.monotonic() >= self.loop.deadline and self.stop_requested is None:
+            self.stop_requested = "time_limit"
+        return self.stop_requested is not None
 
     def describe_waiters(self) -> list[str]:
         """What every task waits for, one line each: the text of a deadlock."""

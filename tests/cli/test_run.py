@@ -274,3 +274,15 @@ def test_a_reader_that_goes_away(environment, compile_c, tmp_path):
     done = subprocess.run(["sh", "-c", script], cwd=tmp_path, env=environment, timeout=60, capture_output=True, check=False)
     assert done.stdout == b"line\n" and b"killed by SIGPIPE" in done.stderr and b"Traceback" not in done.stderr
     assert read_result(str(tmp_path / "r.json")).exit_status == 128 + signal.SIGPIPE
+
+
+def test_the_time_limit_holds_while_the_host_keeps_the_guest_waiting(environment, compile_c, tmp_path):
+    """A pipe that nobody writes to and nobody closes."""
+    reader, writer = os.pipe()
+    try:
+        done = subprocess.run([*COMMAND, "run", "--time-limit", "0.5", str(compile_c(ECHO))], cwd=tmp_path, env=environment, stdin=reader,
+                              capture_output=True, timeout=30, check=False)
+    finally:
+        os.close(reader)
+        os.close(writer)
+    assert done.returncode == 124 and b"time limit" in done.stderr
