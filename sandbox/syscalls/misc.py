@@ -88,7 +88,7 @@ def sys_getrandom(task: Task, addr: int, n: int, flags: int) -> int:
     n = min(n, 0x7FFFF000)
     done = 0
     while done < n:
-        part = min(n - done, 4096)
+        part = min(n - done, 4096 - (addr + done & 4095))
         try:
             copy_to_user(task, addr + done, task.kernel.random_bytes(part))
         except SysError:

@@ -230,7 +230,12 @@ def sys_waitid(task: Task, which: int, ident: int, infop: int, options: int, rus
             raise failed
         return 0
 
-    return _wait_for(task, which, ident, options, report)
+    try:
+        return _wait_for(task, which, ident, options, report)
+    except SysError:
+        if infop:
+            copy_to_user(task, infop, bytes(24))  # a kernel of today clears it, whatever the error
+        raise
 
 
 # -- identity ----------------------------------------------------------------------------------------------------------------

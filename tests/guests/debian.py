@@ -15,13 +15,8 @@ def cache() -> Path:
 
 
 @lru_cache(maxsize=None)
-def package(name: str) -> Path | str:
-    """The unpacked package's root, or in one line why it cannot be had."""
-    root = cache() / name
-    if (root / ".complete").exists():
-        return root
-    if not shutil.which("apt-get") or not shutil.which("dpkg-deb"):
-        return "this host has no apt-get and dpkg-deb"
+def _apt(*words: str) -> subprocess.CompletedProcess[bytes]:
+    """apt-get for i386, with lists and archives in the cache."""
     state = cache() / "apt"
     for part in ("lists/partial", "cache/archives/partial"):
         (state / part).mkdir(parents=True, exist_ok=True)
@@ -31,20 +26,58 @@ def package(name: str) -> Path | str:
         "APT::Sandbox::User=root",
     ):
         options += ["-o", setting]
-    try:
+    return subprocess.run(["apt-get", *options, *words], cwd=state, capture_output=True, timeout=240, check=False)
+
+
+def _archives(names: tuple[str, ...]) -> list[Path] | str:
+    """The packages' archives, downloaded if need be; or in one line why they cannot be had."""
+    state = cache() / "apt"
+
+    def found(name: str) -> list[Path]:
+        return sorted(state.glob(f"{name}_*_i386.deb")) + sorted(state.glob(f"{name}_*_all.deb"))
+
+    missing = [name for name in names if not found(name)]
+    if missing:
         # A mirror whose security part fails still leaves the lists that are needed.
-        subprocess.run(["apt-get", *options, "update"], cwd=state, capture_output=True, timeout=240, check=False)
-        done = subprocess.run(["apt-get", *options, "download", name], cwd=state, capture_output=True, timeout=240, check=False)
-        found = sorted(state.glob(f"{name}_*_i386.deb"))
-        if not found:
-            return f"apt-get download {name}:i386 failed: " + (done.stderr.decode().strip().splitlines() or ["no reason given"])[-1]
-        unpacked = root.with_name(f"{name}.{os.getpid()}")
-        subprocess.run(["dpkg-deb", "-x", str(found[-1]), str(unpacked)], check=True, capture_output=True, timeout=60)
-        (unpacked / ".complete").touch()
+        _apt("update")
+        done = _apt("download", *missing)
+        missing = [name for name in names if not found(name)]
+        if missing:
+            return f"apt-get download {missing[0]}:i386 failed: " + (done.stderr.decode().strip().splitlines() or ["no reason given"])[-1]
+    return [found(name)[-1] for name in names]
+
+
+def _unpacked(root: Path, names: tuple[str, ...]) -> Path | str:
+    """``root`` with the packages in it."""
+    if (root / ".complete").exists():
+        return root
+    if not shutil.which("apt-get") or not shutil.which("dpkg-deb"):
+        return "this host has no apt-get and dpkg-deb"
+    try:
+        archives = _archives(names)
+        if isinstance(archives, str):
+            return archives
+        building = root.with_name(f"{root.name}.{os.getpid()}")
+        for archive in archives:
+            subprocess.run(["dpkg-deb", "-x", str(archive), str(building)], check=True, capture_output=True, timeout=60)
+        (building / ".complete").touch()
         try:
-            unpacked.rename(root)
+            building.rename(root)
         except OSError:  # another test process was first
-            shutil.rmtree(unpacked)
+            shutil.rmtree(building)
     except (OSError, subprocess.SubprocessError) as error:
-        return f"fetching {name}:i386 failed: {error}"
+        return f"fetching {' '.join(names)} (i386) failed: {error}"
     return root
+
+
+@lru_cache(maxsize=None)
+def package(name: str) -> Path | str:
+    """The unpacked package's root, or in one line why it cannot be had."""
+    return _unpacked(cache() / name, (name,))
+
+
+@lru_cache(maxsize=None)
+def system(title: str, *names: str) -> Path | str:
+    """The packages unpacked over each other into one tree, a small system; or in one line why it cannot be had. ``names`` holds what
+    they depend on too; ``title`` changes when the list does."""
+    return _unpacked(cache() / title, names)
