@@ -248,6 +248,10 @@ class StreamInput(File):
         data = self._all(task)
         return None if data is None else data[self.pos:self.pos + n]
 
+    def input_wait(self, task: Any) -> Wait:
+        """Only yielded by a run that is about to end; long enough for the loop to notice."""
+        return Wait((), task.kernel.clock.now + POLL_NS)
+
     def poll(self, queues: list[WaitQueue] | None) -> int:
         return READABLE if self.pos < len(self._all(None) or b"") else READABLE | POLLHUP
 
