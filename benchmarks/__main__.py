@@ -134,7 +134,7 @@ def main(words: list[str]) -> int:
         if noisy:
             print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
 
-    samples = collect(measures, given.rounds or (3 if given.quick else ROUNDS), tell)
+    samples = collect(measures, given.rounds or (3 if given.quick else ROUNDS), tell, guest.warm)
     tell("")
     results = [result for row in rows if (result := outcome(row, samples))]
     print(render(results))

@@ -119,11 +119,12 @@ def render_markdown(results: Sequence[Outcome]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def collect(measures: dict[str, Callable[[], float]], rounds: int, tell: Callable[[str], None]) -> Samples:
-    """Every measure once a round, all of them before any again, so that both sides of a ratio see the same machine."""
+def collect(measures: dict[str, Callable[[], float]], rounds: int, tell: Callable[[str], None], prepare: Callable[[], None]) -> Samples:
+    """Every measure once a round, all of them before any again, so that both sides of a ratio see the same machine; `prepare` goes before each."""
     samples: Samples = {}
     for number in range(rounds):
         for name, measure in measures.items():
             tell(f"round {number + 1}/{rounds}: {name}")
+            prepare()
             samples.setdefault(name, []).append(measure())
     return samples

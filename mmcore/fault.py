@@ -47,55 +47,59 @@ class Faults:
         self.alloc_page = mem.pages.alloc_page
         self.rmap = mem.rmap
         self.scheme = mem.scheme
+        self.reserve, self.release, self.scheme_add_anon = mem.scheme.reserve, mem.scheme.release, mem.scheme.add_anon
+        self.flags, self.mapcount = mem.frames.flags, mem.frames.mapcount
         self.swap = mem.swap
         self.vmstat = mem.vmstat
         self.meters = mem.meters
         self.lru_cache_add_active = mem.reclaim.lru_cache_add_active
         self.zero_pte = mem.zero_pfn << 12
         self.wait_queue: WaitQueue | None = None  # of the last WAIT
+        self.store_flushes = False  # the last copy on write set flush_pending for its own page, data only, and nobody else had
 
     # --- from the CPU ---------------------------------------------------------------------------------------------------
 
     def do_page_fault(self, mm: Mm, address: int, error_code: int) -> int:
         """A fault of user code: DONE, SIGSEGV_MAPERR, SIGSEGV_ACCERR, SIGBUS, OOM, or WAIT (then ``wait_queue`` says on what)."""
-        if address >= TASK_SIZE:
-            return SIGSEGV_MAPERR
-        vma = mm.find_vma(address)
-        if vma is None:
-            return SIGSEGV_MAPERR
-        if vma.vm_start > address:
-            if not vma.vm_flags & VM_GROWSDOWN:
+        vma = mm.mmap_cache
+        if vma is None or address >= vma.vm_end or address < vma.vm_start:
+            if address >= TASK_SIZE:
                 return SIGSEGV_MAPERR
-            try:
-                if not self._expand_stack(vma, address):
+            vma = mm.find_vma(address)
+            if vma is None:
+                return SIGSEGV_MAPERR
+            if vma.vm_start > address:
+                if not vma.vm_flags & VM_GROWSDOWN:
                     return SIGSEGV_MAPERR
-            except OutOfMemory:
-                return OOM
+                try:
+                    if not self._expand_stack(vma, address):
+                        return SIGSEGV_MAPERR
+                except OutOfMemory:
+                    return OOM
         flags = vma.vm_flags
-        if error_code & _PF_WRITE:
+        write = error_code & _PF_WRITE
+        if write:
             if not flags & VM_WRITE:
                 return SIGSEGV_ACCERR
-            answer = self.handle_mm_fault(mm, vma, address, True)
-        else:
-            if error_code & _PF_INSTR:
-                if not flags & VM_EXEC:
-                    return SIGSEGV_ACCERR
-            elif not flags & (VM_READ | VM_EXEC | VM_WRITE):
+        elif error_code & _PF_INSTR:
+            if not flags & VM_EXEC:
                 return SIGSEGV_ACCERR
-            answer = self.handle_mm_fault(mm, vma, address, False)
+        elif not flags & (VM_READ | VM_EXEC | VM_WRITE):
+            return SIGSEGV_ACCERR
+        answer = self.handle_mm_fault(mm, vma, address, write)
         if answer == DONE:
-            self._count()
+            current = self.mem.current
+            self.vmstat.pgfault += 1
+            if current.fault_major:
+                self._count_major(current)
+            else:
+                current.min_flt += 1
         return answer
 
-    def _count(self) -> None:
-        current, vmstat = self.mem.current, self.vmstat
-        vmstat.pgfault += 1
-        if current.fault_major:
-            current.fault_major = False
-            current.maj_flt += 1
-            vmstat.pgmajfault += 1
-        else:
-            current.min_flt += 1
+    def _count_major(self, current: Any) -> None:
+        current.fault_major = False
+        current.maj_flt += 1
+        self.vmstat.pgmajfault += 1
 
     def _expand_stack(self, vma: VmArea, address: int) -> bool:
         from mmcore.mmap import expand_stack
@@ -108,7 +112,7 @@ class Faults:
             return False
         return True
 
-    def handle_mm_fault(self, mm: Mm, vma: VmArea, address: int, write: bool) -> int:
+    def handle_mm_fault(self, mm: Mm, vma: VmArea, address: int, write: int) -> int:
         """Makes the page at ``address`` present (and writable for ``write``). DONE, SIGBUS, OOM or WAIT."""
         try:
             i = self.pte_index(mm.pgd, address)
@@ -136,28 +140,27 @@ class Faults:
 
     # --- the kinds --------------------------------------------------------------------------------------------------------
 
-    def _do_anonymous_page(self, mm: Mm, vma: VmArea, address: int, i: int, write: bool) -> int:
+    def _do_anonymous_page(self, mm: Mm, vma: VmArea, address: int, i: int, write: int) -> int:
+        """HOT. Nothing of the scheme's is known here, so its three hooks are called; everything else is in line."""
         flags = vma.vm_flags
         if not write:
             self.ptes[i] = self.zero_pte | vma.vm_page_prot & ~W
             self.meters.zero_page += 1
             return DONE
-        scheme = self.scheme
-        token = scheme.reserve("anon_fault", vma)
+        token = self.reserve("anon_fault", vma)
         try:
             pfn = self.alloc_page(GFP_HIGHUSER, USER)
         except OutOfMemory:
-            scheme.release(token)
+            self.release(token)
             raise
         base = pfn << 12
         self.u8[base : base + 4096] = _ZERO
-        frames = self.frames
-        frames.flags[pfn] = PG_ANON | PG_CODE if flags & VM_EXEC else PG_ANON
-        scheme.add_anon(pfn, vma, address, i, True, token)
-        frames.mapcount[pfn] = 1
+        self.flags[pfn] = PG_ANON | PG_CODE if flags & VM_EXEC else PG_ANON
+        self.scheme_add_anon(pfn, vma, address, i, True, token)
+        self.mapcount[pfn] = 1
         self.vmstat.nr_mapped += 1
         if token is not None:
-            scheme.release(token)
+            self.release(token)
         self.lru_cache_add_active(pfn)
         pte = base | vma.vm_page_prot | D
         self.ptes[i] = pte | W if flags & VM_WRITE else pte
@@ -167,7 +170,7 @@ class Faults:
             mm.hiwater_rss = rss
         return DONE
 
-    def _do_no_page(self, mm: Mm, vma: VmArea, address: int, i: int, index: int, write: bool) -> int:
+    def _do_no_page(self, mm: Mm, vma: VmArea, address: int, i: int, index: int, write: int) -> int:
         """A file page: from the page cache. The caller's PTE is empty or names a nonlinear offset."""
         mapping = vma.mapping
         assert mapping is not None
@@ -265,7 +268,9 @@ class Faults:
             else:
                 self.rmap.remove(pfn, i)
             self._install_anon(mm, vma, address, i, new, token)
-            mm.flush_pending = True  # another frame under the same address
+            # Another frame under the same address. If that is all that is owed, a store of the CPU's own that restarts at once pays it (see the loop).
+            self.store_flushes = not (mm.flush_pending or vma.vm_flags & VM_EXEC)
+            mm.flush_pending = True
             scheme.release(token)
             self.meters.cow += 1
             if not reserved:
@@ -275,7 +280,7 @@ class Faults:
             if not reserved:
                 self.mem.pages.put_page(pfn)
 
-    def _do_swap_page(self, mm: Mm, vma: VmArea, address: int, i: int, pte: int, write: bool) -> int:
+    def _do_swap_page(self, mm: Mm, vma: VmArea, address: int, i: int, pte: int, write: int) -> int:
         swap, frames = self.swap, self.frames
         entry = self.pgtables.pte_to_swp(pte)
         pfn = swap.lookup_swap_cache(entry)

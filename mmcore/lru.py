@@ -41,6 +41,11 @@ class LruList:
         self.n += 1
         self._queue.appendleft(pfn | self._stamp[pfn] << _PFN_BITS)
 
+    def extend(self, entries: list[int]) -> None:
+        """Adds frames given as entries (see above) with their present stamps, in order."""
+        self.n += len(entries)
+        self._queue.extend(entries)
+
     def add_bulk(self, pfns: np.ndarray) -> None:
         """Adds frames in order, the last one ends up newest."""
         self.n += len(pfns)

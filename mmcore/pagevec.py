@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from mmcore.errors import InvariantViolation
 from mmcore.frames import PG_ACTIVE, PG_LRU, PG_REFERENCED, Frames
+from mmcore.lru import LruList
 from mmcore.stats import VmStat
 from mmcore.zones import DMA_END, Zone
 
@@ -51,25 +52,34 @@ class LruCache:
 
     def _drain_active(self) -> None:
         pvec, self._active_pvec = self._active_pvec, []
-        flags, stamp, zones = self.flags, self.stamp, self.zones
-        for entry in pvec:
-            pfn = entry & _PFN_MASK
-            if stamp[pfn] == entry >> _PFN_BITS:
-                if flags[pfn] & PG_LRU:
-                    raise InvariantViolation("a page is added to the LRU twice: " + self.frames.describe(pfn))
-                flags[pfn] |= PG_LRU | PG_ACTIVE
-                zones[pfn >= DMA_END].active.add(pfn)
+        dma, normal = self.zones
+        self._drain(pvec, PG_LRU | PG_ACTIVE, dma.active, normal.active)
 
     def _drain_inactive(self) -> None:
         pvec, self._inactive_pvec = self._inactive_pvec, []
-        flags, stamp, zones = self.flags, self.stamp, self.zones
+        dma, normal = self.zones
+        self._drain(pvec, PG_LRU, dma.inactive, normal.inactive)
+
+    def _drain(self, pvec: list[int], mark: int, dma: LruList, normal: LruList) -> None:
+        """HOT. A pagevec's entries are the lists' own, so they go over as they are."""
+        flags, stamp = self.flags, self.stamp
+        high: list[int] = []
+        low: list[int] = []
         for entry in pvec:
             pfn = entry & _PFN_MASK
             if stamp[pfn] == entry >> _PFN_BITS:
-                if flags[pfn] & PG_LRU:
+                f = flags[pfn]
+                if f & PG_LRU:
                     raise InvariantViolation("a page is added to the LRU twice: " + self.frames.describe(pfn))
-                flags[pfn] |= PG_LRU
-                zones[pfn >= DMA_END].inactive.add(pfn)
+                flags[pfn] = f | mark
+                if pfn >= DMA_END:
+                    high.append(entry)
+                else:
+                    low.append(entry)
+        if high:
+            normal.extend(high)
+        if low:
+            dma.extend(low)
 
     def pagevec_pages(self) -> set[int]:
         """Frames that wait in a pagevec (for the auditor)."""

@@ -164,6 +164,8 @@ class PaeTables(PageTables):
         self.np_ptes = ram.np64
         self.np_tables = ram.np64.reshape(-1, 512)
         self._pgd_cache = slab.cache("pgd", 32, hwcache=32)
+        # A root's middle tables come and go with it, so where they start (as entries) need not be read again for every address.
+        self._middle: dict[int, tuple[int, ...]] = {}
         self._kernel_pmd = self._new_table(None, PAGE_OFFSET)
 
     def pgd_alloc(self, mm: Mm | None) -> int:
@@ -182,25 +184,23 @@ class PaeTables(PageTables):
         for i, pfn in enumerate(pmds):
             self.ptes[base + i] = pfn << PAGE_SHIFT | P
         self.ptes[base + 3] = self._kernel_pmd << PAGE_SHIFT | P
+        self._middle[pgd] = tuple(pfn << 9 for pfn in (*pmds, self._kernel_pmd))
         return pgd
 
     def pgd_free(self, pgd: int) -> None:
-        base = pgd >> 3
-        for i in range(3):
-            self.pages.put_page(self.ptes[base + i] >> PAGE_SHIFT)
+        for first in self._middle.pop(pgd)[:3]:
+            self.pages.put_page(first >> 9)
         self._pgd_cache.free(pgd + PAGE_OFFSET)
 
     def pte_index(self, pgd: int, addr: int) -> int:
         """Index of the PTE for ``addr``, -1 where there is no table."""
-        ptes = self.ptes
-        table = ptes[((ptes[(pgd >> 3) + (addr >> 30)] & 0xFFFFFF000) >> 3) + (addr >> 21 & 511)]
+        table = self.ptes[self._middle[pgd][addr >> 30] + (addr >> 21 & 511)]
         if not table:
             return -1
-        return ((table & 0xFFFFFF000) >> 3) + (addr >> 12 & 511)
+        return (table >> 3 & 0x1FFFFFE00) + (addr >> 12 & 511)
 
     def _pmd_index(self, pgd: int, addr: int) -> int:
-        ptes = self.ptes
-        return ((ptes[(pgd >> 3) + (addr >> 30)] & 0xFFFFFF000) >> 3) + (addr >> 21 & 511)
+        return self._middle[pgd][addr >> 30] + (addr >> 21 & 511)
 
     def _set_table(self, pgd: int, addr: int, pfn: int) -> None:
         self.ptes[self._pmd_index(pgd, addr)] = pfn << PAGE_SHIFT | P | W | U if pfn else 0
@@ -212,7 +212,7 @@ class PaeTables(PageTables):
         ptes = self.ptes
         while first <= last:
             stop = min(last, first | 511)
-            base = (ptes[(pgd >> 3) + (first >> 9)] & 0xFFFFFF000) >> 3
+            base = self._middle[pgd][first >> 9]
             if stop - first < 8:
                 for n in range(first, stop + 1):
                     entry = ptes[base + (n & 511)]

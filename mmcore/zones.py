@@ -25,6 +25,9 @@ HZ_50_NS = 20_000_000  # the allocator's nap between retries, HZ/50
 HUNG_NS = 600 * 1_000_000_000  # an allocation that retries for so long in virtual time will never succeed
 
 
+_PCPS = bytes([PCP]) * 64  # owners of a batch
+
+
 class Zone:
     """Frames ``start_pfn <= pfn < end_pfn`` with their free lists, LRU lists and watermarks (all in pages)."""
 
@@ -72,6 +75,7 @@ class PageAllocator:
 
     def __init__(self, frames: Frames, clock: VirtualClock) -> None:
         self.frames = frames
+        self._flags, self._count, self._owner = frames.flags, frames.count, frames.owner
         self.clock = clock
         self.zones = [
             Zone("DMA", 0, 0, min(DMA_END, frames.nr), frames),
@@ -80,6 +84,7 @@ class PageAllocator:
         normal_first = [z for z in reversed(self.zones) if z.present_pages]
         self.zonelists = [[self.zones[0]], normal_first, normal_first]  # by allocation type: DMA, KERNEL, HIGHUSER
         self._first = normal_first[0]
+        self._protection = 0  # of the first zone, against user pages
         self.owned = [0] * NR_OWNERS  # frames of low memory by owner
         self.owned[BOOT] = frames.nr
         self.peak_owned = [0] * NR_OWNERS
@@ -123,6 +128,7 @@ class PageAllocator:
                 if zone.index <= kind and zone.present_pages:
                     above += zone.pages_low
                     zone.protection[kind] = above
+        self._protection = self._first.protection[2]
 
     # --- accounts ---------------------------------------------------------------------------------------------------
 
@@ -146,18 +152,18 @@ class PageAllocator:
     def alloc_page(self, gfp: int, owner: int) -> int:
         """One frame, count 1, content undefined. Raises OutOfMemory."""
         zone = self._first
-        pcp = zone.pcp
-        if zone.free_pages <= zone.protection[2] or self.inject is not None or gfp & GFPF_DMA:
+        if zone.free_pages <= self._protection or gfp & GFPF_DMA or self.inject is not None:
             return self._alloc_pages(gfp, 0, owner)
+        pcp = zone.pcp
         if len(pcp) <= zone.pcp_low:
             self._rmqueue_bulk(zone)
         pfn = pcp.pop()
         zone.pgalloc += 1
-        frames, owned = self.frames, self.owned
-        if frames.flags[pfn]:
+        owned = self.owned
+        if self._flags[pfn]:
             self._recycle_code(pfn, 1)
-        frames.count[pfn] = 1
-        frames.owner[pfn] = owner
+        self._count[pfn] = 1
+        self._owner[pfn] = owner
         owned[PCP] -= 1
         n = owned[owner] + 1
         owned[owner] = n
@@ -281,6 +287,7 @@ class PageAllocator:
             size = 1 << order
             n = size if size <= want else want
             taken.extend(range(pfn, pfn + n))
+            owner[pfn : pfn + n] = _PCPS[:n]
             want -= n
             lo, end = pfn + n, pfn + size
             while lo < end:  # what is left of the block, as aligned halves, smallest first
@@ -289,8 +296,6 @@ class PageAllocator:
                 lo += 1 << k
             order = 0
         n = len(taken)
-        for pfn in taken:
-            owner[pfn] = PCP
         zone.free_pages -= n
         owned = self.owned
         owned[FREE] -= n

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from mmcore.errors import Hung, MustWait, OomPanic, SysError
 from mmcore.fault import DONE, OOM, WAIT
 from sandbox.cpu.regs import EAX, EBP, EBX, ECX, EDI, EDX, EIP, ESI
-from sandbox.cpu.trap import BUDGET, PAGE_FAULT, SYSCALL
+from sandbox.cpu.trap import BUDGET, PAGE_FAULT, PF_PROT, SYSCALL
 from sandbox.kernel import traps
 from sandbox.kernel.deliver import do_signal
 from sandbox.kernel.events import EVENT_FAULT, EVENT_SWITCH, EVENT_TRAP
@@ -99,7 +99,9 @@ class Loop:
         kernel, cpu, clock, mem = self.kernel, self.cpu, self.clock, self.mem
         runq, log, reclaim = kernel.runq, kernel.log, mem.reclaim
         run, state = cpu.door()
-        do_page_fault = mem.faults.do_page_fault
+        faults = mem.faults
+        do_page_fault = faults.do_page_fault
+        unpaid = 0  # EIP of a store that is to do a flush's work
         notes_code, entries = kernel.notes_code, table
         exit_to_user = self.exit_to_user
         last_mm: Any = None
@@ -157,6 +159,9 @@ class Loop:
                     if self.next_tick < limit:
                         limit = self.next_tick
                     if now >= limit:
+                        if unpaid:
+                            mm.flush_pending = True
+                            unpaid = 0
                         if not self._something_due(task, slice_end):
                             break
                         continue
@@ -164,6 +169,10 @@ class Loop:
                 blocks = state.blocks
                 self.blocks += blocks
                 clock.now = now + (blocks << NS_PER_BLOCK_SHIFT) + TRAP_NS
+                if unpaid:
+                    if kind == PAGE_FAULT and regs[EIP] == unpaid:
+                        mm.flush_pending = True  # the instruction did not get as far as its store
+                    unpaid = 0
                 if notes_code and state.page_count != noted:
                     noted = kernel.mark_code(mm, state, noted)
 
@@ -204,9 +213,20 @@ class Loop:
                             break
                 elif kind == PAGE_FAULT:
                     address, error_code = state.fault_address, state.error_code
-                    answer = do_page_fault(mm, address, error_code)
-                    log(EVENT_FAULT | answer << 40 | error_code << 32 | address)
-                    if answer != DONE:
+                    if error_code & PF_PROT:
+                        faults.store_flushes = False
+                        answer = do_page_fault(mm, address, error_code)
+                        if faults.store_flushes and answer == DONE and not (task.work or notes_code):
+                            # The TLB still reads the old frame at this address, but the store that faulted runs before anything else does and fills
+                            # that entry anew: no flush, once it has run (the canary of t18). Flushing all is what copy on write costs most.
+                            mm.flush_pending = False
+                            unpaid = regs[EIP]
+                    else:
+                        answer = do_page_fault(mm, address, error_code)
+                    if answer == DONE:
+                        log(EVENT_FAULT | error_code << 32 | address)
+                    else:
+                        log(EVENT_FAULT | answer << 40 | error_code << 32 | address)
                         if answer == WAIT:
                             self.park(task, (mem.faults.wait_queue,), None, TASK_UNINTERRUPTIBLE)
                             break

@@ -334,6 +334,37 @@ def test_t17_only_the_first_such_store_is_noticed(pae):
     assert write_then_execute(pae, flush=False) == [2, 1], "all are noticed now: gaining PROT_EXEC needs no flush_code"
 
 
+@pytest.mark.parametrize("pages", [1, 9, 700])
+def test_t18_a_restarted_store_drops_what_the_tlb_held(bench, pages):
+    """Copy on write needs no flush for the page that faulted: a store that was refused, and now is not, fills the TLB entry anew, for reads too.
+
+    The loop of the kernel relies on it. 700 pages are more than the TLB holds, so that some entries come back from its overflow list.
+    """
+    # L: mov eax, [ebx]; add edx, eax; add ebx, 4096; dec ecx; jnz L; int 0x80
+    reads = b"\x8b\x03\x01\xc2\x81\xc3" + imm(PAGE) + b"\x49\x75\xf3\xcd\x80"
+    store = b"\x89\x03\xcd\x80"  # mov [ebx], eax; int 0x80
+    bench.load(reads + store)
+    heap = 0x40000000
+    for i in range(pages):
+        frame = bench.map(heap + i * PAGE, None, P | U | NX)
+        bench.ram.buf[frame : frame + 4] = imm(1)
+
+    def read_all():
+        bench.regs[EIP], bench.regs[EBX], bench.regs[ECX], bench.regs[EDX] = CODE, heap, pages, 0
+        assert bench.run() == SYSCALL
+        return bench.regs[EDX]
+
+    assert read_all() == pages
+    frames = []
+    for i in range(pages):
+        bench.regs[EIP], bench.regs[EBX], bench.regs[EAX] = CODE + len(reads), heap + i * PAGE, 2
+        assert bench.run() == PAGE_FAULT and bench.cpu.error_code == 7
+        frames.append(bench.map(heap + i * PAGE, None, P | U | W | NX))
+        assert bench.run() == SYSCALL
+        bench.ram.buf[frames[-1] + 1 : frames[-1] + 2] = b"\x01"  # the kernel writes there later: 0x102
+    assert read_all() == 0x102 * pages
+
+
 def test_unmapped_physical_memory_is_an_error_not_a_trap(bench):
     bench.load(b"\xa1" + imm(DATA))
     bench.map(DATA, 0x7FFF0000, P | U | W)
