@@ -7,6 +7,7 @@ One `run` is one boot: nothing of an earlier run is left in a later one.
 
 from __future__ import annotations
 
+import errno
 import os
 import posixpath
 import time
