@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import subprocess
-from functools import cache
 from pathlib import Path
 
 
@@ -14,7 +14,7 @@ def cache() -> Path:
     return Path(base) / "rmapbox" / "debian-i386"
 
 
-@cache
+@functools.cache
 def _apt(*words: str) -> subprocess.CompletedProcess[bytes]:
     """apt-get for i386, with lists and archives in the cache."""
     state = cache() / "apt"
@@ -70,13 +70,13 @@ def _unpacked(root: Path, names: tuple[str, ...]) -> Path | str:
     return root
 
 
-@cache
+@functools.cache
 def package(name: str) -> Path | str:
     """The unpacked package's root, or in one line why it cannot be had."""
     return _unpacked(cache() / name, (name,))
 
 
-@cache
+@functools.cache
 def system(title: str, *names: str) -> Path | str:
     """The packages unpacked over each other into one tree, a small system; or in one line why it cannot be had. ``names`` holds what
     they depend on too; ``title`` changes when the list does."""
