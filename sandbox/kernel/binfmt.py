@@ -119,6 +119,7 @@ def script_interpreter(header: bytes) -> tuple[bytes, bytes | None] | None:
         return None
     line, newline, _ = header[2:BINPRM_BUF_SIZE].partition(b"\n")
     if not newline and len(header) >= BINPRM_BUF_SIZE:
+        line = line[:-1]  # the buffer's last byte is for a NUL
         rest = line.lstrip(b" \t")
         if not any(blank in rest for blank in (b" ", b"\t", b"\0")):
             raise SysError(errno.ENOEXEC)

@@ -186,7 +186,7 @@ def do_select(task: Any, n: int, sets: tuple[int, int, int], timeout_ns: int | N
     if s32(n) < 0:
         raise SysError(EINVAL)
     fds = task.files.fds
-    n = min(n, max(len(fds), 32))
+    n = min(n, max(len(fds), 64))  # the table's size: NR_OPEN_DEFAULT of a 64-bit kernel, and what a program sees of it
     size = (n + 31) // 32 * 4
     wanted = [_bits(task, at, size) & (1 << n) - 1 for at in sets]
     union = wanted[0] | wanted[1] | wanted[2]
