@@ -170,9 +170,9 @@ def _wake_op(task: Task, addr: int, addr2: int, nr_wake: int, nr_wake2: int, cod
 def do_futex(task: Task, addr: int, op: int, value: int, timeout: int, addr2: int, value3: int, get_timespec) -> int | Generator[Wait, bool, int]:
     command = op & 127
     private = bool(op & FUTEX_PRIVATE)
+    if op & FUTEX_CLOCK_REALTIME and command != FUTEX_WAIT_BITSET:
+        raise SysError(errno.ENOSYS)
     if command in (FUTEX_WAIT, FUTEX_WAIT_BITSET):
-        if op & FUTEX_CLOCK_REALTIME and command == FUTEX_WAIT:
-            raise SysError(errno.ENOSYS)
         deadline = None
         if timeout:
             ns = get_timespec(task, timeout)
