@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mmcore.errors import OutOfMemory, SysError
-from mmcore.frames import PG_RESERVED
 from mmcore.pgtable import FILE, PROTNONE, A, D, P, W
 from mmcore.rmap.scheme import FORK
 from mmcore.vma import VM_ACCOUNT, VM_DONTCOPY, VM_LOCKED_MASK, VM_MAYWRITE, VM_NONLINEAR, VM_SHARED, VM_WIPEONFORK, vm_stat_account
@@ -48,7 +47,7 @@ def copy_page_range(mem: Memory, src: VmArea, dst: VmArea) -> None:
         present = (entries & present_bits) != 0
         at = present.nonzero()[0]
         pfns = (entries[at] >> kind(12) & pfn_mask).astype(np.int64)
-        counted = (frames.np_flags[pfns] & PG_RESERVED) == 0
+        counted = frames.counted(pfns)
         if not counted.all():
             at, pfns = at[counted], pfns[counted]
         if not rmap.has_dup or not len(pfns):

@@ -69,6 +69,13 @@ class Frames:
             setattr(self, name, memoryview(buffer).cast(code))  # type: ignore[call-overload]
             setattr(self, f"np_{name}", np.frombuffer(buffer, dtype))
 
+    def counted(self, pfns: np.ndarray) -> np.ndarray:
+        """Which of the frames reverse mapping counts (bool each): neither reserved nor outside RAM."""
+        counted = (self.np_flags.take(pfns, mode="clip") & np.uint32(PG_RESERVED)) == 0
+        if len(pfns) and int(pfns.max()) >= self.nr:
+            counted &= pfns < self.nr
+        return counted
+
     def describe(self, pfn: int) -> str:
         """One line about a frame, for violation reports."""
         flags = "|".join(n for bit, n in FLAG_NAMES.items() if self.flags[pfn] & bit) or "-"

@@ -121,13 +121,12 @@ def _drop(mem: Memory, vma: VmArea, entries: np.ndarray, where: np.ndarray) -> N
             return
     mm.flush_pending = True
     pfns = (entries >> kind(12) & kind(pgtables.PFN_MASK)).astype(np.int64)
-    flags = frames.np_flags[pfns]
-    reserved = (flags & PG_RESERVED) != 0
-    if reserved.any():
-        keep = ~reserved
-        entries, where, pfns, flags = entries[keep], where[keep], pfns[keep], flags[keep]
+    keep = frames.counted(pfns)
+    if not keep.all():
+        entries, where, pfns = entries[keep], where[keep], pfns[keep]
         if len(pfns) == 0:
             return
+    flags = frames.np_flags[pfns]
     mm.rss -= len(pfns)
     anon = (flags & PG_ANON) != 0
     if not anon.all():
