@@ -18,7 +18,6 @@ import numpy as np
 
 from mmcore.errors import MustWait, OutOfMemory, SysError
 from mmcore.fault import DONE, WAIT
-from mmcore.frames import PG_RESERVED
 from mmcore.layout import get_unmapped_area
 from mmcore.mmap import do_munmap, unmap_areas
 from mmcore.overcommit import may_expand_vm, mlock_future_ok
@@ -253,7 +252,7 @@ def _mapped(mem: Memory, vma: VmArea, start: int, end: int) -> tuple[np.ndarray,
     where = np.concatenate(wheres)
     address = np.concatenate(addresses)
     pfns = (np_ptes[where] >> kind(12) & kind(pgtables.PFN_MASK)).astype(np.int64)
-    counted = (frames.np_flags[pfns] & np.uint32(PG_RESERVED)) == 0
+    counted = frames.counted(pfns)
     if not counted.all():
         return pfns[counted], where[counted], address[counted]
     return pfns, where, address
@@ -286,7 +285,7 @@ class _Plan:
     whole     (address, target) of tables that move as they are: all their entries move together, and the scheme need not be told
     """
 
-    __slots__ = ("mem", "mm", "pieces", "whole", "made", "delta")
+    __slots__ = ("mem", "mm", "pieces", "whole", "made", "delta", "apart")
 
     def __init__(self, mem: Memory, mm: Mm) -> None:
         self.mem = mem
@@ -295,16 +294,18 @@ class _Plan:
         self.whole: list[tuple[int, int]] = []
         self.made: list[int] = []  # first addresses of tables made for it
         self.delta = 0
+        self.apart = True  # the ranges do not overlap
 
     def prepare(self, start: int, length: int, delta: int) -> None:
         """Plans (or plans again) the move of ``[start, start + length)`` by ``delta`` bytes and makes the tables it needs. Raises OutOfMemory."""
         self.pieces, self.whole, self.delta = [], [], delta
+        self.apart = abs(delta) >= length
         if not length:
             return
         pgtables, mm = self.mem.pgtables, self.mm
-        np_ptes, span = pgtables.np_ptes, 1 << pgtables.SHIFT
+        ptes, np_ptes, span = pgtables.ptes, pgtables.np_ptes, 1 << pgtables.SHIFT
         end = start + length
-        movable = not delta & span - 1 and abs(delta) >= length and not self.mem.rmap.has_move
+        movable = not delta & span - 1 and self.apart and not self.mem.rmap.has_move
         for first, base in pgtables.tables(mm.pgd, start, end):
             if movable and first >= start and first + span <= end:
                 self.whole.append((first, first + delta))
@@ -316,7 +317,7 @@ class _Plan:
                 until = min(stop, addr + span - (target & span - 1))
                 i = base + (addr - first >> 12)
                 n = until - addr >> 12
-                if np_ptes[i : i + n].any():
+                if ptes[i] or np_ptes[i : i + n].any():
                     nr = mm.nr_ptes
                     pgtables.pte_alloc(mm, target)
                     if mm.nr_ptes > nr:
@@ -351,22 +352,28 @@ class _Plan:
         pieces = self.pieces
         if not pieces:
             return
-        np_ptes = pgtables.np_ptes
+        ptes, np_ptes = pgtables.ptes, pgtables.np_ptes
         targets = [pgtables.pte_index(mm.pgd, target) for _, _, target in pieces]
-        entries = [np_ptes[i : i + n].copy() for i, n, _ in pieces]
-        for i, n, _ in pieces:
-            np_ptes[i : i + n] = 0
-        for moved, j in zip(entries, targets, strict=True):
-            into = np_ptes[j : j + len(moved)]
-            into |= moved  # the target is empty, or where the ranges overlap, holds what another piece put there
+        if self.apart:
+            none = memoryview(bytes(pgtables.PTRS * pgtables.ENTRY)).cast(ptes.format)
+            for (i, n, _), j in zip(pieces, targets, strict=True):
+                ptes[j : j + n] = ptes[i : i + n]
+                ptes[i : i + n] = none[:n]
+        else:
+            entries = [np_ptes[i : i + n].copy() for i, n, _ in pieces]
+            for i, n, _ in pieces:
+                np_ptes[i : i + n] = 0
+            for moved, j in zip(entries, targets, strict=True):
+                into = np_ptes[j : j + len(moved)]
+                into |= moved  # it is empty, or holds what another piece put there
         mm.flush_pending = True
         if not rmap.has_move:
             return
         kind = np_ptes.dtype.type
-        values = np.concatenate(entries)
+        values = np.concatenate([np_ptes[j : j + n] for j, (_, n, _) in zip(targets, pieces, strict=True)])
         at = ((values & kind(P | PROTNONE)) != 0).nonzero()[0]
         pfns = (values[at] >> kind(12) & kind(pgtables.PFN_MASK)).astype(np.int64)
-        counted = (mem.frames.np_flags[pfns] & np.uint32(PG_RESERVED)) == 0
+        counted = mem.frames.counted(pfns)
         if not counted.all():
             at, pfns = at[counted], pfns[counted]
         if len(pfns):
