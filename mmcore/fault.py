@@ -44,7 +44,7 @@ class Faults:
         self.pte_alloc = mem.pgtables.pte_alloc
         self.pfn_mask = mem.pgtables.PFN_MASK
         self.u8 = mem.ram.u8
-        self.alloc_page = mem.pages.alloc_page
+        self.alloc_page, self.put_page = mem.pages.alloc_page, mem.pages.put_page
         self.rmap = mem.rmap
         self.scheme = mem.scheme
         self.reserve, self.release, self.scheme_add_anon = mem.scheme.reserve, mem.scheme.release, mem.scheme.add_anon
@@ -94,6 +94,8 @@ class Faults:
                 self._count_major(current)
             else:
                 current.min_flt += 1
+        elif answer != WAIT:
+            self.mem.current.fault_major = False  # it ends here: the next fault starts afresh
         return answer
 
     def _count_major(self, current: Any) -> None:
@@ -191,7 +193,7 @@ class Faults:
                 try:
                     new = self.alloc_page(GFP_HIGHUSER, USER)
                 finally:
-                    self.mem.pages.put_page(pfn)
+                    self.put_page(pfn)
                 # getpage's frame cannot have gone: nothing ran since but the allocator, and it had our reference.
                 self.mem.ram.copy(new, pfn)
                 self._install_anon(mm, vma, address, i, new, token)
@@ -223,9 +225,10 @@ class Faults:
         self.ptes[i] = pfn << 12 | vma.vm_page_prot | D | (W if vma.vm_flags & VM_WRITE else 0)
 
     def _do_wp_page(self, mm: Mm, vma: VmArea, address: int, i: int, pte: int) -> int:
+        """HOT, the copy in line like _do_anonymous_page."""
         frames = self.frames
         pfn = pte >> 12 & self.pfn_mask
-        flags = frames.flags[pfn]
+        flags = self.flags[pfn]
         writable = W if vma.vm_flags & VM_WRITE else 0
         if vma.vm_flags & VM_SHARED:
             # A shared page that was write-protected under an area that may write again.
@@ -240,15 +243,14 @@ class Faults:
                     self.scheme.reused(pfn, vma, address)
                 return DONE
         reserved = flags & PG_RESERVED
-        scheme = self.scheme
         if not reserved:
             frames.count[pfn] += 1
         try:
-            token = scheme.reserve("anon_fault", vma)
+            token = self.reserve("anon_fault", vma)
             try:
                 new = self.alloc_page(GFP_HIGHUSER, USER)
             except OutOfMemory:
-                scheme.release(token)
+                self.release(token)
                 raise
             ram = self.u8
             d, s = new << 12, pfn << 12
@@ -258,27 +260,40 @@ class Faults:
                 ram[d : d + 4096] = ram[s : s + 4096]
             if self.ptes[i] != pte:
                 # The allocation reclaimed, and reclaim took this very page: the access restarts.
-                self.mem.pages.put_page(new)
-                scheme.release(token)
+                self.put_page(new)
+                self.release(token)
                 return DONE
+            mapcount = self.mapcount
             if reserved:
                 mm.rss += 1
                 if mm.rss > mm.hiwater_rss:
                     mm.hiwater_rss = mm.rss
+            elif mapcount[pfn] > 1 and not self.rmap.has_remove:
+                mapcount[pfn] -= 1
             else:
                 self.rmap.remove(pfn, i)
-            self._install_anon(mm, vma, address, i, new, token)
+            executable = vma.vm_flags & VM_EXEC
+            self.flags[new] = PG_ANON | PG_CODE if executable else PG_ANON
+            self.scheme_add_anon(new, vma, address, i, True, token)
+            mapcount[new] = 1
+            self.vmstat.nr_mapped += 1
+            self.lru_cache_add_active(new)
+            self.ptes[i] = d | vma.vm_page_prot | D | writable
             # Another frame under the same address. If that is all that is owed, a store of the CPU's own that restarts at once pays it (see the loop).
-            self.store_flushes = not (mm.flush_pending or vma.vm_flags & VM_EXEC)
+            self.store_flushes = not (mm.flush_pending or executable)
             mm.flush_pending = True
-            scheme.release(token)
+            if token is not None:
+                self.release(token)
             self.meters.cow += 1
-            if not reserved:
-                self.swap.free_page_and_swap_cache(pfn)  # the PTE's reference
+            if not reserved:  # the PTE's reference goes
+                if self.flags[pfn] & PG_SWAPCACHE:
+                    self.swap.free_page_and_swap_cache(pfn)
+                else:
+                    frames.count[pfn] -= 1
             return DONE
         finally:
             if not reserved:
-                self.mem.pages.put_page(pfn)
+                self.put_page(pfn)
 
     def _do_swap_page(self, mm: Mm, vma: VmArea, address: int, i: int, pte: int, write: int) -> int:
         swap, frames = self.swap, self.frames
@@ -319,7 +334,7 @@ class Faults:
             finally:
                 scheme.release(token)
         finally:
-            self.mem.pages.put_page(pfn)
+            self.put_page(pfn)
         if write:
             return self._do_wp_page(mm, vma, address, i, self.ptes[i])
         return DONE
@@ -340,7 +355,7 @@ class Faults:
             pte = self.ptes[i]
             new = self.alloc_page(GFP_HIGHUSER, USER)
             if self.ptes[i] != pte:
-                self.mem.pages.put_page(new)
+                self.put_page(new)
                 return DONE
             self.mem.ram.copy(new, pfn)
             self._install_anon(mm, vma, address, i, new, token)
@@ -423,8 +438,15 @@ class Faults:
                     assert self.wait_queue is not None
                     self.mem.reclaim.wait_sync(self.wait_queue)
                     continue
+                current = self.mem.current
                 if answer != DONE:
+                    current.fault_major = False
                     return errno.ENOMEM if answer == OOM else errno.EFAULT
+                self.vmstat.pgfault += 1
+                if current.fault_major:
+                    self._count_major(current)
+                else:
+                    current.min_flt += 1
             address += 4096
         return 0
 

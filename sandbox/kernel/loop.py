@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from sandbox.kernel.kernel import Ending, Kernel
 
 ENOSYS = 38
+FAULT_DONE = tuple(EVENT_FAULT | error_code << 32 for error_code in range(32))
 
 
 class Loop:
@@ -224,7 +225,7 @@ class Loop:
                     else:
                         answer = do_page_fault(mm, address, error_code)
                     if answer == DONE:
-                        log(EVENT_FAULT | error_code << 32 | address)
+                        log(FAULT_DONE[error_code] | address)
                     else:
                         log(EVENT_FAULT | answer << 40 | error_code << 32 | address)
                         if answer == WAIT:
