@@ -6,91 +6,19 @@ Each damage is done to a machine that has a bit of everything: pages shared by f
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from mmcore.errors import InvariantViolation
-from mmcore.frames import PAGETABLE, PG_ANON, PG_DIRECT, PG_LRU, PG_SWAPCACHE, PG_WRITEBACK, SLAB, USER
-from mmcore.fremap import remap_file_pages
+from mmcore.frames import PAGETABLE, PG_ANON, PG_LRU, PG_SWAPCACHE, PG_WRITEBACK, SLAB, USER
 from mmcore.gfp import GFP_KERNEL
-from mmcore.mlock import do_mlock
-from mmcore.mremap import do_mremap
-from mmcore.pgtable import PROTNONE, P, W
+from mmcore.pgtable import P, W
 from rmap_plugins.anon_vma import AnonVma
-from rmap_plugins.pte_chain import PteChain
-from tests.mmcore.files import tmpfs_file
-from tests.mmcore.machine import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, MAP_SHARED, PROT_READ, RW, Machine
-from tests.mmcore.scan_scheme import ScanEverything
+from tests.mmcore.scene import FILE, LINEAR, PRIVATE, QUIET, SCHEMES, SWAPPED, Scene, Table, expect, noting
 
-PRIVATE, FILE, LINEAR, QUIET, LOCKED, SWAPPED = 0x40000000, 0x41000000, 0x42000000, 0x43000000, 0x44000000, 0x45000000
-
-
-class Scene:
-    """``parent`` and ``child`` share PRIVATE (12 pages); FILE is nonlinear, LINEAR maps the same file; QUIET is read-only; SWAPPED is out."""
-
-    def __init__(self, scheme: type) -> None:
-        m = self.m = Machine(scheme, memory=8 << 20)
-        mem = self.mem = m.mem
-        mm = self.parent = m.new_mm()
-        fixed = MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS
-        self.file = tmpfs_file(mem, 16)
-        m.mmap(mm, 4, RW, fixed, SWAPPED)
-        for k in range(4):
-            m.store(mm, SWAPPED + (k << 12), k)
-        mem.reclaim.shrink_all(64)
-        m.mmap(mm, 12, RW, fixed, PRIVATE)
-        m.mmap(mm, 2, PROT_READ, fixed, QUIET)
-        m.mmap(mm, 2, RW, fixed, LOCKED)
-        m.mmap(mm, 8, RW, MAP_FIXED | MAP_SHARED, FILE, self.file)
-        m.mmap(mm, 8, RW, MAP_FIXED | MAP_SHARED, LINEAR, self.file)
-        for k in range(12):
-            m.store(mm, PRIVATE + (k << 12), k)
-        for k in range(8):
-            m.store(mm, LINEAR + (k << 12), k)
-        remap_file_pages(mem, mm, FILE, 0x3000, 0, 4, 0)
-        m.load(mm, QUIET)
-        self.child = m.fork(mm)
-        do_mlock(mem, mm, LOCKED, 0x2000)
-        do_mremap(mem, self.child, PRIVATE + 0x8000, 0x4000, 0x4000, 3, PRIVATE + 0x100000)
-        m.store(self.child, PRIVATE, 100)
-        self.other = m.fork(self.child)
-        mem.reclaim.lru_add_drain()
-        m.audit("before the damage")
-        assert mem.swap.cache or mem.swap.device.nr_free < mem.swap.device.total
-
-    def pte(self, mm: Any, addr: int) -> int:
-        i = self.mem.pgtables.pte_index(mm.pgd, addr)
-        assert i >= 0
-        return i
-
-    def pfn(self, mm: Any, addr: int) -> int:
-        value = self.mem.pgtables.ptes[self.pte(mm, addr)]
-        assert value & (P | PROTNONE)
-        return value >> 12 & self.mem.pgtables.PFN_MASK
-
-    def vma(self, mm: Any, addr: int) -> Any:
-        return mm.find_vma(addr)
-
-    def swap_entry(self) -> int:
-        value = self.mem.pgtables.ptes[self.pte(self.parent, SWAPPED)]
-        assert value and not value & (P | PROTNONE)
-        return self.mem.pgtables.pte_to_swp(value)
-
-
-# --- what is done, and what has to be said -----------------------------------------------------------------------------------
-
-Damage = Callable[[Scene], Any]
-DAMAGES: dict[str, tuple[Damage, str]] = {}
-
-
-def damage(said: str) -> Callable[[Damage], Damage]:
-    def note(fn: Damage) -> Damage:
-        DAMAGES[fn.__name__] = (fn, said)
-        return fn
-
-    return note
+DAMAGES: Table = {}
+damage = noting(DAMAGES)
 
 
 @damage(r"mapcount is not the 2 PTEs there are: frame {0:#x}")
@@ -437,184 +365,10 @@ def mapping_forgotten(s: Scene) -> int:
     return s.file.mapping.addr
 
 
-SCHEMES = {"anon_vma": AnonVma, "pte_chain": PteChain, "scan_everything": ScanEverything}
-
-
-def _expect(scene: Scene, name: str, table: dict[str, tuple[Damage, str]]) -> None:
-    fn, said = table[name]
-    token = fn(scene)
-    said = said.format(token) if "{0" in said else said
-    with pytest.raises(InvariantViolation, match=said):
-        wrong = scene.m.auditor.audit("after the damage")
-        raise InvariantViolation("\n".join(wrong) or "nothing was noticed")
-    assert scene.m.auditor.violations, "what was found is kept"
-
-
 @pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("name", DAMAGES)
 def test_the_core(name: str, scheme: str) -> None:
-    _expect(Scene(SCHEMES[scheme]), name, DAMAGES)
-
-
-# --- the schemes' own ---------------------------------------------------------------------------------------------------------
-
-ANON_VMA: dict[str, tuple[Damage, str]] = {}
-PTE_CHAIN: dict[str, tuple[Damage, str]] = {}
-SCAN: dict[str, tuple[Damage, str]] = {}
-
-
-def of(table: dict[str, tuple[Damage, str]], said: str) -> Callable[[Damage], Damage]:
-    def note(fn: Damage) -> Damage:
-        table[fn.__name__] = (fn, said)
-        return fn
-
-    return note
-
-
-@of(ANON_VMA, r"anon_vma {0:#x} does not list the area at 0x40000000")
-def list_entry_removed(s: Scene) -> int:
-    vma = s.vma(s.child, PRIVATE)
-    del vma.anon_vma.areas[vma]
-    return vma.anon_vma.address
-
-
-@of(ANON_VMA, r"walk of the scheme is wrong, \d of \d PTEs not found .*at 0x40001000")
-def list_entry_removed_and_a_walk_misses_it(s: Scene) -> None:
-    list_entry_removed(s)
-
-
-@of(ANON_VMA, r"anon_vma {0:#x} lists an area at .* that points elsewhere")
-def area_points_elsewhere(s: Scene) -> int:
-    vma = s.vma(s.child, PRIVATE)
-    address = vma.anon_vma.address
-    vma.anon_vma = None
-    return address
-
-
-@of(ANON_VMA, r"walk of the scheme is wrong, 2 of 2 PTEs not found .*frame {0:#x}")
-def page_index_wrong(s: Scene) -> int:
-    pfn = s.pfn(s.child, PRIVATE)
-    s.mem.frames.index[pfn] += 100
-    return pfn
-
-
-@of(ANON_VMA, r"walk of the scheme is wrong, 2 of 2 PTEs not found .*frame {0:#x}")
-def page_mapping_wrong(s: Scene) -> int:
-    pfn = s.pfn(s.child, PRIVATE)
-    s.mem.frames.mapping[pfn] = 0xC0000000
-    return pfn
-
-
-@of(ANON_VMA, r"walk of the scheme is wrong, \d of \d PTEs not found")
-def moved_area_with_a_new_offset(s: Scene) -> None:
-    s.vma(s.child, PRIVATE + 0x100000).vm_pgoff += 1
-
-
-@of(ANON_VMA, r"anon_vma 0x[0-9a-f]+ has no area")
-def object_kept_too_long(s: Scene) -> None:
-    next(iter(s.mem.scheme._objects.values())).areas.clear()
-
-
-@of(ANON_VMA, r"anon_vma: \d+ objects known, \d+ in the cache")
-def object_leaked(s: Scene) -> None:
-    s.mem.scheme._cache.alloc()
-
-
-def _chain(s: Scene) -> tuple[int, int, int]:
-    """(pfn, physical address of its head node, index of its first used slot in u32)."""
-    pfn = s.pfn(s.child, PRIVATE + 0x1000)
-    assert not s.mem.frames.flags[pfn] & PG_DIRECT
-    node = s.mem.frames.rmap[pfn]
-    return pfn, node, (node >> 2) + 1 + (s.mem.ram.u32[node >> 2] & 7)
-
-
-@of(PTE_CHAIN, r"used slots are not those from 4 on")
-def slot_zeroed(s: Scene) -> None:
-    _, _, slot = _chain(s)
-    s.mem.ram.u32[slot] = 0
-
-
-@of(PTE_CHAIN, r"walk of the scheme is wrong, 1 of 3 PTEs not found .*frame {0:#x}")
-def slot_duplicated(s: Scene) -> int:
-    pfn, _, slot = _chain(s)
-    s.mem.ram.u32[slot] = s.mem.ram.u32[slot + 1]
-    return pfn
-
-
-@of(PTE_CHAIN, r"walk of the scheme is wrong, 1 PTEs found twice .*frame {0:#x}")
-def slot_added(s: Scene) -> int:
-    pfn, node, slot = _chain(s)
-    s.mem.ram.u32[slot - 1] = s.mem.ram.u32[slot]
-    s.mem.ram.u32[node >> 2] -= 1
-    return pfn
-
-
-@of(PTE_CHAIN, r"walk of the scheme is wrong, 1 of 3 PTEs not found .*frame {0:#x}")
-def slot_names_another_pte(s: Scene) -> int:
-    pfn, _, slot = _chain(s)
-    s.mem.ram.u32[slot] += 8
-    return pfn
-
-
-@of(PTE_CHAIN, r"used slots are not those from 5 on")
-def idx_too_high(s: Scene) -> None:
-    _, node, _ = _chain(s)
-    s.mem.ram.u32[node >> 2] += 1
-
-
-@of(PTE_CHAIN, r"used slots are not those from 3 on")
-def idx_too_low(s: Scene) -> None:
-    _, node, _ = _chain(s)
-    s.mem.ram.u32[node >> 2] -= 1
-
-
-@of(PTE_CHAIN, r"walk of the scheme leads astray \(KeyError.*frame {0:#x}")
-def slot_zeroed_and_a_walk_meets_it(s: Scene) -> int:
-    slot_zeroed(s)
-    return _chain(s)[0]
-
-
-@of(PTE_CHAIN, r"walk of the scheme is wrong, 3 of 3 PTEs not found .*frame {0:#x}")
-def chain_lost(s: Scene) -> int:
-    pfn, _, _ = _chain(s)
-    s.mem.frames.rmap[pfn] = 0
-    return pfn
-
-
-@of(PTE_CHAIN, r"pte_chain: \d+ nodes in chains and stash, \d+ in the cache")
-def node_leaked(s: Scene) -> None:
-    s.mem.scheme._cache.alloc()
-
-
-@of(PTE_CHAIN, r"walk of the scheme is wrong, 1 of 1 PTEs not found .*frame {0:#x}")
-def direct_names_another_pte(s: Scene) -> int:
-    pfn = s.pfn(s.parent, LOCKED)
-    assert s.mem.frames.flags[pfn] & PG_DIRECT
-    s.mem.frames.rmap[pfn] += 8
-    return pfn
-
-
-@of(PTE_CHAIN, r"pte_chain: has PTEs, or none, and mapcount says otherwise: frame {0:#x}")
-def direct_left_behind(s: Scene) -> int:
-    pfn = s.mem.pages.zones[0].pcp[0]
-    s.mem.frames.rmap[pfn] = 4096
-    s.mem.frames.flags[pfn] |= PG_DIRECT
-    return pfn
-
-
-@of(SCAN, r"walk of the scheme is wrong, 2 of 2 PTEs not found .*frame {0:#x}")
-def address_wrong(s: Scene) -> int:
-    pfn = s.pfn(s.child, PRIVATE)
-    s.mem.frames.index[pfn] += 1
-    return pfn
-
-
-OWN = [(AnonVma, name, ANON_VMA) for name in ANON_VMA] + [(PteChain, name, PTE_CHAIN) for name in PTE_CHAIN] + [(ScanEverything, name, SCAN) for name in SCAN]
-
-
-@pytest.mark.parametrize("scheme, name, table", OWN, ids=[f"{s.card.name}-{n}" for s, n, _ in OWN])
-def test_the_schemes(scheme: type, name: str, table: dict[str, tuple[Damage, str]]) -> None:
-    _expect(Scene(scheme), name, table)
+    expect(Scene(SCHEMES[scheme]), name, DAMAGES)
 
 
 # --- the auditor itself -------------------------------------------------------------------------------------------------------

@@ -18,7 +18,8 @@ from mmcore.zones import MAX_ORDER, PageAllocator
 from rmap_plugins.anon_vma import AnonVma
 from rmap_plugins.pte_chain import PteChain
 from tests.mmcore.machine import Machine
-from tests.mmcore.world import OPERATIONS, World
+from tests.mmcore.wander import OPERATIONS
+from tests.mmcore.world import World
 
 MB = 256  # frames
 

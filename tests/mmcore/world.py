@@ -2,19 +2,17 @@
 
 Each operation is done to both; ``check`` then compares all there is: the auditor's pass, every area, every page's contents (looked at without touching it: in RAM,
 in the swap cache, on the device, in the file), and a TLB that honours ``flush_pending`` and nothing else. Driven by hypothesis (test_state_machine) or by a
-seeded generator (``wander``).
+seeded generator (wander.py).
 """
 
 from __future__ import annotations
 
 import errno
-import random
 import struct
 from collections.abc import Callable
 from typing import Any
 
 from mmcore.errors import MustWait, SysError
-from mmcore.frames import PG_ANON
 from mmcore.fremap import remap_file_pages
 from mmcore.madvise import MADV_DONTNEED, do_madvise
 from mmcore.mlock import do_mlock, do_munlock
@@ -22,12 +20,13 @@ from mmcore.mm import Mm
 from mmcore.mmap import set_brk
 from mmcore.mprotect import do_mprotect
 from mmcore.mremap import do_mremap
-from mmcore.pgtable import FILE, PROTNONE, D, P, W
+from mmcore.pgtable import PROTNONE, P
 from mmcore.stack import bprm_stack, setup_arg_pages
-from mmcore.vma import VM_GROWSDOWN, VM_LOCKED, VM_MAYSHARE, VM_NONLINEAR, VM_SHARED, VmArea
+from mmcore.vma import VM_GROWSDOWN, VM_LOCKED, VM_MAYSHARE, VM_SHARED, VmArea
+from tests.mmcore.compare import Comparison
 from tests.mmcore.files import host_file, tmpfs_file
 from tests.mmcore.machine import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, MAP_SHARED, Fault, Machine
-from tests.mmcore.model import HIGH, LOW, READ, WRITE, ZERO, Object, Process, Slot, Words
+from tests.mmcore.model import HIGH, LOW, READ, WRITE, ZERO, Object, Process, Slot
 
 ARENA = 0x40000000 - (40 << 12) >> 12  # page number; the arena lies across a table's end in both layouts
 ARENA_PAGES = 96
@@ -39,7 +38,7 @@ HEAP = 0x08100000
 _PROTS = (0, 1, 3, 3, 3, 5, 7, 2)
 
 
-class World:
+class World(Comparison):
     """``spare``: free frames left at the start (None: all); few make every operation reclaim."""
 
     def __init__(self, scheme: type, paging: str = "pae", spare: int | None = None, **options: Any) -> None:
@@ -485,97 +484,6 @@ class World:
                 self.mem.reclaim.kswapd()
             self.check(self.trace[-1])
 
-    def check(self, after: str) -> None:
-        self.machine.audit(after)
-        for process in self.processes:
-            self._check_tlb(process.mm, after)
-            self._check_process(process, after)
-
-    def _check_tlb(self, mm: Mm, after: str) -> None:
-        """What the CPU may still believe is true, or the mm says that it must be flushed."""
-        if mm.flush_pending:
-            mm.flush_pending = False
-            self.tlb.pop(mm, None)
-            return
-        ptes, pte_index = self.mem.pgtables.ptes, self.mem.pgtables.pte_index
-        for page, cached in self.tlb.get(mm, {}).items():
-            i = pte_index(mm.pgd, page << 12)
-            now = ptes[i] if i >= 0 else 0
-            assert now & ~(W | D) == cached & ~(W | D) and now & cached & (W | D) == cached & (W | D), (
-                f"after {after}: the TLB still has {cached:#x} for {page:#x}, the table has {now:#x}"
-            )
-
-    def _check_process(self, process: Process, after: str) -> None:
-        mm, slots = process.mm, process.slots
-        mapped = 0
-        for vma in mm.vmas:
-            prot, shared, mapping = vma.vm_flags & 7, bool(vma.vm_flags & VM_MAYSHARE), vma.mapping
-            first = vma.vm_start >> 12
-            n = vma.pages
-            mapped += n
-            for k in range(n):
-                slot = slots.get(first + k)
-                ok = slot is not None and slot.prot == prot and slot.shared == shared and (slot.obj.file.mapping if slot.obj else None) is mapping
-                assert ok and (mapping is None or slot.linear == vma.vm_pgoff + k), f"after {after}: {vma}, page {first + k:#x} should be {slot}"
-                found, expected = self._peek(mm, first + k, vma, vma.vm_pgoff + k), process.expect(first + k)
-                assert found == expected, f"after {after}: page {first + k:#x} of {vma} contains {found}, not {expected}"
-                if mapping is not None and not shared and first + k not in process.data and self._is_private(mm, first + k):
-                    assert expected is not None
-                    process.data[first + k] = expected  # mlock and pins copy before anybody writes
-        assert mapped == len(slots), f"after {after}: {mapped} pages mapped, {len(slots)} expected"
-        span = 1 << self.mem.pgtables.SHIFT
-        for start, _ in self.mem.pgtables.tables(mm.pgd, 0, 0xC0000000):
-            assert mm.find_vma_intersection(start, start + span) is not None, f"after {after}: a page table for {start:#x}, where no area is"
-
-    def _peek(self, mm: Mm, page: int, vma: VmArea, index: int) -> Words | None:
-        """A page's contents, wherever they are, without an access."""
-        mem = self.mem
-        i = mem.pgtables.pte_index(mm.pgd, page << 12)
-        pte = mem.pgtables.ptes[i] if i >= 0 else 0
-        if pte & (P | PROTNONE):
-            if pte & W:
-                assert vma.vm_flags & WRITE, f"{vma} is read-only, its PTE for {page:#x} is not"
-            assert bool(pte & P) == bool(vma.vm_flags & 7) or not pte & P, f"{vma} allows nothing, its PTE for {page:#x} does"
-            return self._in_ram(pte >> 12 & mem.pgtables.PFN_MASK)
-        if pte and not pte & FILE:
-            return self._in_swap(mem.pgtables.pte_to_swp(pte))
-        if vma.mapping is None:
-            return ZERO
-        if pte:
-            assert vma.vm_flags & VM_NONLINEAR
-            index = mem.pgtables.pte_to_pgoff(pte)
-        mapping = vma.mapping
-        if index * 4096 >= mapping.host.i_size:
-            return None
-        pfn = mapping.pages.get(index, -1)
-        if pfn >= 0:
-            return self._in_ram(pfn)
-        if mapping.is_shmem:
-            entry = mapping.swapped.get(index, 0)
-            return self._in_swap(entry) if entry else ZERO
-        data = mapping.backing.written.get(index, bytes(4096))
-        return struct.unpack_from("<I", data, LOW)[0], struct.unpack_from("<I", data, HIGH)[0]
-
-    def _is_private(self, mm: Mm, page: int) -> bool:
-        """The process has a copy of a file's page."""
-        mem = self.mem
-        i = mem.pgtables.pte_index(mm.pgd, page << 12)
-        pte = mem.pgtables.ptes[i] if i >= 0 else 0
-        if pte & (P | PROTNONE):
-            return bool(mem.frames.flags[pte >> 12 & mem.pgtables.PFN_MASK] & PG_ANON)
-        return bool(pte) and not pte & FILE
-
-    def _in_ram(self, pfn: int) -> Words:
-        u32, base = self.mem.ram.u32, pfn << 10
-        return u32[base + (LOW >> 2)], u32[base + (HIGH >> 2)]
-
-    def _in_swap(self, entry: int) -> Words:
-        pfn = self.mem.swap.cache.get(entry, -1)
-        if pfn >= 0:
-            return self._in_ram(pfn)
-        store, base = self.mem.swap.store, entry << 12
-        return struct.unpack_from("<I", store, base + LOW)[0], struct.unpack_from("<I", store, base + HIGH)[0]
-
     def end(self) -> None:
         """Everything is read through the front door once more, then all of it goes and nothing is left."""
         for who in range(len(self.processes)):
@@ -602,34 +510,3 @@ class World:
         for cache in mem.slab.caches.values():
             if cache.name.startswith(("shmem", "radix", "pgd")):
                 assert cache.objects == 0, f"{cache.objects} objects are left in {cache.name}"
-
-
-# Operation -> (weight, number of small integers it takes, whether it may have an allocation fail).
-OPERATIONS: dict[str, tuple[int, int, bool]] = {
-    "mmap": (10, 6, True), "munmap": (4, 3, True), "munmap_area": (1, 2, False), "mprotect": (8, 5, True), "madvise": (3, 4, False), "mlock": (3, 5, False),
-    "mremap": (10, 7, True), "remap": (4, 5, True), "brk": (3, 2, False), "fork": (6, 1, True), "exit": (4, 1, False), "exec": (1, 2, False),
-    "grow_stack": (1, 3, False), "store": (24, 5, True), "load": (10, 4, True), "file_write": (4, 3, False), "file_read": (3, 3, False),
-    "truncate": (2, 2, False), "pin": (1, 4, False), "unpin": (2, 1, False), "reclaim": (8, 1, False), "tick": (3, 1, False),
-}
-
-
-def wander(world: World, seed: int, steps: int) -> None:
-    """``steps`` random operations, compared after each one."""
-    rng = random.Random(seed)
-    names = list(OPERATIONS)
-    weights = [OPERATIONS[name][0] for name in names]
-    for _ in range(steps):
-        name = rng.choices(names, weights)[0]
-        _, n, can_fail = OPERATIONS[name]
-        arguments = [rng.randrange(256) for _ in range(n)]
-        options = {"fail": rng.randrange(1, 6)} if can_fail and rng.random() < 0.15 else {}
-        if name == "mlock":
-            arguments[4] &= 1
-        elif name == "pin":
-            arguments[3] &= 1
-        elif name == "mmap" and rng.random() < 0.3:
-            arguments[4] = 0
-        elif name == "tick":
-            arguments[0] *= 100
-        world.step(name, *arguments, **options)
-    world.end()

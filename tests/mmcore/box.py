@@ -1,0 +1,68 @@
+"""A machine with one process and short words for what tests do to it; pages count from ``AT``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mmcore.errors import MustWait
+from mmcore.mremap import do_mremap
+from mmcore.pgtable import P
+from rmap_plugins.anon_vma import AnonVma
+from rmap_plugins.pte_chain import PteChain
+from tests.mmcore.machine import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, RW, Machine
+from tests.mmcore.scan_scheme import ScanEverything
+
+SCHEMES: dict[str, tuple[type, dict[str, Any]]] = {
+    "anon_vma": (AnonVma, {}), "anon_vma-unshared": (AnonVma, {"sharing": False}), "pte_chain": (PteChain, {}), "scan_everything": (ScanEverything, {}),
+}
+AT = 0x50000000
+FIXED = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED
+
+
+class Box(Machine):
+    """One process to begin with; pages count from ``AT``."""
+
+    def __init__(self, scheme: str, paging: str = "pae", **more: Any) -> None:
+        kind, options = SCHEMES[scheme]
+        super().__init__(kind, memory=8 << 20, paging=paging, **options, **more)
+        self.mm = self.new_mm()
+
+    def map(self, page: int, pages: int, prot: int = RW, flags: int = FIXED, mm: Any = None, **more: Any) -> None:
+        self.mmap(mm or self.mm, pages, prot, flags, AT + (page << 12), **more)
+
+    def put(self, *pages: int, mm: Any = None, plus: int = 1000) -> None:
+        for page in pages:
+            self.store(mm or self.mm, AT + (page << 12), plus + page)
+
+    def has(self, *pages: int, mm: Any = None, plus: int = 1000, shift: int = 0) -> None:
+        for page in pages:
+            found = self.load(mm or self.mm, AT + (page + shift << 12))
+            assert found == plus + page, f"page {page}: {found}"
+
+    def index(self, page: int, mm: Any = None) -> int:
+        return self.mem.pgtables.pte_index((mm or self.mm).pgd, AT + (page << 12))
+
+    def pte(self, page: int, mm: Any = None) -> int:
+        i = self.index(page, mm)
+        return self.mem.pgtables.ptes[i] if i >= 0 else 0
+
+    def pfn(self, page: int, mm: Any = None) -> int:
+        assert self.pte(page, mm) & P
+        return self.pte(page, mm) >> 12 & self.mem.pgtables.PFN_MASK
+
+    def mremap(self, page: int, pages: int, to: int, mm: Any = None, new: int = 0) -> None:
+        """Waits out what has to be waited for."""
+        while True:
+            try:
+                do_mremap(self.mem, mm or self.mm, AT + (page << 12), pages << 12, (new or pages) << 12, 3, AT + (to << 12))
+                return
+            except MustWait as wait:
+                self.mem.reclaim.wait_sync(wait.queue)
+
+    def swap_out(self) -> None:
+        self.mem.reclaim.shrink_all(400)
+
+    def out(self, page: int, mm: Any = None) -> bool:
+        """The page is on the swap device and not in RAM."""
+        pte = self.pte(page, mm)
+        return bool(pte) and not pte & P and self.mem.pgtables.pte_to_swp(pte) not in self.mem.swap.cache
