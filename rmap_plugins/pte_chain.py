@@ -61,7 +61,8 @@ class PteChain(RmapScheme):
     def layout(cls, machine: MachineFacts, options: dict[str, Any]) -> Layout:
         _line(machine, options)
         wide = options.get("highpte", False) and machine.paging == "pae"
-        return Layout(page=8 if wide else 4)
+        # historic: 2.6.5, whose struct page still had page->list, 40 bytes in all (44 with 64-bit PTE addresses); gone in 2.6.6.
+        return Layout(page=(8 if wide else 4) + (8 if machine.era == "historic" else 0))
 
     def __init__(self, env: SchemeEnv, options: dict[str, Any]) -> None:
         super().__init__(env, options)
@@ -71,6 +72,7 @@ class PteChain(RmapScheme):
         self._cache = env.cache("pte_chain", self.line, hwcache=self.line)
         self._cache.ctor = self._zero_slab
         self._stash = 0  # local_pte_chain: one free node kept per cpu
+        self._grown = 0  # slabs the cache took from the zones so far
         self._frames = env.frames
         self._meters = env.meters
         self._np_slots: Any
@@ -95,6 +97,7 @@ class PteChain(RmapScheme):
 
     def _zero_slab(self, pfn: int, order: int) -> None:
         """The cache's constructor: nodes are handed out zeroed, and come back zeroed."""
+        self._grown += 1
         for frame in range(pfn, pfn + (1 << order)):
             self.env.ram.zero(frame)
 
@@ -117,17 +120,23 @@ class PteChain(RmapScheme):
         the range will use for a fork."""
         if pfns is None or operation == "move":
             return [self._alloc()]
-        need = self._nodes_needed(pfns)
         nodes: list[int] = []
-        if need and self._stash:
-            nodes.append(self._alloc())
-        try:
-            more = self._cache.alloc_bulk(need - len(nodes))
-        except OutOfMemory:
-            self.release(nodes)
-            raise
-        self._meters.allocations += len(more)
-        nodes += [address - _PAGE_OFFSET for address in more]
+        need = self._nodes_needed(pfns)
+        while len(nodes) < need:
+            grown = self._grown
+            if self._stash:
+                nodes.append(self._alloc())
+            try:
+                more = self._cache.alloc_bulk(need - len(nodes))
+            except OutOfMemory:
+                self.release(nodes)
+                raise
+            self._meters.allocations += len(more)
+            nodes += [address - _PAGE_OFFSET for address in more]
+            if self._grown == grown:
+                break
+            # A new slab may have meant reclaim, and reclaim collapses chains of one entry; a killed task's exit takes heads with room away.
+            need = self._nodes_needed(pfns)
         nodes.reverse()
         return nodes
 
