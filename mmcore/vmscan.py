@@ -260,11 +260,11 @@ class Vmscan(LruCache):
                 sc.nr_scanned = 0
                 sc.nr_mapped = self.vmstat.nr_mapped
                 for zone in zones:
-                    if zone.all_unreclaimable and priority != DEF_PRIORITY:
-                        continue
+                    # The distress is noted even for a zone that is left to kswapd.
                     zone.temp_priority = priority
                     zone.prev_priority = min(zone.prev_priority, priority)
-                    reclaimed += self._shrink_zone(zone, sc)
+                    if not zone.all_unreclaimable or priority == DEF_PRIORITY:
+                        reclaimed += self._shrink_zone(zone, sc)
                 reclaimed += self._shrink_slab(sc.nr_scanned, gfp)
                 if reclaimed >= SWAP_CLUSTER_MAX:
                     return 1
@@ -387,13 +387,13 @@ class Vmscan(LruCache):
             shrinker.nr += 4 * scanned // shrinker.seeks * shrinker.scan(0, gfp) // (lru_pages + 1)
             if shrinker.nr <= SHRINK_BATCH:
                 continue
-            todo, shrinker.nr = shrinker.nr, 0
-            self.vmstat.slabs_scanned += todo
-            while todo > 0:
-                n = min(todo, SHRINK_BATCH)
-                if shrinker.scan(n, gfp) < 0:
-                    break
-                todo -= n
+            while shrinker.nr:
+                n = min(shrinker.nr, SHRINK_BATCH)
+                answer = shrinker.scan(n, gfp)
+                self.vmstat.slabs_scanned += n
+                shrinker.nr -= n
+                if answer < 0:
+                    break  # the rest stays for a caller who may
         return max(0, before - self.pages.owned[SLAB])
 
     def register_shrinker(self, scan: Callable[[int, int], int], seeks: int = 2) -> Shrinker:
