@@ -184,15 +184,16 @@ class PageAllocator:
         kind = 0 if gfp & GFPF_DMA else 2 if gfp & 2 else 1
         zones = self.zonelists[kind]
         need = 1 << order
+        wait = gfp & GFPF_WAIT  # who cannot wait may go below the protection of a zone that is balanced
         for zone in zones:
-            if zone.free_pages >= need + zone.protection[kind]:
+            if zone.free_pages >= need + zone.protection[kind] or not wait and zone.free_pages >= zone.pages_high:
                 pfn = self._buffered_rmqueue(zone, order, owner)
                 if pfn >= 0:
                     return pfn
         self.wakeup_kswapd()
         for zone in zones:
             mark = need + zone.protection[kind] - (zone.pages_low >> 2 if gfp & GFPF_HIGH else 0)
-            if zone.free_pages >= mark:
+            if zone.free_pages >= mark or not wait and zone.free_pages >= zone.pages_high:
                 pfn = self._buffered_rmqueue(zone, order, owner)
                 if pfn >= 0:
                     return pfn
@@ -204,7 +205,7 @@ class PageAllocator:
                     if pfn >= 0:
                         return pfn
                 raise OutOfMemory("the reserves are empty")
-            if not gfp & GFPF_WAIT:
+            if not wait:
                 raise OutOfMemory("an atomic allocation found no free frame")
             self.try_to_free_pages(gfp, order)
             for zone in zones:
