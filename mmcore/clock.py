@@ -21,7 +21,7 @@ class VirtualClock:
     """``now`` is read freely, and so is ``due``, when something may fall due (NEVER: nothing will); time moves by ``charge`` (work done) and
     ``advance_to`` (everybody sleeps)."""
 
-    __slots__ = ("now", "due", "_heap", "_sequence", "_running")
+    __slots__ = ("now", "due", "_heap", "_sequence", "_running", "_cancelled")
 
     NEVER = 1 << 62
 
@@ -30,6 +30,7 @@ class VirtualClock:
         self._heap: list[tuple[int, int, Timer]] = []
         self._sequence = 0
         self._running = False
+        self._cancelled = 0  # timers in the heap that will not fire
         self.due = self.NEVER
 
     def charge(self, ns: int) -> None:
@@ -48,14 +49,23 @@ class VirtualClock:
         return timer
 
     def cancel(self, timer: Timer | None) -> None:
-        if timer is not None:
-            timer.fn = None
+        if timer is None or timer.fn is None:
+            return
+        timer.fn = None
+        self._cancelled += 1
+        heap = self._heap
+        if self._cancelled > 64 and self._cancelled * 2 > len(heap):
+            # A timeout that is set and cancelled a million times would otherwise stay until its time comes.
+            heap[:] = [entry for entry in heap if entry[2].fn is not None]
+            heapq.heapify(heap)
+            self._cancelled = 0
 
     def next_due(self) -> int | None:
         """When the next live timer fires, or None."""
         heap = self._heap
         while heap and heap[0][2].fn is None:
             heapq.heappop(heap)
+            self._cancelled -= 1
         self.due = heap[0][0] if heap else self.NEVER
         return heap[0][0] if heap else None
 
@@ -77,6 +87,8 @@ class VirtualClock:
                 if fn is not None:
                     timer.fn = None
                     fn()
+                else:
+                    self._cancelled -= 1
         finally:
             self._running = False
         self.due = heap[0][0] if heap else self.NEVER
