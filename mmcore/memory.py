@@ -111,7 +111,7 @@ class Memory:
         self.flush_code = False
         self.pages.on_code_reuse = self.code_reused
         self.vma_cache = self.slab.cache("vm_area_struct", VM_AREA_STRUCT + self.layout.vma)
-        self.mm_cache = self.slab.cache("mm_struct", MM_STRUCT + self.layout.mm, hwcache=32)
+        self.mm_cache = self.slab.cache("mm_struct", MM_STRUCT + self.layout.mm, hwcache=config.cache_line)
         env = SchemeEnv(self.frames, self.ram, self.slab, self.meters, self.pgtables, self.mms, self.machine)
         self.scheme = scheme_class(env, config.scheme_options)
         self.rmap = Rmap(self, self.scheme)
