@@ -22,12 +22,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from mmcore.memory import Memory
+    from mmcore.slab import KmemCache
 
 SHMEM_NR_DIRECT = 16
 ENTRIES_PER_PAGE = 1024
-SHMEM_INODE_SIZE = 396  # bytes of shmem_inode_info, i386
+SHMEM_INODE_SIZE = 392  # bytes of shmem_inode_info, i386, 2.6.7, its address_space without what the scheme adds
 FMODE_READ, FMODE_WRITE = 1, 2
 _ZERO = bytes(4096)
+
+
+def shmem_inode_cache(mem: Memory) -> KmemCache:
+    return mem.slab.cache("shmem_inode_cache", SHMEM_INODE_SIZE + mem.layout.address_space)
 
 
 class ShmemSuper:
@@ -236,7 +241,7 @@ class ShmemFile:
     def __init__(self, mem: Memory, size: int, ino: int, promised: int) -> None:
         self.mem = mem
         self.promised = promised
-        self.inode = _ShmemInode(mem.slab.cache("shmem_inode_cache", SHMEM_INODE_SIZE).alloc(), size, ino)
+        self.inode = _ShmemInode(shmem_inode_cache(mem).alloc(), size, ino)
         self.mapping = ShmemSpace(mem, self.inode, None)
         self.count = 1
 
@@ -248,7 +253,7 @@ class ShmemFile:
         self.count -= 1
         if self.count == 0:
             self.mapping.truncate(0)
-            self.mem.slab.cache("shmem_inode_cache", SHMEM_INODE_SIZE).free(self.inode.addr)
+            shmem_inode_cache(self.mem).free(self.inode.addr)
             self.mem.overcommit.uncharge(self.promised)
 
 

@@ -47,6 +47,7 @@ class AnonVma(RmapScheme):
             ("vm_area_struct", "+12", "anon_vma_node, anon_vma"),
             ("vm_area_struct", "+8", "priority search tree node instead of a list node"),
             ("page", "+4", "mapcount"),
+            ("address_space", "+4", "root of the tree, count of writers and list of nonlinear areas instead of two lists"),
         ),
         options={"sharing": (True, "rmap-40: a new area adopts the anon_vma of a neighbour it could merge with after mprotect")},
         references=("LKML 2004-03-11 anon_vma RFC2", "LKML 2004-05-18 rmap 39, rmap 40", "LWN 77106"),
@@ -55,7 +56,8 @@ class AnonVma(RmapScheme):
 
     @classmethod
     def layout(cls, machine: MachineFacts, options: dict[str, Any]) -> Layout:
-        return Layout(page=4, vma=12 + 8, address_space=0)
+        # 2.6.7 is the base kernel: historic accounting is the same. i_mmap, i_mmap_writable, i_mmap_nonlinear take 20 bytes, two lists took 16.
+        return Layout(page=4, vma=12 + 8, address_space=4)
 
     def __init__(self, env: SchemeEnv, options: dict[str, Any]) -> None:
         super().__init__(env, options)

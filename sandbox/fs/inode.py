@@ -16,6 +16,7 @@ from stat import S_IFDIR, S_IFREG, S_ISDIR, S_ISGID, S_ISLNK
 from typing import TYPE_CHECKING, Any
 
 from mmcore.errors import SysError
+from mmcore.shmem import shmem_inode_cache
 from sandbox.fs.uapi import MAX_LFS_FILESIZE, MAY_EXEC, MAY_WRITE, S_IFMT
 
 if TYPE_CHECKING:
@@ -27,17 +28,18 @@ BOOT_EPOCH_S = 1_085_184_000
 
 
 class Caches:
-    """The slab caches of the file system. Sizes: 2.6.7, i386, uniprocessor, no debugging (bytes)."""
+    """The slab caches of the file system. Sizes: 2.6.7, i386, uniprocessor, no debugging (bytes); an inode's address_space grows by what the scheme adds."""
 
     __slots__ = ("slab", "filp", "dentry", "inode", "proc_inode", "shmem_inode", "file_lock")
 
-    def __init__(self, slab: Any) -> None:
+    def __init__(self, mem: Any) -> None:
+        slab, more = mem.slab, mem.layout.address_space
         self.slab = slab
         self.filp = slab.cache("filp", 160)
         self.dentry = slab.cache("dentry_cache", 140)
-        self.inode = slab.cache("inode_cache", 316)
-        self.proc_inode = slab.cache("proc_inode_cache", 328)
-        self.shmem_inode = slab.cache("shmem_inode_cache", 396)
+        self.inode = slab.cache("inode_cache", 312 + more)
+        self.proc_inode = slab.cache("proc_inode_cache", 324 + more)
+        self.shmem_inode = shmem_inode_cache(mem)
         self.file_lock = slab.cache("file_lock_cache", 92)
 
 

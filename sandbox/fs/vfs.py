@@ -95,7 +95,7 @@ class Vfs:
         self.console: Console | None = None
         self.rng = random.Random(0x6D61 if seed is None else seed)
         self.realtime: Callable[[], int] = lambda: BOOT_EPOCH_S * 1_000_000_000 + self.clock.now
-        self.caches = Caches(mem.slab)
+        self.caches = Caches(mem)
         self.supers: list[SuperBlock] = []  # in order of mounting
         self.host_supers: list[HostSuper] = []
         self.hostname = b"rmapbox"

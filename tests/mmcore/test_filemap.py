@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from mmcore.errors import BeyondEof, MustWait, SysError
 from mmcore.filespace import FileSpace
 from mmcore.frames import PAGECACHE, PG_LOCKED, PG_SWAPCACHE
-from mmcore.shmem import ShmemSpace, ShmemSuper
+from mmcore.shmem import ShmemSpace, ShmemSuper, shmem_inode_cache
 from rmap_plugins.anon_vma import AnonVma
 from rmap_plugins.pte_chain import PteChain
 from tests.mmcore.machine import MAP_PRIVATE, MAP_SHARED, PROT_READ, RW, Fault, Machine
@@ -19,7 +19,7 @@ from tests.mmcore.machine import MAP_PRIVATE, MAP_SHARED, PROT_READ, RW, Fault, 
 
 class Inode:
     def __init__(self, m: Machine, size: int = 0) -> None:
-        self.addr = m.mem.slab.cache("shmem_inode_cache", 396).alloc()
+        self.addr = shmem_inode_cache(m.mem).alloc()
         self.i_size = size
         self.ino = 7
 

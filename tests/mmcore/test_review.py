@@ -17,7 +17,7 @@ from mmcore.vmscan import DEF_PRIORITY, SHRINK_BATCH
 from rmap_plugins.anon_vma import AnonVma
 from rmap_plugins.pte_chain import PteChain
 from tests.mmcore.files import host_file
-from tests.mmcore.machine import MAP_SHARED, Machine
+from tests.mmcore.machine import MAP_ANONYMOUS, MAP_SHARED, Machine
 
 PAGES = 300  # more nodes than two slabs of 32-byte lines hold
 
@@ -126,6 +126,16 @@ def test_structures_have_the_sizes_of_their_kernels() -> None:
         assert mem.mm_cache.size % line == 0, "mm_struct is aligned to cache lines"
 
 
+def test_inodes_grow_by_what_the_scheme_adds_to_address_space() -> None:
+    """Two list heads up to 2.6.6, 16 bytes; in 2.6.7 a tree's root, a count and a list head, 20."""
+    sizes = {}
+    for scheme in (PteChain, AnonVma):
+        m = Machine(scheme)
+        m.mmap(m.new_mm(), 1, flags=MAP_SHARED | MAP_ANONYMOUS)
+        sizes[scheme] = m.mem.slab.caches["shmem_inode_cache"].objsize
+    assert sizes == {PteChain: 392, AnonVma: 396}
+
+
 def test_distress_is_noted_for_zones_that_direct_reclaim_passes_over() -> None:
     """2.6.7 sets temp_priority and prev_priority before it looks at all_unreclaimable: a zone that yields nothing is in distress, not at ease."""
     m = Machine(AnonVma)
@@ -210,13 +220,8 @@ def test_a_fault_that_fails_after_it_waited_does_not_make_the_next_one_major() -
     at = m.mmap(mm, 1, 1, MAP_SHARED, file=file)
     assert m.mem.faults.do_page_fault(mm, at, 4) == WAIT
     m.mem.reclaim.wait_sync(m.mem.faults.wait_queue)
-    m.mem.pages.inject = lambda order: True
-    there = m.mmap  # the table for ``at`` is there already: fail in another range
-    del there
     assert m.mem.current.fault_major
-    other = 0
-    m.mem.pages.inject = None
-    other = m.mmap(mm, 1, addr=0x10000000)
+    other = m.mmap(mm, 1, addr=0x10000000)  # another table
     m.mem.pages.inject = lambda order: True
     assert m.mem.faults.do_page_fault(mm, other, 6) == OOM
     m.mem.pages.inject = None
