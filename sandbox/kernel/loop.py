@@ -171,7 +171,7 @@ class Loop:
                 self.blocks += blocks
                 clock.now = now + (blocks << NS_PER_BLOCK_SHIFT) + TRAP_NS
                 if unpaid:
-                    if kind == PAGE_FAULT and regs[EIP] == unpaid:
+                    if regs[EIP] == unpaid:
                         mm.flush_pending = True  # the instruction did not get as far as its store
                     unpaid = 0
                 if notes_code and state.page_count != noted:
@@ -244,6 +244,9 @@ class Loop:
                 if reclaim.kswapd_wanted:
                     reclaim.kswapd()
                 if task.work:
+                    if unpaid:  # a signal came while kswapd ran: something else runs before the store
+                        mm.flush_pending = True
+                        unpaid = 0
                     reload = task.work & WORK_RELOAD
                     if not exit_to_user(task):
                         break
