@@ -12,8 +12,6 @@ from mmcore.frames import STACK
 from mmcore.gfp import GFP_ATOMIC, GFP_KERNEL
 from sandbox.kernel.task import OBJECT_SIZES, STACK_ORDER
 
-CACHE_LINE = 32
-
 
 class KernelObjects:
     """One slab cache per kind. Addresses are kernel addresses (0xc0000000 + physical)."""
@@ -22,8 +20,9 @@ class KernelObjects:
 
     def __init__(self, mem: Any) -> None:
         self.pages = mem.pages
+        line = mem.config.cache_line
         caches = {
-            name: mem.slab.cache(name, size, hwcache=CACHE_LINE if aligned else 0) for name, (size, aligned) in OBJECT_SIZES.items()
+            name: mem.slab.cache(name, size, hwcache=line if aligned else 0) for name, (size, aligned) in OBJECT_SIZES.items()
         }
         self.task_struct = caches["task_struct"]
         self.signal = caches["signal_cache"]
