@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mmcore.errors import OutOfMemory, SysError
+from mmcore.frames import PG_RESERVED
 from mmcore.pgtable import FILE, PROTNONE, A, D, P, W
 from mmcore.rmap.scheme import FORK
 from mmcore.vma import VM_ACCOUNT, VM_DONTCOPY, VM_LOCKED_MASK, VM_MAYWRITE, VM_NONLINEAR, VM_SHARED, VM_WIPEONFORK, vm_stat_account
-from mmcore.zap import pte_slices, zap_page_range
+from mmcore.zap import FEW, pte_slices, zap_page_range
 
 if TYPE_CHECKING:
     from mmcore.memory import Memory
@@ -23,20 +24,24 @@ if TYPE_CHECKING:
     from mmcore.vma import VmArea
 
 
+_SHORT = 64  # entries that a list holds sooner than numpy finds them
+
+
 def copy_page_range(mem: Memory, src: VmArea, dst: VmArea) -> None:
     """Copies the PTEs of ``src`` into ``dst``, write-protecting both where the pages are to be copied on write. Raises OutOfMemory."""
-    slices = pte_slices(mem, src, src.vm_start, src.vm_end)
-    if not slices:
-        return
     pgtables, frames, rmap, scheme = mem.pgtables, mem.frames, mem.rmap, mem.scheme
-    np_ptes, child = pgtables.np_ptes, dst.vm_mm
-    table_bytes = 1 << pgtables.SHIFT
+    ptes, np_ptes, child = pgtables.ptes, pgtables.np_ptes, dst.vm_mm
     # Tables first; one with nothing in it is not made.
     pairs: list[tuple[int, int, int]] = []
-    for (first, base), (i, j) in zip(pgtables.tables(src.vm_mm.pgd, src.vm_start, src.vm_end), slices, strict=True):
-        if np_ptes[i:j].any():
-            pgtables.pte_alloc(child, first if first >= 0 else table_bytes)
-            pairs.append((i, j, pgtables.pte_index(child.pgd, first) - base))
+    tables = pgtables.tables(src.vm_mm.pgd, src.vm_start, src.vm_end)
+    if len(tables) <= 2 and not rmap.has_dup:
+        few = _populated(mem, src, tables)
+        if len(few) <= FEW:
+            _copy_few(mem, src, dst, few)
+            return
+    for (first, base), (i, j) in zip(tables, pte_slices(mem, src, src.vm_start, src.vm_end), strict=True):
+        if ptes[i] or np_ptes[i:j].any():
+            pairs.append((i, j, pgtables.pte_alloc(child, first) - base))
     if not pairs:
         return
     kind = np_ptes.dtype.type
@@ -88,6 +93,49 @@ def copy_page_range(mem: Memory, src: VmArea, dst: VmArea) -> None:
         rmap.dup_range(src, dst, pfns, src_ptes, dst_ptes, token, not src.vm_flags & VM_NONLINEAR)
     if token is not None:
         scheme.release(token)
+
+
+def _populated(mem: Memory, vma: VmArea, tables: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """(PTE index, address) of the entries of an area that hold anything."""
+    ptes, span = mem.pgtables.ptes, 1 << mem.pgtables.SHIFT
+    found: list[tuple[int, int]] = []
+    for first, base in tables:
+        start, end = max(vma.vm_start, first), min(vma.vm_end, first + span)
+        i, j = base + (start - first >> 12), base + (end - first >> 12)
+        if j - i <= _SHORT:
+            found += [(i + k, start + (k << 12)) for k, pte in enumerate(ptes[i:j].tolist()) if pte]
+        else:
+            found += [(i + k, start + (k << 12)) for k in mem.pgtables.np_ptes[i:j].nonzero()[0].tolist()]
+    return found
+
+
+def _copy_few(mem: Memory, src: VmArea, dst: VmArea, where: list[tuple[int, int]]) -> None:
+    """copy_page_range entry by entry, for a scheme that need not be told: most areas of most processes hold a handful of pages."""
+    pgtables, frames = mem.pgtables, mem.frames
+    ptes, mask, child = pgtables.ptes, pgtables.PFN_MASK, dst.vm_mm
+    targets = [pgtables.pte_alloc(child, address) for _, address in where]
+    flags, count, mapcount, nr = frames.flags, frames.count, frames.mapcount, frames.nr
+    private = src.vm_flags & (VM_SHARED | VM_MAYWRITE) == VM_MAYWRITE
+    keep = ~(A | D) if src.vm_flags & VM_SHARED else ~A
+    rss = 0
+    for (i, _), j in zip(where, targets):
+        pte = ptes[i]
+        if pte & (P | PROTNONE):
+            if private and pte & W:
+                pte &= ~W
+                ptes[i] = pte
+                src.vm_mm.flush_pending = True
+            ptes[j] = pte & keep
+            pfn = pte >> 12 & mask
+            if pfn < nr and not flags[pfn] & PG_RESERVED:
+                count[pfn] += 1
+                mapcount[pfn] += 1
+                rss += 1
+        elif pte:  # making tables may have reclaimed what stood here
+            if not pte & FILE:
+                mem.swap.swap_duplicate(pgtables.pte_to_swp(pte))
+            ptes[j] = pte
+    child.rss += rss
 
 
 def dup_mmap(mem: Memory, parent: Mm) -> Mm:

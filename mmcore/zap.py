@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mmcore.memory import Memory
     from mmcore.vma import VmArea
 
-_FEW = 24  # up to so many entries the scalar loop wins
+FEW = 24  # up to so many entries the scalar loop wins
 _SMALL = 8 << 12  # ranges so small are not worth a look at whole tables
 
 
@@ -57,7 +57,7 @@ def zap_page_range(mem: Memory, vma: VmArea, start: int, end: int) -> None:
         at = entries.nonzero()[0]
         if len(at) == 0:
             return
-        if len(at) <= _FEW:
+        if len(at) <= FEW:
             _zap_few(mem, vma, (at + i).tolist())
             return
         entries = entries[at]
@@ -68,7 +68,7 @@ def zap_page_range(mem: Memory, vma: VmArea, start: int, end: int) -> None:
         if len(at) == 0:
             return
         where = np.concatenate([np.arange(i, j) for i, j in slices])[at]
-        if len(at) <= _FEW:
+        if len(at) <= FEW:
             _zap_few(mem, vma, where.tolist())
             return
         entries = entries[at]

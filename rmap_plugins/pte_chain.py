@@ -75,6 +75,7 @@ class PteChain(RmapScheme):
         self._grown = 0  # slabs the cache took from the zones so far
         self._frames = env.frames
         self._meters = env.meters
+        self._places = np.zeros(env.frames.nr, np.int32)  # scratch of _distinct
         self._np_slots: Any
         self._entry = env.pgtables.ENTRY  # a slot holds the PTE's physical address: index * ENTRY
         if self._wide:
@@ -148,9 +149,15 @@ class PteChain(RmapScheme):
         heads = heads[heads != 0]
         if len(heads):
             need += int(np.count_nonzero((self._np_words[heads >> 2] & np.uint32(self.nrpte)) == 0))
-        if len(np.unique(pfns)) != len(pfns):
+        if not self._distinct(pfns):
             need = len(pfns)
         return need
+
+    def _distinct(self, pfns: np.ndarray) -> bool:
+        """Does no frame stand twice in the array? Each writes its position where it stands; of two that share a place only the last finds its own."""
+        places = np.arange(len(pfns), dtype=np.int32)
+        self._places[pfns] = places
+        return bool((self._places[pfns] == places).all())
 
     def release(self, token: list[int] | None) -> None:
         if token:
@@ -233,7 +240,7 @@ class PteChain(RmapScheme):
 
     def dup(self, src: VmArea, dst: VmArea, pfns: np.ndarray, src_ptes: np.ndarray, dst_ptes: np.ndarray, token: list[int]) -> None:
         """fork: page_add_rmap for every copied PTE. Direct pages and heads with room are handled in bulk, full heads one by one."""
-        if len(pfns) < 16 or len(np.unique(pfns)) != len(pfns):
+        if len(pfns) < 16 or not self._distinct(pfns):
             add = self._add
             for pfn, pte in zip(pfns.tolist(), dst_ptes.tolist(), strict=True):
                 add(pfn, pte, token)
@@ -269,7 +276,7 @@ class PteChain(RmapScheme):
 
     def remove(self, vma: VmArea, pfns: np.ndarray, ptes: np.ndarray) -> None:
         """page_remove_rmap for every PTE: direct pages and entries found in a page's head node in bulk, the rest one by one."""
-        if len(pfns) < 16 or len(np.unique(pfns)) != len(pfns):
+        if len(pfns) < 16 or not self._distinct(pfns):
             super().remove(vma, pfns, ptes)
             return
         frames, n = self._frames, self.nrpte
