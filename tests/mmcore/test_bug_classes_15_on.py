@@ -1,6 +1,7 @@
 """The bugs that history had in reverse mapping, continued: 15 and on.
 
-Left out: 7, 14, 21, 28, 31 are races between processors, of which there is one here; 8, 9 and 18, 24 to 26, 29 and 30 belong to schemes that are not here yet; 20 is swapoff.
+Left out: 7, 14, 21, 28, 31 are races between processors, of which there is one here; 8, 9 and 18, 24 to 26, 29 and 30 belong to schemes that are not here
+yet; 20 is swapoff.
 """
 
 from __future__ import annotations

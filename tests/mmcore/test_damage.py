@@ -382,7 +382,8 @@ def test_an_audit_leaves_no_trace(scheme: str) -> None:
 
     def state() -> Any:
         arrays = [getattr(mem.frames, f"np_{n}").tobytes() for n in ("flags", "count", "mapcount", "mapping", "index", "private", "rmap", "owner", "stamp")]
-        return arrays, bytes(mem.ram.u8), mem.meters.as_dict(), mem.vmstat.as_dict(), mem.clock.now, list(mem.pages.owned), [mm.flush_pending for mm in mem.mms.values()]
+        counters = mem.meters.as_dict(), mem.vmstat.as_dict(), mem.clock.now, list(mem.pages.owned)
+        return arrays, bytes(mem.ram.u8), counters, [mm.flush_pending for mm in mem.mms.values()]
 
     before = state()
     assert s.m.auditor.audit() == []

@@ -1,4 +1,5 @@
-"""Every allocation fails once: the n-th of an operation, for each n there is. The operation then says ENOMEM and nothing has changed, or it did without; tried again, it succeeds.
+"""Every allocation fails once: the n-th of an operation, for each n there is. The operation then says ENOMEM and nothing has changed, or it did
+without; tried again, it succeeds.
 
 The world compares areas, contents, references and the whole account after the failure (see World.call); here the numbers of kernel objects are compared too, so
 that nothing is kept either.
@@ -21,7 +22,10 @@ from tests.mmcore.scan_scheme import ScanEverything
 from tests.mmcore.world import World
 
 SCHEMES = {
-    "anon_vma": (AnonVma, {}), "pte_chain": (PteChain, {}), "pte_chain-highpte": (PteChain, {"highpte": True, "cache_line": 32}), "scan_everything": (ScanEverything, {}),
+    "anon_vma": (AnonVma, {}),
+    "pte_chain": (PteChain, {}),
+    "pte_chain-highpte": (PteChain, {"highpte": True, "cache_line": 32}),
+    "scan_everything": (ScanEverything, {}),
 }
 CELLS = [(name, paging) for name in SCHEMES for paging in ("pae", "2level")]
 A = 0x40000 - 40  # page where World's arena begins

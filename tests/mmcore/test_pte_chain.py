@@ -300,7 +300,8 @@ def _walkable(p: Pages) -> None:
 
 @pytest.mark.parametrize("line, paging, highpte", [(32, "pae", False), (32, "pae", True), (64, "2level", False)])
 def test_unmapping_with_any_answers(line: int, paging: str, highpte: bool) -> None:
-    """Chains of 1 to 3 x NRPTE + 1 entries, each answering done, not now or no: every entry is asked once until the first no, what was done is gone, all else stays."""
+    """Chains of 1 to 3 x NRPTE + 1 entries, each answering done, not now or no: every entry is asked once until the first no; what was done is gone,
+    all else stays."""
     rng = random.Random(line + highpte)
     n = Pages(line, paging, highpte).n
     for total in range(1, 3 * n + 2):

@@ -47,7 +47,9 @@ def test_order(size: int, small: tuple[int, int], large: tuple[int, int]) -> Non
         assert (cache.order, cache.per_slab) == large
 
 
-@pytest.mark.parametrize("size, align, hwcache", [(8, 0, 0), (12, 0, 0), (32, 0, 32), (84, 0, 0), (100, 0, 64), (128, 0, 128), (396, 0, 0), (512, 0, 0), (1664, 0, 0), (24, 16, 0)])
+@pytest.mark.parametrize("size, align, hwcache", [
+    (8, 0, 0), (12, 0, 0), (32, 0, 32), (84, 0, 0), (100, 0, 64), (128, 0, 128), (396, 0, 0), (512, 0, 0), (1664, 0, 0), (24, 16, 0),
+])
 def test_objects_lie_apart_in_frames_of_the_cache(size: int, align: int, hwcache: int) -> None:
     pages = allocator()
     cache = KmemCache(pages, "x", size, align, hwcache)
@@ -121,7 +123,8 @@ def test_what_was_not_handed_out_cannot_be_freed() -> None:
 
 
 def test_reclaim_inside_an_allocation_may_use_the_same_cache() -> None:
-    """The frame for a new slab is got by reclaim, which frees objects of this cache and allocates others (swap's tree nodes do): no slab with room is forgotten."""
+    """The frame for a new slab is got by reclaim, which frees objects of this cache and allocates others (swap's tree nodes do): no slab with room is
+    forgotten."""
     pages = allocator()
     cache = KmemCache(pages, "x", 1000)  # four to a slab
     held = [cache.alloc() for _ in range(8)]

@@ -110,9 +110,9 @@ def test_each_kind_stops_at_its_mark() -> None:
     assert woken, "kswapd is called before anything fails"
     free = pages.nr_free()
     _drain(pages, GFP_ATOMIC)
-    assert free > pages.nr_free()
-    # A quarter of pages_low below the protection; where the zone's high mark lies lower still, who cannot wait may go down to that.
-    for zone in (high, low):
+    assert pages.nr_free() < free
+    for zone in (low, high):
+        # A quarter of the low mark below the protection; and below that while the zone itself is above its high mark.
         mark = min(zone.protection[1] - zone.pages_low // 4, zone.pages_high)
         assert mark - zone.pcp_batch - 1 <= zone.free_pages <= mark
     _drain(pages, GFPF_DMA | GFPF_WAIT)

@@ -1,7 +1,7 @@
 """A machine without a CPU beside a model of what its memory must contain, and every operation a program can do to it, made from small integers.
 
-Each operation is done to both; ``check`` then compares all there is: the auditor's pass, every area, every page's contents (looked at without touching it: in RAM,
-in the swap cache, on the device, in the file), and a TLB that honours ``flush_pending`` and nothing else. Driven by hypothesis (test_state_machine) or by a
+Each operation is done to both; ``check`` then compares all there is: the auditor's pass, every area, every page's contents (looked at without touching
+it: in RAM, in the swap cache, on the device, in the file), and a TLB that honours ``flush_pending`` and nothing else. Driven by hypothesis (test_state_machine) or by a
 seeded generator (wander.py).
 """
 
