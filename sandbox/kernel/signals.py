@@ -326,7 +326,7 @@ def get_signal(task: Task) -> tuple[SigInfo, SigAction] | int | None:
             continue
         if action.handler != SIG_DFL and sig != SIGKILL and sig != SIGSTOP:
             if action.flags & SA_RESETHAND:
-                task.sighand.action[sig] = DEFAULT_ACTION
+                task.sighand.action[sig] = SigAction(SIG_DFL, action.flags, action.restorer, action.mask)
             kernel.log(EVENT_SIGNAL | sig << 32 | task.pid)
             return info, action
         mask = 1 << sig - 1

@@ -65,18 +65,19 @@ def name(sig: int) -> str:
 
 
 class SigInfo:
-    """One queued signal: ``code`` and the union of siginfo_t as packed bytes."""
+    """One queued signal: ``code``, ``errno`` (only a program's own sigqueue sets it) and the union of siginfo_t as packed bytes."""
 
-    __slots__ = ("sig", "code", "fields")
+    __slots__ = ("sig", "code", "fields", "errno")
 
-    def __init__(self, sig: int, code: int = SI_USER, fields: bytes = b"") -> None:
+    def __init__(self, sig: int, code: int = SI_USER, fields: bytes = b"", errno: int = 0) -> None:
         self.sig = sig
         self.code = code
         self.fields = fields
+        self.errno = errno
 
     def pack(self) -> bytes:
         """The 128 bytes of siginfo_t as the guest sees them."""
-        return struct.pack("<3i", self.sig, 0, self.code) + self.fields.ljust(116, b"\0")
+        return struct.pack("<3i", self.sig, self.errno, self.code) + self.fields.ljust(116, b"\0")
 
 
 def user_info(sig: int, pid: int, uid: int, code: int = SI_USER) -> SigInfo:

@@ -35,7 +35,7 @@ from sandbox.kernel.signo import (
     fault_info,
 )
 from sandbox.kernel.task import Task
-from sandbox.kernel.uaccess import copy_from_user
+from sandbox.kernel.uaccess import TASK_SIZE, copy_from_user
 
 TSC_PER_NS = 2  # a 2 GHz machine
 TF = 0x100
@@ -76,7 +76,7 @@ def bad_area(task: Task, answer: int, address: int, error_code: int) -> None:
     from mmcore.fault import SIGSEGV_ACCERR
 
     task.trap_no = 14
-    task.error_code = error_code | 4
+    task.error_code = (error_code | 4) & (~1 if address >= TASK_SIZE else ~0)  # what the kernel maps there is not told
     task.cr2 = address
     if answer == FAULT_SIGBUS:
         force_sig(task, fault_info(SIGBUS, BUS_ADRERR, address))

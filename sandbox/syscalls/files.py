@@ -314,11 +314,11 @@ def _sendfile(task: Any, out_fd: int, in_fd: int, offset_at: int, n: int, size: 
     source, target = fget_read(task, in_fd), fget_write(task, out_fd)
     if S_ISDIR(source.inode.mode) or target.f_flags & O_APPEND:
         raise SysError(EINVAL)
+    if not source.seekable:
+        raise SysError(ESPIPE if offset_at else EINVAL)
     n = min(n, MAX_RW_COUNT)
     if not offset_at:
         return (yield from _copy(task, source, target, None, n))
-    if not source.seekable:
-        raise SysError(ESPIPE)
     pin_user(task, offset_at, size, True)
     pos = int.from_bytes(copy_in(task, offset_at, size), "little", signed=True)
     if pos < 0:

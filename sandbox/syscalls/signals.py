@@ -277,10 +277,10 @@ def sys_tgkill(task: Task, tgid: int, pid: int, sig: int) -> int:
 def _queued(task: Task, sig: int, addr: int, pid: int) -> SigInfo:
     """The caller's own siginfo. Only the kernel may claim to be the kernel."""
     data = copy_from_user(task, addr, 128)
-    code = struct.unpack_from("<i", data, 8)[0]
+    error, code = struct.unpack_from("<2i", data, 4)
     if (code >= 0 or code == SI_TKILL) and pid != task.tgid:
         raise SysError(errno.EPERM)
-    return SigInfo(sig, code, data[12:])
+    return SigInfo(sig, code, data[12:], error)
 
 
 @syscall(178, "rt_sigqueueinfo", 3)
@@ -338,17 +338,16 @@ def _sigtimedwait(task: Task, these: int, addr: int, deadline: int | None) -> Ge
     if info is None and (deadline is None or deadline > task.kernel.clock.now):
         task.real_blocked = task.blocked
         set_blocked(task, task.blocked & ~these)
-        interrupted = False
         try:
             yield Wait((), deadline)
         except Interrupted:
-            interrupted = True
+            pass
         finally:
             mask, task.real_blocked = task.real_blocked, 0
             set_blocked(task, mask)
         info = dequeue(task, ~these)
-        if info is None and interrupted:
-            raise Interrupted(EINTR)
+        if info is None and (deadline is None or task.kernel.clock.now < deadline):
+            raise Interrupted(EINTR)  # another signal woke it
     if info is None:
         raise SysError(errno.EAGAIN)
     if addr:
