@@ -192,7 +192,7 @@ def sys_nanosleep(task: Task, request: int, remaining: int) -> Generator[Wait, b
 
 def _clock_nanosleep(task: Task, clock: int, flags: int, ns: int, remaining: int, put) -> Generator[Wait, bool, int]:
     if clock not in (CLOCK_REALTIME, CLOCK_MONOTONIC, 7, CLOCK_TAI, CLOCK_PROCESS_CPUTIME_ID):
-        raise SysError(errno.EINVAL if clock > 11 or clock == CLOCK_THREAD_CPUTIME_ID else errno.EOPNOTSUPP)
+        raise SysError(errno.EINVAL if clock > 11 else errno.EOPNOTSUPP)
     if flags & TIMER_ABSTIME:
         return _sleep(task, deadline_of(task, clock, ns), True, 0, put)
     return _sleep(task, task.kernel.clock.now + ns, False, remaining, put)
