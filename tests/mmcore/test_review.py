@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from mmcore.clock import VirtualClock
+from mmcore.errors import OutOfMemory
 from mmcore.fault import OOM, WAIT
 from mmcore.frames import PG_DIRECT, USER
 from mmcore.gfp import GFP_ATOMIC, GFP_KERNEL
@@ -18,6 +19,7 @@ from rmap_plugins.anon_vma import AnonVma
 from rmap_plugins.pte_chain import PteChain
 from tests.mmcore.files import host_file
 from tests.mmcore.machine import MAP_ANONYMOUS, MAP_SHARED, Machine
+from tests.mmcore.test_oom import SECOND, Size, Task, fail, machine_with
 
 PAGES = 300  # more nodes than two slabs of 32-byte lines hold
 
@@ -219,7 +221,9 @@ def test_a_fault_that_fails_after_it_waited_does_not_make_the_next_one_major() -
     file = host_file(m.mem, [b"a"])
     at = m.mmap(mm, 1, 1, MAP_SHARED, file=file)
     assert m.mem.faults.do_page_fault(mm, at, 4) == WAIT
-    m.mem.reclaim.wait_sync(m.mem.faults.wait_queue)
+    queue = m.mem.faults.wait_queue
+    assert queue is not None
+    m.mem.reclaim.wait_sync(queue)
     assert m.mem.current.fault_major
     other = m.mmap(mm, 1, addr=0x10000000)  # another table
     m.mem.pages.inject = lambda order: True
@@ -257,3 +261,34 @@ def test_direct_flag_follows_the_word() -> None:
         m.fork(mm)
         shared = np.nonzero(m.mem.frames.np_mapcount == 2)[0]
         assert len(shared) == n and not (m.mem.frames.np_flags[shared] & np.uint32(PG_DIRECT)).any()
+
+
+def test_a_victim_is_found_even_when_nobody_has_points() -> None:
+    """badness divides what root runs by 16: a program of 15 pages has none left, and dies all the same rather than the machine."""
+    tasks = [Task(1, Size(15), uid=0), Task(2, Size(3), uid=0)]
+    m = machine_with(tasks)
+    m.mem.clock.charge(100 * SECOND)
+    fail(m, 14, 500)
+    assert [kill.pid for kill in m.mem.oom.kills] == [1] and m.mem.oom.kills[0].points == 0
+
+
+def test_an_allocation_naps_twenty_milliseconds_between_retries() -> None:
+    m = Machine(AnonVma)
+    pages, clock = m.mem.pages, m.mem.clock
+    pages.memalloc = 1
+    with pytest.raises(OutOfMemory):
+        while True:
+            pages.alloc_page(GFP_KERNEL, USER)
+    pages.memalloc = 0
+    tries: list[int] = []
+
+    def nothing(gfp: int, order: int) -> int:
+        tries.append(clock.now)
+        if len(tries) == 3:
+            pages.memalloc = 1  # ends the loop: the reserves are empty too
+        return 0
+
+    pages.try_to_free_pages = nothing
+    with pytest.raises(OutOfMemory):
+        pages.alloc_page(GFP_KERNEL, USER)
+    assert np.diff(tries).tolist() == [20_000_000, 20_000_000]
