@@ -73,7 +73,7 @@ def measure(name: str, units: dict[str, int]) -> Callable[[], float]:
         "hello": lambda: guest.wall(["hello"]),
         "interpreter": guest.bare_interpreter,
         "rss": lambda: guest.resident(["--memory", "64M", "rmap_bench", "touch", "32"]),
-        "swap": lambda: guest.swap_out(32 if quick else 64, "16M" if quick else "32M", "128M"),
+        "swap": lambda: guest.swap_out(64 if quick else 128, "32M" if quick else "64M", "256M"),
         "unmap": core.unmap_once,
         "walk": core.walk_candidate,
         "scan": core.scan_staying,

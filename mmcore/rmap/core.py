@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from mmcore.vma import VmArea
 
 SUCCESS, SWAP_AGAIN, SWAP_FAIL = 0, 1, 2
+_REFERENCED, _UNMAP = Purpose.REFERENCED, Purpose.UNMAP
 _CLUSTER_BYTES = 32 << 12  # the mini virtual scan's step: 32 pages
 
 
@@ -35,6 +36,8 @@ class Rmap:
         self.mem = mem
         self.scheme = scheme
         self.frames = mem.frames
+        self.flags, self.mapcount = mem.frames.flags, mem.frames.mapcount
+        self.walk = scheme.walk
         self.vmstat = mem.vmstat
         self.meters = mem.meters
         self.pgtables = mem.pgtables
@@ -158,27 +161,28 @@ class Rmap:
 
     def page_referenced(self, pfn: int) -> int:
         """How often the page was used since last asked: its young PTEs (cleared now), plus PG_referenced (cleared now)."""
-        flags = self.frames.flags
+        f = self.flags[pfn]
         found = 0
-        if flags[pfn] & PG_REFERENCED:
-            flags[pfn] &= ~PG_REFERENCED
+        if f & PG_REFERENCED:
+            self.flags[pfn] = f & ~PG_REFERENCED
             found = 1
-        n = self.frames.mapcount[pfn]
+        n = self.mapcount[pfn]
         if n and self.exact:
             self._left = n
             self._young = 0
-            self._count_walk(pfn)
-            self.scheme.walk(pfn, Purpose.REFERENCED, self._referenced_one)
-            found += self._young
+            self._count_walk(f)
+            self.walk(pfn, _REFERENCED, self._referenced_one)
+            return found + self._young
         return found
 
-    def _count_walk(self, pfn: int) -> None:
+    def _count_walk(self, flags: int) -> None:
         """The scheme's own walks and the file index's are metered apart."""
-        self._by_file = not (self.frames.flags[pfn] & PG_ANON or self.has_file)
-        if self._by_file:
-            self.meters.file_walks += 1
-        else:
+        if flags & PG_ANON or self.has_file:
+            self._by_file = False
             self.meters.walks += 1
+        else:
+            self._by_file = True
+            self.meters.file_walks += 1
 
     def _find(self, pfn: int, mm: Mm, address: int, pte: int) -> int:
         """Index of the PTE if it maps the frame, else -1; meters the candidate."""
@@ -207,12 +211,26 @@ class Rmap:
         return -1
 
     def _referenced_one(self, pfn: int, mm: Mm, address: int, vma: VmArea | None, pte: int) -> int:
-        pte = self._find(pfn, mm, address, pte)
-        if pte < 0:
-            return MISS
-        value = self.ptes[pte]
+        """HOT: what _find does is in line where the scheme finds the page."""
+        ptes = self.ptes
+        if self._by_file:
+            pte = self._find(pfn, mm, address, pte)
+            if pte < 0:
+                return MISS
+            value = ptes[pte]
+        else:
+            meters = self.meters
+            meters.candidates += 1
+            if pte < 0:
+                pte = self.pte_index(mm.pgd, address)
+                meters.ptes_probed += 1
+            value = ptes[pte] if pte >= 0 else 0
+            if not value & (P | PROTNONE) or value >> 12 & self.pfn_mask != pfn:
+                meters.misses += 1
+                return MISS
+            meters.hits += 1
         if value & A:
-            self.ptes[pte] = value & ~A
+            ptes[pte] = value & ~A
             mm.flush_pending = True  # the CPU sets A again only when it fills a TLB entry
             self._young += 1
         self._left -= 1
@@ -228,10 +246,10 @@ class Rmap:
             return SWAP_FAIL
         self._result = SUCCESS
         self._left = 1
-        self._count_walk(pfn)
-        self.scheme.walk(pfn, Purpose.UNMAP, self._unmap_one)
-        if self.frames.mapcount[pfn] == 0:
-            if self.frames.flags[pfn] & PG_ANON:
+        self._count_walk(self.flags[pfn])
+        self.walk(pfn, _UNMAP, self._unmap_one)
+        if self.mapcount[pfn] == 0:
+            if self.flags[pfn] & PG_ANON:
                 self.release_anon(pfn)
             return SUCCESS
         return self._result or SWAP_AGAIN
