@@ -18,8 +18,10 @@ from mmcore.audit import Auditor
 from mmcore.errors import ConfigError, SysError
 from mmcore.frames import FREE
 from mmcore.memory import Memory, MemoryConfig
+from mmcore.rmap import RmapScheme
 from mmcore.rmap.registry import load_scheme
 from sandbox.auditing import AuditingCpu, pinned
+from sandbox.blame import scheme_fault
 from sandbox.config import Config
 from sandbox.configfile import nearest
 from sandbox.lab.status import Sample, StatusLine
@@ -72,7 +74,16 @@ class Machine:
             raise ConfigError("no program given")
         start = time.monotonic()
         program = load_program(argv[0], mounts=bool(self.config.mounts))
-        running = _Running(self.config, program, argv)
+        scheme = load_scheme(self.config.scheme)
+        try:
+            return self._run(_Running(self.config, program, argv, scheme), start, capture, status)
+        except BaseException as error:
+            fault = scheme_fault(error, self.config.scheme, scheme)
+            if fault is None:
+                raise
+            raise fault from error
+
+    def _run(self, running: _Running, start: float, capture: bool, status: IO[str] | None) -> Result:
         out: list[bytes] = []
         err: list[bytes] = []
         if capture:
@@ -111,9 +122,9 @@ def check_options(scheme: type, options: dict[str, Any]) -> None:
             raise ConfigError(f"[rmap.{card.name}] {key} = {value!r}: write it as its default {default!r} is written")
 
 
-def build_memory(config: Config) -> Memory:
-    """The memory of the machine `config` describes, booted. Raises `PluginError` and `ConfigError`."""
-    scheme = load_scheme(config.scheme)
+def build_memory(config: Config, scheme: type[RmapScheme] | None = None) -> Memory:
+    """The memory of the machine `config` describes (`scheme`: its class, when loaded already), booted. Raises `PluginError` and `ConfigError`."""
+    scheme = scheme or load_scheme(config.scheme)
     check_options(scheme, config.scheme_options)
     return Memory(
         MemoryConfig(
@@ -129,7 +140,7 @@ def build_memory(config: Config) -> Memory:
 class _Running:
     """One boot."""
 
-    def __init__(self, config: Config, program: Program, argv: list[str]) -> None:
+    def __init__(self, config: Config, program: Program, argv: list[str], scheme: type[RmapScheme]) -> None:
         from sandbox.fs.vfs import Vfs
         from sandbox.kernel.boot import boot_cpu
         from sandbox.kernel.kernel import Kernel
@@ -139,7 +150,7 @@ class _Running:
         self.config = config
         self.program = program
         self.argv = argv
-        self.mem = mem = build_memory(config)
+        self.mem = mem = build_memory(config, scheme)
         self.auditor = Auditor(mem)
         cpu: Any = boot_cpu(mem)
         if config.audit == "full":
@@ -165,7 +176,7 @@ class _Running:
         envp = [os.fsencode(f"{name}={value}") for name, value in self.config.environment().items()]
         self.kernel.spawn_init(path, [os.fsencode(word) for word in self.argv], envp, files, self.vfs.fs)
         ending = self.kernel.run()
-        if self.config.audit != "off":
+        if self.config.audit != "off" and not ending.torn:
             self.auditor.audit("at the end")
         self.vfs.sync()
         self.vfs.close()

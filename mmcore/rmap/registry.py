@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 GROUP = "rmapbox.schemes"
 _BUNDLED = "rmap_plugins"
+FILE_MODULE = "rmapbox_scheme_"
+"""How the modules of schemes given as a file are named."""
 
 
 def _bundled() -> dict[str, str]:
@@ -68,7 +70,7 @@ def _from_file(name: str) -> type[RmapScheme]:
     path = Path(path_text if path_text.endswith(".py") else path_text + ".py")
     if not path.is_file():
         raise PluginError(f"scheme {name!r}: there is no file {path}; give path/to/file.py:Class")
-    module_name = "rmapbox_scheme_" + "".join(c if c.isalnum() else "_" for c in str(path.resolve()))
+    module_name = FILE_MODULE + "".join(c if c.isalnum() else "_" for c in str(path.resolve()))
     spec = importlib.util.spec_from_file_location(module_name, path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)

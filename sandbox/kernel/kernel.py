@@ -41,12 +41,14 @@ MAX_WAITERS = 32  # lines about a deadlock
 
 class Ending(NamedTuple):
     """How a run ended. ``kind``: exited, signalled, time_limit, interrupted, deadlock, hung, oom_panic. ``status`` is the first
-    program's exit code, ``signal`` what killed it, ``detail`` lines for people."""
+    program's exit code, ``signal`` what killed it, ``detail`` lines for people; ``torn``: the machine was stopped in the middle of
+    something, so its bookkeeping need not agree."""
 
     kind: str
     status: int | None
     signal: int | None
     detail: list[str]
+    torn: bool = False
 
 
 class TaskRecord(NamedTuple):
@@ -287,13 +289,13 @@ class Kernel:
         """Runs until nothing is left to run; see Ending."""
         return self.loop.run()
 
-    def ending(self, kind: str, detail: list[str] | None = None) -> Ending:
+    def ending(self, kind: str, detail: list[str] | None = None, torn: bool = False) -> Ending:
         code = self.main_status
         signal = code & 0x7F or None if code is not None else None
         status = code >> 8 & 0xFF if code is not None and not signal else None
         if kind == "exited" and signal:
             kind = "signalled"
-        return Ending(kind, status, signal, [*(detail or []), *self.notes])
+        return Ending(kind, status, signal, [*(detail or []), *self.notes], torn)
 
     def task_records(self) -> list[TaskRecord]:
         """Processes by pid: those that ended, and those still there."""

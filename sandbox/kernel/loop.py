@@ -50,6 +50,14 @@ ENOSYS = 38
 FAULT_DONE = tuple(EVENT_FAULT | error_code << 32 for error_code in range(32))
 
 
+OVERRUN_S = 2.0
+"""Wall seconds beyond the time limit after which the machine is stopped in the middle of what it does."""
+
+
+class Overrun(BaseException):
+    """The machine itself has used up the time."""
+
+
 class Loop:
     """The scheduler's and the trap handler's half of the kernel."""
 
@@ -73,21 +81,32 @@ class Loop:
         kernel = self.kernel
         limit = kernel.time_limit
         self.deadline = time.monotonic() + limit if limit else 0.0
-        previous = None
+        restore = []
         if threading.current_thread() is threading.main_thread():
-            previous = host_signal.signal(host_signal.SIGINT, self._on_sigint)
+            restore.append((host_signal.SIGINT, host_signal.signal(host_signal.SIGINT, self._on_sigint)))
+            if limit:
+                restore.append((host_signal.SIGALRM, host_signal.signal(host_signal.SIGALRM, self._on_overrun)))
+                host_signal.setitimer(host_signal.ITIMER_REAL, limit + OVERRUN_S)
         try:
             return self._run()
+        except Overrun:
+            return kernel.ending("time_limit", ["it passed while the machine, not the program, was at work"], torn=True)
         except OomPanic as panic:
             return kernel.ending("oom_panic", [str(panic)])
         except Hung as hung:
             return kernel.ending("hung", [str(hung), *kernel.describe_waiters()])
         except KeyboardInterrupt:
-            return kernel.ending("interrupted")
+            return kernel.ending("interrupted", torn=True)
         finally:
+            if limit and restore:
+                host_signal.setitimer(host_signal.ITIMER_REAL, 0)
+            for number, handler in restore:
+                host_signal.signal(number, handler)
             self.account()
-            if previous is not None:
-                host_signal.signal(host_signal.SIGINT, previous)
+
+    def _on_overrun(self, _number: int, _frame: FrameType | None) -> None:
+        """The time limit is long past and nobody looked: a scheme that never ends, a call that takes for ever."""
+        raise Overrun
 
     def _on_sigint(self, _number: int, _frame: FrameType | None) -> None:
         """The first Ctrl-C ends the run between two slices; the second one at once."""
