@@ -90,11 +90,14 @@ def bare_interpreter() -> float:
 
 def resident(words: Sequence[str]) -> float:
     """Bytes of host memory, at its peak, of one `rmapbox run`."""
-    process = subprocess.Popen(_command(words), stdout=subprocess.DEVNULL, cwd=ROOT, env=_ENVIRONMENT)
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    assert process.returncode == 0
-    return float(usage.ru_maxrss << 10)
+    # By way of a small process: a child's peak starts at the size of what forked it.
+    script = ("import os, subprocess, sys; child = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL); "
+              "_, status, usage = os.wait4(child.pid, 0); print(status, usage.ru_maxrss)")
+    said = subprocess.run([sys.executable, "-S", "-c", script, *_command(words)], check=True, stdout=subprocess.PIPE, timeout=SECONDS, cwd=ROOT,
+                          env=_ENVIRONMENT).stdout
+    status, kilobytes = map(int, said.split())
+    assert status == 0
+    return float(kilobytes << 10)
 
 
 def swap_out(megabytes: int, memory: str, swap: str) -> float:

@@ -17,7 +17,8 @@ from rmap_plugins.pte_chain import PteChain
 from tests.mmcore.machine import Machine
 
 SCHEMES: dict[str, tuple[type, dict[str, Any]]] = {
-    "anon_vma": (AnonVma, {}), "pte_chain 32": (PteChain, {}), "pte_chain 128": (PteChain, {"cache_line": 128}), "pte_chain highpte": (PteChain, {"highpte": True}),
+    "anon_vma": (AnonVma, {}), "pte_chain 32": (PteChain, {}), "pte_chain 128": (PteChain, {"cache_line": 128}),
+    "pte_chain highpte": (PteChain, {"highpte": True}),
 }
 ROUNDS = 3
 

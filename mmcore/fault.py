@@ -48,7 +48,7 @@ class Faults:
         self.rmap = mem.rmap
         self.scheme = mem.scheme
         self.reserve, self.release, self.scheme_add_anon = mem.scheme.reserve, mem.scheme.release, mem.scheme.add_anon
-        self.flags, self.mapcount = mem.frames.flags, mem.frames.mapcount
+        self.flags, self.mapcount, self.stamp = mem.frames.flags, mem.frames.mapcount, mem.frames.stamp
         self.swap = mem.swap
         self.vmstat = mem.vmstat
         self.meters = mem.meters
@@ -156,7 +156,8 @@ class Faults:
             self.release(token)
             raise
         base = pfn << 12
-        self.u8[base : base + 4096] = _ZERO
+        if self.stamp[pfn]:  # a frame that was never freed holds what RAM holds at power-on
+            self.u8[base : base + 4096] = _ZERO
         self.flags[pfn] = PG_ANON | PG_CODE if flags & VM_EXEC else PG_ANON
         self.scheme_add_anon(pfn, vma, address, i, True, token)
         self.mapcount[pfn] = 1

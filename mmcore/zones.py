@@ -365,6 +365,7 @@ class PageAllocator:
         frames.np_count[pfn : pfn + n] = 0
         frames.np_mapping[pfn : pfn + n] = 0
         frames.np_private[pfn : pfn + n] = 0
+        frames.np_stamp[pfn : pfn + n] += np.uint32(1)
         self.pgfree += n
         self._free_run(zone, pfn, pfn + n)
 

@@ -65,6 +65,7 @@ class AnonVma(RmapScheme):
         self._objects: dict[int, _AnonVma] = {}
         self._sharing = options.get("sharing", True)
         self._frames = env.frames
+        self._mapping, self._index = env.frames.mapping, env.frames.index
         self._meters = env.meters
 
     # --- anon_vma_prepare ------------------------------------------------------------------------------------------------
@@ -113,11 +114,11 @@ class AnonVma(RmapScheme):
     # --- pages -----------------------------------------------------------------------------------------------------------
 
     def add_anon(self, pfn: int, vma: VmArea, address: int, pte: int, exclusive: bool, token: Any) -> int:
-        frames = self._frames
         index = (address - vma.vm_start >> 12) + vma.vm_pgoff & 0xFFFFFFFF
-        if frames.mapcount[pfn] == 0:
-            frames.mapping[pfn] = vma.anon_vma.address
-            frames.index[pfn] = index
+        frames = self._frames
+        if exclusive or frames.mapcount[pfn] == 0:
+            self._mapping[pfn] = vma.anon_vma.address
+            self._index[pfn] = index
         elif frames.index[pfn] != index or frames.mapping[pfn] != vma.anon_vma.address:
             raise InvariantViolation(
                 f"a shared anonymous page is mapped at another index or anon_vma ({index:#x}, {vma.anon_vma.address:#x}): " + frames.describe(pfn)
