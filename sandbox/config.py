@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from typing import Any
 
 import msgspec
@@ -201,6 +202,8 @@ class Config(msgspec.Struct, kw_only=True):
         if not isinstance(source, str):
             raise BadValue("stdin", f"{source!r} is neither a path nor bytes")
         reason = unreadable(source)
+        if not reason and stat.S_ISCHR(os.stat(source).st_mode) and source != os.devnull:
+            reason = "is a device, and the input is read whole: give a file or a pipe"
         if reason:
             raise BadValue("stdin", f"{source}: {reason}")
 

@@ -39,6 +39,8 @@ def load_program(word: str, *, mounts: bool = False) -> Program:
     """
     if "/" in word or os.path.isfile(word):
         reason = unreadable(word)
+        if not reason and not os.path.isfile(word):
+            reason = "is neither a file nor a bundled program's name"
         if reason:
             raise ConfigError(f"{word}: {reason}")
         name, path = os.path.basename(word), Path(word)

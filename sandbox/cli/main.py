@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import sys
 from importlib import import_module
-
-from mmcore.errors import ConfigError, InvariantViolation, PluginError
-from sandbox.configfile import nearest
+from types import FrameType
 
 ERROR_STATUS = 2
 INTERRUPT_STATUS = 130
@@ -48,6 +47,8 @@ def version() -> str:
 
 def dispatch(words: list[str]) -> int:
     """Run the command line `words`; its exit status. Raises what goes wrong."""
+    from mmcore.errors import ConfigError
+
     if not words or words[0] in ("-h", "--help", "help"):
         print(usage())
         return 0 if words else ERROR_STATUS
@@ -55,6 +56,8 @@ def dispatch(words: list[str]) -> int:
         print(version())
         return 0
     if words[0] not in COMMANDS:
+        from sandbox.configfile import nearest
+
         raise ConfigError(f"no such command {words[0]!r}: {nearest(words[0], COMMANDS)}")
     return import_module(f"sandbox.cli.{words[0]}").main(words[1:])
 
@@ -91,6 +94,8 @@ def _own_fault(what: str, error: BaseException) -> int:
 
 def command(words: list[str] | None = None) -> int:
     """Run the command line `words` (default: the process's own) and return its exit status. Never raises."""
+    from mmcore.errors import ConfigError, InvariantViolation, PluginError
+
     try:
         status = dispatch(list(sys.argv[1:] if words is None else words))
         sys.stdout.flush()
@@ -106,6 +111,8 @@ def command(words: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or the interpreter complains once more when it closes stdout
     except InvariantViolation as error:
         return _own_fault("the emulated kernel contradicts itself", error)
+    except MemoryError:
+        complain("this host has not enough memory: give a smaller --memory or --swap, or the guest a smaller --stdin")
     except OSError as error:
         if not error.filename:
             return _own_fault("internal error", error)
@@ -125,12 +132,20 @@ def _open_standard_descriptors() -> None:
             setattr(sys, name, open(fd, mode, closefd=False))
 
 
+def _leave(_number: int, _frame: FrameType | None) -> None:
+    """Ctrl-C while no guest runs (then the kernel's loop has a handler of its own): at once, for an exception in the middle of
+    an import of C code comes out as anything."""
+    complain("interrupted")
+    os._exit(INTERRUPT_STATUS)
+
+
 def main() -> None:
     """Entry point of the console script.
 
     The cyclic garbage collector looks at every object again and again while hundreds of modules are imported and a machine
     is built; nothing of that is garbage. Afterwards it runs, but rarely.
     """
+    signal.signal(signal.SIGINT, _leave)
     gc.set_threshold(100_000, 50, 100)
     _open_standard_descriptors()
     sys.exit(command())
