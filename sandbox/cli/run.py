@@ -86,10 +86,15 @@ def main(words: list[str]) -> int:
         result = run_under_pressure(settings, argv, status=sys.stderr if terminal else None)
     else:
         result = Machine(settings).run(argv, status=sys.stderr if terminal else None)
-    if given.json is not None:
-        with open(given.json, "wb") as file:
-            file.write(result.to_json())
-    _report(result, given.quiet)
+    try:
+        if given.json is not None:
+            with open(given.json, "wb") as file:
+                file.write(result.to_json())
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise ConfigError(f"--json {given.json}: {reason}: the result is not written; give another place") from None
+    finally:
+        _report(result, given.quiet)
     if result.notes.violations:
         raise InvariantViolation("\n".join(result.notes.violations))
     return result.exit_status
