@@ -51,7 +51,8 @@ def copy_page_range(mem: Memory, src: VmArea, dst: VmArea) -> None:
         entries = np_ptes[pairs[0][0] : pairs[0][1]].copy() if len(pairs) == 1 else np.concatenate([np_ptes[i:j] for i, j, _ in pairs])
         present = (entries & present_bits) != 0
         at = present.nonzero()[0]
-        pfns = (entries[at] >> kind(12) & pfn_mask).astype(np.int64)
+        full = len(at) == len(entries)
+        pfns = ((entries if full else entries[at]) >> kind(12) & pfn_mask).astype(np.int64)
         counted = frames.counted(pfns)
         if not counted.all():
             at, pfns = at[counted], pfns[counted]
@@ -63,20 +64,20 @@ def copy_page_range(mem: Memory, src: VmArea, dst: VmArea) -> None:
         token = scheme.reserve("fork", dst, pfns)
         if rmap.unmapped == before:
             break
-    swapped = entries[~present & (entries != 0)]
-    if len(swapped):
+    if not full:
+        swapped = entries[~present & (entries != 0)]
         swapped = swapped[(swapped & kind(FILE)) == 0]
         for entry in pgtables.np_pte_to_swp(swapped).tolist():
             mem.swap.swap_duplicate(entry)
     if src.vm_flags & (VM_SHARED | VM_MAYWRITE) == VM_MAYWRITE:
         keep = ~kind(W)
-        protected = np.where(present, entries & keep, entries)
+        protected = entries & keep if full else np.where(present, entries & keep, entries)
         k = 0
         for i, j, _ in pairs:
             np_ptes[i:j] = protected[k : k + j - i]
             k += j - i
         src.vm_mm.flush_pending = True
-        new = np.where(present, protected & ~kind(A), protected)
+        new = protected & ~kind(A) if full else np.where(present, protected & ~kind(A), protected)
     else:
         bits = kind(A | D) if src.vm_flags & VM_SHARED else kind(A)
         new = np.where(present, entries & ~bits, entries)

@@ -67,11 +67,15 @@ def zap_page_range(mem: Memory, vma: VmArea, start: int, end: int) -> None:
         at = entries.nonzero()[0]
         if len(at) == 0:
             return
-        where = np.concatenate([np.arange(i, j) for i, j in slices])[at]
+        if mem.rmap.has_remove or len(at) <= FEW:
+            where = np.concatenate([np.arange(i, j) for i, j in slices])[at]
+        else:
+            where = at  # only a scheme that keeps PTEs wants to know which they were
         if len(at) <= FEW:
             _zap_few(mem, vma, where.tolist())
             return
-        entries = entries[at]
+        if len(at) < len(entries):
+            entries = entries[at]
     for i, j in slices:
         np_ptes[i:j] = 0
     _drop(mem, vma, entries, where)
