@@ -65,7 +65,7 @@ class AnonVma(RmapScheme):
         self._objects: dict[int, _AnonVma] = {}
         self._sharing = options.get("sharing", True)
         self._frames = env.frames
-        self._mapping, self._index = env.frames.mapping, env.frames.index
+        self._flags, self._mapping, self._index = env.frames.flags, env.frames.mapping, env.frames.index
         self._meters = env.meters
 
     # --- anon_vma_prepare ------------------------------------------------------------------------------------------------
@@ -163,14 +163,13 @@ class AnonVma(RmapScheme):
     # --- the walk --------------------------------------------------------------------------------------------------------
 
     def walk(self, pfn: int, purpose: Purpose, visit: Visit) -> None:
-        frames = self._frames
-        if not frames.flags[pfn] & PG_ANON:
+        if not self._flags[pfn] & PG_ANON:
             self.env.walk_file(pfn, purpose, visit)
             return
-        anon_vma = self._objects.get(frames.mapping[pfn])
+        anon_vma = self._objects.get(self._mapping[pfn])
         if anon_vma is None:
             return
-        index = frames.index[pfn]
+        index = self._index[pfn]
         seen = 0
         for vma in reversed(anon_vma.areas):
             seen += 1
