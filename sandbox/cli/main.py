@@ -88,7 +88,8 @@ def _write_details(error: BaseException) -> str:
 def _own_fault(what: str, error: BaseException) -> int:
     path = _write_details(error)
     first = "; ".join((str(error) or type(error).__name__).splitlines()[:2])  # the second names the first thing that is wrong
-    complain(f"{what}: {first}; " + (f"please report it with {path}" if path else "its details could not be written"))
+    remedy = f"if the scheme is yours, mend it there; else please report it with {path}" if "scheme" in first else f"please report it with {path}"
+    complain(f"{what}: {first}; " + (remedy if path else "its details could not be written"))
     return ERROR_STATUS
 
 

@@ -50,7 +50,7 @@ static void descriptors(void)
         P(fcntl_, fd, 5, &m); printf("%d %d %d %d\n", m.type, m.start, m.len, m.pid == S(64)); m.type = 0; m.start = 15; m.len = 2; P(fcntl_, fd, 6, &m); m.start = 30; m.len = 0; P(fcntl_, fd, 6, &m); m.start = 0; m.len = 10; m.type = 1; P(fcntl_, fd, 6, &m);
         m.start = 12; m.len = 1; P(fcntl_, fd, 7, &m); P(flock_, fd, 6); P(flock_, fd, 2); fflush(stdout); S(exit_, 3);
     }
-    P(flock_, fd, 1); P(flock_, fd, 2); sleep_ms(50); l.type = 2; l.start = 0; l.len = 0; P(fcntl_, fd, 6, &l); sleep_ms(50); S(flock_, fd, 8); printf("%lx\n", reap()); P(flock_, fd, 77); P(flock_, 99, 1); P(close_, fd);
+    P(flock_, fd, 1); P(flock_, fd, 2); sleep_ms(400); l.type = 2; l.start = 0; l.len = 0; P(fcntl_, fd, 6, &l); sleep_ms(400); S(flock_, fd, 8); printf("%lx\n", reap()); P(flock_, fd, 77); P(flock_, 99, 1); P(close_, fd);
     for (i = 3; i < 1200; i++) if ((last = S(dup_, 0)) < 0) break;
     printf("limit %d %ld\n", i, last); P(open_, "f", 0); P(pipe_, p); P(close_range_, 3, -1, 0); P(open_, "f", 0); P(close_, 3);
 }
