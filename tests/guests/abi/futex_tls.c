@@ -75,19 +75,19 @@ int main(void)
     P(futex, &word, WAIT_BITSET, 0, &soon, NULL, 0); P(futex, &word, WAIT_BITSET, 0, &past, NULL, 1); P(futex, &word, WAIT_BITSET | REALTIME, 0, &past, NULL, 1); P(futex, &word, WAKE_BITSET, 1, NULL, NULL, 0); P(futex, &word, WAIT | REALTIME, 0, &past, NULL, 0); P(futex, &word, WAKE | REALTIME, 1, NULL, NULL, 0);
     P(futex, &word, CMP_REQUEUE, 1, 1, &other, 5); P(futex, &word, REQUEUE, 1, 1, &other, 0); P(futex, &word, REQUEUE, 1, 1, BAD, 0); P(futex, &word, CMP_REQUEUE, -1, 1, &other, 0);
     start(0, WAIT), start(1, WAIT), start(2, WAIT);
-    usleep(20000);
+    usleep(200000);
     P(futex, &word, WAKE, 1, NULL, NULL, 0); P(futex, &word, CMP_REQUEUE, 1, 5, &other, 0); P(futex, &word, WAKE, 9, NULL, NULL, 0); P(futex, &other, WAKE, 9, NULL, NULL, 0);
     all_gone();
     SAY("woken %d", counter);
     counter = 0;
     start(0, WAIT_BITSET), start(1, WAIT);
-    usleep(20000);
+    usleep(200000);
     P(futex, &word, WAKE_BITSET, 9, NULL, NULL, 2); P(futex, &word, WAKE_BITSET, 9, NULL, NULL, 1);
     all_gone();
     SAY("woken %d", counter);
     counter = 0, other = 5;
     start(0, WAIT), start(1, WAIT);
-    usleep(20000);
+    usleep(200000);
     P(futex, &word, WAKE_OP, 1, 1, &other, 0 << 28 | 0 << 24 | 9 << 12 | 5);
     SAY("set %d", other);
     P(futex, &word, WAKE_OP, 1, 1, &word, 1 << 28 | 0 << 24 | 0 << 12 | 0); P(futex, &word, WAKE, 9, NULL, NULL, 0);
@@ -99,7 +99,7 @@ int main(void)
     pid_t child = fork();
     if (!child)
         _exit(-S(futex, a, WAIT, 0, NULL, NULL, 0));
-    usleep(20000);
+    usleep(200000);
     P(futex, b, WAKE | PRIVATE, 1, NULL, NULL, 0); P(futex, b, WAKE, 1, NULL, NULL, 0);
     int status;
     waitpid(child, &status, 0);

@@ -277,14 +277,14 @@ int main(void)
         P(clock_nanosleep, CLOCK_MONOTONIC, 0, &long_, NULL);
         pid_t child = fork();
         if (!child)
-            usleep(30000), _exit(5);
+            usleep(300000), _exit(5);
         setitimer(ITIMER_REAL, &t, NULL);
         long r = S(wait4, child, &status, 0, 0);
         SAY("wait4 %ld", r > 0 ? 0 : r);
         waitpid(child, &status, 0);
         pipe(fds);
         if (!(child = fork()))
-            usleep(30000), write(fds[1], "x", 1), _exit(5);
+            usleep(300000), write(fds[1], "x", 1), _exit(5);
         setitimer(ITIMER_REAL, &t, NULL);
         P(read, fds[0], &c, 1);
         waitpid(child, &status, 0);
@@ -305,7 +305,7 @@ int main(void)
         _exit(S(nanosleep, &x, NULL) == 0 ? 7 : 8);
     }
     int status;
-    usleep(10000), kill(child, SIGSTOP), waitpid(child, &status, WUNTRACED), kill(child, SIGCONT), waitpid(child, &status, 0);
+    usleep(100000), kill(child, SIGSTOP), waitpid(child, &status, WUNTRACED), kill(child, SIGCONT), waitpid(child, &status, 0);
     SAY("slept on %d", WEXITSTATUS(status));
     /* Timers. */
     struct itimerval every = { { 0, 2000 }, { 0, 2000 } }, now, never = { { 0, 0 }, { 0, 0 } }, wrong = { { 0, 0 }, { 0, 1000000 } };

@@ -71,16 +71,16 @@ static void pipes(void)
     P(pipe_, p); P(pipe_, q);
     if (!S(fork_)) { S(close_, p[1]); for (n = 0; (i = S(rd_, p[0], buf + n, 30000)) > 0; n += i) ; i = hash(buf, n); S(wr_, q[1], &i, 4); S(wr_, q[1], &n, 4); S(exit_, 0); }
     S(close_, p[0]); P(wr_, p[1], big, 200000); P(close_, p[1]); P(rd_, q[0], &i, 4); P(rd_, q[0], &n, 4); printf("%d %ld %ld\n", hash(big, 200000) == i, n, reap());
-    if (!S(fork_)) { sleep_ms(30); S(wr_, q[1], "ping", 4); S(exit_, 0); }
+    if (!S(fork_)) { sleep_ms(200); S(wr_, q[1], "ping", 4); S(exit_, 0); }
     f[0] = (struct pfd){q[0], 1, 0}; P(poll_, f, 1, 5); P(poll_, f, 1, 5000); printf("%d\n", f[0].revents); P(rd_, q[0], buf, 10); reap();
-    if (!S(fork_)) { sleep_ms(30); S(wr_, q[1], "pong", 4); S(exit_, 0); }
+    if (!S(fork_)) { sleep_ms(200); S(wr_, q[1], "pong", 4); S(exit_, 0); }
     rs = 1 << q[0]; ws = 0; P(select_, q[0] + 1, &rs, 0, 0, &tv); printf("%d %ld\n", rs, tv.s + tv.u); rs = 1 << q[0]; tv.s = 5; P(select_, q[0] + 1, &rs, 0, 0, &tv); printf("%d %d\n", rs == 1u << q[0], tv.s < 5 && tv.s > 2); P(rd_, q[0], buf, 10); reap();
     rs = 1 << q[0]; ws = 1 << q[1]; tv.s = tv.u = 0; P(select_, q[1] + 1, &rs, &ws, 0, &tv); printf("%d %d\n", rs, ws == 1u << q[1]); P(select_, -1, 0, 0, 0, &tv); P(select_, 32, BAD, 0, 0, &tv); rs = 0x40000000; P(select_, 31, &rs, 0, 0, &tv); tv.u = -1; P(select_, 0, 0, 0, 0, &tv); rs = 1 << q[0]; P(pselect_, q[0] + 1, &rs, 0, 0, &t, 0); P(ppoll_, f, 1, &t, 0, 8); { long long m = 0; P(ppoll_, f, 1, &t, &m, 4); P(ppoll_, f, 1, &t, &m, 8); } t.nsec = -1; P(ppoll_, f, 1, &t, 0, 8);
     f[0] = (struct pfd){0, 1, 0}; i = S(open_, "f", 2); f[0].fd = i; f[0].events = 5; P(poll_, f, 1, 0); printf("%d\n", f[0].revents); i = S(open_, ".", 0); f[0].fd = i; P(poll_, f, 1, 0);
     i = S(open_, "f", 0); P(sendfile_, q[1], i, 0, 10); P(rd_, q[0], buf, 100); P(fallocate_, q[1], 0, 0, 0, 1, 0); P(fadvise_, q[0], 0, 0, 0, 0, 0); P(fsync_, q[0]); P(ftruncate_, q[1], 0);
     if (!S(fork_)) { char *a[] = {0}; (void)a; S(48, 13, 0); S(close_, q[0]); S(close_, p[0]); P(pipe_, p); S(close_, p[0]); fflush(stdout); S(wr_, p[1], "x", 1); S(exit_, 9); }
     printf("%lx\n", reap());
-    P(mknod_, "ff", 010600, 0); if (!S(fork_)) { i = S(open_, "ff", 1); sleep_ms(10); S(wr_, i, "fifo", 4); S(exit_, 0); } i = P(open_, "ff", 0); P(rd_, i, buf, 9); P(rd_, i, buf, 9); reap();
+    P(mknod_, "ff", 010600, 0); if (!S(fork_)) { i = S(open_, "ff", 1); sleep_ms(200); S(wr_, i, "fifo", 4); S(exit_, 0); } i = P(open_, "ff", 0); P(rd_, i, buf, 9); P(rd_, i, buf, 9); reap();
 }
 
 int main(void)

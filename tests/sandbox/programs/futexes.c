@@ -60,7 +60,7 @@ int main(void)
     /* a child waits on shared memory */
     pid_t child = fork();
     if (!child) { while (!words[1]) futex(words + 1, WAIT, 0, NULL, NULL, 0); words[2] = 7; futex(words + 2, WAKE, 1, NULL, NULL, 0); _exit(0); }
-    usleep(10000);
+    usleep(100000);
     words[1] = 1;
     futex(words + 1, WAKE, 1, NULL, NULL, 0);
     while (!words[2]) futex(words + 2, WAIT, 0, NULL, NULL, 0);
@@ -74,7 +74,7 @@ int main(void)
     unlink("/tmp/futex-test");
     child = fork();
     if (!child) { while (!one[5]) futex(one + 5, WAIT, 0, NULL, NULL, 0); _exit(3); }
-    usleep(10000);
+    usleep(100000);
     two[1024 + 5] = 1;
     printf("woken through the file %ld\n", futex(two + 1024 + 5, WAKE, 9, NULL, NULL, 0));
     int s;
@@ -91,7 +91,7 @@ int main(void)
     for (int i = 0; i < 4; i++)
         clone(waiter, stacks[i] + 8192, CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM, (void *)i);
     while (ready < 4) sched_yield();
-    usleep(20000);
+    usleep(200000);
     printf("bitset %ld", futex(words + 10, WAKE_BITSET, 1, NULL, NULL, 2));
     printf(" then %ld\n", futex(words + 10, WAKE, 1, NULL, NULL, 0));
     while (ready > 3) usleep(1000);

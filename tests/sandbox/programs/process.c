@@ -160,7 +160,7 @@ int main(int argc, char **argv, char **envp)
     waitpid(child, &s, 0); status("group exit", s);
     child = fork();
     if (!child) { clone(sleeper, thread_stack[0] + 16384, flags, NULL); syscall(SYS_exit, 3); }
-    usleep(20000);
+    usleep(200000);
     printf("leader gone, group alive %d\n", waitpid(child, &s, WNOHANG));
     kill(child, SIGTERM);
     waitpid(child, &s, 0); status("then killed", s);

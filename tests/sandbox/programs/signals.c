@@ -145,7 +145,7 @@ int main(void)
         pipe(fds);
         install(SIGUSR1, plain, restart ? SA_RESTART : 0);
         pid_t parent = getpid(), child = fork();
-        if (!child) { usleep(20000); kill(parent, SIGUSR1); usleep(20000); write(fds[1], "x", 1); _exit(0); }
+        if (!child) { usleep(200000); kill(parent, SIGUSR1); usleep(200000); write(fds[1], "x", 1); _exit(0); }
         errno = 0;
         long n = read(fds[0], &c, 1);
         printf("read %ld errno %d\n", n, n < 0 ? errno : 0);

@@ -47,7 +47,7 @@ int main(void)
     r = nanosleep(&t, &left);
     printf("interrupted %ld errno %d left %d\n", r, errno, left.tv_sec == 9 && left.tv_nsec > 900000000);
     pid_t parent = getpid(), child = fork();
-    if (!child) { usleep(10000); kill(parent, SIGCHLD); kill(parent, SIGCONT); _exit(0); }
+    if (!child) { usleep(100000); kill(parent, SIGCHLD); kill(parent, SIGCONT); _exit(0); }
     t = (struct timespec){ 0, 50000000 };
     a = now(CLOCK_MONOTONIC);
     r = nanosleep(&t, &left);
