@@ -89,6 +89,7 @@ def check(cell: Cell) -> Result:
     assert result.ended in ("exited", "signalled"), (cell, result.ended)
     assert out.decode(errors="replace") == wanted.decode(errors="replace"), cell
     assert result.exit_status == status, (cell, result.exit_status, status)
+    assert not result.notes.oom_kills, cell
     assert result.audit.violations == 0, cell
     assert result.audit.checks > 0, cell
     return result
