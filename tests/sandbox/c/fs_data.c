@@ -44,13 +44,14 @@ static void descriptors(void)
     P(fcntl64_, 51, 1, 0); P(fcntl64_, 50, 1, 0); P(fcntl64_, 50, 2, 1); P(fcntl64_, 50, 1, 0); P(fcntl64_, fd, 0, 60); P(fcntl64_, fd, 1030, 60); P(fcntl64_, 61, 1, 0); P(fcntl64_, fd, 0, 5000); P(fcntl64_, fd, 3, 0); P(fcntl64_, fd, 4, 06000); P(fcntl64_, fd, 3, 0); P(fcntl64_, 60, 3, 0); P(fcntl64_, fd, 4, 0); P(fcntl64_, 99, 1, 0); P(fcntl64_, fd, 999, 0); P(fcntl64_, fd, 9, 0); P(fcntl64_, fd, 1032, 0);
     P(lseek_, fd, 7, 0); P(lseek_, 60, 0, 1); P(close_range_, 50, 70, 0); P(fcntl64_, 60, 1, 0); P(close_range_, 5, 4, 0); P(close_range_, 90, -1, 4);
     P(fcntl_, fd, 5, &l); printf("%d %d %d %d\n", l.type, l.start, l.len, l.pid); l.type = 1; P(fcntl_, fd, 6, &l); l.type = 7; P(fcntl_, fd, 6, &l); l.type = 1; l.whence = 5; P(fcntl_, fd, 6, &l); l.whence = 0; l.start = -5; P(fcntl_, fd, 6, &l);
-    if (!S(fork_)) {
+    if (!S(fork_)) { /* both sides print: they take turns, far enough apart for a loaded machine */
         struct flock m = {0, 0, 15, 2, 0};
+        sleep_ms(200);
         fd = S(open_, "f", 2);
         P(fcntl_, fd, 5, &m); printf("%d %d %d %d\n", m.type, m.start, m.len, m.pid == S(64)); m.type = 0; m.start = 15; m.len = 2; P(fcntl_, fd, 6, &m); m.start = 30; m.len = 0; P(fcntl_, fd, 6, &m); m.start = 0; m.len = 10; m.type = 1; P(fcntl_, fd, 6, &m);
         m.start = 12; m.len = 1; P(fcntl_, fd, 7, &m); P(flock_, fd, 6); P(flock_, fd, 2); fflush(stdout); S(exit_, 3);
     }
-    P(flock_, fd, 1); P(flock_, fd, 2); sleep_ms(400); l.type = 2; l.start = 0; l.len = 0; P(fcntl_, fd, 6, &l); sleep_ms(400); S(flock_, fd, 8); printf("%lx\n", reap()); P(flock_, fd, 77); P(flock_, 99, 1); P(close_, fd);
+    P(flock_, fd, 1); P(flock_, fd, 2); sleep_ms(600); l.type = 2; l.start = 0; l.len = 0; i = S(fcntl_, fd, 6, &l); sleep_ms(400); printf("unlocked %d\n", i); S(flock_, fd, 8); printf("%lx\n", reap()); P(flock_, fd, 77); P(flock_, 99, 1); P(close_, fd);
     for (i = 3; i < 1200; i++) if ((last = S(dup_, 0)) < 0) break;
     printf("limit %d %ld\n", i, last); P(open_, "f", 0); P(pipe_, p); P(close_range_, 3, -1, 0); P(open_, "f", 0); P(close_, 3);
 }
