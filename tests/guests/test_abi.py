@@ -13,7 +13,7 @@ import pytest
 
 from sandbox import Config, Machine, toolchain
 from sandbox.result import Result
-from tests.guests.native import NativeResult, run_native, why_not_native
+from tests.guests.native import NativeResult, native_agrees, run_native, why_not_native
 
 PROGRAMS = Path(__file__).with_name("abi")
 NAMES = sorted(path.stem for path in PROGRAMS.glob("*.c") if not path.stem.startswith("here_"))
@@ -26,12 +26,11 @@ def program(name: str) -> Path:
     return toolchain.compile_c(PROGRAMS / f"{name}.c")
 
 
-@cache
-def native(name: str) -> NativeResult:
+def native(name: str, stdout: bytes) -> NativeResult:
     reason = why_not_native()
     if reason:
         pytest.skip(reason)
-    return run_native(program(name))
+    return native_agrees(lambda: run_native(program(name)), stdout)
 
 
 def boxed(name: str, **settings: object) -> Result:
@@ -40,7 +39,8 @@ def boxed(name: str, **settings: object) -> Result:
 
 
 def same(name: str, **settings: object) -> Result:
-    wanted, result = native(name), boxed(name, **settings)
+    result = boxed(name, **settings)
+    wanted = native(name, result.stdout)
     assert result.stdout.decode(errors="replace").splitlines() == wanted.stdout.decode(errors="replace").splitlines(), result.notes.detail
     assert result.exit_status == wanted.status
     assert result.audit.violations == 0

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sandbox.toolchain import compile_c
-from tests.guests.native import run_native, why_not_native
+from tests.guests.native import NativeResult, native_agrees, run_native, why_not_native
 from tests.sandbox.box import Box
 
 SOURCES = Path(__file__).parent / "c"
@@ -27,13 +27,17 @@ def test_every_answer_is_linux(name: str, paging: str, tmp_path: Path) -> None:
     if os.geteuid():
         pytest.skip("the probes make device nodes and change owners: run as root")
     program = compile_c(SOURCES / f"{name}.c", flags=(f"-I{SOURCES}",))
-    work = tempfile.mkdtemp(dir=shm)
-    try:
-        native = run_native(program, cwd=work)
-    finally:
-        shutil.rmtree(work)
     box = Box(paging=paging)
     box.vfs.fs.chdir(box.vfs.mkdir(b"/tmp/work"))
     ending = box.run(program)
+
+    def on_tmpfs() -> NativeResult:
+        work = tempfile.mkdtemp(dir=shm)
+        try:
+            return run_native(program, cwd=work)
+        finally:
+            shutil.rmtree(work)
+
+    native = native_agrees(on_tmpfs, box.out.encode())
     assert box.out.splitlines() == native.stdout.decode().splitlines()
     assert ending.status == native.status == 0

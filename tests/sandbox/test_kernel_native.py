@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sandbox import toolchain
-from tests.guests.native import run_native, why_not_native
+from tests.guests.native import native_agrees, run_native, why_not_native
 from tests.sandbox.box import Box
 
 PROGRAMS = Path(__file__).parent / "programs"
@@ -32,7 +32,7 @@ def test_native_prints_what_is_recorded(name: str) -> None:
     reason = why_not_native()
     if reason:
         pytest.skip(reason)
-    result = run_native(build(name))
+    result = native_agrees(lambda: run_native(build(name)), (PROGRAMS / f"{name}.out").read_bytes())
     assert result.status == 0, result.stderr
     assert result.stdout.decode().splitlines() == recorded(name)
 
