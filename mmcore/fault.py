@@ -450,15 +450,3 @@ class Faults:
                     current.min_flt += 1
             address += 4096
         return 0
-
-
-def do_page_fault(mem: Memory, mm: Mm, address: int, error_code: int) -> int:
-    return mem.faults.do_page_fault(mm, address, error_code)
-
-
-def fault_in(mem: Memory, mm: Mm, address: int, write: bool) -> int:
-    return mem.faults.fault_in(mm, address, write)
-
-
-def make_pages_present(mem: Memory, mm: Mm, start: int, end: int) -> None:
-    mem.faults.make_pages_present(mm, start, end)

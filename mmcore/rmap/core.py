@@ -17,7 +17,7 @@ from mmcore.errors import InvariantViolation, SysError
 from mmcore.frames import PG_ANON, PG_DIRTY, PG_REFERENCED, PG_SWAPCACHE
 from mmcore.pgtable import PROTNONE, A, D, P
 from mmcore.rmap.scheme import FAIL, HIT, MISS, STOP, Purpose, RmapScheme, Visit
-from mmcore.vma import VM_LOCKED, VM_MAYSHARE, VM_RESERVED, VM_SHARED
+from mmcore.vma import VM_LOCKED, VM_MAYSHARE, VM_RESERVED
 
 if TYPE_CHECKING:
     from mmcore.memory import Memory
@@ -415,30 +415,3 @@ class Rmap:
             self.mem.pages.put_page(pfn)
             done += 1
         return done
-
-    # --- dirty tracking ------------------------------------------------------------------------------------------------
-
-    def page_mkclean(self, pfn: int) -> int:
-        """Shared file page about to be written back: its dirty bits move to the caller's hands; returns how many PTEs were dirty."""
-        cleaned = 0
-
-        def clean_one(pfn: int, mm: Mm, address: int, vma: VmArea | None, pte: int) -> int:
-            nonlocal cleaned
-            pte = self._find(pfn, mm, address, pte)
-            if pte < 0:
-                return MISS
-            if vma is not None and not vma.vm_flags & VM_SHARED:
-                return HIT
-            value = self.ptes[pte]
-            if value & D:
-                self.ptes[pte] = value & ~D
-                mm.flush_pending = True
-                cleaned += 1
-            return HIT
-
-        if self.frames.mapcount[pfn] and self.exact:
-            self._count_walk(pfn)
-            self.scheme.walk(pfn, Purpose.MKCLEAN, clean_one)
-        return cleaned
-
-

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 
 class Purpose(IntEnum):
-    """Why a walk is made. AUDIT walks change and meter nothing."""
+    """Why a walk is made. AUDIT walks change and meter nothing. Nobody asks for MKCLEAN or MIGRATE yet."""
 
     REFERENCED = 0
     UNMAP = 1
