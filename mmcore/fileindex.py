@@ -17,7 +17,7 @@ nodes looked at, or list entries.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Protocol
 
 from mmcore.stats import Meters
@@ -428,3 +428,7 @@ class _Link:
     def __init__(self, vma: VmArea) -> None:
         self.vma = vma
         self.prev = self.next = self
+
+
+FILE_INDEXES: dict[str, Callable[[Meters], FileIndex]] = {"list": ListIndex, "prio_tree": PrioTree}
+"""By the names that a scheme's card and ``file_index`` use."""

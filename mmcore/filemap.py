@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from mmcore.errors import BeyondEof, MustWait, SysError
-from mmcore.fileindex import FileIndex, ListIndex, PrioTree
+from mmcore.fileindex import FILE_INDEXES, FileIndex
 from mmcore.frames import PG_CODE, PG_DIRTY, PG_ERROR, PG_LOCKED, PG_UPTODATE, PG_WRITEBACK
 from mmcore.radix import RadixNodes, radix_cache
 from mmcore.ram import PAGE_SHIFT, PAGE_SIZE
@@ -46,7 +46,7 @@ class AddressSpace:
         self.addr: int = host.addr + _I_DATA
         self.pages: dict[int, int] = {}
         self.nodes = RadixNodes(radix_cache(mem.slab))
-        self.i_mmap: FileIndex = ListIndex(mem.meters) if mem.scheme.card.file_index == "list" else PrioTree(mem.meters)
+        self.i_mmap: FileIndex = FILE_INDEXES[mem.file_index](mem.meters)
         self.i_mmap_writable = 0  # areas that are shared
         self.nonlinear: list[VmArea] = []
         self._registered = False

@@ -143,6 +143,8 @@ def dup_mmap(mem: Memory, parent: Mm) -> Mm:
     """The child's address space. Raises OutOfMemory (ENOMEM), leaving the parent as it was and nothing of the child."""
     from mmcore.mm import mm_fork
 
+    meters = mem.meters
+    links, allocations = meters.links, meters.allocations
     child = mm_fork(mem, parent)
     try:
         for src in parent.vmas:
@@ -178,6 +180,10 @@ def dup_mmap(mem: Memory, parent: Mm) -> Mm:
         child.free(mem)
         raise
     child.hiwater_rss = child.rss
+    meters.forks += 1
+    meters.fork_ptes += child.rss
+    meters.fork_links += meters.links - links
+    meters.fork_allocations += meters.allocations - allocations
     return child
 
 

@@ -91,6 +91,8 @@ class Memory:
             raise ConfigError(f"memory of {config.memory_bytes >> 20} MB needs HighMem, which is not there yet: give at most {MAX_MEMORY >> 20}M")
         size = config.memory_bytes >> PAGE_SHIFT << PAGE_SHIFT
         self.machine = MachineFacts(config.paging, config.smp, config.cache_line, config.accounting)
+        scheme_class = scheme_class.variant(config.scheme_options)
+        self.file_index = scheme_class.file_index(config.scheme_options)
         self.layout: Layout = scheme_class.layout(self.machine, config.scheme_options)
         self.clock = VirtualClock()
         self.vmstat = VmStat()

@@ -36,14 +36,18 @@ class Meters:
     reuse          write faults that found the page alone  candidates   (mm, address) pairs the walks offered
     zero_page      read faults answered by the zero page   hits/misses  candidates that did/did not map the frame
     vmas_visited, mms_visited, ptes_probed, nodes          what the walks looked at on the way
+    longest_walk   most objects one walk looked at         removal_nodes  chain nodes searched to take an entry out
+    links          entries put into the scheme's lists, chains and trees
     allocations    objects the scheme allocated            mremap_copies / merges_refused   forced by the scheme
+    forks, fork_ptes, fork_links, fork_allocations         address spaces copied, and the pages, links and allocations that took
     """
 
     NAMES = (
         "cow", "reuse", "zero_page",
-        "walks", "candidates", "hits", "misses", "vmas_visited", "mms_visited", "ptes_probed", "nodes", "allocations",
-        "mremap_copies", "merges_refused",
+        "walks", "candidates", "hits", "misses", "vmas_visited", "mms_visited", "ptes_probed", "nodes", "longest_walk", "removal_nodes",
+        "links", "allocations", "mremap_copies", "merges_refused", "forks", "fork_ptes", "fork_links", "fork_allocations",
         "file_walks", "file_candidates", "file_hits", "file_misses", "file_vmas_visited", "file_ptes_probed", "file_nodes",
+        "file_longest_walk",
     )
     __slots__ = NAMES
 
@@ -53,3 +57,20 @@ class Meters:
 
     def as_dict(self) -> dict[str, int]:
         return {name: getattr(self, name) for name in self.NAMES}
+
+
+class WalkLengths:
+    """How many walks looked at how many objects: ``counts[n.bit_length()]`` walks had a length of ``n``, so the buckets are 0, 1, 2-3, 4-7, ..."""
+
+    __slots__ = ("counts",)
+
+    def __init__(self) -> None:
+        self.counts = [0] * 33
+
+    def as_dict(self) -> dict[str, int]:
+        """Only the buckets that are not empty: "0", "1", "2-3", "4-7", ... -> walks."""
+        return {_bucket(i): n for i, n in enumerate(self.counts) if n}
+
+
+def _bucket(i: int) -> str:
+    return str(i) if i < 2 else f"{1 << i - 1}-{(1 << i) - 1}"

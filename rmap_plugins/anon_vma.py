@@ -83,6 +83,7 @@ class AnonVma(RmapScheme):
     def _link(self, vma: VmArea, anon_vma: _AnonVma) -> None:
         vma.anon_vma = anon_vma
         anon_vma.areas[vma] = None
+        self._meters.links += 1
 
     def _unlink(self, vma: VmArea) -> None:
         anon_vma = vma.anon_vma

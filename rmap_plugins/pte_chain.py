@@ -168,6 +168,7 @@ class PteChain(RmapScheme):
 
     def _add(self, pfn: int, pte: int, token: list[int]) -> None:
         frames = self._frames
+        self._meters.links += 1
         address = pte * self._entry
         word = frames.rmap[pfn]
         slots, words, n = self._slots, self._words, self.nrpte
@@ -216,6 +217,7 @@ class PteChain(RmapScheme):
         slots, words, n = self._slots, self._words, self.nrpte
         node = word
         while node:
+            self._meters.removal_nodes += 1
             head = words[node >> 2]
             base = self._slot(node, 0)
             for i in range(head & n, n):
@@ -251,6 +253,7 @@ class PteChain(RmapScheme):
         direct = (frames.np_flags[pfns] & PG_DIRECT) != 0
         heads = frames.np_rmap[pfns].astype(np.int64)
         full = np.zeros(len(pfns), bool)
+        links = self._meters.links + len(pfns)
         if not direct.all():
             chained = np.nonzero(~direct)[0]
             nodes = heads[chained]
@@ -273,6 +276,7 @@ class PteChain(RmapScheme):
             frames.np_flags[pfns[at]] &= np.uint32(~PG_DIRECT & 0xFFFFFFFF)
         for k in np.nonzero(full)[0].tolist():
             self._add(int(pfns[k]), int(dst_ptes[k]), token)
+        self._meters.links = links
 
     def remove(self, vma: VmArea, pfns: np.ndarray, ptes: np.ndarray) -> None:
         """page_remove_rmap for every PTE: direct pages and entries found in a page's head node in bulk, the rest one by one."""
@@ -296,6 +300,7 @@ class PteChain(RmapScheme):
         for k in rest[~found].tolist():
             self.remove_one(int(pfns[k]), int(ptes[k]))
         rest, nodes, base = rest[found], nodes[found], base[found]
+        self._meters.removal_nodes += len(rest)
         victim = base + match[found].argmax(axis=1)
         heads = words[nodes >> 2]
         idx = (heads & np.uint32(n)).astype(np.int64)
@@ -313,6 +318,7 @@ class PteChain(RmapScheme):
         frames = self._frames
         direct = (frames.np_flags[pfns] & PG_DIRECT) != 0
         frames.np_rmap[pfns[direct]] = (dst_ptes[direct] * self._entry).astype(np.uint64)
+        self._meters.links += int(np.count_nonzero(direct))
         rest = ~direct
         for pfn, old, new in zip(pfns[rest].tolist(), src_ptes[rest].tolist(), dst_ptes[rest].tolist(), strict=True):
             self.remove_one(pfn, old)

@@ -213,6 +213,7 @@ class _Running:
             tasks=[TaskResult(task.pid, task.comm, task.status, task.peak_rss << 12) for task in kernel.task_records()],
             audit=AuditResult(self.auditor.checks, len(self.auditor.violations)),
             event_hash=kernel.event_hash() if repeats else None,
+            walk_lengths={"scheme": mem.rmap.walk_lengths.as_dict(), "file": mem.rmap.file_walk_lengths.as_dict()},
             notes=notes,
         )
 

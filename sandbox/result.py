@@ -121,6 +121,8 @@ class Result(msgspec.Struct):
     tasks: list[TaskResult]
     audit: AuditResult
     event_hash: str | None
+    walk_lengths: dict[str, dict[str, int]] = {}
+    """For the walks of the "scheme" and of the "file" index: how many objects were looked at ("0", "1", "2-3", "4-7", ...) -> walks."""
     notes: Notes = msgspec.field(default_factory=Notes)
 
     def as_dict(self) -> dict[str, Any]:

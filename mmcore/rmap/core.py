@@ -17,6 +17,7 @@ from mmcore.errors import InvariantViolation, SysError
 from mmcore.frames import PG_ANON, PG_DIRTY, PG_REFERENCED, PG_SWAPCACHE
 from mmcore.pgtable import PROTNONE, A, D, P
 from mmcore.rmap.scheme import FAIL, HIT, MISS, STOP, Purpose, RmapScheme, Visit
+from mmcore.stats import WalkLengths
 from mmcore.vma import VM_LOCKED, VM_MAYSHARE, VM_RESERVED
 
 if TYPE_CHECKING:
@@ -49,12 +50,13 @@ class Rmap:
         # Hooks a scheme does not override are not called on hot paths.
         self.has_dup = kind.dup is not RmapScheme.dup
         self.has_remove = kind.remove is not RmapScheme.remove or kind.remove_one is not RmapScheme.remove_one
-        self.has_released = kind.released is not RmapScheme.released
+        self.has_released = kind.released is not RmapScheme.released or kind.released_one is not RmapScheme.released_one
         self.has_reused = kind.reused is not RmapScheme.reused
         self.has_file = kind.add_file is not RmapScheme.add_file
         self.has_move = kind.move is not RmapScheme.move
         self.has_move_check = kind.move_check is not RmapScheme.move_check
         scheme.env.walk_file = self.walk_file
+        self.walk_lengths, self.file_walk_lengths = WalkLengths(), WalkLengths()
         self.unmapped = 0  # PTEs taken by try_to_unmap so far: whoever reserves compares it to see whether reclaim ran over what he read
         # State of the walk under way (walks do not nest, AUDIT aside).
         self._left = 0
@@ -109,7 +111,7 @@ class Rmap:
     def release_anon(self, pfn: int) -> None:
         """The last PTE of an anonymous page went: 2.6.7 clears mapping and PG_anon at once."""
         if self.has_released:
-            self.scheme.released(pfn)
+            self.scheme.released_one(pfn)
         frames = self.frames
         frames.flags[pfn] &= ~PG_ANON
         frames.mapping[pfn] = 0
@@ -151,9 +153,8 @@ class Rmap:
         if len(gone):
             flags = frames.np_flags[gone]
             anon = gone[(flags & np.uint32(PG_ANON)) != 0]
-            if self.has_released:
-                for pfn in anon.tolist():
-                    self.scheme.released(pfn)
+            if self.has_released and len(anon):
+                self.scheme.released(anon)
             frames.np_flags[anon] &= np.uint32(~PG_ANON & 0xFFFFFFFF)
             frames.np_mapping[anon] = 0
 
@@ -170,19 +171,31 @@ class Rmap:
         if n and self.exact:
             self._left = n
             self._young = 0
-            self._count_walk(f)
-            self.walk(pfn, _REFERENCED, self._referenced_one)
+            self._metered_walk(pfn, f, _REFERENCED, self._referenced_one)
             return found + self._young
         return found
 
-    def _count_walk(self, flags: int) -> None:
-        """The scheme's own walks and the file index's are metered apart."""
+    def _metered_walk(self, pfn: int, flags: int, purpose: Purpose, visit: Visit) -> None:
+        """A walk, and how many objects it looked at. The scheme's own walks and the file index's are metered apart."""
+        meters = self.meters
         if flags & PG_ANON or self.has_file:
             self._by_file = False
-            self.meters.walks += 1
+            meters.walks += 1
+            candidates, vmas, mms = meters.candidates, meters.vmas_visited, meters.mms_visited
+            self.walk(pfn, purpose, visit)
+            length = max(meters.candidates - candidates, meters.vmas_visited - vmas, meters.mms_visited - mms)
+            self.walk_lengths.counts[length.bit_length()] += 1
+            if length > meters.longest_walk:
+                meters.longest_walk = length
         else:
             self._by_file = True
-            self.meters.file_walks += 1
+            meters.file_walks += 1
+            vmas, nodes = meters.file_vmas_visited, meters.file_nodes
+            self.walk(pfn, purpose, visit)
+            length = max(meters.file_vmas_visited - vmas, meters.file_nodes - nodes)
+            self.file_walk_lengths.counts[length.bit_length()] += 1
+            if length > meters.file_longest_walk:
+                meters.file_longest_walk = length
 
     def _find(self, pfn: int, mm: Mm, address: int, pte: int) -> int:
         """Index of the PTE if it maps the frame, else -1; meters the candidate."""
@@ -246,8 +259,7 @@ class Rmap:
             return SWAP_FAIL
         self._result = SUCCESS
         self._left = 1
-        self._count_walk(self.flags[pfn])
-        self.walk(pfn, _UNMAP, self._unmap_one)
+        self._metered_walk(pfn, self.flags[pfn], _UNMAP, self._unmap_one)
         if self.mapcount[pfn] == 0:
             if self.flags[pfn] & PG_ANON:
                 self.release_anon(pfn)

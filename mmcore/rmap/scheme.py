@@ -11,7 +11,7 @@ Life of a page, and the hook at each step (the core calls; a scheme overrides wh
     move_check, move           mremap moves a range of PTEs
     reused                     a write fault found the page exclusive
     remove                     PTEs no longer map their frames     (frames.mapcount is already without them)
-    released                   anonymous frames whose last PTE went; their mapping word is cleared after it
+    released, released_one     anonymous frames whose last PTE went; their mapping word is cleared after it
     release(token)             what was reserved and not used goes back
 
     vma_linked, vma_copied, vma_adjust_begin/end, vma_merged, vma_unlinked, can_merge      areas
@@ -76,7 +76,7 @@ class Card:
     structures: tuple[tuple[str, str, str], ...] = ()
     options: dict[str, tuple[Any, str]] = field(default_factory=dict)
     references: tuple[str, ...] = ()
-    file_index: str = "prio_tree"  # how AddressSpace.i_mmap is kept: "prio_tree" or "list"
+    file_index: str = "prio_tree"  # how AddressSpace.i_mmap is kept: "list", "prio_tree" or "interval_tree"
     capabilities: frozenset[str] = frozenset({"WALK"})
     unmap_checks_young: bool = True  # 2.6.7's per-PTE unmap answers FAIL for a young PTE; pte_chain's did not look
     unmap_needs_vma: bool = False  # no area for a candidate of an unmap walk: FAIL (pte_chain) instead of MISS
@@ -148,6 +148,16 @@ class RmapScheme:
         self.options = options
 
     @classmethod
+    def variant(cls, options: dict[str, Any]) -> type[RmapScheme]:
+        """The class that serves these options; most schemes are one class. Raises PluginError for a value that cannot be."""
+        return cls
+
+    @classmethod
+    def file_index(cls, options: dict[str, Any]) -> str:
+        """How AddressSpace.i_mmap is kept under these options: "list", "prio_tree" or "interval_tree"."""
+        return cls.card.file_index
+
+    @classmethod
     def layout(cls, machine: MachineFacts, options: dict[str, Any]) -> Layout:
         """Asked before boot: what the scheme adds to struct page and the others."""
         return Layout()
@@ -194,7 +204,13 @@ class RmapScheme:
     def remove_one(self, pfn: int, pte: int) -> None:
         """One PTE is gone."""
 
-    def released(self, pfn: int) -> None:
+    def released(self, pfns: np.ndarray) -> None:
+        """The last PTEs of a range of anonymous frames went. The base class loops over ``released_one``."""
+        released_one = self.released_one
+        for pfn in pfns.tolist():
+            released_one(pfn)
+
+    def released_one(self, pfn: int) -> None:
         """The last PTE of an anonymous frame went; frames.mapping still tells where it belonged."""
 
     # --- areas --------------------------------------------------------------------------------------------------------
