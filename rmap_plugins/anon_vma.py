@@ -8,6 +8,8 @@ Idea        page -> anon_vma -> areas. Fork and split put the new area on the li
     page.index        head --> vma(child) --> vma(parent)       address = vm_start + (index - vm_pgoff) pages; inside? probe the PTE
 
 Structures  anon_vma 8 bytes (UP) or 12 (SMP); in vm_area_struct 12 bytes (list node, pointer) and 8 for the priority search tree
+Eras        2.6.7 (merged 2004-05-22; its mprotect forgot the anon_vma of pages under a sliding boundary until 2004-06-20: option ``flaws`` shows that);
+            2.6.9, whose page.mapping carries the bit PAGE_MAPPING_ANON in place of a page flag and whose locks no longer give up. Same structures.
 Cost        fork: one list insertion per area. Walk: every area on the list, cheap where the index falls outside, one page-table probe where not.
 """
 
@@ -15,7 +17,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mmcore.errors import InvariantViolation
+from dataclasses import replace
+
+from mmcore.errors import InvariantViolation, PluginError
 from mmcore.frames import PG_ANON
 from mmcore.rmap import OK, STOP, Card, Layout, MachineFacts, Purpose, RmapScheme, SchemeEnv, Visit
 
@@ -26,12 +30,13 @@ _VM_PROT = 7  # read, write, exec: the bits mprotect alone may change back
 
 
 class _AnonVma:
-    """struct anon_vma: ``areas`` is insertion-ordered; the list's head is the last one (2.6.7 adds at the head)."""
+    """struct anon_vma: ``areas`` is insertion-ordered; the list's head is the last one (2.6.7 adds at the head). ``word`` is what page.mapping holds."""
 
-    __slots__ = ("address", "areas")
+    __slots__ = ("address", "word", "areas")
 
-    def __init__(self, address: int) -> None:
+    def __init__(self, address: int, word: int) -> None:
         self.address = address
+        self.word = word
         self.areas: dict[VmArea, None] = {}
 
 
@@ -49,10 +54,25 @@ class AnonVma(RmapScheme):
             ("page", "+4", "mapcount"),
             ("address_space", "+4", "root of the tree, count of writers and list of nonlinear areas instead of two lists"),
         ),
-        options={"sharing": (True, "rmap-40: a new area adopts the anon_vma of a neighbour it could merge with after mprotect")},
+        options={
+            "sharing": (True, "rmap-40: a new area adopts the anon_vma of a neighbour it could merge with after mprotect"),
+            "era": ("2.6.7", "2.6.7, or 2.6.9 (PAGE_MAPPING_ANON)"),
+            "flaws": (False, "2.6.7 as it was released: an area that grows over anonymous pages does not take their anon_vma"),
+        },
         references=("LKML 2004-03-11 anon_vma RFC2", "LKML 2004-05-18 rmap 39, rmap 40", "LWN 77106"),
         file_index="prio_tree",
     )
+
+    @classmethod
+    def variant(cls, options: dict[str, Any]) -> type[RmapScheme]:
+        era, flaws = options.get("era", "2.6.7"), options.get("flaws", False)
+        if era not in ("2.6.7", "2.6.9"):
+            raise PluginError(f"anon_vma: era = {era!r} is not 2.6.7 or 2.6.9")
+        if not flaws:
+            return cls
+        if era != "2.6.7":
+            raise PluginError("anon_vma: flaws = true goes with era 2.6.7: it was mended by 2.6.9")
+        return type("_AnonVmaFlawed", (cls,), {"card": replace(cls.card, incomplete="2.6.7's mprotect forgets the anon_vma of an area that grows")})
 
     @classmethod
     def layout(cls, machine: MachineFacts, options: dict[str, Any]) -> Layout:
@@ -64,6 +84,8 @@ class AnonVma(RmapScheme):
         self._cache = env.cache("anon_vma", 12 if env.machine.smp else 8)
         self._objects: dict[int, _AnonVma] = {}
         self._sharing = options.get("sharing", True)
+        self._tag = 1 if options.get("era", "2.6.7") == "2.6.9" else 0  # PAGE_MAPPING_ANON
+        self._flawed = options.get("flaws", False)
         self._frames = env.frames
         self._flags, self._mapping, self._index = env.frames.flags, env.frames.mapping, env.frames.index
         self._meters = env.meters
@@ -77,7 +99,8 @@ class AnonVma(RmapScheme):
             if anon_vma is None:
                 address = self._cache.alloc()
                 self._meters.allocations += 1
-                anon_vma = self._objects[address] = _AnonVma(address)
+                anon_vma = _AnonVma(address, address | self._tag)
+                self._objects[anon_vma.word] = anon_vma
             self._link(vma, anon_vma)
 
     def _link(self, vma: VmArea, anon_vma: _AnonVma) -> None:
@@ -93,7 +116,7 @@ class AnonVma(RmapScheme):
         del anon_vma.areas[vma]
         if not anon_vma.areas:
             # No page can point here: a mapped page implies an area on the list.
-            del self._objects[anon_vma.address]
+            del self._objects[anon_vma.word]
             self._cache.free(anon_vma.address)
 
     def _find_mergeable(self, vma: VmArea) -> _AnonVma | None:
@@ -118,9 +141,9 @@ class AnonVma(RmapScheme):
         index = (address - vma.vm_start >> 12) + vma.vm_pgoff & 0xFFFFFFFF
         frames = self._frames
         if exclusive or frames.mapcount[pfn] == 0:
-            self._mapping[pfn] = vma.anon_vma.address
+            self._mapping[pfn] = vma.anon_vma.word
             self._index[pfn] = index
-        elif frames.index[pfn] != index or frames.mapping[pfn] != vma.anon_vma.address:
+        elif frames.index[pfn] != index or frames.mapping[pfn] != vma.anon_vma.word:
             raise InvariantViolation(
                 f"a shared anonymous page is mapped at another index or anon_vma ({index:#x}, {vma.anon_vma.address:#x}): " + frames.describe(pfn)
             )
@@ -146,7 +169,7 @@ class AnonVma(RmapScheme):
     def vma_adjust_begin(self, vma: VmArea, start: int, end: int, nxt: VmArea | None) -> None:
         """A boundary slides between two areas: the one that grows takes the anon_vma of the one that shrinks
         (2.6.7 forgot this; mended 2004-06-20)."""
-        if nxt is None:
+        if nxt is None or self._flawed:
             return
         if end > vma.vm_end and vma.anon_vma is None and nxt.anon_vma is not None:
             self._link(vma, nxt.anon_vma)

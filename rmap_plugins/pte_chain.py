@@ -53,6 +53,7 @@ class PteChain(RmapScheme):
         },
         references=("LWN 2002-01 rmap", "LKML 2004-03 objrmap thread"),
         file_index="list",
+        capabilities=frozenset({"WALK", "FILES"}),
         unmap_checks_young=False,
         unmap_needs_vma=True,
     )
@@ -116,7 +117,7 @@ class PteChain(RmapScheme):
 
     # --- reserve ------------------------------------------------------------------------------------------------------------
 
-    def reserve(self, operation: str, vma: VmArea, pfns: np.ndarray | None = None) -> list[int]:
+    def reserve(self, operation: str, vma: VmArea, pfns: np.ndarray | None = None) -> list[int] | None:
         """Nodes in hand before anything changes: one for a fault or a move (which frees a slot before it takes one), as many as
         the range will use for a fork."""
         if pfns is None or operation == "move":
@@ -400,12 +401,16 @@ class PteChain(RmapScheme):
                     return
             node = following
 
+    def chained_frames(self) -> np.ndarray:
+        """Which frames (bool each) have their mappings recorded: all mapped ones."""
+        return self._frames.np_mapcount != 0
+
     def check(self) -> list[str]:
         """The policy of 2.6.5: a page is unmapped, direct, or has a chain; only the head has free slots, in front, zeroed."""
         wrong = []
         frames, slots, words, n = self._frames, self._slots, self._words, self.nrpte
         nodes = 1 if self._stash else 0
-        mapped = frames.np_mapcount != 0
+        mapped = self.chained_frames()
         for pfn in np.nonzero((frames.np_rmap != 0) != mapped)[0].tolist():
             wrong.append(f"pte_chain: has PTEs, or none, and mapcount says otherwise: {frames.describe(pfn)}")
         chained = np.nonzero((frames.np_rmap != 0) & ((frames.np_flags & np.uint32(PG_DIRECT)) == 0))[0]

@@ -9,6 +9,7 @@ Linux: mm/rmap.c, 2.6.7.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -53,6 +54,8 @@ class Rmap:
         self.has_released = kind.released is not RmapScheme.released or kind.released_one is not RmapScheme.released_one
         self.has_reused = kind.reused is not RmapScheme.reused
         self.has_file = kind.add_file is not RmapScheme.add_file
+        self.has_file_released = kind.file_released is not RmapScheme.file_released
+        self.walks_files = "FILES" in scheme.card.capabilities
         self.has_move = kind.move is not RmapScheme.move
         self.has_move_check = kind.move_check is not RmapScheme.move_check
         scheme.env.walk_file = self.walk_file
@@ -96,8 +99,8 @@ class Rmap:
         self.uncount(pfn)
         if self.has_remove:
             self.scheme.remove_one(pfn, pte)
-        if self.frames.mapcount[pfn] == 0 and self.frames.flags[pfn] & PG_ANON:
-            self.release_anon(pfn)
+        if self.frames.mapcount[pfn] == 0:
+            self._release(pfn)
 
     def uncount(self, pfn: int) -> None:
         mapcount = self.frames.mapcount
@@ -108,13 +111,16 @@ class Rmap:
         if n == 0:
             self.vmstat.nr_mapped -= 1
 
-    def release_anon(self, pfn: int) -> None:
-        """The last PTE of an anonymous page went: 2.6.7 clears mapping and PG_anon at once."""
-        if self.has_released:
-            self.scheme.released_one(pfn)
+    def _release(self, pfn: int) -> None:
+        """The last PTE of a page went: 2.6.7 clears an anonymous page's mapping and PG_anon at once."""
         frames = self.frames
-        frames.flags[pfn] &= ~PG_ANON
-        frames.mapping[pfn] = 0
+        if frames.flags[pfn] & PG_ANON:
+            if self.has_released:
+                self.scheme.released_one(pfn)
+            frames.flags[pfn] &= ~PG_ANON
+            frames.mapping[pfn] = 0
+        elif self.has_file_released:
+            self.scheme.file_released(np.array([pfn]))
 
     # --- ranges ------------------------------------------------------------------------------------------------------
 
@@ -152,7 +158,10 @@ class Rmap:
             self.scheme.remove(vma, pfns, ptes)
         if len(gone):
             flags = frames.np_flags[gone]
-            anon = gone[(flags & np.uint32(PG_ANON)) != 0]
+            is_anon = (flags & np.uint32(PG_ANON)) != 0
+            anon = gone[is_anon]
+            if self.has_file_released and len(anon) < len(gone):
+                self.scheme.file_released(gone[~is_anon])
             if self.has_released and len(anon):
                 self.scheme.released(anon)
             frames.np_flags[anon] &= np.uint32(~PG_ANON & 0xFFFFFFFF)
@@ -178,7 +187,7 @@ class Rmap:
     def _metered_walk(self, pfn: int, flags: int, purpose: Purpose, visit: Visit) -> None:
         """A walk, and how many objects it looked at. The scheme's own walks and the file index's are metered apart."""
         meters = self.meters
-        if flags & PG_ANON or self.has_file:
+        if flags & PG_ANON or self.walks_files:
             self._by_file = False
             meters.walks += 1
             candidates, vmas, mms = meters.candidates, meters.vmas_visited, meters.mms_visited
@@ -261,8 +270,7 @@ class Rmap:
         self._left = 1
         self._metered_walk(pfn, self.flags[pfn], _UNMAP, self._unmap_one)
         if self.mapcount[pfn] == 0:
-            if self.flags[pfn] & PG_ANON:
-                self.release_anon(pfn)
+            self._release(pfn)
             return SUCCESS
         return self._result or SWAP_AGAIN
 
@@ -333,8 +341,11 @@ class Rmap:
 
     # --- file pages, by object -----------------------------------------------------------------------------------------
 
-    def walk_file(self, pfn: int, purpose: Purpose, visit: Visit) -> None:
-        """Offers the areas that map a file page, from its AddressSpace's index. Linux: page_referenced_file, try_to_unmap_file, 2.6.7."""
+    def walk_file(self, pfn: int, purpose: Purpose, visit: Visit, addresses: Sequence[int] | None = None) -> None:
+        """Offers the areas that map a file page, from its AddressSpace's index. Linux: page_referenced_file, try_to_unmap_file, 2.6.7.
+
+        ``addresses``: a scheme that keeps the user addresses at which nonlinear areas map the page gives them; they are then offered, for every purpose,
+        in place of the mini virtual scan."""
         frames = self.frames
         mapping = self.mem.mappings.get(frames.mapping[pfn])
         if mapping is None:
@@ -355,8 +366,11 @@ class Rmap:
             address = vma.vm_start + (index - vma.vm_pgoff << 12)
             if vma.vm_start <= address < vma.vm_end and visit(pfn, mm, address, vma, -1) & STOP:
                 return
-        if purpose == Purpose.UNMAP and mapping.nonlinear and frames.mapcount[pfn]:
-            self._unmap_nonlinear(pfn, mapping.nonlinear)
+        if addresses is not None:
+            self._offer_nonlinear(pfn, mapping.nonlinear, addresses, purpose, visit)
+        elif purpose == Purpose.UNMAP and mapping.nonlinear and frames.mapcount[pfn]:
+            if self.scheme.card.unmaps_nonlinear:
+                self._unmap_nonlinear(pfn, mapping.nonlinear)
         elif purpose in (Purpose.AUDIT, Purpose.MIGRATE, Purpose.MKCLEAN):
             self._search_nonlinear(pfn, mapping.nonlinear, visit)
 
@@ -373,6 +387,17 @@ class Rmap:
                 for k in np.nonzero(match)[0].tolist():
                     if visit(pfn, vma.vm_mm, first + (lo + k << 12), vma, base + lo + k) & STOP:
                         return
+
+    def _offer_nonlinear(self, pfn: int, areas: list[VmArea], addresses: Sequence[int], purpose: Purpose, visit: Visit) -> None:
+        """Each nonlinear area at the page's linear place, and at every address that is known for it."""
+        index = self.frames.index[pfn]
+        for vma in areas:
+            if purpose != Purpose.AUDIT:
+                self.meters.file_vmas_visited += 1
+            linear = vma.vm_start + (index - vma.vm_pgoff << 12)
+            for address in (linear, *(a for a in addresses if a != linear)):
+                if vma.vm_start <= address < vma.vm_end and visit(pfn, vma.vm_mm, address, vma, -1) & STOP:
+                    return
 
     def _unmap_nonlinear(self, pfn: int, areas: list[VmArea]) -> None:
         """The mini virtual scan: nothing leads from the page to its nonlinear PTEs, so clusters of each area are unmapped in turn

@@ -92,7 +92,7 @@ def _from_file(name: str) -> type[RmapScheme]:
 def _only_scheme(module: object, name: str) -> object:
     classes = [
         c for _, c in inspect.getmembers(module, inspect.isclass)
-        if issubclass(c, RmapScheme) and c is not RmapScheme and c.__module__ == module.__name__  # type: ignore[attr-defined]
+        if issubclass(c, RmapScheme) and c is not RmapScheme and c.__module__ == module.__name__ and not c.__name__.startswith("_")  # type: ignore[attr-defined]
     ]
     if len(classes) != 1:
         raise PluginError(f"scheme {name!r}: the file holds {len(classes)} schemes; name one as path/to/file.py:Class")

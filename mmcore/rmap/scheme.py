@@ -22,7 +22,7 @@ PTEs are named by their index in ``env.pgtables.ptes``; frames by PFN; addresses
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -77,9 +77,12 @@ class Card:
     options: dict[str, tuple[Any, str]] = field(default_factory=dict)
     references: tuple[str, ...] = ()
     file_index: str = "prio_tree"  # how AddressSpace.i_mmap is kept: "list", "prio_tree" or "interval_tree"
+    # WALK: it answers walks. FILES: its own structures lead to the PTEs of file pages too, and their walks are metered as its own.
     capabilities: frozenset[str] = frozenset({"WALK"})
     unmap_checks_young: bool = True  # 2.6.7's per-PTE unmap answers FAIL for a young PTE; pte_chain's did not look
     unmap_needs_vma: bool = False  # no area for a candidate of an unmap walk: FAIL (pte_chain) instead of MISS
+    unmaps_nonlinear: bool = True  # the mini virtual scan (rmap 8 and later); without it such pages stay
+    incomplete: str = ""  # why walks may miss PTEs, for a state of history that did; the auditor then accepts misses
 
 
 @dataclass(frozen=True)
@@ -118,8 +121,8 @@ class SchemeEnv:
         self.mms = mms  # kernel address -> Mm, living address spaces
         self.machine = machine
         self.scheme_caches: list[KmemCache] = []
-        # walk_file(pfn, purpose, visit): the core's walk of a file page over its AddressSpace's index
-        self.walk_file: Callable[[int, Purpose, Visit], None] = _no_walk
+        # walk_file(pfn, purpose, visit, addresses=None): the core's walk of a file page over its AddressSpace's index
+        self.walk_file: Callable[..., None] = _no_walk
 
     def cache(self, name: str, size: int, align: int = 0, hwcache: int = 0) -> KmemCache:
         """A slab cache of the scheme's own."""
@@ -134,7 +137,7 @@ class SchemeEnv:
         return self.mms[mm_address], address
 
 
-def _no_walk(pfn: int, purpose: Purpose, visit: Visit) -> None:
+def _no_walk(pfn: int, purpose: Purpose, visit: Visit, addresses: Sequence[int] | None = None) -> None:
     raise RuntimeError("walk_file is set once the core is built")
 
 
@@ -212,6 +215,9 @@ class RmapScheme:
 
     def released_one(self, pfn: int) -> None:
         """The last PTE of an anonymous frame went; frames.mapping still tells where it belonged."""
+
+    def file_released(self, pfns: np.ndarray) -> None:
+        """The last PTEs of file pages went (a page at a time, or a range)."""
 
     # --- areas --------------------------------------------------------------------------------------------------------
 

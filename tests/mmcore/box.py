@@ -8,12 +8,21 @@ from mmcore.errors import MustWait
 from mmcore.mremap import do_mremap
 from mmcore.pgtable import P
 from rmap_plugins.anon_vma import AnonVma
+from rmap_plugins.anonmm import AnonMm
+from rmap_plugins.anonmm_chained import AnonMmChained
+from rmap_plugins.partial_objrmap import PartialObjrmap
 from rmap_plugins.pte_chain import PteChain
+from rmap_plugins.rmap_series import RmapSeries
 from tests.mmcore.machine import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, RW, Machine
 from tests.mmcore.scan_scheme import ScanEverything
 
 SCHEMES: dict[str, tuple[type, dict[str, Any]]] = {
-    "anon_vma": (AnonVma, {}), "anon_vma-unshared": (AnonVma, {"sharing": False}), "pte_chain": (PteChain, {}), "scan_everything": (ScanEverything, {}),
+    "anon_vma": (AnonVma, {}), "anon_vma-unshared": (AnonVma, {"sharing": False}), "pte_chain": (PteChain, {}),
+    "partial_objrmap": (PartialObjrmap, {}), "partial_objrmap-tree": (PartialObjrmap, {"i_mmap": "prio_tree"}),
+    "anonmm": (AnonMm, {}), "anonmm-list": (AnonMm, {"i_mmap": "list"}), "anonmm_chained": (AnonMmChained, {}),
+    "anon_vma-2.6.9": (AnonVma, {"era": "2.6.9"}),
+    **{f"rmap_series-{stage}": (RmapSeries, {"stage": stage}) for stage in (7, 8, 11, 17, 39, 40)},
+    "scan_everything": (ScanEverything, {}),
 }
 AT = 0x50000000
 FIXED = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED

@@ -1,6 +1,6 @@
 """Random programs against the model, for every scheme, both pagings, ample and scarce memory; the auditor and every page's contents after each step.
 
-A scheme of your own: add it to ``SCHEMES``. ``pytest -m slow`` runs many more and longer programs.
+A scheme of your own: add it to ``SCHEMES`` of box.py. ``pytest -m slow`` runs many more and longer programs.
 """
 
 from __future__ import annotations
@@ -12,20 +12,16 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
-from rmap_plugins.anon_vma import AnonVma
 from rmap_plugins.pte_chain import PteChain
-from tests.mmcore.scan_scheme import ScanEverything
+from tests.mmcore import box
 from tests.mmcore.wander import OPERATIONS, wander
 from tests.mmcore.world import World
 
 SCHEMES: dict[str, tuple[type, dict[str, Any]]] = {
-    "anon_vma": (AnonVma, {}),
-    "anon_vma-unshared": (AnonVma, {"sharing": False}),
-    "pte_chain-32": (PteChain, {}),
+    **box.SCHEMES,
     "pte_chain-64": (PteChain, {"cache_line": 64}),
     "pte_chain-128": (PteChain, {"cache_line": 128}),
     "pte_chain-highpte": (PteChain, {"highpte": True}),
-    "scan_everything": (ScanEverything, {}),
 }
 SPARE = {"ample": None, "scarce": 200}
 

@@ -1,0 +1,227 @@
+"""anonmm: an anonymous page knows one address space and one address; forks form a family that is asked in turn.
+
+Origin      Hugh Dickins, anobjrmap, March 2003 and March 2004; rmap 10 to 37 within 2.6.7-rc1, taken out again by rmap 38
+Idea        Fork copies pages at equal addresses. So a page needs only its address, and the address spaces to look in: all that descend from one exec.
+
+    page.mapping --> anonmm(child)          family: head(exec'd) <-> child <-> grandchild <-> (head)     each anonmm --> its mm, or none once that is gone
+    page.index  = virtual address           walk: the anonmm the page names first, then on around the ring: younger ones, then from the head
+
+    mremap of a page mapped once: page.index is the new address. Mapped by others too: they have it at the old one, so the page is copied first.
+    swap-in at another address than the page has now: copied at once.
+    A dead anonmm (a zombie) lives on while pages name it; a page_referenced that meets the page elsewhere gives it a new home.
+
+Structures  anonmm 20 bytes (UP) or 24 (SMP) per address space, 4 in mm_struct. Nothing per area, nothing per page but the count of mappings.
+Cost        fork: one object. Walk: every living address space of the family, until all mappings are found; find_vma for each hit of an unmap.
+Linux: mm/rmap.c between the patches rmap-10 and rmap-38.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mmcore.frames import PG_ANON
+from mmcore.rmap import ANSWER, COPY, HIT, OK, STOP, Card, Layout, MachineFacts, Purpose, RmapScheme, SchemeEnv, Visit
+from rmap_plugins.partial_objrmap import file_index_layout, i_mmap_option
+
+if TYPE_CHECKING:
+    from mmcore.mm import Mm
+    from mmcore.vma import VmArea
+
+
+class _AnonMm:
+    """struct anonmm. ``count``: 1 for the living mm, 1 per page that names it; a head has 1 for itself and 1 for each other member of its family.
+    ``next`` and ``prev`` make the family's ring; new members go before the head."""
+
+    __slots__ = ("address", "count", "mm", "head", "next", "prev")
+
+    def __init__(self, address: int, mm: Mm, head: _AnonMm | None) -> None:
+        self.address = address
+        self.mm: Mm | None = mm
+        if head is None:
+            self.count = 2
+            self.head = self.next = self.prev = self
+        else:
+            self.count = 1
+            self.head = head
+            head.count += 1
+            self.next, self.prev = head, head.prev
+            head.prev.next = self
+            head.prev = self
+
+    def family(self) -> Iterator[_AnonMm]:
+        """The ring, from this member on."""
+        member = self
+        while True:
+            yield member
+            member = member.next
+            if member is self:
+                return
+
+
+class AnonMm(RmapScheme):
+    card = Card(
+        name="anonmm",
+        title="one address per page, families of address spaces (Hugh Dickins)",
+        kernels="within 2.6.7-rc1 (rmap 10 to 37)",
+        origin="Hugh Dickins, anobjrmap 2003-03-20 and 2004-03-18; rmap 10 and 11, 2004-05-22",
+        complexity="fork O(1); walk O(address spaces of the family), a page-table probe for each living one; nothing per area or page",
+        structures=(
+            ("anonmm", "20 UP, 24 SMP", "count, lock, mm, head, list"),
+            ("mm_struct", "+4", "anonmm"),
+            ("page", "+4", "mapcount"),
+            ("vm_area_struct", "+8", "with i_mmap = prio_tree"),
+            ("address_space", "+4", "with i_mmap = prio_tree"),
+        ),
+        options={"i_mmap": ("prio_tree", "how a file's areas are kept: list (until rmap 16) or prio_tree (rmap 17 on)")},
+        references=("LKML 2003-03-20 anobjrmap 5/6", "LKML 2004-03-18 anobjrmap 5/6 anonmm", "linux-mm 2004-05-22 rmap 10, rmap 11"),
+        file_index="prio_tree",
+    )
+
+    @classmethod
+    def file_index(cls, options: dict[str, Any]) -> str:
+        return i_mmap_option(cls.card.name, options, cls.card.file_index)
+
+    @classmethod
+    def layout(cls, machine: MachineFacts, options: dict[str, Any]) -> Layout:
+        # historic: 2.6.7-rc1's struct page had 32 bytes, as isolated gives it.
+        vma, address_space = file_index_layout(cls.file_index(options))
+        return Layout(page=4, vma=vma, mm=4, address_space=address_space)
+
+    def __init__(self, env: SchemeEnv, options: dict[str, Any]) -> None:
+        super().__init__(env, options)
+        self._cache = env.cache("anonmm", 24 if env.machine.smp else 20)
+        self._objects: dict[int, _AnonMm] = {}
+        self._frames = env.frames
+        self._flags, self._mapping, self._index, self._mapcount = env.frames.flags, env.frames.mapping, env.frames.index, env.frames.mapcount
+        self._meters = env.meters
+
+    # --- address spaces --------------------------------------------------------------------------------------------------
+
+    def mm_created(self, mm: Mm) -> None:
+        """exec founds a family."""
+        self._new(mm, None)
+
+    def mm_forked(self, parent: Mm, child: Mm) -> None:
+        self._new(child, parent.rmap.head)
+
+    def _new(self, mm: Mm, head: _AnonMm | None) -> None:
+        address = self._cache.alloc()
+        self._meters.allocations += 1
+        self._meters.links += 1
+        mm.rmap = self._objects[address] = _AnonMm(address, mm, head)
+
+    def mm_exited(self, mm: Mm) -> None:
+        anonmm, mm.rmap = mm.rmap, None
+        anonmm.mm = None
+        self._put(anonmm, 1)
+
+    def _put(self, anonmm: _AnonMm, references: int) -> None:
+        """References go; an anonmm without any leaves its family, a head that nobody else needs goes last."""
+        anonmm.count -= references
+        head = anonmm.head
+        if anonmm is not head and anonmm.count == 0:
+            anonmm.prev.next, anonmm.next.prev = anonmm.next, anonmm.prev
+            self._free(anonmm)
+            head.count -= 1
+        if head.count == 1:
+            self._free(head)
+
+    def _free(self, anonmm: _AnonMm) -> None:
+        del self._objects[anonmm.address]
+        self._cache.free(anonmm.address)
+
+    # --- pages -----------------------------------------------------------------------------------------------------------
+
+    def add_anon(self, pfn: int, vma: VmArea, address: int, pte: int, exclusive: bool, token: Any) -> int:
+        if self._mapcount[pfn] == 0:
+            anonmm = vma.vm_mm.rmap
+            anonmm.count += 1
+            self._mapping[pfn] = anonmm.address
+            self._index[pfn] = address & ~0xFFF
+        elif self._index[pfn] != address & ~0xFFF:
+            return COPY
+        return OK
+
+    def released_one(self, pfn: int) -> None:
+        self._put(self._objects[self._mapping[pfn]], 1)
+
+    def released(self, pfns: np.ndarray) -> None:
+        homes, counts = np.unique(self._frames.np_mapping[pfns], return_counts=True)  # type: ignore[call-overload]
+        for home, count in zip(homes.tolist(), counts.tolist(), strict=True):
+            self._put(self._objects[home], count)
+
+    # --- mremap (rmap 11) ------------------------------------------------------------------------------------------------
+
+    def move_check(self, src: VmArea, dst: VmArea, delta: int, pfns: np.ndarray, src_ptes: np.ndarray) -> np.ndarray | None:
+        """Pages that somebody else maps too are made exclusive first."""
+        return np.nonzero(self._anon(pfns) & (self._frames.np_mapcount[pfns] > 1))[0]
+
+    def move(self, src: VmArea, dst: VmArea, delta: int, pfns: np.ndarray, src_ptes: np.ndarray, dst_ptes: np.ndarray, token: Any) -> None:
+        anon = pfns[self._anon(pfns)]
+        self._frames.np_index[anon] = (self._frames.np_index[anon].astype(np.int64) + delta).astype(np.uint32)
+
+    def _anon(self, pfns: np.ndarray) -> np.ndarray:
+        return (self._frames.np_flags[pfns] & np.uint32(PG_ANON)) != 0
+
+    # --- the walk --------------------------------------------------------------------------------------------------------
+
+    def walk(self, pfn: int, purpose: Purpose, visit: Visit) -> None:
+        if not self._flags[pfn] & PG_ANON:
+            self.env.walk_file(pfn, purpose, visit)
+            return
+        named = self._objects.get(self._mapping[pfn])
+        if named is None:
+            return
+        address = self._index[pfn]
+        asked = 0
+        found: _AnonMm | None = None
+        member = named
+        while True:
+            mm = member.mm
+            if mm is not None and mm.rss:
+                asked += 1
+                answer = visit(pfn, mm, address, None, -1)
+                if answer & ANSWER == HIT and found is None:
+                    found = member
+                if answer & STOP:
+                    break
+            member = member.next
+            if member is named:
+                break
+        if purpose == Purpose.AUDIT:
+            return
+        self._meters.mms_visited += asked
+        if purpose == Purpose.REFERENCED and named.mm is None and found is not None:
+            # The page's home died: it moves to the first living one that has it, so that the dead one can be freed.
+            found.count += 1
+            self._mapping[pfn] = found.address
+            self._put(named, 1)
+
+    # --- for tests and the auditor ---------------------------------------------------------------------------------------
+
+    def check(self) -> list[str]:
+        wrong = []
+        if len(self._objects) != self._cache.objects:
+            wrong.append(f"anonmm: {len(self._objects)} objects known, {self._cache.objects} in the cache")
+        frames = self._frames
+        anon = (frames.np_flags & np.uint32(PG_ANON)) != 0
+        homes, counts = np.unique(frames.np_mapping[anon], return_counts=True)  # type: ignore[call-overload]
+        pages = dict(zip(homes.tolist(), counts.tolist(), strict=True))
+        for address, anonmm in self._objects.items():
+            members = sum(1 for member in anonmm.family()) - 1 if anonmm.head is anonmm else -1
+            expected = pages.pop(address, 0) + (anonmm.mm is not None) + (members + 1)
+            if anonmm.count != expected:
+                wrong.append(f"anonmm {address:#x}: count {anonmm.count}, but {expected} references")
+            if anonmm.mm is not None and anonmm.mm.rmap is not anonmm:
+                wrong.append(f"anonmm {address:#x}: its mm has another")
+            if anonmm.next.prev is not anonmm or anonmm.head not in anonmm.family():
+                wrong.append(f"anonmm {address:#x}: is not in its family's ring")
+        for address, n in pages.items():
+            wrong.append(f"{n} anonymous pages name {address:#x}, which is no anonmm")
+        for mm in self.env.mms.values():
+            if mm.rmap is None or mm.rmap.mm is not mm or mm.rmap.address not in self._objects:
+                wrong.append(f"mm {mm.addr:#x} has no anonmm of its own")
+        return wrong
