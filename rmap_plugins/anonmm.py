@@ -149,7 +149,11 @@ class AnonMm(RmapScheme):
         self._put(self._objects[self._mapping[pfn]], 1)
 
     def released(self, pfns: np.ndarray) -> None:
-        homes, counts = np.unique(self._frames.np_mapping[pfns], return_counts=True)  # type: ignore[call-overload]
+        named = self._frames.np_mapping[pfns]
+        if (named == named[0]).all():  # as at most exits
+            self._put(self._objects[int(named[0])], len(pfns))
+            return
+        homes, counts = np.unique(named, return_counts=True)  # type: ignore[call-overload]
         for home, count in zip(homes.tolist(), counts.tolist(), strict=True):
             self._put(self._objects[home], count)
 
