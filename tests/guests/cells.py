@@ -33,7 +33,26 @@ PROGRAMS: dict[str, tuple[tuple[str, ...], str]] = {
     "threads": ((), "8M"),
     "pipe_pingpong": (("200",), "8M"),
     "mmfuzz": (("1", "300"), "8M"),
+    "fork_server": (("12", "200", "100", "1"), "8M"),
+    "exec_shells": (("12", "3", "1", "100"), "8M"),
+    "rmap_test": (("-l", "-i", "1", "-n", "40", "-s", "35", "-t", "6"), "8M"),
+    "mmap_windows": (("1200", "3"), "8M"),
+    "shared_segment": (("6", "1200"), "8M"),
+    "mremap_storm": (("3", "250", "1"), "8M"),
+    "mprotect_storm": (("120", "9", "1", "2"), "8M"),
+    "fork_chain": (("30", "1200", "100", "exit", "10"), "8M"),
+    "vma_explosion": (("800", "apart", "1", "2"), "8M"),
 }
+
+# What else some of them can do: name, arguments; scarce memory is as above.
+MODES: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("rmap_test", ("-r", "-V", "20", "-i", "1", "-n", "40", "-s", "35", "-t", "3")),
+    ("mmap_windows", ("1200", "3", "remap")),
+    ("shared_segment", ("4", "1200", "file")),
+    ("fork_chain", ("20", "300", "100", "stay")),
+    ("vma_explosion", ("300", "protections", "2", "4")),
+    ("vma_explosion", ("600", "file", "2", "2")),
+)
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,17 @@ VARIANTS: dict[str, list[list[str]]] = {
     "segv_repair": [["3"], ["70"]],
     "threads": [["1", "1", "1"], ["16", "40", "3"]],
     "pipe_pingpong": [["0", "0"], ["1", "1000"]],
+    "fork_server": [["1", "1", "0", "0"], ["40", "10", "10", "3"], ["12", "64", "0"]],
+    "exec_shells": [["1", "0", "1", "0"], ["2", "2", "4", "3"], ["10", "3", "1", "20"]],
+    # Morton's three tests with a tenth of his sizes, the second and third letter of his options in other shapes, and the fourth pattern.
+    "rmap_test": [["-l", "-i", "10", "-n", "10", "-s", "60", "-t", "10"], ["-v", "-r", "-V2", "-i1", "-n", "10", "-s60", "-t10"],
+                  ["-vl", "-i", "10", "-n", "1000", "-s", "7", "-t", "1"], ["-h", "-t5", "-n7", "-i3"], ["-i0", "-n1", "-s1", "-t1"]],
+    "mmap_windows": [["2", "1"], ["50", "7"], ["300", "8", "remap"], ["2", "1", "remap"]],
+    "shared_segment": [["1", "1"], ["20", "100", "file"], ["1", "1", "file"]],
+    "mremap_storm": [["1", "1", "0"], ["2", "2", "2"], ["5", "60", "4"]],
+    "mprotect_storm": [["1", "1", "0"], ["2", "3", "2", "3"], ["100", "1", "2", "4"]],
+    "fork_chain": [["1", "1"], ["60", "64", "5", "exit", "7"], ["30", "64", "5", "stay"], ["1", "1", "0", "stay"]],
+    "vma_explosion": [["1"], ["3", "protections", "2", "2"], ["300", "file", "4", "3"], ["200", "apart", "3"]],
     "mmfuzz": [[str(seed), "300", pages] for seed, pages in ((2, "64"), (3, "8"), (4, "9"), (5, "200"), (6, "1024"))],
 }
 TIMED = {"rmap_bench"}  # prints nanoseconds
@@ -80,10 +91,58 @@ def test_bench_prints_one_line_per_row(native, guest_elf):
     ("fork_cow", ["many"], b"many: pages must be a number from 1 to"),
     ("swap_storm", ["0"], b"0: megabytes must be a number from 1 to"),
     ("rmap_bench", ["tuoch"], b"tuoch: no such row"),
+    ("fork_server", ["2", "8", "9"], b"9: written must be a number from 0 to 8"),
+    ("exec_shells", ["+shell"], b"+shell: the program starts its parts itself"),
+    ("exec_shells", ["9", "1000", "8"], b"more than 10000000 processes"),
+    ("rmap_test", ["-x"], b"-x: no such option"),
+    ("rmap_test", ["-i"], b"-i: a number must follow"),
+    ("rmap_test", ["-n0"], b"0: -n must be a number from 1 to"),
+    ("rmap_test", ["-t", "many"], b"many: -t must be a number from 1 to"),
+    ("rmap_test", ["a", "b"], b"b: one file is enough"),
+    ("rmap_test", ["/"], b"/: File exists; name a file that can be made anew"),
+    ("rmap_test", ["-n", "65000", "-s", "600"], b"more than 600000 pages"),
+    ("mmap_windows", ["9", "1", "both"], b"both: how must be mmap or remap"),
+    ("shared_segment", ["1", "1", "sysv"], b"sysv: kind must be anonymous or file"),
+    ("mremap_storm", ["0"], b"0: processes must be a number from 1 to"),
+    ("mprotect_storm", ["65000", "600"], b"more than 600000 pages"),
+    ("fork_chain", ["9", "9", "1", "die"], b"die: mode must be exit or stay"),
+    ("fork_chain", ["2000", "9", "1", "stay"], b"2000: of generations that stay there can be 1000"),
+    ("vma_explosion", ["65001"], b"65001: areas must be a number from 1 to 65000"),
+    ("vma_explosion", ["5", "stacks"], b"stacks: kind must be apart, protections or file"),
 ])
 def test_bad_arguments_are_told(native, guest_elf, name, arguments, words):
     result = native(guest_elf(name), arguments)
     assert result.status == 1 and words in result.stderr and result.stderr.count(b"\n") == 1
+
+
+def test_rmap_test_takes_a_file_and_leaves_none(native, guest_elf, tmp_path):
+    """As in Morton's command lines the file comes last; one that exists is not overwritten."""
+    program = guest_elf("rmap_test")
+    result = native(program, ["-l", "-i", "1", "-n", "2", "-s", "2", "-t", "2", "foo"], cwd=tmp_path)
+    assert result.status == 0 and not list(tmp_path.iterdir()), result
+    (tmp_path / "foo").write_text("mine")
+    assert native(program, ["foo"], cwd=tmp_path).status == 1 and (tmp_path / "foo").read_text() == "mine"
+
+
+def test_a_member_that_dies_ends_its_gang(native, compile_guest):
+    """The leader does not wait for ever, and says why; the other members go with it."""
+    dies = compile_guest('''#include "gang.h"
+        int main(void)
+        {
+            gang_open();
+            for (int i = 0; i < 3; i++)
+                if (!gang_fork()) {
+                    if (i == 1)
+                        _exit(0);
+                    gang_report(0, 0);
+                    gang_wait();
+                    _exit(0);
+                }
+            gang_collect(3);
+            return 0;
+        }''', "dies_early")
+    result = native(dies)
+    assert (result.status, result.stderr) == (1, b"FAILED: a process of the gang died\n")
 
 
 def test_native_runner_reports_signals_and_hangs(native, compile_guest):

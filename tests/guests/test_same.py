@@ -10,7 +10,7 @@ import itertools
 
 import pytest
 
-from tests.guests.cells import MEMORIES, PAGINGS, PROGRAMS, SCHEMES, Cell, check, native_works
+from tests.guests.cells import MEMORIES, MODES, PAGINGS, PROGRAMS, SCHEMES, Cell, check, native_works
 
 pytestmark = pytest.mark.skipif(not native_works(), reason="this host cannot build or run i386 programs; `rmapbox doctor` says why")
 
@@ -26,6 +26,13 @@ MORE_FUZZ = [Cell("mmfuzz", (str(seed), "400"), *ALL[seed % len(ALL)]) for seed 
 @pytest.mark.parametrize("cell", COVERING, ids=str)
 def test_same_as_native(cell: Cell) -> None:
     check(cell)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("mode", MODES, ids=lambda mode: "-".join((mode[0], *mode[1])))
+def test_other_modes_same_as_native(mode: tuple[str, tuple[str, ...]], scheme: str) -> None:
+    result = check(Cell(*mode, scheme, "pae", "scarce"))
+    assert result.vmstat["pswpout"] > 0
 
 
 @pytest.mark.parametrize("cell", FUZZ, ids=str)
