@@ -14,6 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 
 from rmap_plugins.anon_vma import AnonVma
 from rmap_plugins.pte_chain import PteChain
+from rmap_plugins.virtual_scan import VirtualScan
 from tests.mmcore.scan_scheme import ScanEverything
 from tests.mmcore.wander import OPERATIONS, wander
 from tests.mmcore.world import World
@@ -26,6 +27,7 @@ SCHEMES: dict[str, tuple[type, dict[str, Any]]] = {
     "pte_chain-128": (PteChain, {"cache_line": 128}),
     "pte_chain-highpte": (PteChain, {"highpte": True}),
     "scan_everything": (ScanEverything, {}),
+    "virtual_scan": (VirtualScan, {}),
 }
 SPARE = {"ample": None, "scarce": 200}
 
@@ -195,5 +197,6 @@ def test_the_programs_reach_what_they_are_for(scheme: str) -> None:
         wander(world, seed, 200)
         for name, n in (world.mem.meters.as_dict() | world.mem.sync_vmstat().as_dict()).items():
             total[name] = total.get(name, 0) + n
-    for name in ("cow", "reuse", "zero_page", "walks", "hits", "pswpin", "pswpout", "pgmajfault", "kswapd_steal"):
+    asked = ("walks", "hits") if "WALK" in kind.card.capabilities else ("scans", "scan_unmapped")
+    for name in ("cow", "reuse", "zero_page", *asked, "pswpin", "pswpout", "pgmajfault", "kswapd_steal"):
         assert total[name] > 3, f"{name} is {total[name]}"
