@@ -42,6 +42,7 @@ class SwapOut(Vmscan):
         super().__init__(mem)
         # Mapped pages met since the last swap_out, per zone: a pass of 2.6.7 looks at as few as 32 pages, so they add up over passes.
         self._mapped_met = [0] * len(self.zones)
+        self._found = 0  # pages that the last swap_out made freeable, by our own count
         mem.scheme.env.try_to_swap_out = self.try_to_swap_out
 
     # --- the lists ----------------------------------------------------------------------------------------------------------
@@ -75,19 +76,23 @@ class SwapOut(Vmscan):
     def _shrink_cache(self, zone: Zone, max_scan: int, sc: ScanControl) -> int:
         """Like 2.6.7's, 32 pages at a time, until more mapped pages were met than the priority allows: then the scheme has to scan, and the pass is over.
         Allowed are 32 << (9 - priority), and a tenth of the list's share for the priority if that is less: 2.4.17's bound, without which a small machine
-        would never come to scan."""
+        would never come to scan. At the last priority the pass goes on: in 2.5.26 that one saw all of a small machine's list, and what can be freed may
+        be further on."""
         self.lru_add_drain()
         inactive, met = zone.inactive, self._mapped_met
         priority = priority_24(sc.priority)
         freed = scanned = 0
+        swapped_out = False
         while scanned < max_scan and inactive.n:
             batch = min(SWAP_CLUSTER_MAX, inactive.n)
             freed += super()._shrink_cache(zone, batch, sc)
             scanned += batch
-            if met[zone.index] > min(SWAP_CLUSTER_MAX << 9 - priority, inactive.n // priority // 10):
+            if not swapped_out and met[zone.index] > min(SWAP_CLUSTER_MAX << 9 - priority, inactive.n // priority // 10):
                 met[zone.index] = 0
                 self._swap_out(zone, sc.priority)
-                break
+                if priority > 1:
+                    break
+                swapped_out = True
         return freed
 
     def _shrink_list(self, page_list: list[int], sc: ScanControl) -> list[int]:
@@ -120,10 +125,19 @@ class SwapOut(Vmscan):
 
     def _swap_out(self, zone: Zone, priority: int) -> None:
         self.mem.meters.scans += 1
-        if self.mem.scheme.swap_out(priority, zone, SWAP_CLUSTER_MAX):
+        self._found = 0
+        self.mem.scheme.swap_out(priority, zone, SWAP_CLUSTER_MAX)
+        if self._found:
             # Pages that nobody maps any more can be freed, only not by this pass: the zone is not given up for having freed none.
             zone.pages_scanned = 0
             zone.all_unreclaimable = False
+
+    def _nap(self) -> None:
+        """2.5.26 went on at once; a nap makes sense only when there is nothing to go on with."""
+        if self._found:
+            self._found = 0
+        else:
+            super()._nap()
 
     # --- the scan -----------------------------------------------------------------------------------------------------------
 
@@ -134,9 +148,13 @@ class SwapOut(Vmscan):
         A young PTE, and every PTE of a VM_LOCKED area, marks its page accessed and is young no more (locked ones keep A); pages that are active, locked or of
         another zone are passed over; other PTEs go: an anonymous page gets a place in swap, a file page is dropped, dirty bits move to the page. A
         VM_RESERVED area is left alone. So is an anonymous page that somebody pinned, by 2.6.7's check; 2.5.26 unmapped it behind his back.
-        Linux: swap_out_vma to try_to_swap_out, mm/vmscan.c, 2.5.26."""
-        if vma.vm_flags & VM_RESERVED:
+        Raises ValueError for a range that is not the area's. Linux: swap_out_vma to try_to_swap_out, mm/vmscan.c, 2.5.26."""
+        if not vma.vm_start <= start <= end <= vma.vm_end or (start | end) & 4095:
+            raise ValueError(f"try_to_swap_out: {start:#x} to {end:#x} are not pages of {vma}")
+        if vma.vm_flags & VM_RESERVED or start == end:
             return 0, end
+        if goal <= 0:
+            return 0, start
         pgtables = self.mem.pgtables
         span = 1 << pgtables.SHIFT
         done = 0
@@ -145,6 +163,7 @@ class SwapOut(Vmscan):
             i = base + (lo - first >> 12)
             found, stop = self._scan(vma, i, i + (hi - lo >> 12), zone, goal - done)
             done += found
+            self._found += found
             if done >= goal:
                 return done, lo + (stop - i << 12)
         return done, end

@@ -272,7 +272,7 @@ class Vmscan(LruCache):
                 if total_scanned > SWAP_CLUSTER_MAX + SWAP_CLUSTER_MAX // 2:
                     self.wakeup_bdflush(total_scanned)
                 if sc.nr_scanned and priority < DEF_PRIORITY - 2:
-                    self.disk.congestion_wait(CONGESTION_NS)
+                    self._nap()
             failed = bool(gfp & GFPF_FS and not gfp & GFPF_NORETRY)
         finally:
             for zone in zones:
@@ -281,6 +281,10 @@ class Vmscan(LruCache):
         if failed:
             self.mem.oom.out_of_memory()
         return 0
+
+    def _nap(self) -> None:
+        """Between two rounds of direct reclaim that did not free enough: time for writes to end."""
+        self.disk.congestion_wait(CONGESTION_NS)
 
     def _zonelist(self, gfp: int) -> list[Zone]:
         return self.pages.zonelists[0 if gfp & 1 else 2 if gfp & 2 else 1]

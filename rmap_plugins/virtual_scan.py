@@ -9,8 +9,7 @@ Idea        Reclaim that meets too many mapped pages asks for swap_out. It goes 
                  v
     0 ─────────[area]──[area]───────[area]── 3 GB
 
-Structures  swap_address, 4 bytes of mm_struct; mmlist, 8 bytes, is the base kernel's (2.6.7 kept it for swapoff). Nothing in struct page, nothing per page, PTE or
-            fork.
+Structures  swap_address, 4 bytes of mm_struct; mmlist, 8 bytes, is the base kernel's (2.6.7 kept it for swapoff). Nothing in struct page.
 Cost        A sweep looks at every PTE of every address space. A page mapped N times can go only after the scan met all N, and until then each fault maps it
             again: with many processes over one large segment the scan may never catch up. That is what reverse mapping was written against.
 """

@@ -17,9 +17,9 @@ Life of a page, and the hook at each step (the core calls; a scheme overrides wh
     vma_linked, vma_copied, vma_adjust_begin/end, vma_merged, vma_unlinked, can_merge      areas
     mm_created, mm_forked, mm_exited                                                       address spaces
 
-A scheme that keeps nothing which leads from a page to its PTEs has the capability SCAN instead of WALK, and gives ``swap_out`` instead of ``walk``: reclaim asks
-it to go through address spaces (``env.try_to_swap_out`` does the work on a range) until enough pages lost all their PTEs. Pages cannot be asked for then: the core
-makes no walk, and the auditor compares counts only.
+A scheme that keeps nothing which leads from a page to its PTEs has the capability SCAN instead of WALK, and gives ``swap_out`` instead of
+``walk``: reclaim asks it to go through address spaces (``env.try_to_swap_out`` does the work on a range) until enough pages lost all their PTEs.
+Nobody walks then, and the auditor compares counts only.
 
 PTEs are named by their index in ``env.pgtables.ptes``; frames by PFN; addresses are the guest's.
 """

@@ -4,19 +4,29 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from mmcore.errors import MustWait
 from mmcore.mremap import do_mremap
 from mmcore.pgtable import P
 from rmap_plugins.anon_vma import AnonVma
 from rmap_plugins.pte_chain import PteChain
+from rmap_plugins.virtual_scan import VirtualScan
 from tests.mmcore.machine import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, RW, Machine
 from tests.mmcore.scan_scheme import ScanEverything
 
 SCHEMES: dict[str, tuple[type, dict[str, Any]]] = {
     "anon_vma": (AnonVma, {}), "anon_vma-unshared": (AnonVma, {"sharing": False}), "pte_chain": (PteChain, {}), "scan_everything": (ScanEverything, {}),
+    "virtual_scan": (VirtualScan, {}),
 }
 AT = 0x50000000
 FIXED = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED
+
+
+def needs_walk(scheme: str) -> None:
+    """Skips a test of what a scheme's walk answers, for a scheme without one."""
+    if "WALK" not in SCHEMES[scheme][0].card.capabilities:
+        pytest.skip(f"not applicable: {scheme} has no walk")
 
 
 class Box(Machine):
