@@ -1,7 +1,7 @@
 """Reclaim without a reverse map: what 2.5.26 did where 2.6.7 asks which PTEs map a page.
 
  refill_inactive   PG_referenced? another round : inactive, PG_referenced set       nobody can ask a page's PTEs
- shrink_list       mapped? kept and counted : freed as ever                         too many met: stop, and
+ shrink_cache      mapped? kept and counted : freed as ever                         too many met: stop, and
  swap_out          the scheme goes through address spaces ──> try_to_swap_out       PTEs go; young ones mark their page
                                                                                     pages without PTEs wait on the inactive list to be met
 
@@ -20,7 +20,7 @@ from mmcore.frames import PG_ACTIVE, PG_ANON, PG_LOCKED, PG_LRU, PG_REFERENCED, 
 from mmcore.pgtable import PROTNONE, A, D, P
 from mmcore.vma import VM_LOCKED, VM_NONLINEAR, VM_RESERVED
 from mmcore.vmscan import SWAP_CLUSTER_MAX, ScanControl, Vmscan
-from mmcore.zones import DMA_END, Zone
+from mmcore.zones import Zone
 
 if TYPE_CHECKING:
     from mmcore.memory import Memory
@@ -74,54 +74,45 @@ class SwapOut(Vmscan):
         setattr(vmstat, name, getattr(vmstat, name) + len(held))
 
     def _shrink_cache(self, zone: Zone, max_scan: int, sc: ScanControl) -> int:
-        """Like 2.6.7's, 32 pages at a time, until more mapped pages were met than the priority allows: then the scheme has to scan, and the pass is over.
-        Allowed are 32 << (9 - priority), and a tenth of the list's share for the priority if that is less: 2.4.17's bound, without which a small machine
-        would never come to scan. At the last priority the pass goes on: in 2.5.26 that one saw all of a small machine's list, and what can be freed may
-        be further on."""
+        """Like 2.6.7's, 32 pages at a time, but mapped pages only go to the list's head and are counted. When more were met than the priority allows, the
+        scheme has to scan, and the pass is over. Allowed are 32 << (9 - priority), and a tenth of the list's share for the priority if that is less: 2.4.17's
+        bound, without which a small machine would never come to scan. At the last priority the pass goes on: in 2.5.26 that one saw all of a small
+        machine's list, and what can be freed may be further on."""
         self.lru_add_drain()
         inactive, met = zone.inactive, self._mapped_met
         priority = priority_24(sc.priority)
         freed = scanned = 0
         swapped_out = False
         while scanned < max_scan and inactive.n:
-            batch = min(SWAP_CLUSTER_MAX, inactive.n)
-            freed += super()._shrink_cache(zone, batch, sc)
-            scanned += batch
+            page_list, looked_at, mapped = inactive.take_unmapped(SWAP_CLUSTER_MAX, PG_LOCKED | PG_WRITEBACK)
+            scanned += looked_at
+            zone.pages_scanned += looked_at
+            sc.nr_scanned += 2 * mapped  # they weigh double against slab, as 2.6.7's do
+            met[zone.index] += mapped
+            if page_list:
+                freed += self._shrink_batch(zone, page_list, sc)
             if not swapped_out and met[zone.index] > min(SWAP_CLUSTER_MAX << 9 - priority, inactive.n // priority // 10):
                 met[zone.index] = 0
                 self._swap_out(zone, sc.priority)
                 if priority > 1:
                     break
                 swapped_out = True
+        self._count_scan(zone, scanned, freed, sc)
         return freed
 
     def _shrink_list(self, page_list: list[int], sc: ScanControl) -> list[int]:
-        """Mapped pages stay and are counted; the others go 2.6.7's way, PG_referenced not looked at (only refill does)."""
-        flags, mapcount = self.flags, self.mapcount
-        rest: list[int] = []
-        marked: list[int] = []
-        stay: set[int] = set()
-        mapped = 0
-        for pfn in page_list:
-            f = flags[pfn]
-            if mapcount[pfn]:
-                stay.add(pfn)
-                if not f & (PG_LOCKED | PG_WRITEBACK):
-                    mapped += 1
-                continue
-            if f & PG_REFERENCED:
-                flags[pfn] = f & ~PG_REFERENCED
-                marked.append(pfn)
-            rest.append(pfn)
-        if mapped:
-            sc.nr_scanned += 2 * mapped  # they weigh double against slab, as 2.6.7's do
-            self._mapped_met[page_list[0] >= DMA_END] += mapped
-        if rest:
-            stay.update(super()._shrink_list(rest, sc))
+        """2.6.7's, but PG_referenced plays no part: only refill looks at it. None of the pages is mapped."""
+        flags = self.flags
+        marked = [pfn for pfn in page_list if flags[pfn] & PG_REFERENCED]
+        for pfn in marked:
+            flags[pfn] &= ~PG_REFERENCED
+        kept = super()._shrink_list(page_list, sc)
+        if marked:
+            stay = set(kept)
             for pfn in marked:
                 if pfn in stay:
                     flags[pfn] |= PG_REFERENCED
-        return [pfn for pfn in page_list if pfn in stay]
+        return kept
 
     def _swap_out(self, zone: Zone, priority: int) -> None:
         self.mem.meters.scans += 1

@@ -15,6 +15,7 @@ from mmcore.gfp import GFP_KERNEL
 from mmcore.memory import Memory, MemoryConfig
 from mmcore.mlock import do_mlock
 from mmcore.pgtable import FILE, A, P
+from mmcore.rmap import Card, RmapScheme
 from mmcore.rmap.core import SWAP_FAIL
 from mmcore.rmap.registry import load_scheme
 from mmcore.swapout import priority_24
@@ -566,6 +567,32 @@ def test_the_contract_of_a_scan(tmp_path: Path, capabilities: Any, hook: str, sa
     with pytest.raises(PluginError) as caught:
         load_scheme(f"{path}:Mine")
     assert said in str(caught.value)
+
+
+def test_the_documented_example_works() -> None:
+    """... and a scheme that wants to know hears of each PTE that a scan takes away."""
+    text = (Path(__file__).resolve().parents[2] / "docs" / "writing-a-scheme.md").read_text()
+    block = next(part for part in text.split("```") if part.startswith("python\ndef swap_out"))
+    names: dict[str, Any] = {}
+    exec(block.removeprefix("python\n"), names)
+    taken: list[int] = []
+
+    class Example(RmapScheme):
+        card = Card(name="example", title="", kernels="", origin="", complexity="", capabilities=frozenset({"SCAN"}))
+        swap_out = names["swap_out"]
+
+        def remove_one(self, pfn: int, pte: int) -> None:
+            taken.append(pfn)
+
+    m = Machine(Example, memory=8 << 20)
+    mm = m.new_mm()
+    pages = _free(m) * 3 // 2
+    at = m.mmap(mm, pages)
+    for page in range(pages):
+        m.store(mm, at + (page << 12), page)
+    assert all(m.load(mm, at + (page << 12)) == page for page in range(pages))
+    assert len(taken) == m.mem.meters.scan_unmapped == m.mem.rmap.unmapped > pages // 2
+    m.audit()
 
 
 def test_a_range_that_is_not_the_areas() -> None:
