@@ -113,6 +113,30 @@ class LruList:
         queue.extend(moved)
         return n
 
+    def take_unmapped(self, n: int, busy: int) -> tuple[list[int], int, int]:
+        """Looks at the oldest ``n`` members (fewer if there are not so many): mapped ones go to the head, in order, the others are removed. Returns (these,
+        oldest first; how many were looked at; how many mapped ones had no flag of ``busy``)."""
+        queue, stamp, flags, mapcount = self._queue, self._stamp, self._frames.flags, self._frames.mapcount
+        taken: list[int] = []
+        n = left = min(n, self.n)
+        mapped = 0
+        while left:
+            entry = queue.popleft()
+            pfn = entry & _PFN_MASK
+            old = entry >> _PFN_BITS
+            if stamp[pfn] != old:
+                continue
+            left -= 1
+            if mapcount[pfn]:
+                queue.append(entry)
+                if not flags[pfn] & busy:
+                    mapped += 1
+            else:
+                stamp[pfn] = (old + 1) & 0xFFFFFFFF
+                taken.append(pfn)
+        self.n -= len(taken)
+        return taken, n, mapped
+
     def __iter__(self) -> Iterator[int]:
         """Members from the oldest to the newest."""
         stamp = self._stamp

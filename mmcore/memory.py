@@ -81,6 +81,7 @@ class Memory:
         from mmcore.overcommit import Overcommit
         from mmcore.shmem import ShmemMount
         from mmcore.swap import Swap
+        from mmcore.swapout import SwapOut
         from mmcore.vmscan import Vmscan
 
         self.config = config
@@ -118,7 +119,7 @@ class Memory:
         self.rmap = Rmap(self, self.scheme)
         self.overcommit = Overcommit(self)
         self.swap = Swap(self)
-        self.reclaim = Vmscan(self)
+        self.reclaim = Vmscan(self) if self.rmap.exact else SwapOut(self)
         self.oom = OomKiller(self)
         self.shmem_zero_setup = ShmemMount(self)
         self.faults = Faults(self)

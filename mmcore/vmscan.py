@@ -130,9 +130,7 @@ class Vmscan(LruCache):
     def _shrink_cache(self, zone: Zone, max_scan: int, sc: ScanControl) -> int:
         """Isolates up to 32 pages at a time from the inactive list's tail and tries to free them; returns how many were."""
         self.lru_add_drain()
-        flags, count, inactive, active, put_page = self.flags, self.count, zone.inactive, zone.active, self.pages.put_page
-        vmstat, name = self.vmstat, zone.name.lower()
-        scan_name = ("pgscan_kswapd_" if sc.kswapd else "pgscan_direct_") + name
+        inactive = zone.inactive
         freed = 0
         scanned = 0
         while scanned < max_scan and inactive.n:
@@ -144,26 +142,36 @@ class Vmscan(LruCache):
                 continue
             page_list = inactive.take_tail(SWAP_CLUSTER_MAX)
             zone.pages_scanned += len(page_list)
-            for pfn in page_list:
-                flags[pfn] &= ~PG_LRU
-                count[pfn] += 1
             scanned += len(page_list)
-            kept = self._shrink_list(page_list, sc)
-            freed += len(page_list) - len(kept)
-            for pfn in kept:
-                f = flags[pfn] | PG_LRU
-                flags[pfn] = f
-                (active if f & PG_ACTIVE else inactive).add(pfn)
-                if count[pfn] == 1:
-                    put_page(pfn)  # its last user went while we held it
-                else:
-                    count[pfn] -= 1
+            freed += self._shrink_batch(zone, page_list, sc)
+        self._count_scan(zone, scanned, freed, sc)
+        return freed
+
+    def _shrink_batch(self, zone: Zone, page_list: list[int], sc: ScanControl) -> int:
+        """Pages just taken off the inactive list are freed, or put back: at the head, or on the active list. Returns how many were freed."""
+        flags, count, inactive, active, put_page = self.flags, self.count, zone.inactive, zone.active, self.pages.put_page
+        for pfn in page_list:
+            flags[pfn] &= ~PG_LRU
+            count[pfn] += 1
+        kept = self._shrink_list(page_list, sc)
+        for pfn in kept:
+            f = flags[pfn] | PG_LRU
+            flags[pfn] = f
+            (active if f & PG_ACTIVE else inactive).add(pfn)
+            if count[pfn] == 1:
+                put_page(pfn)  # its last user went while we held it
+            else:
+                count[pfn] -= 1
+        return len(page_list) - len(kept)
+
+    def _count_scan(self, zone: Zone, scanned: int, freed: int, sc: ScanControl) -> None:
+        vmstat, name = self.vmstat, zone.name.lower()
+        scan_name = ("pgscan_kswapd_" if sc.kswapd else "pgscan_direct_") + name
         setattr(vmstat, scan_name, getattr(vmstat, scan_name) + scanned)
         if freed:
             setattr(vmstat, "pgsteal_" + name, getattr(vmstat, "pgsteal_" + name) + freed)
             if sc.kswapd:
                 vmstat.kswapd_steal += freed
-        return freed
 
     def _shrink_list(self, page_list: list[int], sc: ScanControl) -> list[int]:
         """Tries to free each isolated page; returns those that stay (activated ones have PG_ACTIVE). The others are freed."""
@@ -272,7 +280,7 @@ class Vmscan(LruCache):
                 if total_scanned > SWAP_CLUSTER_MAX + SWAP_CLUSTER_MAX // 2:
                     self.wakeup_bdflush(total_scanned)
                 if sc.nr_scanned and priority < DEF_PRIORITY - 2:
-                    self.disk.congestion_wait(CONGESTION_NS)
+                    self._nap()
             failed = bool(gfp & GFPF_FS and not gfp & GFPF_NORETRY)
         finally:
             for zone in zones:
@@ -281,6 +289,10 @@ class Vmscan(LruCache):
         if failed:
             self.mem.oom.out_of_memory()
         return 0
+
+    def _nap(self) -> None:
+        """Between two rounds of direct reclaim that did not free enough: time for writes to end."""
+        self.disk.congestion_wait(CONGESTION_NS)
 
     def _zonelist(self, gfp: int) -> list[Zone]:
         return self.pages.zonelists[0 if gfp & 1 else 2 if gfp & 2 else 1]

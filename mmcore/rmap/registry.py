@@ -110,6 +110,10 @@ def _checked(found: object, name: str) -> type[RmapScheme]:
     card = getattr(found, "card", None)
     if not isinstance(card, Card):
         raise PluginError(f"scheme {name!r}: class {found.__name__} lacks its card (card = Card(name=..., title=..., ...))")
+    if len(card.capabilities & {"WALK", "SCAN"}) != 1:
+        raise PluginError(f"scheme {name!r}: the card of class {found.__name__} must have one of the capabilities WALK and SCAN")
+    if "SCAN" in card.capabilities and found.swap_out is RmapScheme.swap_out:
+        raise PluginError(f"scheme {name!r}: class {found.__name__} lacks the hook swap_out(priority, zone, goal)")
     if "WALK" in card.capabilities and found.walk is RmapScheme.walk:
         raise PluginError(f"scheme {name!r}: class {found.__name__} lacks the hook walk(pfn, purpose, visit)")
     if found.add_anon is RmapScheme.add_anon and "WALK" in card.capabilities:

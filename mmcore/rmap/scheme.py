@@ -17,6 +17,10 @@ Life of a page, and the hook at each step (the core calls; a scheme overrides wh
     vma_linked, vma_copied, vma_adjust_begin/end, vma_merged, vma_unlinked, can_merge      areas
     mm_created, mm_forked, mm_exited                                                       address spaces
 
+A scheme that keeps nothing which leads from a page to its PTEs has the capability SCAN instead of WALK, and gives ``swap_out`` instead of
+``walk``: reclaim asks it to go through address spaces (``env.try_to_swap_out`` does the work on a range) until enough pages lost all their PTEs.
+Nobody walks then, and the auditor compares counts only.
+
 PTEs are named by their index in ``env.pgtables.ptes``; frames by PFN; addresses are the guest's.
 """
 
@@ -37,6 +41,7 @@ if TYPE_CHECKING:
     from mmcore.slab import KmemCache, Slab
     from mmcore.stats import Meters
     from mmcore.vma import VmArea
+    from mmcore.zones import Zone
 
 
 class Purpose(IntEnum):
@@ -77,7 +82,7 @@ class Card:
     options: dict[str, tuple[Any, str]] = field(default_factory=dict)
     references: tuple[str, ...] = ()
     file_index: str = "prio_tree"  # how AddressSpace.i_mmap is kept: "list", "prio_tree" or "interval_tree"
-    # WALK: it answers walks. FILES: its own structures lead to the PTEs of file pages too, and their walks are metered as its own.
+    # WALK: it answers walks. FILES: its own structures lead to the PTEs of file pages too, and their walks are metered as its own. SCAN: no walk, swap_out
     capabilities: frozenset[str] = frozenset({"WALK"})
     unmap_checks_young: bool = True  # 2.6.7's per-PTE unmap answers FAIL for a young PTE; pte_chain's did not look
     unmap_needs_vma: bool = False  # no area for a candidate of an unmap walk: FAIL (pte_chain) instead of MISS
@@ -108,7 +113,7 @@ class MachineFacts:
 class SchemeEnv:
     """What the core lends a scheme. All memory comes through ``cache``, so that no scheme can hide its cost."""
 
-    __slots__ = ("frames", "ram", "slab", "meters", "pgtables", "mms", "machine", "walk_file", "scheme_caches")
+    __slots__ = ("frames", "ram", "slab", "meters", "pgtables", "mms", "machine", "walk_file", "scheme_caches", "try_to_swap_out")
 
     def __init__(
         self, frames: Frames, ram: Ram, slab: Slab, meters: Meters, pgtables: PageTables, mms: dict[int, Mm], machine: MachineFacts
@@ -123,6 +128,8 @@ class SchemeEnv:
         self.scheme_caches: list[KmemCache] = []
         # walk_file(pfn, purpose, visit, addresses=None): the core's walk of a file page over its AddressSpace's index
         self.walk_file: Callable[..., None] = _no_walk
+        # try_to_swap_out(vma, start, end, zone, goal) -> (pages that became freeable, address to go on at): SCAN schemes only, see mmcore.swapout
+        self.try_to_swap_out: Callable[[VmArea, int, int, Zone, int], tuple[int, int]] = _no_scan
 
     def cache(self, name: str, size: int, align: int = 0, hwcache: int = 0) -> KmemCache:
         """A slab cache of the scheme's own."""
@@ -141,8 +148,12 @@ def _no_walk(pfn: int, purpose: Purpose, visit: Visit, addresses: Sequence[int] 
     raise RuntimeError("walk_file is set once the core is built")
 
 
+def _no_scan(vma: VmArea, start: int, end: int, zone: Zone, goal: int) -> tuple[int, int]:
+    raise RuntimeError("try_to_swap_out is lent to schemes with the capability SCAN, once the core is built")
+
+
 class RmapScheme:
-    """Base class: every hook does nothing, ``walk`` has to be given."""
+    """Base class: every hook does nothing; ``walk`` (WALK) or ``swap_out`` (SCAN) has to be given."""
 
     card: ClassVar[Card]
 
@@ -263,6 +274,11 @@ class RmapScheme:
 
     def walk(self, pfn: int, purpose: Purpose, visit: Visit) -> None:
         """Offers every PTE that may map the frame to ``visit``, until it answers STOP."""
+        raise NotImplementedError
+
+    def swap_out(self, priority: int, zone: Zone, goal: int) -> int:
+        """SCAN: goes through address spaces with ``env.try_to_swap_out`` until ``goal`` pages of ``zone`` became freeable, or for as long as it cares to;
+        returns how many did. ``priority``: of reclaim, 12 (at ease) to 0."""
         raise NotImplementedError
 
     # --- for tests and the lab ----------------------------------------------------------------------------------------

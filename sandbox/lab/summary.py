@@ -49,6 +49,21 @@ def _lowmem_lines(lowmem: LowMem) -> list[str]:
     ]
 
 
+def _search_lines(meters: dict[str, int]) -> list[str]:
+    """How PTEs were found: by walks from pages, or by scans of address spaces where the scheme has no reverse map."""
+    get = meters.get
+    looked = f"{get('vmas_visited', 0)} areas, {get('mms_visited', 0)} address spaces, {get('ptes_probed', 0)} PTEs"
+    if get("scans", 0):
+        return [f"scans       {get('scans', 0)} of address spaces: {get('scan_unmapped', 0)} PTEs taken away, "
+                f"{get('scan_young', 0)} young or locked; {looked} looked at"]
+    return [
+        f"walks       {get('walks', 0)} by the scheme: {get('candidates', 0)} candidates, {get('hits', 0)} hits, "
+        f"{get('misses', 0)} misses; {looked}, {get('nodes', 0)} nodes looked at",
+        f"file index  {get('file_walks', 0)} walks: {get('file_candidates', 0)} candidates, {get('file_hits', 0)} hits, "
+        f"{get('file_misses', 0)} misses",
+    ]
+
+
 def summary(result: Result) -> str:
     """The lines that `rmapbox run` prints on stderr, without a final newline."""
     vm, meters, config = result.vmstat, result.meters, result.config
@@ -68,11 +83,7 @@ def summary(result: Result) -> str:
         f"faults      {vm['pgfault']}: {vm['pgmajfault']} major, {get('zero_page', 0)} zero page, "
         f"{get('cow', 0)} copies on write, {get('reuse', 0)} reused in place",
         f"reclaim     {steal} pages reclaimed of {scanned} scanned, {vm['pswpout']} swapped out, {vm['pswpin']} swapped in",
-        f"walks       {get('walks', 0)} by the scheme: {get('candidates', 0)} candidates, {get('hits', 0)} hits, "
-        f"{get('misses', 0)} misses; {get('vmas_visited', 0)} areas, {get('mms_visited', 0)} address spaces, "
-        f"{get('ptes_probed', 0)} PTEs, {get('nodes', 0)} nodes looked at",
-        f"file index  {get('file_walks', 0)} walks: {get('file_candidates', 0)} candidates, {get('file_hits', 0)} hits, "
-        f"{get('file_misses', 0)} misses",
+        *_search_lines(meters),
         f"scheme      {get('allocations', 0)} objects allocated, {get('mremap_copies', 0)} copies forced by mremap, "
         f"{get('merges_refused', 0)} merges refused",
         *_lowmem_lines(result.lowmem),

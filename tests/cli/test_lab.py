@@ -52,6 +52,14 @@ def test_other_files_are_no_results(tmp_path, content):
         read_result(str(path))
 
 
+def test_the_summary_of_a_scheme_without_walks_tells_its_scans():
+    meters = Meters()
+    meters.scans, meters.scan_unmapped, meters.scan_young, meters.mms_visited, meters.vmas_visited, meters.ptes_probed = 5, 60, 7, 8, 9, 400
+    text = summary(make_result(meters=meters.as_dict()))
+    assert "5 of address spaces: 60 PTEs taken away, 7 young or locked; 9 areas, 8 address spaces, 400 PTEs looked at" in text
+    assert "walks" not in text and "candidates" not in text
+
+
 def test_the_summary_says_what_happened():
     text = summary(make_result())
     for words in ("exited, status 0", "1.500 s virtual", "1234: 7 major", "33 copies on write", "99 pages reclaimed",

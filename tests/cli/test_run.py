@@ -102,6 +102,16 @@ def test_pressure_makes_the_scheme_work(rmapbox, tmp_path, scheme):
     assert result.meters["walks"] > 0 and result.meters["hits"] > 0 and result.vmstat["pswpout"] > 0
 
 
+def test_pressure_makes_a_scheme_without_walks_scan(rmapbox, tmp_path):
+    ran = rmapbox("run", "fork_cow", "--pressure", "--rmap", "virtual_scan", "--audit", "end", "--json", "r.json", "2048")
+    assert ran.status == 0, ran.err
+    assert re.search(r"^scans +\d+ of address spaces: \d+ PTEs taken away", ran.err, re.M) and "walks" not in ran.err
+    result = read_result(str(tmp_path / "r.json"))
+    meters = result.meters
+    assert meters["scans"] > 0 and meters["scan_unmapped"] > 100 and meters["mms_visited"] >= meters["scans"] and result.vmstat["pswpout"] > 0
+    assert meters["walks"] == meters["file_walks"] == 0 == result.audit.violations
+
+
 def test_pressure_and_memory_exclude_each_other(rmapbox):
     assert "exclude each other" in rmapbox("run", "hello", "--pressure", "--memory", "16M").error_line()
 

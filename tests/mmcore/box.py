@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from mmcore.errors import MustWait
 from mmcore.mremap import do_mremap
 from mmcore.pgtable import P
@@ -13,6 +15,7 @@ from rmap_plugins.anonmm_chained import AnonMmChained
 from rmap_plugins.partial_objrmap import PartialObjrmap
 from rmap_plugins.pte_chain import PteChain
 from rmap_plugins.rmap_series import RmapSeries
+from rmap_plugins.virtual_scan import VirtualScan
 from tests.mmcore.machine import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, RW, Machine
 from tests.mmcore.scan_scheme import ScanEverything
 
@@ -22,10 +25,16 @@ SCHEMES: dict[str, tuple[type, dict[str, Any]]] = {
     "anonmm": (AnonMm, {}), "anonmm-list": (AnonMm, {"i_mmap": "list"}), "anonmm_chained": (AnonMmChained, {}),
     "anon_vma-2.6.9": (AnonVma, {"era": "2.6.9"}),
     **{f"rmap_series-{stage}": (RmapSeries, {"stage": stage}) for stage in (7, 8, 11, 17, 39, 40)},
-    "scan_everything": (ScanEverything, {}),
+    "virtual_scan": (VirtualScan, {}), "scan_everything": (ScanEverything, {}),
 }
 AT = 0x50000000
 FIXED = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED
+
+
+def needs_walk(scheme: str) -> None:
+    """Skips a test of what a scheme's walk answers, for a scheme without one."""
+    if "WALK" not in SCHEMES[scheme][0].card.capabilities:
+        pytest.skip(f"not applicable: {scheme} has no walk")
 
 
 class Box(Machine):

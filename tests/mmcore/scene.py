@@ -14,6 +14,7 @@ from mmcore.mremap import do_mremap
 from mmcore.pgtable import PROTNONE, P
 from rmap_plugins.anon_vma import AnonVma
 from rmap_plugins.pte_chain import PteChain
+from rmap_plugins.virtual_scan import VirtualScan
 from tests.mmcore.files import tmpfs_file
 from tests.mmcore.machine import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, MAP_SHARED, PROT_READ, RW, Machine
 from tests.mmcore.scan_scheme import ScanEverything
@@ -75,7 +76,7 @@ class Scene:
 
 Damage = Callable[[Scene], Any]
 Table = dict[str, tuple[Damage, str]]
-SCHEMES = {"anon_vma": AnonVma, "pte_chain": PteChain, "scan_everything": ScanEverything}
+SCHEMES = {"anon_vma": AnonVma, "pte_chain": PteChain, "scan_everything": ScanEverything, "virtual_scan": VirtualScan}
 
 
 def noting(table: Table) -> Callable[[str], Callable[[Damage], Damage]]:

@@ -18,6 +18,7 @@ from mmcore.mm import mm_alloc, mmput
 from mmcore.stack import bprm_stack, setup_arg_pages
 from rmap_plugins.anon_vma import AnonVma
 from rmap_plugins.pte_chain import PteChain
+from rmap_plugins.virtual_scan import VirtualScan
 from tests.mmcore.scan_scheme import ScanEverything
 from tests.mmcore.world import World
 
@@ -26,6 +27,7 @@ SCHEMES = {
     "pte_chain": (PteChain, {}),
     "pte_chain-highpte": (PteChain, {"highpte": True, "cache_line": 32}),
     "scan_everything": (ScanEverything, {}),
+    "virtual_scan": (VirtualScan, {}),
 }
 CELLS = [(name, paging) for name in SCHEMES for paging in ("pae", "2level")]
 A = 0x40000 - 40  # page where World's arena begins
