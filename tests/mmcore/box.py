@@ -8,12 +8,14 @@ from mmcore.errors import MustWait
 from mmcore.mremap import do_mremap
 from mmcore.pgtable import P
 from rmap_plugins.anon_vma import AnonVma
+from rmap_plugins.anon_vma_chain import AnonVmaChain
 from rmap_plugins.pte_chain import PteChain
 from tests.mmcore.machine import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, RW, Machine
 from tests.mmcore.scan_scheme import ScanEverything
 
 SCHEMES: dict[str, tuple[type, dict[str, Any]]] = {
     "anon_vma": (AnonVma, {}), "anon_vma-unshared": (AnonVma, {"sharing": False}), "pte_chain": (PteChain, {}), "scan_everything": (ScanEverything, {}),
+    "anon_vma_chain": (AnonVmaChain, {}), **{f"anon_vma_chain-{era}": (AnonVmaChain, {"era": era}) for era in ("2.6.34", "3.7", "4.0")},
 }
 AT = 0x50000000
 FIXED = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED

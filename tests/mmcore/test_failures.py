@@ -17,6 +17,7 @@ from mmcore.frames import PAGETABLE, STACK, VMALLOC
 from mmcore.mm import mm_alloc, mmput
 from mmcore.stack import bprm_stack, setup_arg_pages
 from rmap_plugins.anon_vma import AnonVma
+from rmap_plugins.anon_vma_chain import AnonVmaChain
 from rmap_plugins.pte_chain import PteChain
 from tests.mmcore.scan_scheme import ScanEverything
 from tests.mmcore.world import World
@@ -26,6 +27,8 @@ SCHEMES = {
     "pte_chain": (PteChain, {}),
     "pte_chain-highpte": (PteChain, {"highpte": True, "cache_line": 32}),
     "scan_everything": (ScanEverything, {}),
+    "anon_vma_chain": (AnonVmaChain, {}),
+    "anon_vma_chain-2.6.34": (AnonVmaChain, {"era": "2.6.34"}),
 }
 CELLS = [(name, paging) for name in SCHEMES for paging in ("pae", "2level")]
 A = 0x40000 - 40  # page where World's arena begins

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
 from rmap_plugins.anon_vma import AnonVma
+from rmap_plugins.anon_vma_chain import AnonVmaChain
 from rmap_plugins.pte_chain import PteChain
 from tests.mmcore.scan_scheme import ScanEverything
 from tests.mmcore.wander import OPERATIONS, wander
@@ -26,6 +27,10 @@ SCHEMES: dict[str, tuple[type, dict[str, Any]]] = {
     "pte_chain-128": (PteChain, {"cache_line": 128}),
     "pte_chain-highpte": (PteChain, {"highpte": True}),
     "scan_everything": (ScanEverything, {}),
+    "anon_vma_chain": (AnonVmaChain, {}),
+    "anon_vma_chain-2.6.34": (AnonVmaChain, {"era": "2.6.34"}),
+    "anon_vma_chain-3.7": (AnonVmaChain, {"era": "3.7"}),
+    "anon_vma_chain-4.0": (AnonVmaChain, {"era": "4.0"}),
 }
 SPARE = {"ample": None, "scarce": 200}
 
