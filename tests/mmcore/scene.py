@@ -13,6 +13,7 @@ from mmcore.mlock import do_mlock
 from mmcore.mremap import do_mremap
 from mmcore.pgtable import PROTNONE, P
 from rmap_plugins.anon_vma import AnonVma
+from rmap_plugins.anon_vma_chain import AnonVmaChain
 from rmap_plugins.pte_chain import PteChain
 from tests.mmcore.files import tmpfs_file
 from tests.mmcore.machine import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, MAP_SHARED, PROT_READ, RW, Machine
@@ -75,7 +76,7 @@ class Scene:
 
 Damage = Callable[[Scene], Any]
 Table = dict[str, tuple[Damage, str]]
-SCHEMES = {"anon_vma": AnonVma, "pte_chain": PteChain, "scan_everything": ScanEverything}
+SCHEMES = {"anon_vma": AnonVma, "pte_chain": PteChain, "scan_everything": ScanEverything, "anon_vma_chain": AnonVmaChain}
 
 
 def noting(table: Table) -> Callable[[str], Callable[[Damage], Damage]]:

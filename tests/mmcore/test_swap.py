@@ -12,11 +12,12 @@ from mmcore.gfp import GFP_KERNEL
 from mmcore.swapfile import SWAPFILE_CLUSTER, SwapDevice
 from mmcore.vmscan import ScanControl
 from rmap_plugins.anon_vma import AnonVma
+from rmap_plugins.anon_vma_chain import AnonVmaChain
 from rmap_plugins.pte_chain import PteChain
 from tests.mmcore.machine import Machine
 from tests.mmcore.scan_scheme import ScanEverything
 
-SCHEMES = [AnonVma, PteChain, ScanEverything]
+SCHEMES = [AnonVma, PteChain, ScanEverything, AnonVmaChain]
 
 
 class NoSlab:
