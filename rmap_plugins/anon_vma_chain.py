@@ -56,10 +56,10 @@ _ERAS = {
 
 
 def _era(options: dict[str, Any]) -> _Era:
-    name = str(options.get("era", "2022"))
+    name = options.get("era", "2022")
     era = _ERAS.get(name)
     if era is None:
-        raise PluginError(f"anon_vma_chain: era = {name!r} is not one of {', '.join(_ERAS)}")
+        raise PluginError(f"anon_vma_chain: era = {name!r} is not one of {', '.join(map(repr, _ERAS))}")
     return era
 
 
@@ -68,8 +68,10 @@ class _Avc(IntervalNode):
 
     __slots__ = ("address", "vma", "anon_vma")
 
-    def __init__(self, address: int, vma: VmArea, anon_vma: _AnonVma) -> None:
-        super().__init__(vma.vm_pgoff, vma.vm_pgoff + (vma.vm_end - vma.vm_start >> 12) - 1)
+    def __init__(self, address: int, vma: VmArea, anon_vma: _AnonVma, first: int, last: int) -> None:
+        """HOT: the other fields of the node are the tree's to set."""
+        self.start = first
+        self.last = last
         self.address = address
         self.vma = vma
         self.anon_vma = anon_vma
@@ -225,7 +227,8 @@ class AnonVmaChain(RmapScheme):
         return anon_vma
 
     def _link(self, vma: VmArea, address: int, anon_vma: _AnonVma) -> None:
-        avc = _Avc(address, vma, anon_vma)
+        first = vma.vm_pgoff
+        avc = _Avc(address, vma, anon_vma, first, first + (vma.vm_end - vma.vm_start >> 12) - 1)
         vma.rmap.append(avc)
         anon_vma.links.insert(avc)
         self._meters.links += 1
@@ -274,11 +277,20 @@ class AnonVmaChain(RmapScheme):
             own.parent.children += 1
             own.root.refcount += 1
         meters.allocations += n
-        dst.rmap = []
+        meters.links += n
+        first = dst.vm_pgoff
+        last = first + (dst.vm_end - dst.vm_start >> 12) - 1
+        chain: list[_Avc] = []
         for address, avc in zip(addresses, src.rmap):
-            self._link(dst, address, avc.anon_vma)
-        if n > len(src.rmap):
-            self._link(dst, addresses[-1], own)
+            anon_vma: _AnonVma = avc.anon_vma
+            link = _Avc(address, dst, anon_vma, first, last)
+            chain.append(link)
+            anon_vma.links.insert(link)
+        if len(chain) < n:
+            link = _Avc(addresses[-1], dst, own, first, last)
+            chain.append(link)
+            own.links.insert(link)
+        dst.rmap = chain
         dst.anon_vma = own
         own.active += 1
 
