@@ -1,6 +1,6 @@
 """``address_space.i_mmap``: which areas map a range of a file.
 
-An area is the closed interval [vm_pgoff, vm_pgoff + pages - 1]. Two indexes answer "which areas overlap [first, last]":
+An area is the closed interval [vm_pgoff, vm_pgoff + pages - 1]. Three indexes answer "which areas overlap [first, last]":
 
  PrioTree   a radix priority search tree (McCreight 1985). Heap on the interval's end, radix tree on its start, then on its size, so that equal
             starts find different places. One tree node per distinct interval; areas with the same interval (forked copies) hang off it in a list.
@@ -11,8 +11,10 @@ An area is the closed interval [vm_pgoff, vm_pgoff + pages - 1]. Two indexes ans
 
  ListIndex  all areas in one list: every query looks at all of them.
 
-Linux: mm/prio_tree.c 2.6.7 (PrioTree); mm/mmap.c __vma_link_file, kernel/fork.c dup_mmap of 2.6.5 (ListIndex). Work is counted in ``meters.file_nodes``: tree
-nodes looked at, or list entries.
+ IntervalTreeIndex   a red-black tree on the interval's start whose nodes know where their subtree ends (see intervaltree). One node per area, like ones too.
+
+Linux: mm/prio_tree.c 2.6.7 (PrioTree); mm/mmap.c __vma_link_file, kernel/fork.c dup_mmap of 2.6.5 (ListIndex); mm/interval_tree.c 3.7 (IntervalTreeIndex).
+Work is counted in ``meters.file_nodes``: tree nodes looked at, or list entries.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Protocol
 
+from mmcore.intervaltree import IntervalNode, IntervalTree
 from mmcore.stats import Meters
 
 if TYPE_CHECKING:
@@ -430,5 +433,69 @@ class _Link:
         self.prev = self.next = self
 
 
-FILE_INDEXES: dict[str, Callable[[Meters], FileIndex]] = {"list": ListIndex, "prio_tree": PrioTree}
+class _Interval(IntervalNode):
+    """An area's ``shared`` slot in an IntervalTreeIndex."""
+
+    __slots__ = ("vma",)
+
+    def __init__(self, vma: VmArea) -> None:
+        super().__init__(vma.vm_pgoff, vma.vm_pgoff + ((vma.vm_end - vma.vm_start) >> 12) - 1)
+        self.vma = vma
+
+
+class IntervalTreeIndex:
+    """Areas in the order of their first page; a forked copy right after its original."""
+
+    __slots__ = ("_tree", "_meters")
+
+    def __init__(self, meters: Meters) -> None:
+        self._tree: IntervalTree[_Interval] = IntervalTree()
+        self._meters = meters
+
+    def __len__(self) -> int:
+        return len(self._tree)
+
+    def insert(self, vma: VmArea) -> None:
+        node = vma.shared = _Interval(vma)
+        self._tree.insert(node)
+
+    def add_beside(self, new: VmArea, old: VmArea) -> None:
+        node = new.shared = _Interval(new)
+        beside = old.shared
+        if node.start == beside.start and node.last == beside.last:
+            self._tree.insert_after(node, beside)
+        else:
+            self._tree.insert(node)
+
+    def remove(self, vma: VmArea) -> None:
+        self._tree.remove(vma.shared)
+        vma.shared = None
+
+    def overlapping(self, first: int, last: int) -> Iterator[VmArea]:
+        tree = self._tree
+        before = tree.visited
+        try:
+            for node in tree.overlapping(first, last):
+                yield node.vma
+        finally:  # also for a walk that has seen enough
+            self._meters.file_nodes += tree.visited - before
+
+    def __iter__(self) -> Iterator[VmArea]:
+        """All areas, in the tree's order; not metered."""
+        for node in self._tree:
+            yield node.vma
+
+    def check(self) -> list[str]:
+        """What is broken: the tree, or keys that changed behind its back."""
+        wrong = self._tree.check()
+        for node in self._tree:
+            vma = node.vma
+            if vma.shared is not node:
+                wrong.append(f"interval tree: area {vma!r} does not know its node")
+            if (vma.vm_pgoff, vma.vm_pgoff + (vma.vm_end - vma.vm_start >> 12) - 1) != (node.start, node.last):
+                wrong.append(f"interval tree: area {vma!r} [{node.start}, {node.last}] has changed its keys")
+        return wrong
+
+
+FILE_INDEXES: dict[str, Callable[[Meters], FileIndex]] = {"list": ListIndex, "prio_tree": PrioTree, "interval_tree": IntervalTreeIndex}
 """By the names that a scheme's card and ``file_index`` use."""

@@ -124,7 +124,7 @@ def slabinfo(vfs: Vfs) -> str:
         " : slabdata <active_slabs> <num_slabs> <sharedavail>\n",
     ]
     for name, cache in sorted(vfs.mem.slab.caches.items()):
-        active = cache.slabs - len(cache._empty)
+        active = sum(slab.inuse > 0 for slab in cache._slabs.values())
         lines.append(f"{name:<17} {cache.objects:6d} {cache.slabs * cache.per_slab:6d} {cache.size:6d} {cache.per_slab:4d} {1 << cache.order:4d}"
                      f" : tunables {0:4d} {0:4d} {0:4d} : slabdata {active:6d} {cache.slabs:6d} {0:6d}\n")
     return "".join(lines)

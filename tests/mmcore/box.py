@@ -13,6 +13,7 @@ from rmap_plugins.anon_vma import AnonVma
 from rmap_plugins.anonmm import AnonMm
 from rmap_plugins.anonmm_chained import AnonMmChained
 from rmap_plugins.partial_objrmap import PartialObjrmap
+from rmap_plugins.anon_vma_chain import AnonVmaChain
 from rmap_plugins.pte_chain import PteChain
 from rmap_plugins.rmap_series import RmapSeries
 from rmap_plugins.virtual_scan import VirtualScan
@@ -24,9 +25,11 @@ SCHEMES: dict[str, tuple[type, dict[str, Any]]] = {
     "partial_objrmap": (PartialObjrmap, {}), "partial_objrmap-tree": (PartialObjrmap, {"i_mmap": "prio_tree"}),
     "anonmm": (AnonMm, {}), "anonmm-list": (AnonMm, {"i_mmap": "list"}), "anonmm_chained": (AnonMmChained, {}),
     "anon_vma-2.6.9": (AnonVma, {"era": "2.6.9"}),
+    "anon_vma_chain": (AnonVmaChain, {}), **{f"anon_vma_chain-{era}": (AnonVmaChain, {"era": era}) for era in ("2.6.34", "3.7", "4.0")},
     **{f"rmap_series-{stage}": (RmapSeries, {"stage": stage}) for stage in (7, 8, 11, 17, 39, 40)},
     "virtual_scan": (VirtualScan, {}), "scan_everything": (ScanEverything, {}),
 }
+KINDS = list(dict.fromkeys(kind for kind, _ in SCHEMES.values()))
 AT = 0x50000000
 FIXED = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED
 

@@ -12,12 +12,9 @@ from mmcore.fremap import remap_file_pages
 from mmcore.mlock import do_mlock
 from mmcore.mremap import do_mremap
 from mmcore.pgtable import PROTNONE, P
-from rmap_plugins.anon_vma import AnonVma
-from rmap_plugins.pte_chain import PteChain
-from rmap_plugins.virtual_scan import VirtualScan
+from tests.mmcore.box import KINDS
 from tests.mmcore.files import tmpfs_file
 from tests.mmcore.machine import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, MAP_SHARED, PROT_READ, RW, Machine
-from tests.mmcore.scan_scheme import ScanEverything
 
 PRIVATE, FILE, LINEAR, QUIET, LOCKED, SWAPPED = 0x40000000, 0x41000000, 0x42000000, 0x43000000, 0x44000000, 0x45000000
 
@@ -76,7 +73,7 @@ class Scene:
 
 Damage = Callable[[Scene], Any]
 Table = dict[str, tuple[Damage, str]]
-SCHEMES = {"anon_vma": AnonVma, "pte_chain": PteChain, "scan_everything": ScanEverything, "virtual_scan": VirtualScan}
+SCHEMES = {kind.card.name: kind for kind in KINDS}
 
 
 def noting(table: Table) -> Callable[[str], Callable[[Damage], Damage]]:

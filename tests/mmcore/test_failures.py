@@ -16,19 +16,11 @@ from mmcore.errors import SysError
 from mmcore.frames import PAGETABLE, STACK, VMALLOC
 from mmcore.mm import mm_alloc, mmput
 from mmcore.stack import bprm_stack, setup_arg_pages
-from rmap_plugins.anon_vma import AnonVma
 from rmap_plugins.pte_chain import PteChain
-from rmap_plugins.virtual_scan import VirtualScan
-from tests.mmcore.scan_scheme import ScanEverything
+from tests.mmcore import box
 from tests.mmcore.world import World
 
-SCHEMES = {
-    "anon_vma": (AnonVma, {}),
-    "pte_chain": (PteChain, {}),
-    "pte_chain-highpte": (PteChain, {"highpte": True, "cache_line": 32}),
-    "scan_everything": (ScanEverything, {}),
-    "virtual_scan": (VirtualScan, {}),
-}
+SCHEMES = {**box.SCHEMES, "pte_chain-highpte": (PteChain, {"highpte": True, "cache_line": 32})}
 CELLS = [(name, paging) for name in SCHEMES for paging in ("pae", "2level")]
 A = 0x40000 - 40  # page where World's arena begins
 PRIVATE, SHARED, TMPFS, HOST = 0, 1, 3, 7  # World.mmap's kinds: private and shared memory, shared tmpfs file, shared host file

@@ -13,11 +13,9 @@ from mmcore.swapfile import SWAPFILE_CLUSTER, SwapDevice
 from mmcore.vmscan import ScanControl
 from rmap_plugins.anon_vma import AnonVma
 from rmap_plugins.pte_chain import PteChain
-from rmap_plugins.virtual_scan import VirtualScan
+from tests.mmcore.box import KINDS as SCHEMES
 from tests.mmcore.machine import Machine
-from tests.mmcore.scan_scheme import ScanEverything
 
-SCHEMES = [AnonVma, PteChain, ScanEverything, VirtualScan]
 
 
 class NoSlab:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,17 @@ def test_slabinfo_and_buddyinfo_count_exactly() -> None:
     cache = world.mem.slab.caches["filp"]
     assert int(row[1]) == 41 == cache.objects + 1  # the file being read is one of them
     assert int(row[2]) == cache.slabs * cache.per_slab and int(row[3]) == 160
+    lines = text.splitlines()
+    assert lines[0] == "slabinfo - version: 2.0" and lines[1].startswith("# name            <active_objs> <num_objs> <objsize> <objperslab> <pagesperslab> : tunables ")
+    row_format = re.compile(r"(\S+) +(\d+) +(\d+) +(\d+) +(\d+) +(\d+) : tunables +0 +0 +0 : slabdata +(\d+) +(\d+) +0")
+    rows = [row_format.fullmatch(line) for line in lines[2:]]
+    assert all(rows) and [match[1] for match in rows if match] == sorted(world.mem.slab.caches)
+    for match in rows:
+        cache = world.mem.slab.caches[match[1]]
+        objects, room, size, per_slab, pages, active, slabs = map(int, match.groups()[1:])
+        assert (room, size, per_slab, pages) == (slabs * per_slab, cache.size, cache.per_slab, 1 << cache.order)
+        assert slabs == cache.slabs and objects - cache.objects in (0, 1), "reading the file took an object of some caches"
+        assert -(-objects // per_slab) <= active <= min(slabs, objects)
     for file in files:
         file.put()
     free = 0

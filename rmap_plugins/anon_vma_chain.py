@@ -1,0 +1,466 @@
+"""anon_vma_chain: every fork gives an area an anon_vma of its own, and chains it to those of its ancestors.
+
+Origin      Rik van Riel, 2010; merged in 2.6.34. Interval tree: Michel Lespinasse, 3.7. Reuse of empty generations: Konstantin Khlebnikov, 4.0; Jann Horn, 2022
+Idea        a page that a child wrote lies in the child's own anon_vma, where no relatives are looked for; a page that all still share lies in the ancestor's,
+            which lists every descendant. A link object between an area and an anon_vma stands on two lists.
+
+    page.mapping --> anon_vma (root) <--avc--+-- area (parent), chain: root              walk: the areas that the page's anon_vma links,
+                                     <--avc--+-- area (child),  chain: own, root         address = vm_start + (index - vm_pgoff) pages; inside? probe
+                     anon_vma (own)  <--avc-/                                           2.6.34 looks at all of them, 3.7 at those that cover the index
+
+Homes       a fresh or exclusive page: the area's own anon_vma. A page others may still refer to (swapped in): the root, which has them all, while any other
+            could die first. A write that finds a page exclusive moves it to the area's own.
+Eras        2.6.34  list, parent before child            4.0   a fork may reuse an ancestor whose degree (children + areas that are at home in it) is below 2
+            3.7     interval tree of [first, last] page  2022  ... that has fewer than 2 children and no area: degree could not tell an area from a child
+Structures  bytes on i386, UP / SMP: anon_vma 8/12, 24/28, 32/36, 48/52; anon_vma_chain 24, 32, 32, 32; in vm_area_struct 12 (list head, pointer)
+Cost        fork: depth + 1 links per area with anonymous pages and one anon_vma. Walk: 1 area for a page that a child wrote, all descendants for the parent's.
+Linux: mm/rmap.c, mm/mmap.c, 2.6.34, 3.7, 4.0, 6.1. Which areas merge is 2.6.34's rule in every era; 3.0 began to refuse areas cloned from a parent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from mmcore.errors import InvariantViolation, OutOfMemory, PluginError
+from mmcore.frames import PG_ANON
+from mmcore.intervaltree import IntervalNode, IntervalTree
+from mmcore.rmap import OK, STOP, Card, Layout, MachineFacts, Purpose, RmapScheme, SchemeEnv, Visit
+from mmcore.rmap.scheme import FORK, SPLIT
+
+if TYPE_CHECKING:
+    from mmcore.vma import VmArea
+
+_VM_PROT = 7  # read, write, exec: the bits mprotect alone may change back
+_VMA_BASE = 64  # vm_area_struct without any reverse mapping
+_NEVER, _DEGREE, _COUNTS = range(3)  # when a fork may reuse an ancestor's anon_vma
+
+
+@dataclass(frozen=True)
+class _Era:
+    anon_vma: tuple[int, int]  # bytes, UP and SMP
+    avc: int  # bytes
+    vm_area_struct: tuple[int, int]  # bytes of the release's whole structure, 2-level and PAE
+    address_space: int  # bytes beside two lists: i_mmap, i_mmap_writable and the list of nonlinear areas
+    tree: bool
+    reuse: int
+
+
+_ERAS = {
+    "2.6.34": _Era((8, 12), 24, (84, 84), 4, False, _NEVER),
+    "3.7": _Era((24, 28), 32, (88, 88), 0, True, _NEVER),
+    "4.0": _Era((32, 36), 32, (92, 92), 0, True, _DEGREE),
+    "2022": _Era((48, 52), 32, (72, 80), 4, True, _COUNTS),
+}
+
+
+def _era(options: dict[str, Any]) -> _Era:
+    name = options.get("era", "2022")
+    era = _ERAS.get(name)
+    if era is None:
+        raise PluginError(f"anon_vma_chain: era = {name!r} is not one of {', '.join(map(repr, _ERAS))}")
+    return era
+
+
+class _Avc(IntervalNode):
+    """struct anon_vma_chain: one area's link to one anon_vma. Its keys are the area's pages when it was linked."""
+
+    __slots__ = ("address", "vma", "anon_vma")
+
+    def __init__(self, address: int, vma: VmArea, anon_vma: _AnonVma, first: int, last: int) -> None:
+        """HOT: the other fields of the node are the tree's to set."""
+        self.start = first
+        self.last = last
+        self.address = address
+        self.vma = vma
+        self.anon_vma = anon_vma
+
+
+class _LinkTree(IntervalTree[_Avc]):
+    """3.7: the areas of an anon_vma by the pages they show."""
+
+    __slots__ = ()
+
+    def rekey(self, avc: _Avc, first: int, last: int) -> None:
+        self.remove(avc)
+        avc.start, avc.last = first, last
+        self.insert(avc)
+
+
+class _LinkList:
+    """2.6.34: the areas of an anon_vma in the order they came; a query looks at all of them."""
+
+    __slots__ = ("_links",)
+    visited = 0  # tree nodes: there are none
+
+    def __init__(self) -> None:
+        self._links: dict[_Avc, None] = {}
+
+    def __len__(self) -> int:
+        return len(self._links)
+
+    def __iter__(self) -> Iterator[_Avc]:
+        return iter(self._links)
+
+    def insert(self, avc: _Avc) -> None:
+        self._links[avc] = None
+
+    def remove(self, avc: _Avc) -> None:
+        del self._links[avc]
+
+    def rekey(self, avc: _Avc, first: int, last: int) -> None:
+        avc.start, avc.last = first, last
+
+    def overlapping(self, first: int, last: int) -> Iterator[_Avc]:
+        return iter(self._links)
+
+    def check(self) -> list[str]:
+        return []
+
+
+class _AnonVma:
+    """struct anon_vma. ``children``: anon_vmas whose parent this is, a root its own among them; ``active``: areas that put their pages here; 4.0 kept only the
+    sum, its degree. ``refcount``: a root's living descendants, and 1."""
+
+    __slots__ = ("address", "links", "root", "parent", "refcount", "children", "active")
+
+    def __init__(self, address: int, links: _LinkTree | _LinkList, parent: _AnonVma | None) -> None:
+        self.address = address
+        self.links = links
+        self.parent = parent or self
+        self.root: _AnonVma = parent.root if parent is not None else self
+        self.refcount = 1
+        self.children = self.active = 0
+
+
+class AnonVmaChain(RmapScheme):
+    """An area has its own anon_vma in ``vma.anon_vma`` and its links in ``vma.rmap``, oldest (root) first: the kernel's list read from its end."""
+
+    card = Card(
+        name="anon_vma_chain",
+        title="object-based, an anon_vma per process and area (Rik van Riel)",
+        kernels="2.6.34 and later",
+        origin="Rik van Riel, 2010-01 (2.6.34); Michel Lespinasse's interval tree (3.7); Konstantin Khlebnikov (4.0); Jann Horn (2022)",
+        complexity="fork O(areas x depth); walk O(log n + areas that cover the page in its anon_vma): 1 for a page a child wrote; no cost per page",
+        structures=(
+            ("anon_vma", "8 / 24 / 32 / 48 UP", "2.6.34 / 3.7 / 4.0 / 2022; 4 more on SMP"),
+            ("anon_vma_chain", "24, from 3.7 32", "area, anon_vma, list nodes; from 3.7 a tree node"),
+            ("vm_area_struct", "+12", "anon_vma_chain, anon_vma"),
+            ("vm_area_struct", "+8", "priority search tree or interval tree node instead of a list node"),
+            ("page", "+4", "mapcount"),
+            ("address_space", "+4, 3.7 and 4.0 +0", "root of the tree, count of writers and list of nonlinear areas instead of two lists"),
+        ),
+        options={"era": ("2022", "2.6.34 (lists), 3.7 (interval trees), 4.0 (reuse by degree) or 2022 (reuse by children and areas)")},
+        references=("LWN 383162", "Linux 5beb49305251", "Linux bf181b9f9d8d", "Linux 7a3ef208e662", "Linux 2555283eb40d"),
+        file_index="interval_tree",
+    )
+
+    @classmethod
+    def variant(cls, options: dict[str, Any]) -> type[RmapScheme]:
+        _era(options)
+        return cls
+
+    @classmethod
+    def file_index(cls, options: dict[str, Any]) -> str:
+        return "interval_tree" if _era(options).tree else "prio_tree"
+
+    @classmethod
+    def layout(cls, machine: MachineFacts, options: dict[str, Any]) -> Layout:
+        era = _era(options)
+        vma = 12 + 8
+        if machine.era == "historic":
+            vma = era.vm_area_struct[machine.paging == "pae"] - _VMA_BASE
+        return Layout(page=4, vma=vma, address_space=era.address_space)
+
+    def __init__(self, env: SchemeEnv, options: dict[str, Any]) -> None:
+        super().__init__(env, options)
+        era = self._era = _era(options)
+        self._cache = env.cache("anon_vma", era.anon_vma[env.machine.smp])
+        self._avc_cache = env.cache("anon_vma_chain", era.avc)
+        self._links: type[_LinkTree] | type[_LinkList] = _LinkTree if era.tree else _LinkList
+        self._objects: dict[int, _AnonVma] = {}
+        self._flags, self._mapping, self._index, self._mapcount = env.frames.flags, env.frames.mapping, env.frames.index, env.frames.mapcount
+        self._meters = env.meters
+
+    # --- anon_vma_prepare ------------------------------------------------------------------------------------------------
+
+    def reserve(self, operation: str, vma: VmArea, pfns: Any = None) -> None:
+        """anon_vma_prepare: the area gets its anon_vma before its first anonymous page."""
+        if vma.anon_vma is None and operation == "anon_fault":
+            address = self._avc_cache.alloc()
+            anon_vma = self._find_mergeable(vma)
+            if anon_vma is None:
+                try:
+                    anon_vma = self._new(self._cache.alloc(), None)
+                except OutOfMemory:
+                    self._avc_cache.free(address)
+                    raise
+                anon_vma.children = 1  # a root is its own parent
+            self._meters.allocations += 1
+            vma.rmap = []
+            self._link(vma, address, anon_vma)
+            vma.anon_vma = anon_vma
+            anon_vma.active += 1
+
+    def _find_mergeable(self, vma: VmArea) -> _AnonVma | None:
+        """A touching neighbour's anon_vma, if the two would merge but for their access rights and it is the neighbour's only one, so that both have the same
+        chain. Next first, then previous."""
+        before, after = vma.vm_mm.neighbours(vma)
+        for lower, upper, other in ((vma, after, after), (before, vma, before)):
+            if lower is None or upper is None or other is None:
+                continue
+            if (
+                other.anon_vma is not None
+                and len(other.rmap) == 1
+                and lower.vm_end == upper.vm_start
+                and (lower.vm_flags ^ upper.vm_flags) & ~_VM_PROT == 0
+                and lower.vm_file is upper.vm_file
+                and lower.vm_pgoff + (lower.vm_end - lower.vm_start >> 12) == upper.vm_pgoff
+            ):
+                return other.anon_vma
+        return None
+
+    def _new(self, address: int, parent: _AnonVma | None) -> _AnonVma:
+        anon_vma = self._objects[address] = _AnonVma(address, self._links(), parent)
+        self._meters.allocations += 1
+        return anon_vma
+
+    def _link(self, vma: VmArea, address: int, anon_vma: _AnonVma) -> None:
+        first = vma.vm_pgoff
+        avc = _Avc(address, vma, anon_vma, first, first + (vma.vm_end - vma.vm_start >> 12) - 1)
+        vma.rmap.append(avc)
+        anon_vma.links.insert(avc)
+        self._meters.links += 1
+
+    # --- pages -----------------------------------------------------------------------------------------------------------
+
+    def add_anon(self, pfn: int, vma: VmArea, address: int, pte: int, exclusive: bool, token: Any) -> int:
+        index = (address - vma.vm_start >> 12) + vma.vm_pgoff & 0xFFFFFFFF
+        own = vma.anon_vma
+        if exclusive:
+            self._mapping[pfn] = own.address
+            self._index[pfn] = index
+        elif self._mapcount[pfn] == 0:
+            self._mapping[pfn] = own.root.address
+            self._index[pfn] = index
+        else:
+            home = self._objects.get(self._mapping[pfn])
+            if self._index[pfn] != index or home is None or home.root is not own.root:
+                raise InvariantViolation(
+                    f"a shared anonymous page is mapped at another index or by no relative ({index:#x}, root {own.root.address:#x}): "
+                    + self.env.frames.describe(pfn)
+                )
+        return OK
+
+    def reused(self, pfn: int, vma: VmArea, address: int) -> None:
+        """page_move_anon_rmap: nobody else has the page, so the relatives need not be searched for it."""
+        self._mapping[pfn] = vma.anon_vma.address
+
+    # --- areas -----------------------------------------------------------------------------------------------------------
+
+    def vma_copied(self, dst: VmArea, src: VmArea, how: str) -> None:
+        """anon_vma_clone, oldest link first, so that the copy has the order of its original; for a fork also anon_vma_fork: an anon_vma of its own."""
+        if src.anon_vma is None:
+            return
+        own = self._reusable(src) if how == FORK else src.anon_vma
+        caches, meters = self._avc_cache, self._meters
+        n = len(src.rmap) + (own is None)
+        addresses = [caches.alloc()] if n == 1 else caches.alloc_bulk(n)
+        if own is None:
+            try:
+                own = self._new(self._cache.alloc(), src.anon_vma)
+            except OutOfMemory:
+                for address in addresses:
+                    caches.free(address)
+                raise
+            own.parent.children += 1
+            own.root.refcount += 1
+        meters.allocations += n
+        meters.links += n
+        first = dst.vm_pgoff
+        last = first + (dst.vm_end - dst.vm_start >> 12) - 1
+        chain: list[_Avc] = []
+        for address, avc in zip(addresses, src.rmap):
+            anon_vma: _AnonVma = avc.anon_vma
+            link = _Avc(address, dst, anon_vma, first, last)
+            chain.append(link)
+            anon_vma.links.insert(link)
+        if len(chain) < n:
+            link = _Avc(addresses[-1], dst, own, first, last)
+            chain.append(link)
+            own.links.insert(link)
+        dst.rmap = chain
+        dst.anon_vma = own
+        own.active += 1
+
+    def _reusable(self, src: VmArea) -> _AnonVma | None:
+        """The oldest ancestor that a child of ``src`` may be at home in, instead of having an anon_vma made."""
+        reuse = self._era.reuse
+        if reuse == _COUNTS:
+            for avc in src.rmap:
+                anon_vma: _AnonVma = avc.anon_vma
+                if anon_vma.children < 2 and anon_vma.active == 0:
+                    return anon_vma
+        elif reuse == _DEGREE:
+            for avc in src.rmap:
+                anon_vma = avc.anon_vma
+                if anon_vma is not src.anon_vma and anon_vma.children + anon_vma.active < 2:
+                    return anon_vma
+        return None
+
+    def move_pgoff(self, src: VmArea, old_address: int, new_address: int) -> int:
+        """Kept, so that page.index stays right; an area without anonymous pages starts afresh, to merge the better."""
+        if src.anon_vma is None:
+            return new_address >> 12
+        return src.vm_pgoff + (old_address - src.vm_start >> 12)
+
+    def vma_unlinked(self, vma: VmArea) -> None:
+        """unlink_anon_vmas, newest link first. Emptied anon_vmas go when all links are gone, so that a root goes last."""
+        own = vma.anon_vma
+        if own is None:
+            return
+        empty: list[_AnonVma] = []
+        free = self._avc_cache.free
+        for avc in reversed(vma.rmap):
+            anon_vma: _AnonVma = avc.anon_vma
+            anon_vma.links.remove(avc)
+            if not anon_vma.links:
+                anon_vma.parent.children -= 1
+                empty.append(anon_vma)
+            free(avc.address)
+        vma.rmap = vma.anon_vma = None
+        own.active -= 1
+        for anon_vma in empty:
+            self._put(anon_vma)
+
+    def _put(self, anon_vma: _AnonVma) -> None:
+        anon_vma.refcount -= 1
+        if anon_vma.refcount:
+            return
+        del self._objects[anon_vma.address]
+        self._cache.free(anon_vma.address)
+        if anon_vma.root is not anon_vma:
+            self._put(anon_vma.root)
+
+    def vma_adjust_begin(self, vma: VmArea, start: int, end: int, nxt: VmArea | None) -> tuple[VmArea, VmArea | None]:
+        """A boundary slides between two areas, or one swallows the other: the area that grows needs the links of the one that shrinks."""
+        if nxt is not None:
+            if end > vma.vm_end:
+                if vma.anon_vma is None:
+                    self.vma_copied(vma, nxt, SPLIT)
+            elif nxt.anon_vma is None:
+                self.vma_copied(nxt, vma, SPLIT)
+        return vma, nxt
+
+    def vma_adjust_end(self, token: tuple[VmArea, VmArea | None]) -> None:
+        """The links of an area whose pages changed move in their trees. They carry their own keys, so this is soon enough: nobody walks in between, but a split
+        may allocate, and reclaim must find the pages then."""
+        for vma in token:
+            if vma is not None and vma.rmap:
+                first = vma.vm_pgoff
+                last = first + (vma.vm_end - vma.vm_start >> 12) - 1
+                avc = vma.rmap[0]
+                if avc.start != first or avc.last != last:
+                    for avc in vma.rmap:
+                        avc.anon_vma.links.rekey(avc, first, last)
+
+    def vma_merged(self, keep: VmArea, gone: VmArea) -> None:
+        """Both have the same links (vma_adjust_begin saw to it): one set goes."""
+        self.vma_unlinked(gone)
+
+    def can_merge(self, a: VmArea, b: VmArea) -> bool:
+        return a.anon_vma is None or b.anon_vma is None or a.anon_vma is b.anon_vma
+
+    # --- the walk --------------------------------------------------------------------------------------------------------
+
+    def walk(self, pfn: int, purpose: Purpose, visit: Visit) -> None:
+        if not self._flags[pfn] & PG_ANON:
+            self.env.walk_file(pfn, purpose, visit)
+            return
+        anon_vma = self._objects.get(self._mapping[pfn])
+        if anon_vma is None:
+            return
+        index = self._index[pfn]
+        links = anon_vma.links
+        visited, seen = links.visited, 0
+        for avc in links.overlapping(index, index):
+            seen += 1
+            vma = avc.vma
+            start = vma.vm_start
+            address = start + (index - vma.vm_pgoff << 12)
+            if start <= address < vma.vm_end and visit(pfn, vma.vm_mm, address, vma, -1) & STOP:
+                break
+        if purpose != Purpose.AUDIT:
+            self._meters.vmas_visited += seen
+            self._meters.nodes += links.visited - visited
+
+    # --- invariants ------------------------------------------------------------------------------------------------------
+
+    def check(self) -> list[str]:
+        wrong: list[str] = []
+        links = sum(len(anon_vma.links) for anon_vma in self._objects.values())
+        for name, known, cache in (("anon_vma", len(self._objects), self._cache), ("anon_vma_chain", links, self._avc_cache)):
+            if known != cache.objects:
+                wrong.append(f"{name}: {known} objects known, {cache.objects} in the cache")
+        listed = {avc for anon_vma in self._objects.values() for avc in anon_vma.links}
+        active: dict[_AnonVma, list[VmArea]] = {}
+        chained = 0
+        for mm in self.env.mms.values():
+            for vma in mm.vmas:
+                chained += len(vma.rmap or ())
+                wrong += self._check_area(vma, listed)
+                if vma.anon_vma is not None:
+                    active.setdefault(vma.anon_vma, []).append(vma)
+        if chained != links and not wrong:
+            wrong.append(f"anon_vma_chain: {links} links lead to areas, {chained} lead from them")
+        children: dict[_AnonVma, int] = {}
+        family: dict[_AnonVma, int] = {}
+        for anon_vma in self._objects.values():
+            children[anon_vma.parent] = children.get(anon_vma.parent, 0) + 1
+            family[anon_vma.root] = family.get(anon_vma.root, 0) + 1
+        for address, anon_vma in self._objects.items():
+            where = f"anon_vma {address:#x}"
+            if not len(anon_vma.links):
+                wrong.append(f"{where} has no area")
+            wrong += [f"{where}: {text}" for text in anon_vma.links.check()]
+            areas = active.get(anon_vma, [])
+            if (anon_vma.children, anon_vma.active) != (children.get(anon_vma, 0), len(areas)):
+                wrong.append(f"{where} counts {anon_vma.children} children and {anon_vma.active} areas, there are {children.get(anon_vma, 0)} and {len(areas)}")
+            if anon_vma.refcount != family.get(anon_vma, 1):
+                wrong.append(f"{where} has {anon_vma.refcount} references, there are {family.get(anon_vma, 1)}")
+            if self._era.reuse != _DEGREE:  # 4.0's degree let unlike areas be at home in one anon_vma
+                wrong += self._check_alike(where, areas)
+        return wrong
+
+    def _check_area(self, vma: VmArea, listed: set[_Avc]) -> list[str]:
+        where = f"the area at {vma.vm_start:#x} of mm {vma.vm_mm.addr:#x}"
+        own: Any = vma.anon_vma
+        chain: list[_Avc] = vma.rmap or []
+        if own is None:
+            return [f"{where} has links, but no anon_vma"] if chain else []
+        wrong = []
+        keys = vma.vm_pgoff, vma.vm_pgoff + (vma.vm_end - vma.vm_start >> 12) - 1
+        for avc in chain:
+            if avc.vma is not vma or avc.anon_vma.root is not own.root or self._objects.get(avc.anon_vma.address) is not avc.anon_vma:
+                wrong.append(f"{where} has a link that leads elsewhere")
+            elif avc not in listed:
+                wrong.append(f"anon_vma {avc.anon_vma.address:#x} does not list {where}")
+            if (avc.start, avc.last) != keys:
+                wrong.append(f"{where} has a link for pages {avc.start:#x} to {avc.last:#x}, it shows {keys[0]:#x} to {keys[1]:#x}")
+        if not any(avc.anon_vma is own for avc in chain):
+            wrong.append(f"{where} is at home in anon_vma {own.address:#x}, but not linked to it")
+        if chain and chain[0].anon_vma is not own.root:
+            wrong.append(f"{where} has a chain that does not begin with its root")
+        return wrong
+
+    @staticmethod
+    def _check_alike(where: str, areas: list[VmArea]) -> list[str]:
+        """Areas of one process that could merge must have the same chain, or a merge would lose pages."""
+        first: dict[int, list[Any]] = {}
+        wrong = []
+        for vma in areas:
+            chain = [avc.anon_vma for avc in vma.rmap or ()]
+            if first.setdefault(vma.vm_mm.addr, chain) != chain:
+                wrong.append(f"{where}: the areas of mm {vma.vm_mm.addr:#x} that are at home in it have different chains")
+        return wrong

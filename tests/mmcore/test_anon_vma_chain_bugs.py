@@ -1,0 +1,228 @@
+"""The bugs of anon_vma_chain's history, numbered as in the list the schemes were specified from, each under the eras that had it and those that had not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from mmcore.rmap import MISS, Purpose
+from mmcore.rmap.scheme import MOVE
+from rmap_plugins.anon_vma_chain import AnonVmaChain
+from tests.mmcore.box import AT
+from tests.mmcore.chains import Chains, each, reusing
+from tests.mmcore.machine import PROT_READ, RW
+
+
+@each
+def test_25_no_sharing_with_a_neighbour_that_was_cloned(era: str) -> None:
+    """Bug 25: the neighbour has an ancestor's link as well; whoever took its anon_vma alone would have another chain, and a merge would lose pages."""
+    b = Chains(era)
+    b.map(0, 4)
+    b.put(0)
+    child = b.fork(b.mm)
+    b.map(4, 4, prot=7, mm=child)
+    b.store(child, AT + 0x4000, 5)
+    assert len(b.chain(0, child)) == 2 and b.chain(4, child) == [b.own(4, child)] != [b.own(0, child)]
+    b.protect(4, 4, RW, child)
+    assert len(child.vmas) == 2
+    b.audit()
+
+
+@each
+@pytest.mark.parametrize("flaw", [False, True])
+def test_24_swapped_in_by_a_child_that_dies(era: str, flaw: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bug 24 (2.6.34-rc): the child brought the shared page in and it came to lie in the child's anon_vma, where the parent is not listed."""
+    if flaw:
+        plain = AnonVmaChain.add_anon
+
+        def add_anon(self: Any, pfn: int, vma: Any, address: int, pte: int, exclusive: bool, token: Any) -> int:
+            return plain(self, pfn, vma, address, pte, exclusive or not self._mapcount[pfn], token)
+
+        monkeypatch.setattr(AnonVmaChain, "add_anon", add_anon)
+    b = Chains(era)
+    b.map(0, 1)
+    b.put(0)
+    child = b.fork(b.mm)
+    b.swap_out()
+    assert b.out(0) and b.out(0, child)
+    b.has(0, mm=child)
+    assert (b.home(0, child) is b.own(0)) == (not flaw)
+    b.has(0)
+    assert b.pfn(0) == b.pfn(0, child)
+    b.exit(child)
+    if flaw:
+        assert b.mem.frames.mapping[b.pfn(0)] not in b.scheme._objects, "its anon_vma is gone"
+        assert any("PTEs not found" in text for text in b.auditor.audit("the flaw"))
+        return
+    assert b.asked(0) == [b.mm]
+    b.audit()
+    b.swap_out()
+    assert b.out(0)
+    b.has(0)
+    b.audit()
+
+
+@each
+@pytest.mark.parametrize("skip, pages", [(0, 8), (2, 4), (0, 3), (5, 3)])
+def test_27_a_move_is_found_at_its_old_place_first(era: str, skip: int, pages: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bug 27: a walk that looks where pages go before it looks where they come from may miss one on its way. The new area stands behind the old one."""
+    b = Chains(era)
+    b.map(0, 8)
+    b.put(*range(8))
+    child = b.fork(b.mm)
+    b.put(*range(8), mm=child, plus=3)
+    plain = AnonVmaChain.vma_copied
+    orders = []
+
+    def vma_copied(self: Any, dst: Any, src: Any, how: str) -> None:
+        plain(self, dst, src, how)
+        if how == MOVE:
+            for page in range(skip, skip + pages):
+                for mm in (b.mm, child):
+                    seen: list[Any] = []
+                    self.walk(b.pfn(page, mm), Purpose.AUDIT, lambda pfn, m, address, vma, pte: seen.append(vma) or MISS)
+                    if src in seen:
+                        orders.append(seen.index(src) < seen.index(dst))
+
+    monkeypatch.setattr(AnonVmaChain, "vma_copied", vma_copied)
+    b.mremap(skip, pages, 40, mm=child)
+    assert orders == [True] * 2 * pages, "of the parent's pages and of the child's"
+    b.audit()
+
+
+@each
+@pytest.mark.parametrize("upper_has_pages", [True, False])
+def test_13_the_growing_area_gets_the_links(era: str, upper_has_pages: bool) -> None:
+    """Bug 13, with an ancestor: the area that grows over anonymous pages gets the whole chain of the one that shrinks."""
+    b = Chains(era)
+    b.map(0, 8)
+    child = b.fork(b.mm)
+    pages = range(4, 8) if upper_has_pages else range(4)
+    b.protect(0, 4, 7, child)
+    b.put(*pages, mm=child)
+    grandchild = b.fork(child)
+    mm = grandchild
+    assert (b.own(0, mm) is None, b.own(4, mm) is None) == (upper_has_pages, not upper_has_pages)
+    b.protect(4 if upper_has_pages else 2, 2, 7 if upper_has_pages else RW, mm)
+    assert [vma.pages for vma in mm.vmas] == ([6, 2] if upper_has_pages else [2, 6])
+    assert b.chain(0, mm) == b.chain(7, mm) and len(b.chain(0, mm)) == 2
+    b.audit("moved")
+    b.protect(0, 8, 7, mm)
+    assert len(mm.vmas) == 1 and b.counts() == (2, 3), "the child's area with its own, and the merged one with two"
+    b.swap_out()
+    b.has(*pages, mm=mm)
+    b.has(*pages, mm=child)
+    b.audit()
+
+
+@pytest.mark.parametrize("era, generations", [("2.6.34", 100), ("3.7", 100), ("4.0", 2000), ("2022", 2000)])
+def test_29_generations_whose_parents_die(era: str, generations: int) -> None:
+    """Bug 29: each child writes and forks in its turn, and its parent exits. Before 4.0 the survivor drags every dead ancestor along; since then an ancestor without
+    areas is used again: two anon_vmas per area with pages, and the root, which is never used again."""
+    b = Chains(era)
+    for k in range(3):
+        b.map(2 * k, 1)
+        b.put(2 * k)
+    mm = b.fork(b.mm)
+    most = 0
+    for k in range(generations):
+        child = b.fork(mm)
+        b.exit(mm)
+        mm = child
+        b.put(2 * (k % 3), mm=mm, plus=k)
+        most = max(most, b.counts()[0])
+    b.audit()
+    if era in ("2.6.34", "3.7"):
+        assert b.counts() == (3 * (generations + 2), 3 * (generations + 3))
+    else:
+        areas = len(b.mm.vmas) + len(mm.vmas)
+        assert b.counts()[0] <= most <= 2 * areas
+        assert b.counts() == (3 + 2 * 3, 3 + 3 * 3)
+    b.exit(mm)
+    assert b.counts() == (3, 3)
+
+
+@reusing
+def test_an_empty_generation_is_used_again(era: str) -> None:
+    """The parent is gone and has one child: the grandchild is at home in the parent's anon_vma, and no object is made. The root and a populated one are left alone."""
+    b = Chains(era)
+    b.map(0, 1)
+    b.put(0)
+    parent = b.fork(b.mm)
+    middle = b.own(0, parent)
+    child = b.fork(parent)
+    b.exit(parent)
+    objects = b.counts()[0]
+    grandchild = b.fork(child)
+    assert b.own(0, grandchild) is middle and b.counts()[0] == objects
+    assert b.chain(0, grandchild) == b.chain(0, child) and len(b.chain(0, child)) == 3
+    assert (middle.children, middle.active) == (1, 1)
+    again = b.fork(child)
+    assert b.own(0, again) is not middle and b.counts()[0] == objects + 1, "it has an area now"
+    b.put(0, mm=grandchild, plus=3)
+    assert b.home(0, grandchild) is middle and b.asked(0, grandchild) == [child, grandchild, again], "the price: relatives are looked at again"
+    b.audit()
+
+
+def _leaf(b: Chains) -> Any:
+    """A process whose chain has an anon_vma without areas and without children, the dead parent's: the process itself reused the grandparent's."""
+    one = b.fork(b.mm)
+    two = b.fork(one)
+    b.exit(one)
+    leaf = b.own(0, two)
+    mm = b.fork(two)
+    b.exit(two)
+    assert b.own(0, mm) is not leaf and leaf in b.chain(0, mm) and (leaf.children, leaf.active) == (0, 0)
+    return mm, leaf
+
+
+@reusing
+def test_30_a_leaf_is_used_twice(era: str) -> None:
+    """Bug 30: a degree of 1 is one child, or one area. 4.0 takes the area for a child and lets a second fork be at home in the same leaf; 2022 does not."""
+    b = Chains(era)
+    b.map(0, 1)
+    b.put(0)
+    mm, leaf = _leaf(b)
+    first = b.fork(mm)
+    assert b.own(0, first) is leaf and (leaf.children, leaf.active) == (0, 1)
+    second = b.fork(mm)
+    assert (b.own(0, second) is leaf) == (era == "4.0")
+    assert leaf.active == (2 if era == "4.0" else 1)
+    third = b.fork(mm)
+    assert b.own(0, third) is not leaf, "its degree is 2"
+    b.audit()
+
+
+@reusing
+def test_30_and_a_merge_loses_pages(era: str) -> None:
+    """What came of it: two areas of one process at home in the same anon_vma, each with a link the other lacks; merged, one set of links goes, and with the last
+    relative the anon_vma of a page that is still mapped. Linux: commit message of 2555283eb40d."""
+    b = Chains(era)
+    b.map(0, 2)
+    b.put(0, 1)
+    mm, leaf = _leaf(b)
+    b.protect(0, 1, PROT_READ, mm)  # two areas, one anon_vma
+    holder = b.fork(mm)  # 4.0: both its areas are at home in the leaf, which is full then
+    child = b.fork(mm)  # so that this one's areas get an anon_vma each
+    assert b.own(0, child) is not b.own(1, child)
+    b.put(1, mm=child, plus=7)
+    b.exit(holder)  # nobody is at home in the leaf any more
+    last = b.fork(child)  # 4.0: both its areas
+    unlike = b.own(0, last) is b.own(1, last) and b.chain(0, last) != b.chain(1, last)
+    assert unlike == (era == "4.0")
+    b.protect(0, 1, RW, last)
+    assert (len(last.vmas) == 1) == (era == "4.0")
+    b.exit(child)
+    b.exit(mm)
+    if era == "2022":
+        b.audit()
+        b.swap_out()
+        assert b.out(1, last)
+        b.has(1, mm=last, plus=7)
+        b.audit()
+        return
+    assert b.mem.frames.mapping[b.pfn(1, last)] not in b.scheme._objects, "4.0: the page's anon_vma was freed"
+    assert any("PTEs not found" in text for text in b.auditor.audit("the flaw of 4.0"))
+    b.swap_out()
+    assert not b.out(1, last), "reclaim cannot find it"
