@@ -3,6 +3,7 @@
 import json
 import re
 
+from sandbox import toolchain
 from sandbox.cli.run import make_parser
 from sandbox.config import Config
 from sandbox.configfile import KEYS
@@ -56,3 +57,15 @@ def test_every_key_of_a_result_is_in_the_document(rmapbox, tmp_path):
         assert f"`{key}`" in text, key
     for name in raw["lowmem"]["owners"]:
         assert name.startswith("slab:") or f"`{name.partition(':')[0]}" in text, name
+
+
+def test_every_program_is_in_the_document():
+    """In the table, or in a section of its own that shows the arguments of its card."""
+    text = (ROOT / "docs" / "programs.md").read_text()
+    for name, program in toolchain.bundled().items():
+        section = re.search(rf"^### {name}\n\nArguments: `(.*)`", text, re.MULTILINE)
+        if section:
+            assert section[1] == program.arguments
+        else:
+            row = re.search(rf"^\| `{name}` \|.*", text, re.MULTILINE)
+            assert row and all(argument in row[0] for argument in program.defaults), name

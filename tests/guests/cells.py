@@ -50,7 +50,7 @@ MODES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("mmap_windows", ("1200", "3", "remap")),
     ("shared_segment", ("4", "1200", "file")),
     ("fork_chain", ("20", "300", "100", "stay")),
-    ("vma_explosion", ("300", "protections", "2", "4")),
+    ("vma_explosion", ("200", "protections", "2", "6")),
     ("vma_explosion", ("600", "file", "2", "2")),
 )
 
