@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mmcore.frames import PG_ACTIVE, PG_ANON, PG_LOCKED, PG_LRU, PG_REFERENCED, PG_SWAPCACHE, PG_WRITEBACK
+from mmcore.gfp import GFP_KERNEL
 from mmcore.pgtable import PROTNONE, A, D, P
 from mmcore.vma import VM_LOCKED, VM_NONLINEAR, VM_RESERVED
 from mmcore.vmscan import SWAP_CLUSTER_MAX, ScanControl, Vmscan
@@ -114,14 +115,58 @@ class SwapOut(Vmscan):
                     flags[pfn] |= PG_REFERENCED
         return kept
 
-    def _swap_out(self, zone: Zone, priority: int) -> None:
+    def _swap_out(self, zone: Zone, priority: int, goal: int = SWAP_CLUSTER_MAX) -> None:
         self.mem.meters.scans += 1
         self._found = 0
-        self.mem.scheme.swap_out(priority, zone, SWAP_CLUSTER_MAX)
+        self.mem.scheme.swap_out(priority, zone, goal)
         if self._found:
             # Pages that nobody maps any more can be freed, only not by this pass: the zone is not given up for having freed none.
             zone.pages_scanned = 0
             zone.all_unreclaimable = False
+
+    def shrink_all(self, nr_pages: int) -> int:
+        """The same trigger as with a reverse map. As many of the oldest pages as are wanted are looked at; for the mapped ones among them a scan takes out as
+        many, which need not be the same ones, and they are met further on. Gives up when nothing came of several looks at every page."""
+        zones = [z for z in reversed(self.zones) if z.present_pages]
+        vmstat, meters = self.vmstat, self.mem.meters
+        self.lru_add_drain()
+        sc = ScanControl(GFP_KERNEL, True, vmstat.nr_mapped)
+        sc.priority = 0
+        freed = in_vain = 0
+        self.pages.memalloc += 1
+        try:
+            while freed < nr_pages and in_vain <= 6 + 3 * sum(z.active.n for z in zones) // max(SWAP_CLUSTER_MAX, nr_pages - freed):
+                before = freed, meters.scan_unmapped, vmstat.pswpout
+                for zone in zones:
+                    want = nr_pages - freed
+                    if zone.inactive.n < want:
+                        self._refill_inactive_zone(zone, max(SWAP_CLUSTER_MAX, want - zone.inactive.n), sc)
+                    n, mapped = self._pass(zone, want, want, sc)
+                    freed += n
+                    if mapped and freed < nr_pages:
+                        self._swap_out(zone, 0, min(mapped, nr_pages - freed))
+                        if self._found:
+                            freed += self._pass(zone, zone.inactive.n, nr_pages - freed, sc)[0]
+                    if freed >= nr_pages:
+                        break
+                in_vain = in_vain + 1 if before == (freed, meters.scan_unmapped, vmstat.pswpout) else 0
+                self._wait_for_disk()
+        finally:
+            self.pages.memalloc -= 1
+        return freed
+
+    def _pass(self, zone: Zone, max_scan: int, limit: int, sc: ScanControl) -> tuple[int, int]:
+        """Looks at the oldest ``max_scan`` inactive pages until ``limit`` are freed: (freed, mapped ones met)."""
+        self.lru_add_drain()
+        freed = scanned = met = 0
+        while scanned < max_scan and freed < limit and zone.inactive.n:
+            page_list, looked_at, mapped = zone.inactive.take_unmapped(min(SWAP_CLUSTER_MAX, max_scan - scanned), PG_LOCKED | PG_WRITEBACK)
+            scanned += looked_at
+            met += mapped
+            if page_list:
+                freed += self._shrink_batch(zone, page_list, sc)
+        self._count_scan(zone, scanned, freed, sc)
+        return freed, met
 
     def _nap(self) -> None:
         """2.5.26 went on at once; a nap makes sense only when there is nothing to go on with."""
