@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mmcore.frames import PG_ACTIVE, PG_ANON, PG_LOCKED, PG_LRU, PG_REFERENCED, PG_SWAPCACHE, PG_WRITEBACK
+from mmcore.gfp import GFP_KERNEL
 from mmcore.pgtable import PROTNONE, A, D, P
 from mmcore.vma import VM_LOCKED, VM_NONLINEAR, VM_RESERVED
 from mmcore.vmscan import SWAP_CLUSTER_MAX, ScanControl, Vmscan
@@ -114,14 +115,58 @@ class SwapOut(Vmscan):
                     flags[pfn] |= PG_REFERENCED
         return kept
 
-    def _swap_out(self, zone: Zone, priority: int) -> None:
+    def _swap_out(self, zone: Zone, priority: int, goal: int = SWAP_CLUSTER_MAX) -> None:
         self.mem.meters.scans += 1
         self._found = 0
-        self.mem.scheme.swap_out(priority, zone, SWAP_CLUSTER_MAX)
+        self.mem.scheme.swap_out(priority, zone, goal)
         if self._found:
             # Pages that nobody maps any more can be freed, only not by this pass: the zone is not given up for having freed none.
             zone.pages_scanned = 0
             zone.all_unreclaimable = False
+
+    def shrink_all(self, nr_pages: int) -> int:
+        """The same trigger as with a reverse map. As many of the oldest pages as are wanted are looked at; for the mapped ones among them a scan takes out as
+        many, which need not be the same ones, and they are met further on. Gives up when nothing came of several looks at every page."""
+        zones = [z for z in reversed(self.zones) if z.present_pages]
+        vmstat, meters = self.vmstat, self.mem.meters
+        self.lru_add_drain()
+        sc = ScanControl(GFP_KERNEL, True, vmstat.nr_mapped)
+        sc.priority = 0
+        freed = in_vain = 0
+        self.pages.memalloc += 1
+        try:
+            while freed < nr_pages and in_vain <= 6 + 3 * sum(z.active.n for z in zones) // max(SWAP_CLUSTER_MAX, nr_pages - freed):
+                before = freed, meters.scan_unmapped, vmstat.pswpout
+                for zone in zones:
+                    want = nr_pages - freed
+                    if zone.inactive.n < want:
+                        self._refill_inactive_zone(zone, max(SWAP_CLUSTER_MAX, want - zone.inactive.n), sc)
+                    n, mapped = self._pass(zone, want, want, sc)
+                    freed += n
+                    if mapped and freed < nr_pages:
+                        self._swap_out(zone, 0, min(mapped, nr_pages - freed))
+                        if self._found:
+                            freed += self._pass(zone, zone.inactive.n, nr_pages - freed, sc)[0]
+                    if freed >= nr_pages:
+                        break
+                in_vain = in_vain + 1 if before == (freed, meters.scan_unmapped, vmstat.pswpout) else 0
+                self._wait_for_disk()
+        finally:
+            self.pages.memalloc -= 1
+        return freed
+
+    def _pass(self, zone: Zone, max_scan: int, limit: int, sc: ScanControl) -> tuple[int, int]:
+        """Looks at the oldest ``max_scan`` inactive pages until ``limit`` are freed: (freed, mapped ones met)."""
+        self.lru_add_drain()
+        freed = scanned = met = 0
+        while scanned < max_scan and freed < limit and zone.inactive.n:
+            page_list, looked_at, mapped = zone.inactive.take_unmapped(min(SWAP_CLUSTER_MAX, max_scan - scanned), PG_LOCKED | PG_WRITEBACK)
+            scanned += looked_at
+            met += mapped
+            if page_list:
+                freed += self._shrink_batch(zone, page_list, sc)
+        self._count_scan(zone, scanned, freed, sc)
+        return freed, met
 
     def _nap(self) -> None:
         """2.5.26 went on at once; a nap makes sense only when there is nothing to go on with."""
@@ -165,6 +210,9 @@ class SwapOut(Vmscan):
         entries = pgtables.np_ptes[i:j]
         kind = entries.dtype.type
         at = np.nonzero(entries & kind(P | PROTNONE))[0]
+        if not len(at):
+            meters.ptes_probed += j - i
+            return 0, j
         values = entries[at]
         pfns = (values >> kind(12) & kind(pgtables.PFN_MASK)).astype(np.int64)
         counted = frames.counted(pfns)
@@ -180,12 +228,11 @@ class SwapOut(Vmscan):
             idle = ~young & ((flags & _BUSY) == 0) & (pfns >= zone.start_pfn) & (pfns < zone.end_pfn)
             if not self.swap.nr_swap_pages:
                 idle &= (flags & np.uint32(PG_ANON | PG_SWAPCACHE)) != np.uint32(PG_ANON)
-            for k in np.nonzero(idle)[0].tolist():
-                done += self._unmap(vma, i + int(at[k]), int(pfns[k]))
+            if idle.any():
+                done, seen = self._unmap_idle(vma, (at[idle] + i).tolist(), pfns[idle].tolist(), goal)
                 if done == goal:
-                    stop = i + int(at[k]) + 1
-                    young[k:] = False  # the scan does not come to them
-                    break
+                    stop = seen + 1
+                    young &= at < stop - i  # the scan does not come to the others
         meters.ptes_probed += stop - i
         if young.any():
             at, pfns = at[young], pfns[young]
@@ -230,39 +277,55 @@ class SwapOut(Vmscan):
                 zone.active.add_bulk(here)
         self.vmstat.pgactivate += len(climbing)
 
-    def _unmap(self, vma: VmArea, pte: int, pfn: int) -> int:
-        """One idle PTE goes, if it can; 1 if its page became freeable."""
-        frames, flags, count, swap, mem = self.frames, self.flags, self.count, self.swap, self.mem
-        pgtables, rmap = mem.pgtables, mem.rmap
-        ptes = pgtables.ptes
-        value = ptes[pte]
-        f = flags[pfn]
-        if f & PG_ANON:
-            cached = f & PG_SWAPCACHE
-            if count[pfn] != self.mapcount[pfn] + (1 if cached else 0):
-                return 0  # pinned: a later write fault would copy the page behind somebody's back
-            if not cached and not swap.add_to_swap(pfn):
-                return 0
-            entry = frames.private[pfn]
-            swap.swap_duplicate(entry)
-            left = pgtables.swp_pte(entry)
-        else:
-            if frames.mapping[pfn] not in mem.mappings:
-                return 0
-            left = 0
-            if vma.vm_flags & VM_NONLINEAR:
-                index = frames.index[pfn]
-                if index != (pgtables.address_of(pte)[1] - vma.vm_start >> 12) + vma.vm_pgoff:
-                    left = pgtables.file_pte(index)
-        if value & D:
-            rmap.set_page_dirty(pfn)
-        ptes[pte] = left
-        mm = vma.vm_mm
-        mm.flush_pending = True
-        mm.rss -= 1
-        rmap.unmapped += 1
-        mem.meters.scan_unmapped += 1
-        rmap.remove(pfn, pte)
-        n = count[pfn] - 1
-        count[pfn] = n
-        return 1 if n == 1 else 0
+    def _unmap_idle(self, vma: VmArea, where: list[int], pfns: list[int], goal: int) -> tuple[int, int]:
+        """HOT. Takes away the idle PTEs ``where`` of the frames ``pfns``, where that can be, until ``goal`` pages became freeable: (how many did, the last
+        PTE looked at)."""
+        frames, flags, count, mapcount, private = self.frames, self.flags, self.count, self.mapcount, self.frames.private
+        mem, swap, vmstat = self.mem, self.swap, self.vmstat
+        rmap, pgtables, mappings = mem.rmap, mem.pgtables, mem.mappings
+        ptes, remove_one = pgtables.ptes, mem.scheme.remove_one if rmap.has_remove else None
+        nonlinear = vma.vm_flags & VM_NONLINEAR
+        taken = done = pte = 0
+        for pte, pfn in zip(where, pfns, strict=True):
+            value = ptes[pte]
+            f = flags[pfn]
+            if f & PG_ANON:
+                cached = f & PG_SWAPCACHE
+                if count[pfn] != mapcount[pfn] + (1 if cached else 0):
+                    continue  # pinned: a later write fault would copy the page behind somebody's back
+                if not cached and not swap.add_to_swap(pfn):
+                    continue
+                entry = private[pfn]
+                swap.swap_duplicate(entry)
+                left = pgtables.swp_pte(entry)
+            else:
+                if frames.mapping[pfn] not in mappings:
+                    continue
+                left = 0
+                if nonlinear and frames.index[pfn] != (pgtables.address_of(pte)[1] - vma.vm_start >> 12) + vma.vm_pgoff:
+                    left = pgtables.file_pte(frames.index[pfn])
+            if value & D:
+                rmap.set_page_dirty(pfn)
+            ptes[pte] = left
+            taken += 1
+            n = mapcount[pfn] - 1
+            mapcount[pfn] = n
+            if remove_one is not None:
+                remove_one(pfn, pte)
+            if n == 0:
+                vmstat.nr_mapped -= 1
+                if f & PG_ANON:
+                    rmap.release_anon(pfn)
+            n = count[pfn] - 1
+            count[pfn] = n
+            if n == 1:
+                done += 1
+                if done == goal:
+                    break
+        if taken:
+            mm = vma.vm_mm
+            mm.flush_pending = True
+            mm.rss -= taken
+            rmap.unmapped += taken
+            mem.meters.scan_unmapped += taken
+        return done, pte

@@ -466,6 +466,29 @@ def test_without_swap_anonymous_pages_stay_active() -> None:
     assert len(b.zone.active) == 32 and not len(b.zone.inactive)
 
 
+@pytest.mark.parametrize("asked", [1, 40, 300, 1000])
+def test_the_trigger_frees_what_was_asked(asked: int) -> None:
+    """Young, active, shared: several looks at every page, but no more pages than asked for."""
+    b = Scan()
+    b.map(0, 500)
+    b.put(*range(500))
+    child = b.fork(b.mm)
+    b.has(*range(500), mm=child)
+    assert b.mem.reclaim.shrink_all(asked) == min(asked, 500)
+    b.audit()
+    assert b.mem.vmstat.pswpout == min(asked, 500) == sum(b.out(page) for page in range(500))
+    b.has(*range(500))
+    b.has(*range(500), mm=child)
+
+
+def test_the_trigger_gives_up_on_locked_memory() -> None:
+    b = Scan()
+    b.touched(0, 200)
+    do_mlock(b.mem, b.mm, AT, 200 << 12)
+    assert b.mem.reclaim.shrink_all(10) == 0 and b.mm.rss == 200 and b.mem.meters.scans < 60
+    b.audit()
+
+
 def _free(m: Machine) -> int:
     return sum(zone.free_pages for zone in m.mem.pages.zones)
 
