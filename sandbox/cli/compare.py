@@ -32,6 +32,7 @@ def make_parser() -> Parser:
                "130 after Ctrl-C, 2 for rmapbox's own errors.")
     parser.add_argument("--rmap", dest="schemes", metavar="NAME[:key=value],...", action="append",
                         help="the schemes, the first is what the others are measured by; may be repeated")
+    parser.add_argument("--output-only", action="store_true", help="judge by output and exit status, not by memory and files")
     add_options(parser)
     return parser
 
@@ -57,7 +58,7 @@ def main(words: list[str]) -> int:
         contender.config.stdin = stdin
     try:
         with _progress(len(contenders) * (2 if given.pressure else 1), sys.stderr.isatty() and not given.quiet) as watch:
-            found = compare(contenders, argv, pressure=given.pressure, watch=watch)
+            found = compare(contenders, argv, pressure=given.pressure, memory=not given.output_only, watch=watch)
     except Cut as cut:
         print(f"rmapbox: {cut}", file=sys.stderr)
         return cut.status
@@ -175,19 +176,25 @@ def _progress(runs: int, terminal: bool) -> Iterator[_Progress | None]:
         yield _Progress(bars, runs)
 
 
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" + ("s" if number != 1 else "")
+
+
 def _head(found: Comparison) -> list[str]:
     """The lines above the table: what was the same, and the machine."""
     from sandbox.config import format_size
     from sandbox.lab.summary import how_it_ended
 
     first = found.results[0]
-    image = first.notes.memory
-    assert image is not None
-    config = first.config
+    image, config = first.notes.memory, first.config
+    seen = f"{how_it_ended(first)}; {len(first.stdout or b'')} bytes of output, {len(first.stderr or b'')} of errors; memory "
+    if image is None:
+        seen += "was not compared"
+    else:
+        seen += f"of {_count(len(image.spaces), 'address space')} and {_count(len(image.files), 'file')}, hash {first.memory_hash}"
     lines = [
         f"{' '.join(found.argv)}: the guests saw the same under {', '.join(found.schemes)}",
-        f"seen        {how_it_ended(first)}; {len(first.stdout or b'')} bytes of output, {len(first.stderr or b'')} of errors; memory of "
-        f"{len(image.spaces)} address spaces and {len(image.files)} files, hash {first.memory_hash}",
+        f"seen        {seen}",
         f"machine     {format_size(config['memory'])} memory, {format_size(config['swap'])} swap, {config['paging']}",
     ]
     if found.pressure:

@@ -21,7 +21,8 @@ from sandbox.result import FileMemory, MemoryImage, Pages, Result, SpaceMemory
 CONTEXT = 28
 """Bytes shown on either side of the first difference of two outputs."""
 
-_MAY_DIFFER = "a program that reads clocks or counters of the kernel, or whose processes race, may do so without fault of the scheme"
+_MAY_DIFFER = "(a program that reads clocks or the kernel's counters, or whose processes race, may do so without fault of the scheme)"
+_LEAVE_OUT = "; --output-only judges without memory"
 
 
 class Contender(NamedTuple):
@@ -56,8 +57,9 @@ class Cut(Exception):
         self.status = status
 
 
-def compare(contenders: list[Contender], argv: list[str], *, pressure: bool = False, watch: Watcher | None = None) -> Comparison:
-    """Run `argv` under each contender and judge. With `pressure` all of them get the machine of the one that needs most.
+def compare(contenders: list[Contender], argv: list[str], *, pressure: bool = False, memory: bool = True, watch: Watcher | None = None) -> Comparison:
+    """Run `argv` under each contender and judge, by output and ending alone without `memory`. With `pressure` all of them get the
+    machine of the one that needs most.
 
     Raises `Cut` when the time limit cut a run, and what `run_cells` and `sandbox.pressure.measuring` raise. Writable mounts are refused.
     """
@@ -70,16 +72,16 @@ def compare(contenders: list[Contender], argv: list[str], *, pressure: bool = Fa
         _check_whole(contenders, measured, "while measuring, with ample memory")
         found = [sizes(result) for result in measured]
         most = Sizes(*(max(values) for values in zip(*found)))
-        said = describe(most) + f", for all: the most that any scheme needs ({_who_needs(contenders, found)})"
+        said = describe(most) + f"; the same for all, the most that any of them needs: {_who_needs(contenders, found)}"
         contenders = [Contender(label, config.replace(memory=most.memory, swap=most.swap)) for label, config in contenders]
-    results = run_cells(list(contenders), argv, hash_memory=True, watch=watch)
+    results = run_cells(list(contenders), argv, hash_memory=memory, watch=watch)
     _check_whole(contenders, results, "")
     labels = [label for label, _ in contenders]
     found_difference = None
     for label, result in zip(labels[1:], results[1:]):
         what = difference(results[0], result)
         if what is not None:
-            found_difference = f"{label}: the guest saw something else than under {labels[0]}: {what}"
+            found_difference = f"{label}: the guest saw something else than under {labels[0]}: {what} {_MAY_DIFFER}"
             break
     return Comparison(argv, labels, results, found_difference, said)
 
@@ -111,9 +113,9 @@ def _differences(first: Result, other: Result) -> Iterator[str]:
     ends = [(how_it_ended(result), result.exit_status) for result in (first, other)]
     if ends[0] != ends[1]:
         yield f"it ended otherwise: {ends[1][0]}, instead of {ends[0][0]}"
-    if not output and ends[0] == ends[1] and first.memory_hash != other.memory_hash:
-        assert first.notes.memory is not None and other.notes.memory is not None
-        yield f"{memory_difference(first.notes.memory, other.notes.memory)} ({_MAY_DIFFER})"
+    one, two = first.notes.memory, other.notes.memory
+    if not output and ends[0] == ends[1] and one is not None and two is not None and first.memory_hash != other.memory_hash:
+        yield memory_difference(one, two) + _LEAVE_OUT
 
 
 def output_difference(name: str, first: bytes, other: bytes) -> str | None:
