@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 import stat
 import sys
 from collections.abc import Iterator, Mapping
@@ -56,12 +57,15 @@ def main(words: list[str]) -> int:
     stdin = _standard_input(contenders[0].config)
     for contender in contenders:
         contender.config.stdin = stdin
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # so that the bars leave the terminal as it was
     try:
         with _progress(len(contenders) * (2 if given.pressure else 1), sys.stderr.isatty() and not given.quiet) as watch:
             found = compare(contenders, argv, pressure=given.pressure, memory=not given.output_only, watch=watch)
     except Cut as cut:
         print(f"rmapbox: {cut}", file=sys.stderr)
         return cut.status
+    finally:
+        signal.signal(signal.SIGINT, before)
     table = rows(found.results)
     if given.json is not None:
         import msgspec

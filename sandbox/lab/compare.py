@@ -131,11 +131,18 @@ def _around(text: bytes, at: int) -> str:
     """The line at a byte, cut to CONTEXT on either side."""
     start = text.rfind(b"\n", 0, at) + 1
     if at >= len(text):
-        return "the end" if start == at else f"the end after {text[max(start, at - CONTEXT) : at].decode(errors='backslashreplace')!r}"
+        return "the end" if start == at else f"the end after {_quoted(text[max(start, at - CONTEXT) : at])}"
     stop = text.find(b"\n", at)
     stop = len(text) if stop < 0 else stop
     left, right = max(start, at - CONTEXT), min(stop, at + CONTEXT)
-    return ("..." if left > start else "") + repr(text[left:right].decode(errors="backslashreplace")) + ("..." if right < stop else "")
+    return ("..." if left > start else "") + _quoted(text[left:right]) + ("..." if right < stop else "")
+
+
+def _quoted(text: bytes) -> str:
+    try:
+        return repr(text.decode())
+    except UnicodeDecodeError:
+        return repr(text)[1:]
 
 
 def memory_difference(first: MemoryImage, other: MemoryImage) -> str:

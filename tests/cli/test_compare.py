@@ -253,7 +253,8 @@ def test_another_errno_and_another_end(rmapbox, compile_c, liar):
     (b"one\ntwo\n", b"one\n", "byte 4, line 2: the end instead of 'two'"),
     (b"one\ntwo", b"one\ntw", "byte 6, line 2: the end after 'tw' instead of 'two'"),
     (b"", b"x", "byte 0, line 1: 'x' instead of the end"),
-    (b"\xff", b"\xfe", r"byte 0, line 1: '\\xfe' instead of '\\xff'"),
+    ("für".encode(), "fär".encode(), "byte 2, line 1: 'fär' instead of 'für'"),
+    (b"\xff", b"\xfe", r"byte 0, line 1: '\xfe' instead of '\xff'"),
     (b"a" * 100 + b"b" * 100, b"a" * 100 + b"c" * 100, f"byte 100, line 1: ...'{'a' * 28}{'c' * 28}'... instead of ...'{'a' * 28}{'b' * 28}'..."),
 ])
 def test_where_outputs_differ(first, other, words):

@@ -10,12 +10,13 @@ from sandbox import Config, Machine
 from sandbox.lab.compare import memory_difference
 from sandbox.lab.memhash import MemoryRecorder, areas, memory_hash
 from sandbox.result import MemoryImage
+from tests.cli.conftest import ROOT
 from tests.mmcore.box import AT, Box
 from tests.mmcore.files import host_file, tmpfs_file
 from tests.mmcore.machine import MAP_FIXED, MAP_PRIVATE, MAP_SHARED, PROT_NONE, PROT_READ, RW
 from tests.sandbox.test_kernel_run import build  # noqa: F401
 
-SCAN = "tests/mmcore/scan_scheme.py:ScanEverything"
+SCAN = f"{ROOT}/tests/mmcore/scan_scheme.py:ScanEverything"
 PAGINGS = pytest.mark.parametrize("paging", ["pae", "2level"])
 
 
