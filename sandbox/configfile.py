@@ -14,6 +14,7 @@ from __future__ import annotations
 import difflib
 import os
 import tomllib
+from collections.abc import Iterable
 from typing import Any
 
 from mmcore.errors import ConfigError
@@ -87,11 +88,12 @@ def _resolve_paths(directory: str, fields: dict[str, Any], names: dict[str, str]
         fields["mounts"] = tuple(Mount(os.path.join(directory, m.host), m.guest, m.mode) for m in mounts)
 
 
-def build_config(path: str | None, overrides: dict[str, Any], override_names: dict[str, str]) -> Config:
+def build_config(path: str | None, overrides: dict[str, Any], override_names: dict[str, str], schemes: Iterable[str] = ()) -> Config:
     """The settings of one run: the file `path` (None: `rmapbox.toml` in the working directory if it is there) under
     `overrides` (fields of `Config`; `override_names` names each in errors).
 
-    `mounts` and `env` of both add up; any other override wins. Raises `ConfigError`.
+    `mounts` and `env` of both add up; any other override wins. `schemes`: others that the file may have tables for, because other
+    runs beside this one use them. Raises `ConfigError`.
     """
     if path is None and os.path.exists(FILE_NAME):
         path = FILE_NAME
@@ -109,7 +111,7 @@ def build_config(path: str | None, overrides: dict[str, Any], override_names: di
     if options:
         from mmcore.rmap.registry import scheme_names
 
-        known = {*scheme_names(), config.scheme}
+        known = {*scheme_names(), config.scheme, *schemes}
         for name in options:
             if name not in known:
                 raise ConfigError(f"{path}: unknown scheme in [rmap.{name}]: {nearest(name, known)}")

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import IO, Any
 
 from mmcore.audit import Auditor
-from mmcore.errors import ConfigError, SysError
+from mmcore.errors import ConfigError, OomPanic, SysError
 from mmcore.frames import FREE
 from mmcore.memory import Memory, MemoryConfig
 from mmcore.rmap import RmapScheme
@@ -63,11 +63,12 @@ class Machine:
     def __init__(self, config: Config | None = None) -> None:
         self.config = config or Config()
 
-    def run(self, argv: list[str], *, capture: bool = False, status: IO[str] | None = None) -> Result:
+    def run(self, argv: list[str], *, capture: bool = False, status: IO[str] | None = None, hash_memory: bool = False) -> Result:
         """Boot, run the program `argv[0]` (see `sandbox.program`) with its arguments to its end, and return the result.
 
         The guest's output goes to this process's descriptors 1 and 2, or with `capture` into the result. `status` is a
-        terminal to keep a status line on. Ctrl-C ends the run, not the caller. Raises `ConfigError`, `PluginError`, and
+        terminal to keep a status line on. `hash_memory` fills the result's `memory_hash` (null for a run that was cut); nothing else
+        depends on it. Ctrl-C ends the run, not the caller. Raises `ConfigError`, `PluginError`, and
         InvariantViolation when an audit in mid-run finds something wrong (one at the end counts it in the result).
         """
         if not argv:
@@ -76,7 +77,7 @@ class Machine:
         program = load_program(argv[0], mounts=bool(self.config.mounts))
         scheme = load_scheme(self.config.scheme)
         try:
-            return self._run(_Running(self.config, program, argv, scheme), start, capture, status)
+            return self._run(_Running(self.config, program, argv, scheme, hash_memory), start, capture, status)
         except BaseException as error:
             fault = scheme_fault(error, self.config.scheme, scheme)
             if fault is None:
@@ -86,13 +87,12 @@ class Machine:
     def _run(self, running: _Running, start: float, capture: bool, status: IO[str] | None) -> Result:
         out: list[bytes] = []
         err: list[bytes] = []
-        if capture:
-            ending = running.run(out.append, err.append)
-        elif status is not None:
+        sinks: tuple[Any, Any] = (out.append, err.append) if capture else (1, 2)
+        if status is not None:
             with StatusLine(running.sample, status) as line:
-                ending = running.run(*(HostTerminal(fd, line) if os.isatty(fd) else fd for fd in (1, 2)))
+                ending = running.run(*(HostTerminal(sink, line) if isinstance(sink, int) and os.isatty(sink) else sink for sink in sinks))
         else:
-            ending = running.run(1, 2)
+            ending = running.run(*sinks)
         result = running.result(ending, time.monotonic() - start)
         if capture:
             result.notes.stdout, result.notes.stderr = b"".join(out), b"".join(err)
@@ -140,7 +140,7 @@ def build_memory(config: Config, scheme: type[RmapScheme] | None = None) -> Memo
 class _Running:
     """One boot."""
 
-    def __init__(self, config: Config, program: Program, argv: list[str], scheme: type[RmapScheme]) -> None:
+    def __init__(self, config: Config, program: Program, argv: list[str], scheme: type[RmapScheme], hash_memory: bool) -> None:
         from sandbox.fs.vfs import Vfs
         from sandbox.kernel.boot import boot_cpu
         from sandbox.kernel.kernel import Kernel
@@ -162,6 +162,13 @@ class _Running:
             cpu.kernel = self.kernel
         self.auditor.pins = lambda: pinned(self.kernel)
         self.vfs.attach(self.kernel)
+        self.recorder: Any = None
+        self.image: Any = None
+        if hash_memory:
+            from sandbox.lab.memhash import MemoryRecorder
+
+            self.recorder = MemoryRecorder(mem, self.kernel, self.vfs)
+            self.kernel.mm_ended = self.recorder.ended
 
     def run(self, stdout: int | Sink, stderr: int | Sink) -> Any:
         """The program from its first instruction to the end of the run; the kernel's Ending."""
@@ -170,7 +177,7 @@ class _Running:
         try:
             self.vfs.write_file(path, self.program.image, 0o755)
             files = self.vfs.stdio(0 if self.config.stdin is None else self.config.stdin, stdout, stderr)
-        except SysError as error:
+        except (SysError, OomPanic) as error:
             raise ConfigError(f"{self.argv[0]}: does not fit into a machine of this size ({error}): give more --memory or "
                               f"--swap") from None
         envp = [os.fsencode(f"{name}={value}") for name, value in self.config.environment().items()]
@@ -178,6 +185,8 @@ class _Running:
         ending = self.kernel.run()
         if self.config.audit != "off" and not ending.torn:
             self.auditor.audit("at the end")
+        if self.recorder is not None and not ending.torn and ending.kind not in _CUT:
+            self.image = self.recorder.image()
         self.vfs.sync()
         self.vfs.close()
         return ending
@@ -199,6 +208,7 @@ class _Running:
             unknown_syscalls={name_of(nr): count for nr, count in kernel.unknown_syscalls.items()},
             crashes=[_crash(info) for info in kernel.crashes],
             violations=list(self.auditor.violations),
+            memory=self.image,
         )
         return Result(
             exit_status=exit_status(ending),
@@ -214,8 +224,17 @@ class _Running:
             audit=AuditResult(self.auditor.checks, len(self.auditor.violations)),
             event_hash=kernel.event_hash() if repeats else None,
             walk_lengths={"scheme": mem.rmap.walk_lengths.as_dict(), "file": mem.rmap.file_walk_lengths.as_dict()},
+            memory_hash=_memory_hash(self.image),
             notes=notes,
         )
+
+
+def _memory_hash(image: Any) -> str | None:
+    if image is None:
+        return None
+    from sandbox.lab.memhash import memory_hash
+
+    return memory_hash(image)
 
 
 def exit_status(ending: Any) -> int:

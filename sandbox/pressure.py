@@ -63,18 +63,21 @@ def describe(found: Sizes) -> str:
     return text
 
 
-def run_under_pressure(config: Config, argv: list[str], *, status=None) -> Result:
-    """Measure, size, run; the result is the second run's. `status` as for `Machine.run`.
+def measuring(config: Config) -> Config:
+    """The machine for the run that measures: ample memory, an empty standard input unless `config.stdin` is given.
 
-    The measuring run has an empty standard input unless `config.stdin` is given. Raises `ConfigError` for writable mounts,
-    which a first run would already change.
+    Raises `ConfigError` for writable mounts, which a first run would already change.
     """
     for mount in config.mount_list():
         if mount.mode == "rw":
             raise ConfigError(f"--pressure runs the program twice and would write to {mount.host} twice: "
                               f"mount it ro, or give --memory instead of --pressure")
-    ample = config.replace(memory=MAX_MEMORY, audit="off", stdin=b"" if config.stdin is None else config.stdin)
-    measured = Machine(ample).run(argv, capture=True)
+    return config.replace(memory=MAX_MEMORY, audit="off", stdin=b"" if config.stdin is None else config.stdin)
+
+
+def run_under_pressure(config: Config, argv: list[str], *, status=None) -> Result:
+    """Measure, size, run; the result is the second run's. `status` as for `Machine.run`. Raises `ConfigError` as `measuring` does."""
+    measured = Machine(measuring(config)).run(argv, capture=True)
     if measured.ended in ("time_limit", "interrupted"):
         measured.notes.pressure = "cut short while measuring, with ample memory"
         return measured

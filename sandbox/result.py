@@ -6,7 +6,7 @@ stays in this process: what only makes sense right after the run.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -87,6 +87,40 @@ class Crash(msgspec.Struct):
     areas: list[Area]
 
 
+class Pages(NamedTuple):
+    """Digests of pages that are not all zeros: their `numbers` as 32-bit integers, ascending, and 8 bytes of digest for each."""
+
+    numbers: bytes
+    digests: bytes
+
+
+class SpaceMemory(NamedTuple):
+    """An address space when it `ended` ("exit", "exec", "end of the run"): the process's `number`-th; its `areas` as lines of text, its
+    `pages` by address >> 12."""
+
+    pid: int
+    number: int
+    comm: str
+    ended: str
+    areas: list[str]
+    pages: Pages
+
+
+class FileMemory(NamedTuple):
+    """A file of the guest's: `size` in bytes, `pages` by offset >> 12."""
+
+    name: str
+    size: int
+    pages: Pages
+
+
+class MemoryImage(NamedTuple):
+    """What `memory_hash` is made of (`sandbox.lab.memhash`)."""
+
+    spaces: list[SpaceMemory]
+    files: list[FileMemory]
+
+
 class Notes(msgspec.Struct):
     """What the command says after the run and the result file does not hold."""
 
@@ -101,6 +135,8 @@ class Notes(msgspec.Struct):
     """What the auditor found at the end."""
     pressure: str = ""
     """How `--pressure` sized the machine, in one line."""
+    memory: MemoryImage | None = None
+    """What `memory_hash` was made of, when it was asked for."""
     stdout: bytes | None = None
     """The guest's output when it was captured, else None."""
     stderr: bytes | None = None
@@ -123,13 +159,13 @@ class Result(msgspec.Struct):
     event_hash: str | None
     walk_lengths: dict[str, dict[str, int]] = {}
     """For the walks of the "scheme" and of the "file" index: how many objects were looked at ("0", "1", "2-3", "4-7", ...) -> walks."""
+    memory_hash: str | None = None
+    """Over the contents of all memory and files at their end, when asked for (`Machine.run(hash_memory=True)`)."""
     notes: Notes = msgspec.field(default_factory=Notes)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain dicts and numbers under exactly the documented keys."""
-        values = msgspec.to_builtins(self)
-        del values["notes"]
-        return values
+        return {name: msgspec.to_builtins(getattr(self, name)) for name in self.__struct_fields__ if name != "notes"}
 
     def to_json(self) -> bytes:
         """The text that `--json` writes."""

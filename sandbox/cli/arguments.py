@@ -60,6 +60,17 @@ def split(words: list[str], options: Mapping[str, bool]) -> Words:
     return Words(own, program, words[at:])
 
 
+def split_tail(words: list[str], options: Mapping[str, bool]) -> list[str]:
+    """`words`, all of which are to be rmapbox's own. Raises `ConfigError` at the first that is not."""
+    own: list[str] = []
+    at = _take(words, 0, options, own)
+    if at < len(words):
+        if words[at].startswith("-"):
+            _misspelt(words[at], options, 0.0, "")
+        raise ConfigError(f"{words[at]!r} stands among rmapbox's options and is none: the program's arguments come before them")
+    return own
+
+
 def _misspelt(word: str, options: Mapping[str, bool], likeness: float, hint: str) -> None:
     """Raise `ConfigError` when `word` is like an option of ours by at least `likeness`."""
     name = word.partition("=")[0]

@@ -1,8 +1,8 @@
 """The command `rmapbox`: its subcommands, and the one place where errors become a line and an exit status.
 
-Exit status: the guest's own for `run` (128 + signal when killed), 124 at the time limit, 130 after Ctrl-C, 2 for every
-error of the tool itself. No error shows a traceback: the user's are one line with the remedy, ours are one line with the
-name of the file that holds the details.
+Exit status: the guest's own for `run` (128 + signal when killed), 1 from `compare` when the guests saw different things, 124 at the
+time limit, 130 after Ctrl-C, 2 for every error of the tool itself. No error shows a traceback: the user's are one line with the
+remedy, ours are one line with the name of the file that holds the details.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ INTERRUPT_STATUS = 130
 
 COMMANDS = {
     "run": "run a program in the sandbox",
+    "compare": "run a program under several schemes, prove it saw the same, and print what each cost",
     "lowmem": "print the low-memory table of one or more results, side by side",
     "schemes": "list the reverse-mapping schemes with their cards",
     "programs": "list the bundled guest programs with their cards",

@@ -9,7 +9,7 @@ from typing import Any
 from mmcore.errors import ConfigError, InvariantViolation
 from sandbox.cli.arguments import Parser, split
 
-_OPTION = {"scheme": "--rmap", "mounts": "--mount"}
+_OPTION = {"mounts": "--mount"}
 
 
 def _environment(pairs: list[str]) -> dict[str, str]:
@@ -30,8 +30,14 @@ def make_parser() -> Parser:
         epilog="Options stand before PROGRAM or right after it; everything after the first other word is the program's, and\n"
                "-- says so at once. Exit status: the program's (128 + signal when killed); 124 at the time limit, 130 after\n"
                "Ctrl-C, 2 for rmapbox's own errors.")
+    parser.add_argument("--rmap", dest="scheme", metavar="NAME[:key=value]", help="reverse-mapping scheme with its options, or path/to/file.py:Class")
+    add_options(parser)
+    return parser
+
+
+def add_options(parser: Parser) -> None:
+    """The options that `run` and `compare` have in common: all but the scheme."""
     add = parser.add_argument
-    add("--rmap", dest="scheme", metavar="NAME", help="reverse-mapping scheme, or path/to/file.py:Class")
     add("--config", metavar="FILE", help="settings; default: rmapbox.toml in the working directory, if there")
     add("--memory", metavar="SIZE", help="RAM, as in 64M")
     add("--swap", metavar="SIZE", help="swap, as in 128M")
@@ -46,21 +52,13 @@ def make_parser() -> Parser:
     add("--pressure", action="store_true", help="size RAM to a share of what the program touches")
     add("--json", metavar="FILE", help="write the whole result")
     add("--quiet", action="store_true", help="no status line, no summary")
-    return parser
 
 
-def main(words: list[str]) -> int:
-    """Run a program; the summary goes to stderr, the guest's output passes through."""
-    from sandbox.configfile import build_config
-
-    parser = make_parser()
-    own, program, arguments = split(words, parser.own_options())
-    given = parser.parse_args(own)
-    if program is None:
-        parser.error("PROGRAM is missing: give an i386 ELF file, a C file, or a bundled program's name")
+def overrides_of(given: Any) -> tuple[dict[str, Any], dict[str, str]]:
+    """What the command line sets, but for the scheme: (fields of `Config`, field -> the option's name)."""
     overrides: dict[str, Any] = {}
     names: dict[str, str] = {}
-    for field in ("memory", "swap", "paging", "clock", "audit", "scheme", "stdin", "mounts"):
+    for field in ("memory", "swap", "paging", "clock", "audit", "stdin", "mounts"):
         value = getattr(given, field)
         if value is not None:
             overrides[field], names[field] = value, _OPTION.get(field, f"--{field}")
@@ -70,11 +68,44 @@ def main(words: list[str]) -> int:
             overrides[field], names[field] = _number(value, number), "--" + field.replace("_", "-")
     if given.env:
         overrides["env"], names["env"] = _environment(given.env), "--env"
-    settings = build_config(given.config, overrides, names)
+    return overrides, names
+
+
+def check_given(given: Any) -> None:
+    """Raise `ConfigError` for options that exclude each other, and for a `--json` that could not be written."""
     if given.pressure and given.memory is not None:
         raise ConfigError("--pressure and --memory exclude each other: --pressure finds the size itself")
     if given.json is not None:
         _check_writable(given.json)
+
+
+def write_json(path: str, data: bytes) -> None:
+    """The file of `--json`. Raises `ConfigError`."""
+    try:
+        with open(path, "wb") as file:
+            file.write(data)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise ConfigError(f"--json {path}: {reason}: the result is not written; give another place") from None
+
+
+def main(words: list[str]) -> int:
+    """Run a program; the summary goes to stderr, the guest's output passes through."""
+    from sandbox.configfile import build_config
+    from sandbox.schemespec import parse_spec, with_options
+
+    parser = make_parser()
+    own, program, arguments = split(words, parser.own_options())
+    given = parser.parse_args(own)
+    if program is None:
+        parser.error("PROGRAM is missing: give an i386 ELF file, a C file, or a bundled program's name")
+    overrides, names = overrides_of(given)
+    options: dict[str, str] = {}
+    if given.scheme is not None:
+        overrides["scheme"], options = parse_spec(given.scheme)
+        names["scheme"] = "--rmap"
+    settings = with_options(build_config(given.config, overrides, names), given.scheme, options)
+    check_given(given)
 
     from sandbox.machine import Machine
 
@@ -88,11 +119,7 @@ def main(words: list[str]) -> int:
         result = Machine(settings).run(argv, status=sys.stderr if terminal else None)
     try:
         if given.json is not None:
-            with open(given.json, "wb") as file:
-                file.write(result.to_json())
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise ConfigError(f"--json {given.json}: {reason}: the result is not written; give another place") from None
+            write_json(given.json, result.to_json())
     finally:
         _report(result, given.quiet)
     if result.notes.violations:

@@ -176,6 +176,8 @@ def _flush_old_exec(task: Task, mm: Any, program: Program) -> None:
     kernel, mem = task.kernel, task.mem
     mm_release(task)
     old = task.mm
+    if old is not None and old.mm_users == 1 and kernel.mm_ended is not None:
+        kernel.mm_ended(task, old, "exec")
     task.mm = mm
     task.work |= WORK_RELOAD
     if old is not None:

@@ -91,6 +91,8 @@ def do_exit(task: Task, code: int) -> Generator[Wait, bool, int]:
     mm_release(task)
     if mm is not None:
         kernel.account()
+        if mm.mm_users == 1 and kernel.mm_ended is not None:
+            kernel.mm_ended(task, mm, "exit")
         task.mm = None
         mmput(mem, mm)
     _exit_files(task)

@@ -93,6 +93,7 @@ class Kernel:
         self.main_status: int | None = None
         self.stop_requested: str | None = None
         self.tick_hook: Callable[[], None] | None = None
+        self.mm_ended: Callable[[Task, Any, str], None] | None = None  # told before an address space is taken apart: at "exit" or "exec"
         self.linger_ns = LINGER_NS
         self.notes_code = mem.config.paging == "2level"  # without NX any page may hold code: the CPU says which do
         self.hostname = b"rmapbox"

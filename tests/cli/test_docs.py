@@ -4,6 +4,7 @@ import json
 import re
 
 from sandbox import toolchain
+from sandbox.cli import compare
 from sandbox.cli.run import make_parser
 from sandbox.config import Config
 from sandbox.configfile import KEYS
@@ -28,14 +29,37 @@ def test_the_readmes_summary_is_one(rmapbox):
 
 def test_the_readmes_programs_and_schemes_exist(rmapbox):
     programs, schemes = rmapbox("programs").out, rmapbox("schemes").out
-    for program, scheme in set(re.findall(r"rmapbox run (\w+) +--pressure --rmap (\w+)", README)):
-        assert f"{program}:" in programs and f"{scheme}:" in schemes
+    shown = set(re.findall(r"rmapbox (?:run|compare) (\w+) +--pressure --rmap ([\w,]+)", README))
+    assert len(shown) >= 3
+    for program, names in shown:
+        assert f"{program}:" in programs
+        for scheme in names.split(","):
+            assert f"{scheme}:" in schemes
+
+
+def test_the_readmes_table_is_part_of_one(rmapbox):
+    shown = re.search(r"```\n( +pte_chain +anon_vma\n.*?)```", README, re.DOTALL)[1].splitlines()
+    ran = rmapbox("compare", "fork_cow", "--pressure", "--rmap", "pte_chain,anon_vma")
+    assert ran.status == 0, ran.err
+    names = [[re.split(r"  +", line.strip())[0] for line in text] for text in (shown, ran.out.splitlines())]
+    assert len(shown) > 10 and [name for name in names[0] if name not in names[1]] == []
 
 
 def test_every_option_is_in_the_document():
     for name in make_parser().own_options():
         if name not in ("-h", "--help"):
             assert f"`{name}" in RUNNING, name
+
+
+def test_what_compare_takes_and_writes_is_in_the_documents(rmapbox, tmp_path):
+    own = compare.make_parser().own_options()
+    for name in own.keys() - make_parser().own_options().keys():
+        assert f"`{name}`" in RUNNING, name
+    assert rmapbox("compare", "hello", "--rmap", "pte_chain,anon_vma", "--quiet", "--json", "c.json").status == 0
+    raw = json.loads((tmp_path / "c.json").read_text())
+    text = (ROOT / "docs" / "result-keys.md").read_text().partition("## The file of a comparison")[2]
+    for key in {*raw, *raw["table"][0]}:
+        assert f"`{key}`" in text, key
 
 
 def test_every_setting_is_in_the_document():

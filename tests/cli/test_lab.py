@@ -16,7 +16,7 @@ from sandbox.lab.summary import how_it_ended, summary
 from sandbox.result import Area, AuditResult, Crash, LowMem, Notes, Owner, Result, Snapshot, TaskResult, read_result
 
 KEYS = ["exit_status", "scheme", "config", "virtual_ns", "wall_s", "ended", "vmstat", "meters", "lowmem", "tasks", "audit",
-        "event_hash", "walk_lengths"]
+        "event_hash", "walk_lengths", "memory_hash"]
 
 
 def make_result(scheme="anon_vma", user=10, **changes):

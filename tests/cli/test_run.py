@@ -58,7 +58,7 @@ def test_stdin_from_a_file(rmapbox, compile_c, tmp_path):
 def test_the_result_file_has_exactly_the_documented_keys(rmapbox, tmp_path):
     assert rmapbox("run", "--quiet", "--json", "r.json", "--rmap", "pte_chain", "hello").status == 0
     keys = ["exit_status", "scheme", "config", "virtual_ns", "wall_s", "ended", "vmstat", "meters", "lowmem", "tasks", "audit",
-            "event_hash", "walk_lengths"]
+            "event_hash", "walk_lengths", "memory_hash"]
     raw = json.loads((tmp_path / "r.json").read_text())
     assert list(raw) == keys
     assert (raw["scheme"], raw["ended"], raw["exit_status"]) == ("pte_chain", "exited", 0)

@@ -1,0 +1,206 @@
+"""`rmapbox compare`: one program under several schemes, proved to look the same from inside, and what each scheme cost."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import stat
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from mmcore.errors import ConfigError, InvariantViolation
+from sandbox.cli.arguments import Parser, Words, split, split_tail
+from sandbox.cli.run import add_options, check_given, overrides_of, write_json
+
+if TYPE_CHECKING:
+    from sandbox.lab.compare import Comparison, Contender
+
+DIFFERENT_STATUS = 1
+PATIENCE_S = 2.0
+"""Seconds of silence on standard input after which somebody is told that it is being read."""
+
+
+def make_parser() -> Parser:
+    """rmapbox's own options of `compare`."""
+    parser = Parser(
+        prog="rmapbox compare", usage="rmapbox compare [OPTIONS] PROGRAM [ARG]... --rmap NAME,NAME[,NAME]...",
+        description="Run PROGRAM under several reverse-mapping schemes, check that it sees the same under each, and print what each scheme cost.",
+        epilog="The options are those of `rmapbox run` and stand before PROGRAM, right after it, or after its arguments from --rmap on.\n"
+               "The program's output is compared, not shown. Exit status: 0 when the guests saw the same, 1 when not, 124 when the time limit cut a run,\n"
+               "130 after Ctrl-C, 2 for rmapbox's own errors.")
+    parser.add_argument("--rmap", dest="schemes", metavar="NAME[:key=value],...", action="append",
+                        help="the schemes, the first is what the others are measured by; may be repeated")
+    parser.add_argument("--output-only", action="store_true", help="judge by output and exit status, not by memory and files")
+    add_options(parser)
+    return parser
+
+
+def main(words: list[str]) -> int:
+    """Run, judge, print the table on standard output."""
+    parser = make_parser()
+    own, program, arguments = split_compare(words, parser.own_options())
+    given = parser.parse_args(own)
+    if program is None:
+        parser.error("PROGRAM is missing: give an i386 ELF file, a C file, or a bundled program's name")
+    argv = [program, *arguments]
+
+    from sandbox.lab.compare import Cut, compare
+    from sandbox.lab.compare_table import print_table, rows
+    from sandbox.program import load_program
+
+    contenders = _contenders(given)
+    check_given(given)
+    load_program(program, mounts=bool(contenders[0].config.mounts))  # compiled once, and a mistake is told once
+    stdin = _standard_input(contenders[0].config)
+    for contender in contenders:
+        contender.config.stdin = stdin
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # so that the bars leave the terminal as it was
+    try:
+        with _progress(len(contenders) * (2 if given.pressure else 1), sys.stderr.isatty() and not given.quiet) as watch:
+            found = compare(contenders, argv, pressure=given.pressure, memory=not given.output_only, watch=watch)
+    except Cut as cut:
+        print(f"rmapbox: {cut}", file=sys.stderr)
+        return cut.status
+    finally:
+        signal.signal(signal.SIGINT, before)
+    table = rows(found.results)
+    if given.json is not None:
+        import msgspec
+
+        values = found.as_dict([row.as_dict() for row in table])
+        write_json(given.json, msgspec.json.format(msgspec.json.encode(values), indent=2) + b"\n")
+    violations = [f"under {label}: {line}" for label, result in zip(found.schemes, found.results) for line in result.notes.violations]
+    if violations:
+        raise InvariantViolation("\n".join(violations))
+    if found.difference is not None:
+        print(f"rmapbox: {found.difference}", file=sys.stderr)
+        return DIFFERENT_STATUS
+    if not given.quiet:
+        print("\n".join(_head(found)))
+        print_table(table, found.schemes)
+    return 0
+
+
+def split_compare(words: list[str], options: Mapping[str, bool]) -> Words:
+    """`words` sorted by owner, as `split` does; where no --rmap stands in front, the first one behind PROGRAM begins rmapbox's options again.
+
+    Raises `ConfigError`.
+    """
+    found = split(words, options)
+    if any(word.partition("=")[0] == "--rmap" for word in found.own):
+        return found
+    ours = words[: words.index("--")] if "--" in words else words
+    at = next((number for number, word in enumerate(ours) if word.partition("=")[0] == "--rmap"), None)
+    if at is None:
+        return found
+    front = split(words[:at], options)
+    return Words(front.own + split_tail(words[at:], options), front.program, front.arguments)
+
+
+def _contenders(given: Any) -> list[Contender]:
+    """The schemes of --rmap, each with its whole configuration. Raises `ConfigError` and `PluginError`."""
+    from mmcore.rmap.registry import load_scheme
+    from sandbox.configfile import build_config
+    from sandbox.lab.compare import Contender
+    from sandbox.schemespec import parse_spec, with_options
+
+    texts = [text.strip() for word in given.schemes or () for text in word.split(",")]
+    if len(texts) < 2:
+        raise ConfigError("compare takes two schemes or more: --rmap NAME,NAME, as in --rmap pte_chain,anon_vma (`rmapbox schemes` lists them)")
+    specs = [parse_spec(text) for text in texts]
+    overrides, names = overrides_of(given)
+    contenders: list[Contender] = []
+    for text, (scheme, options) in zip(texts, specs):
+        config = build_config(given.config, {**overrides, "scheme": scheme}, {**names, "scheme": "--rmap"}, [name for name, _ in specs])
+        defaults = {key: default for key, (default, _) in load_scheme(scheme).card.options.items()}
+        with_options(config, text, options)
+        for label, other in contenders:
+            if other.scheme == scheme and {**defaults, **other.scheme_options} == {**defaults, **config.scheme_options}:
+                raise ConfigError(f"--rmap: {text} is the same as {label}: name each scheme once, or with options that differ, as in NAME:key=value")
+        if config.clock != "virtual":
+            raise ConfigError("compare needs --clock virtual: a run that follows the host's clock does not repeat")
+        contenders.append(Contender(text, config))
+    short = [_short(text) for text in texts]
+    return [Contender(name if short.count(name) == 1 else text, config) for name, (text, config) in zip(short, contenders)]
+
+
+def _short(text: str) -> str:
+    """The scheme as typed, without the directories of a file."""
+    path, colon, rest = text.partition(":")
+    return os.path.basename(path) + colon + rest
+
+
+def _standard_input(config: Any) -> str | bytes:
+    """What every run gets: the file of --stdin, else the command's own standard input, read whole once; empty when that is a terminal."""
+    if config.stdin is not None:
+        if stat.S_ISREG(os.stat(config.stdin).st_mode):
+            return config.stdin
+        with open(config.stdin, "rb") as file:
+            return file.read()
+    if os.isatty(0):
+        return b""
+    if not select.select([0], [], [], PATIENCE_S)[0]:
+        print("rmapbox: reading the standard input, which every run gets whole; `</dev/null` or --stdin FILE does without", file=sys.stderr, flush=True)
+    return b"".join(iter(lambda: os.read(0, 1 << 20), b""))
+
+
+class _Progress:
+    """A bar over all runs, and a line per run that is under way."""
+
+    def __init__(self, bars: Any, runs: int) -> None:
+        self._bars = bars
+        self._all = bars.add_task("runs", total=runs, text="")
+        self._lines: dict[str, Any] = {}
+
+    def status(self, label: str, line: str) -> None:
+        if label not in self._lines:
+            self._lines[label] = self._bars.add_task(label, total=None, text="")
+        self._bars.update(self._lines[label], text=line)
+
+    def done(self, label: str) -> None:
+        if label in self._lines:
+            self._bars.remove_task(self._lines.pop(label))
+        self._bars.advance(self._all)
+
+
+@contextmanager
+def _progress(runs: int, terminal: bool) -> Iterator[_Progress | None]:
+    """Bars on standard error while the runs last, when that is a terminal."""
+    if not terminal:
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.fields[text]}"))
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+        yield _Progress(bars, runs)
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" + ("s" if number != 1 else "")
+
+
+def _head(found: Comparison) -> list[str]:
+    """The lines above the table: what was the same, and the machine."""
+    from sandbox.config import format_size
+    from sandbox.lab.summary import how_it_ended
+
+    first = found.results[0]
+    image, config = first.notes.memory, first.config
+    seen = f"{how_it_ended(first)}; {len(first.stdout or b'')} bytes of output, {len(first.stderr or b'')} of errors; memory "
+    if image is None:
+        seen += "was not compared"
+    else:
+        seen += f"of {_count(len(image.spaces), 'address space')} and {_count(len(image.files), 'file')}, hash {first.memory_hash}"
+    lines = [
+        f"{' '.join(found.argv)}: the guests saw the same under {', '.join(found.schemes)}",
+        f"seen        {seen}",
+        f"machine     {format_size(config['memory'])} memory, {format_size(config['swap'])} swap, {config['paging']}",
+    ]
+    if found.pressure:
+        lines.append(f"pressure    {found.pressure}")
+    return lines

@@ -1,0 +1,229 @@
+"""The table of `rmapbox compare`: what each scheme cost on the same run, with the ratio to the first scheme.
+
+`rows` is a pure function of the results; `print_table` shows them. Rows that are zero under every scheme are left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+from sandbox.result import Owner, Result
+
+ALWAYS = ("user_pages", "page_cache", "page_tables", "mem_map")
+"""Owners of low memory that have a row of their own even when all schemes agree; others that agree are summed up."""
+
+PER_TABLE = 4
+"""Schemes side by side; the first one leads every further table."""
+
+Value = float | int | str | None
+
+
+class Row(NamedTuple):
+    """One line: `values` by scheme (text for a range of lengths, None where there is nothing to divide by), `ratios` to the first scheme's value
+    (None where it is zero or no number)."""
+
+    section: str
+    name: str
+    values: list[Value]
+    ratios: list[float | None]
+
+    def as_dict(self) -> dict[str, Any]:
+        return self._asdict()
+
+
+def rows(results: list[Result]) -> list[Row]:
+    """Every row that is not empty, in the order of the table."""
+    found = [*_low_memory(results), *_slabs(results), *_walks(results), *_reclaim(results), *_forks(results), *_rest(results)]
+    return [row for row in found if any(row.values)]
+
+
+def _row(section: str, name: str, values: list[Value]) -> Row:
+    first = values[0]
+    ratios: list[float | None] = []
+    for value in values:
+        numbers = isinstance(first, (int, float)) and isinstance(value, (int, float))
+        ratios.append(float(f"{value / first:.6g}") if numbers and first else None)  # type: ignore[operator]
+    return Row(section, name, values, ratios)
+
+
+def _each(section: str, results: list[Result], wanted: list[tuple[str, Callable[[Result], Value]]]) -> Iterator[Row]:
+    for name, value in wanted:
+        yield _row(section, name, [value(result) for result in results])
+
+
+# --- memory --------------------------------------------------------------------------------------------------------------------
+
+
+def _low_memory(results: list[Result]) -> Iterator[Row]:
+    section = "low memory when least was free, kB"
+    nothing = Owner(0, 0)
+    peaks = [result.lowmem.at_peak for result in results]
+    table: dict[str, list[int]] = {}
+    rest = [0] * len(results)
+    for name in {name: None for peak in peaks for name in peak.owners}:
+        sizes = [peak.owners.get(name, nothing).bytes for peak in peaks]
+        if name in ALWAYS or len(set(sizes)) > 1:
+            table[name] = sizes
+        else:
+            rest = [sum(pair) for pair in zip(rest, sizes)]
+    for name in sorted(table, key=lambda name: (-max(table[name]), name)):
+        yield _row(section, name, [size >> 10 for size in table[name]])
+    yield _row(section, "others, the same for all", [size >> 10 for size in rest])
+    yield _row(section, "free", [peak.free >> 10 for peak in peaks])
+
+
+def _slabs(results: list[Result]) -> Iterator[Row]:
+    """Caches whose objects differ in number or size: what the scheme added, each at its own fullest."""
+    section = "slab caches, each at its fullest"
+    owners = [result.lowmem.owners for result in results]
+    for name in sorted({name for each in owners for name, owner in each.items() if owner.peak_objects}):
+        each = [owner.get(name) or Owner(0, 0) for owner in owners]
+        objects, kilobytes = [owner.peak_objects or 0 for owner in each], [owner.peak_bytes >> 10 for owner in each]
+        sizes = [owner.object_size or 0 if owner.peak_objects else 0 for owner in each]
+        cache, kinds = name.removeprefix("slab:"), {size for size in sizes if size}
+        if len(set(objects)) > 1:
+            yield _row(section, f"{cache}, objects" + (f" of {min(kinds)}" if len(kinds) == 1 else ""), [*objects])
+        if len(kinds) > 1:
+            yield _row(section, f"{cache}, bytes each", [*sizes])
+        if len(set(kilobytes)) > 1:
+            yield _row(section, f"{cache}, kB", [*kilobytes])
+
+
+# --- work ----------------------------------------------------------------------------------------------------------------------
+
+
+def quantile(lengths: dict[str, int], share: float) -> str | None:
+    """The bucket of lengths ("1", "2-3", ...) that the walk at `share` of all walks, sorted by length, falls into; None without walks."""
+    left = share * sum(lengths.values())
+    for bucket in sorted(lengths, key=_lowest):
+        left -= lengths[bucket]
+        if left <= 0 and lengths[bucket]:
+            return bucket
+    return None
+
+
+def _lowest(bucket: str) -> int:
+    return int(bucket.partition("-")[0])
+
+
+def _walks(results: list[Result]) -> Iterator[Row]:
+    lengths = [result.walk_lengths.get("scheme", {}) for result in results]
+    section = "walks by the scheme"
+    yield from _each(section, results, [
+        ("walks", _meter("walks")), ("candidates", _meter("candidates")), ("hits", _meter("hits")), ("misses", _meter("misses")),
+        ("areas visited", _meter("vmas_visited")), ("address spaces visited", _meter("mms_visited")), ("PTEs probed", _meter("ptes_probed")),
+        ("nodes", _meter("nodes")),
+    ])
+    section = "walks by objects looked at"
+    for bucket in sorted({bucket for each in lengths for bucket in each}, key=_lowest):
+        yield _row(section, bucket, [each.get(bucket, 0) for each in lengths])
+    yield _row(section, "median", [quantile(each, 0.5) for each in lengths])
+    yield _row(section, "90 %", [quantile(each, 0.9) for each in lengths])
+    yield from _each(section, results, [("longest", _meter("longest_walk"))])
+    yield from _each("walks by the file index", results, [
+        ("walks", _meter("file_walks")), ("candidates", _meter("file_candidates")), ("misses", _meter("file_misses")),
+        ("areas visited", _meter("file_vmas_visited")), ("nodes", _meter("file_nodes")), ("longest", _meter("file_longest_walk")),
+    ])
+
+
+def _reclaim(results: list[Result]) -> Iterator[Row]:
+    section = "work per page reclaimed"
+    yield from _each(section, results, [("pages reclaimed", reclaimed)])
+    yield from _each(section, results, [
+        (name, _per(_meter(meter), reclaimed)) for name, meter in (
+            ("walks", "walks"), ("candidates", "candidates"), ("misses", "misses"), ("areas", "vmas_visited"), ("address spaces", "mms_visited"),
+            ("PTEs probed", "ptes_probed"), ("nodes", "nodes"))
+    ])
+
+
+def _forks(results: list[Result]) -> Iterator[Row]:
+    section = "work per fork"
+    forks = _meter("forks")
+    yield from _each(section, results, [
+        ("forks", forks), ("pages copied", _per(_meter("fork_ptes"), forks)), ("links", _per(_meter("fork_links"), forks)),
+        ("allocations", _per(_meter("fork_allocations"), forks)),
+    ])
+
+
+def _rest(results: list[Result]) -> Iterator[Row]:
+    yield from _each("the scheme in all", results, [
+        ("links", _meter("links")), ("allocations", _meter("allocations")), ("nodes searched to remove", _meter("removal_nodes")),
+        ("copies forced by mremap", _meter("mremap_copies")), ("merges refused", _meter("merges_refused")),
+    ])
+    yield from _each("faults", results, [
+        ("all", _vmstat("pgfault")), ("major", _vmstat("pgmajfault")), ("copies on write", _meter("cow")), ("reused in place", _meter("reuse")),
+        ("zero page", _meter("zero_page")),
+    ])
+    yield from _each("swap, pages", results, [("out", _vmstat("pswpout")), ("in", _vmstat("pswpin"))])
+    yield from _each("time", results, [("virtual, ms", lambda result: round(result.virtual_ns / 1e6, 3))])
+
+
+def reclaimed(result: Result) -> int:
+    """Pages that reclaim freed."""
+    return sum(count for name, count in result.vmstat.items() if name.startswith("pgsteal_"))
+
+
+def _meter(name: str) -> Callable[[Result], int]:
+    return lambda result: result.meters.get(name, 0)
+
+
+def _vmstat(name: str) -> Callable[[Result], int]:
+    return lambda result: result.vmstat.get(name, 0)
+
+
+def _per(work: Callable[[Result], int], times: Callable[[Result], int]) -> Callable[[Result], Value]:
+    return lambda result: round(work(result) / times(result), 4) if times(result) else None
+
+
+# --- print ---------------------------------------------------------------------------------------------------------------------
+
+
+def _shown(value: Value) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.2f}" if isinstance(value, float) else str(value)
+
+
+def _ratio(ratio: float | None) -> str:
+    if ratio is None:
+        return ""
+    if ratio == 0 or ratio >= 100:
+        return f"{ratio:.0f}x"
+    return f"{ratio:.2f}x" if ratio >= 0.1 else f"{ratio:.1g}x"
+
+
+def _blocks(count: int) -> Iterator[list[int]]:
+    """Which schemes stand in each table: the first in all of them."""
+    yield list(range(min(count, PER_TABLE)))
+    for start in range(PER_TABLE, count, PER_TABLE - 1):
+        yield [0, *range(start, min(count, start + PER_TABLE - 1))]
+
+
+def print_table(table: list[Row], schemes: list[str], file=None) -> None:
+    """Print the rows to `file` (standard output by default), at most PER_TABLE schemes side by side."""
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(file=file, highlight=False)
+    if not console.is_terminal:
+        console.width = 120
+    for block in _blocks(len(schemes)):
+        shown = Table(box=SIMPLE_HEAD, pad_edge=False)
+        shown.add_column("", no_wrap=True, max_width=34)
+        for number in block:
+            shown.add_column(schemes[number], justify="right", overflow="fold")
+        section = ""
+        for row in table:
+            if row.section != section:
+                if section:
+                    shown.add_row()
+                shown.add_row(row.section, style="bold")
+                section = row.section
+            cells = []
+            for number in block:
+                cell = _shown(row.values[number])
+                cells.append(cell if number == 0 else f"{cell} {_ratio(row.ratios[number]):>7}")
+            shown.add_row("  " + row.name, *cells)
+        console.print(shown)

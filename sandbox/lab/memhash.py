@@ -1,0 +1,252 @@
+"""The hash of final memory: what the guest could have read when each of its address spaces ended, and what its files hold at the end.
+
+    address space   its areas (neighbours alike joined), and a digest of every page of its own that is not all zeros:
+                    mapped, swapped out (from the swap cache or the device), or still the file's (from the page cache or the file)
+    shared pages    belong to their file, not to one process: a digest per page when the last address space that maps it ends
+    files           every name of the file system in memory, at the end of the run
+
+Address spaces stand in the order of pid, then of exec. Nothing is touched by looking: no fault, no read-ahead, no meter, no virtual time. Whether
+a page was ever touched does not show (it is zero either way), nor where areas of one kind meet, for both may differ by scheme.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator
+from hashlib import blake2b
+from stat import S_ISDIR, S_ISLNK, S_ISREG
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mmcore.errors import SysError
+from mmcore.pgtable import FILE, PROTNONE, P
+from mmcore.vma import VM_GROWSDOWN, VM_MAYSHARE, VM_NONLINEAR, VmArea
+from sandbox.result import FileMemory, MemoryImage, Pages, SpaceMemory
+
+if TYPE_CHECKING:
+    from mmcore.filemap import AddressSpace
+    from mmcore.memory import Memory
+    from mmcore.mm import Mm
+
+PAGE = 4096
+DIGEST = 8
+"""Bytes of one page's digest."""
+
+_ZERO = bytes(PAGE)
+
+
+class _Digests:
+    """Digests of pages by number, all-zero pages left out."""
+
+    __slots__ = ("numbers", "digests")
+
+    def __init__(self) -> None:
+        self.numbers = array("I")
+        self.digests = bytearray()
+
+    def add(self, number: int, data: bytes) -> None:
+        if data != _ZERO[: len(data)]:
+            self.numbers.append(number)
+            self.digests += blake2b(data, digest_size=DIGEST).digest()
+
+    def pages(self) -> Pages:
+        return Pages(self.numbers.tobytes(), bytes(self.digests))
+
+
+class MemoryRecorder:
+    """Records the memory of one run. ``ended`` is the kernel's ``mm_ended``; ``image`` is asked once, after the run."""
+
+    def __init__(self, mem: Memory, kernel: Any, vfs: Any) -> None:
+        self.mem = mem
+        self.kernel = kernel
+        self.vfs = vfs
+        self._spaces: list[SpaceMemory] = []
+        self._times: dict[int, int] = {}  # pid -> address spaces of it so far
+        self._shared: dict[str, FileMemory] = {}
+
+    def ended(self, task: Any, mm: Mm, how: str) -> None:
+        """The last task of an address space is about to leave it by ``how``: "exit" or "exec"."""
+        number = self._times[task.tgid] = self._times.get(task.tgid, 0) + 1
+        pages = _Digests()
+        for vma in mm.vmas:
+            if vma.vm_flags & VM_MAYSHARE and vma.mapping is not None:
+                self._shared_area(vma, pages)
+            else:
+                self._private_area(vma, pages)
+        self._spaces.append(SpaceMemory(task.tgid, number, task.comm, how, areas(mm), pages.pages()))
+        self._last_mappings(mm)
+
+    def image(self) -> MemoryImage:
+        """All that was recorded, what still runs and the files added, in a fixed order."""
+        living: dict[Mm, Any] = {}
+        for task in self.kernel.tasks.values():
+            if task.mm is not None:
+                living.setdefault(task.mm, task)
+        for mm, task in living.items():
+            self.ended(task, mm, "end of the run")
+        self._spaces.sort(key=lambda space: (space.pid, space.number))
+        files = [*self._shared.values(), *self._tree(self.vfs.root, "")]
+        return MemoryImage(self._spaces, sorted(files, key=lambda file: file.name))
+
+    # --- areas --------------------------------------------------------------------------------------------------------------
+
+    def _entries(self, vma: VmArea) -> Iterator[tuple[int, int]]:
+        """(page number, PTE) of every entry of the area that is not empty."""
+        tables = self.mem.pgtables
+        for first, base in tables.tables(vma.vm_mm.pgd, vma.vm_start, vma.vm_end):
+            low = max(vma.vm_start, first) - first >> 12
+            high = min(vma.vm_end, first + (1 << tables.SHIFT)) - first >> 12
+            part = tables.np_ptes[base + low : base + high]
+            at = np.nonzero(part)[0]
+            page = (first >> 12) + low
+            for k, pte in zip(at.tolist(), part[at].tolist()):
+                yield page + k, pte
+
+    def _private_area(self, vma: VmArea, pages: _Digests) -> None:
+        tables, mapping = self.mem.pgtables, vma.mapping
+        zero, mask = self.mem.zero_pfn, tables.PFN_MASK
+        found: dict[int, bytes | None] = {}
+        for page, pte in self._entries(vma):
+            if pte & (P | PROTNONE):
+                pfn = pte >> 12 & mask
+                found[page] = self._frame(pfn) if pfn != zero else _ZERO
+            elif pte & FILE:
+                found[page] = self._file_page(mapping, tables.pte_to_pgoff(pte)) if mapping is not None else _ZERO
+            else:
+                found[page] = self._swapped(tables.pte_to_swp(pte))
+        if mapping is not None:
+            first = (vma.vm_start >> 12) - vma.vm_pgoff
+            for index in self._indices(mapping, vma.vm_pgoff, vma.vm_pgoff + vma.pages):
+                if first + index not in found:
+                    found[first + index] = self._file_page(mapping, index)
+        for page in sorted(found):
+            pages.add(page, found[page] or b"")
+
+    def _shared_area(self, vma: VmArea, pages: _Digests) -> None:
+        """A page that shows what its place in the file says is told with the file; any other is told here."""
+        tables, frames, mapping = self.mem.pgtables, self.mem.frames, vma.mapping
+        assert mapping is not None
+        first = vma.vm_pgoff - (vma.vm_start >> 12)
+        linear = not vma.vm_flags & VM_NONLINEAR
+        for page, pte in self._entries(vma):
+            if pte & (P | PROTNONE):
+                pfn = pte >> 12 & tables.PFN_MASK
+                index = frames.index[pfn]
+                if frames.mapping[pfn] != mapping.addr or (linear and index != first + page):
+                    pages.add(page, self._frame(pfn))
+                    continue
+            elif pte & FILE:
+                index = tables.pte_to_pgoff(pte)
+            else:
+                pages.add(page, self._swapped(tables.pte_to_swp(pte)))  # no entry of a file's page ever says swap
+                continue
+            if index != first + page:
+                pages.add(page, b"page %d of the file" % index)
+
+    def _last_mappings(self, mm: Mm) -> None:
+        """Files that nobody else maps shared or private: their pages as they are now."""
+        for vma in mm.vmas:
+            mapping = vma.mapping
+            if mapping is None or not vma.vm_flags & VM_MAYSHARE:
+                continue
+            if any(other.vm_mm is not mm for other in mapping.i_mmap) or any(other.vm_mm is not mm for other in mapping.nonlinear):
+                continue
+            name = "shared memory " + _file_name(vma)
+            self._shared[name] = self._file(name, mapping)
+
+    # --- pages --------------------------------------------------------------------------------------------------------------
+
+    def _frame(self, pfn: int) -> bytes:
+        at = pfn << 12
+        return self.mem.ram.buf[at : at + PAGE]
+
+    def _swapped(self, entry: int) -> bytes:
+        swap = self.mem.swap
+        pfn = swap.cache.get(entry, -1)
+        return self._frame(pfn) if pfn >= 0 else bytes(swap.store[entry << 12 : (entry << 12) + PAGE])
+
+    def _indices(self, mapping: AddressSpace, first: int, stop: int) -> list[int]:
+        """Pages of a file in [first, stop) that may hold something, ascending."""
+        stop = min(stop, mapping.host.i_size + PAGE - 1 >> 12)
+        if not mapping.is_shmem:
+            return list(range(first, stop))
+        return sorted(index for index in {*mapping.pages, *mapping.swapped} if first <= index < stop)
+
+    def _file_page(self, mapping: AddressSpace, index: int) -> bytes:
+        """A page of a file wherever it is; empty for a hole, and for what the host will not read."""
+        pfn = mapping.pages.get(index, -1)
+        if pfn >= 0:
+            return self._frame(pfn)
+        if mapping.is_shmem:
+            entry = mapping.swapped.get(index, 0)
+            return self._swapped(entry) if entry else b""
+        try:
+            return mapping.backing.read_page(index).ljust(PAGE, b"\0")
+        except SysError:
+            return b""
+
+    # --- files --------------------------------------------------------------------------------------------------------------
+
+    def _file(self, name: str, mapping: AddressSpace) -> FileMemory:
+        pages = _Digests()
+        size = mapping.host.i_size
+        for index in self._indices(mapping, 0, 1 << 32):
+            pages.add(index, self._file_page(mapping, index)[: size - (index << 12)])
+        return FileMemory(name, size, pages.pages())
+
+    def _tree(self, at: Any, path: str) -> Iterator[FileMemory]:
+        """Every name of the root file system from a directory down; what is mounted on it is not the guest's own."""
+        for name, child in at.children.items():
+            if child.mounted is not None:
+                continue
+            inode = child.inode
+            place = f"{path}/{name.decode(errors='backslashreplace')}"
+            if S_ISREG(inode.mode):
+                yield self._file(place, inode.mapping)
+            elif S_ISDIR(inode.mode):
+                yield FileMemory(place + "/", 0, Pages(b"", b""))
+                yield from self._tree(child, place)
+            else:
+                yield FileMemory(f"{place} -> {inode.target.decode(errors='backslashreplace')}" if S_ISLNK(inode.mode) else place, 0, Pages(b"", b""))
+
+
+def _file_name(vma: VmArea) -> str:
+    """The file an area shows, as /proc/PID/maps names it; one without a name is known by its inode."""
+    if vma.vm_file is None:
+        return ""
+    name = getattr(vma.vm_file, "path", "")
+    if not name or name.endswith(" (deleted)"):
+        name = f"{name} inode {vma.vm_file.inode.ino}".strip()
+    return name
+
+
+def areas(mm: Mm) -> list[str]:
+    """The areas as text, neighbours joined that are equal in permissions and file and contiguous in it."""
+    joined: list[tuple[int, int, str, str, int]] = []  # start, end, permissions, file, the offset that would go on after it
+    for vma in mm.vmas:
+        what = vma.permissions() + (" stack" if vma.vm_flags & VM_GROWSDOWN else "")
+        name = _file_name(vma)
+        if joined:
+            start, end, before, file, offset = joined[-1]
+            if end == vma.vm_start and before == what and file == name and (not name or offset == vma.vm_pgoff):
+                joined[-1] = (start, vma.vm_end, what, name, offset + vma.pages)
+                continue
+        joined.append((vma.vm_start, vma.vm_end, what, name, vma.vm_pgoff + vma.pages))
+    lines = []
+    for start, end, what, name, offset in joined:
+        where = f" {name} offset {offset - (end - start >> 12) << 12:#x}" if name else ""
+        lines.append(f"{start:08x}-{end:08x} {what}{where}")
+    return lines
+
+
+def memory_hash(image: MemoryImage) -> str:
+    """One hash over all of it, hexadecimal."""
+    whole = blake2b(digest_size=16)
+    for space in image.spaces:
+        whole.update(repr((space.pid, space.number, space.comm, space.ended, space.areas)).encode())
+        whole.update(space.pages.numbers + space.pages.digests)
+    for file in image.files:
+        whole.update(repr((file.name, file.size)).encode())
+        whole.update(file.pages.numbers + file.pages.digests)
+    return whole.hexdigest()
