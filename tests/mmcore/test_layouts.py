@@ -23,6 +23,9 @@ SIZES: list[tuple[str, dict[str, Any], str, tuple[int, int, int], tuple[int, int
     ("anonmm_chained", {}, "pae", (32, 64, 4), (40, 64, 4)),
     ("anon_vma", {}, "pae", (32, 84, 0), (32, 84, 0)),
     ("anon_vma", {"era": "2.6.9"}, "2level", (32, 84, 0), (32, 84, 0)),
+    ("virtual_scan", {}, "pae", (28, 64, 4), (36, 64, 4)),
+    *(("anon_vma_chain", {"era": era}, paging, (32, 84, 0), (32, vma, 0)) for era, paging, vma in (
+        ("2.6.34", "pae", 84), ("3.7", "pae", 88), ("4.0", "pae", 92), ("2022", "2level", 72), ("2022", "pae", 80))),
     *(("rmap_series", {"stage": stage}, "pae", sizes, sizes) for stage, sizes in (
         (7, (32, 64, 0)), (8, (32, 64, 0)), (9, (32, 64, 0)), (10, (32, 64, 4)), (16, (32, 64, 4)), (17, (32, 72, 4)), (37, (32, 72, 4)),
         (38, (32, 72, 0)), (39, (32, 84, 0)), (40, (32, 84, 0)))),
@@ -48,6 +51,7 @@ def test_sizes(scheme: str, options: dict[str, Any], paging: str, isolated: tupl
     ("anonmm", {"i_mmap": ""}, "i_mmap = '' is not list or prio_tree"),
     ("anon_vma", {"era": "2.4"}, "era = '2.4' is not 2.6.7 or 2.6.9"),
     ("anon_vma", {"era": "2.6.9", "flaws": True}, "goes with era 2.6.7"),
+    ("anon_vma_chain", {"era": "2.6.33"}, "era = '2.6.33' is not"),
     ("rmap_series", {"stage": 6}, "stage = 6 is not a number from 7 to 40"),
     ("rmap_series", {"stage": 41}, "stage = 41 is not a number from 7 to 40"),
 ])
