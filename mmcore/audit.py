@@ -118,6 +118,10 @@ class Auditor:
                 rss = len(all_pfns[-1])
                 rest = entries[~present]
                 rest = rest[(rest & kind(FILE)) == 0]
+                moving = pgtables.np_migration_pfn(rest)
+                for pfn in moving[moving >= 0].tolist():
+                    wrong.append(f"mm {mm.addr:#x}: a migration entry is left: {frames.describe(pfn) if pfn < frames.nr else hex(pfn)}")
+                rest = rest[moving < 0]
                 for entry in pgtables.np_pte_to_swp(rest).tolist():
                     swap_refs[entry] = swap_refs.get(entry, 0) + 1
             if rss != mm.rss:

@@ -120,6 +120,10 @@ class AddressSpace:
         frames.mapping[pfn] = 0
         frames.count[pfn] -= 1
 
+    def replace_page(self, pfn: int, new: int) -> None:
+        """Migration: the index leads to ``new``, which gets everything else from ``pfn``."""
+        self.pages[self.frames.index[pfn]] = new
+
     def find_get_page(self, index: int) -> int:
         """The cached page with a reference for the caller, or -1; its I/O may be under way."""
         pfn = self.pages.get(index, -1)

@@ -123,6 +123,10 @@ class ProgramMachine(RuleBasedStateMachine):
     def unpin(self, which: int) -> None:
         self.world.step("unpin", which)
 
+    @rule(who=few, which=number, fail=fail)
+    def migrate(self, who: int, which: int, fail: int) -> None:
+        self.world.step("migrate", who, which, fail=fail)
+
     @rule(pages=number)
     def reclaim(self, pages: int) -> None:
         self.world.step("reclaim", pages)
@@ -195,5 +199,5 @@ def test_the_programs_reach_what_they_are_for(scheme: str) -> None:
         wander(world, seed, 200)
         for name, n in (world.mem.meters.as_dict() | world.mem.sync_vmstat().as_dict()).items():
             total[name] = total.get(name, 0) + n
-    for name in ("cow", "reuse", "zero_page", "walks", "hits", "pswpin", "pswpout", "pgmajfault", "kswapd_steal"):
+    for name in ("cow", "reuse", "zero_page", "walks", "hits", "pswpin", "pswpout", "pgmajfault", "kswapd_steal", "migrations"):
         assert total[name] > 3, f"{name} is {total[name]}"
