@@ -37,6 +37,7 @@ class AddressSpace:
 
     __slots__ = ("mem", "host", "addr", "pages", "nodes", "i_mmap", "i_mmap_writable", "nonlinear", "frames", "_registered")
     is_shmem = False
+    tracks_dirty = False  # writes through shared mappings are noticed as they begin (FileSpace, where the machine has dirty tracking)
 
     def __init__(self, mem: Memory, host: Any) -> None:
         """``host.addr``: kernel address of its inode; one that nothing else uses."""

@@ -199,8 +199,14 @@ class Rmap:
                 meters.file_longest_walk = length
 
     def ask(self, pfn: int, purpose: Purpose, visit: Visit) -> None:
-        """A metered walk for an exact user (migrate.py, mkclean.py), whose ``visit`` calls ``find`` once for each candidate."""
-        self._metered_walk(pfn, self.flags[pfn], purpose, visit)
+        """A metered walk for an exact user (migrate.py, mkclean.py), whose ``visit`` calls ``find`` once for each candidate. File pages are found
+        by their file's index under a scheme that cannot walk."""
+        if self.exact:
+            self._metered_walk(pfn, self.flags[pfn], purpose, visit)
+        else:
+            self._by_file = True
+            self.meters.file_walks += 1
+            self.walk_file(pfn, purpose, visit)
 
     def _find(self, pfn: int, mm: Mm, address: int, pte: int) -> int:
         """Index of the PTE if it maps the frame, else -1; meters the candidate."""
