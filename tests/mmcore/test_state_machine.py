@@ -127,6 +127,10 @@ class ProgramMachine(RuleBasedStateMachine):
     def migrate(self, who: int, which: int, fail: int) -> None:
         self.world.step("migrate", who, which, fail=fail)
 
+    @rule(limit=number)
+    def writeback(self, limit: int) -> None:
+        self.world.step("writeback", limit)
+
     @rule(pages=number)
     def reclaim(self, pages: int) -> None:
         self.world.step("reclaim", pages)

@@ -494,6 +494,19 @@ class World(Comparison):
                             found.append(i)
         return found
 
+    def writeback(self, limit: int) -> None:
+        """Dirty pages of the host's file are sent to it. With dirty tracking, nothing that was stored or written is missing there afterwards."""
+        obj = self.objects[2]
+        limit = limit % 8 or 1 << 30
+        self.note(f"write back {limit} pages")
+        self.call(obj.file.mapping.writeback, limit)
+        if not self.mem.config.dirty_tracking or obj.file.mapping.dirty:
+            return
+        for index in range(obj.size + 4095 >> 12):
+            data = obj.file.host.written.get(index, bytes(4096))
+            found = struct.unpack_from("<I", data, LOW)[0], struct.unpack_from("<I", data, HIGH)[0]
+            assert found == obj.pages.get(index, ZERO), f"page {index} was written back as {found}, not {obj.pages.get(index, ZERO)}"
+
     def tick(self, ns: int) -> None:
         self.note(f"time passes: {ns} us")
         self.mem.clock.charge(ns * 1000)
