@@ -92,6 +92,7 @@ def _unmap(mem: Memory, pfn: int) -> None:
         if pte < 0:
             return MISS
         ptes[pte] = pgtables.migration_pte(ptes[pte])
+        rmap.unmapped += 1
         mm.flush_pending = True
         left -= 1
         return HIT if left else HIT | STOP

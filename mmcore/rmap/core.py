@@ -57,7 +57,7 @@ class Rmap:
         self.has_move_check = kind.move_check is not RmapScheme.move_check
         scheme.env.walk_file = self.walk_file
         self.walk_lengths, self.file_walk_lengths = WalkLengths(), WalkLengths()
-        self.unmapped = 0  # PTEs taken by try_to_unmap so far: whoever reserves compares it to see whether reclaim ran over what he read
+        self.unmapped = 0  # PTEs taken by try_to_unmap (or moved) so far: whoever reserves compares it to see whether reclaim ran over what he read
         # State of the walk under way (walks do not nest, AUDIT aside).
         self._left = 0
         self._young = 0
