@@ -198,7 +198,7 @@ def test_the_programs_reach_what_they_are_for(scheme: str) -> None:
     """A wander in scarce memory swaps, unmaps shared pages by walks, copies on write, reads files again: else the tests above prove little."""
     kind, options = SCHEMES[scheme]
     total: dict[str, int] = {}
-    for seed in range(4):
+    for seed in range(6):
         world = World(kind, "pae", SPARE["scarce"], **options)
         wander(world, seed, 200)
         for name, n in (world.mem.meters.as_dict() | world.mem.sync_vmstat().as_dict()).items():
