@@ -1,17 +1,19 @@
 /*
  * name:      fork_tree
  * summary:   A random family of processes; one member writes, moves, forks or exits, and all others check what they see.
- * drives:    fork at every depth, orphans whose parents are gone, copy on write, mremap of single shared pages, reclaim in between
+ * drives:    fork at every depth, orphans whose parents are gone, copy on write, mremap of single shared pages, reclaim and migration in between
  * arguments: processes=8 pages=32 steps=60 seed=1
  * look at:   a scheme's cost when parents die before children (families of address spaces, chains of anon_vmas) and when shared
- *            pages move in one member only
+ *            pages move in one member only; migrations, each two walks that must find every PTE (root is told the frames, and
+ *            members that shared one before must share one after)
  */
 #include "rmapbox.h"
+#include <sys/syscall.h>
 
 /* The first process is member 0 and leads: it sends one order at a time and waits for the answer. Every member knows for itself
    what each of its pages must hold and where it has put it; fork hands that knowledge down together with the pages. */
 
-enum order { WRITE, MOVE, CHECK, FORK, REAP, EXIT };
+enum order { WRITE, MOVE, MIGRATE, FRAME, CHECK, FORK, REAP, EXIT };
 struct message {
     int order, page, slot, member;
     uint32_t tag;
@@ -43,7 +45,29 @@ static int inspect(void)
     return wrong;
 }
 
-/* Carries an order out; the answer is a count of wrong pages, a pid or an exit status. */
+/* Asks for the page to be moved to memory node 0, for all who share it. The sandbox moves it to another frame; natively it is there
+   already. Where the call is missing, or moving others' pages is not allowed, nothing happens. */
+static void migrate(void *page)
+{
+    int node = 0, status;
+    if (syscall(SYS_move_pages, 0, 1L, &page, &node, &status, 4 /* MPOL_MF_MOVE_ALL */) < 0)
+        syscall(SYS_move_pages, 0, 1L, &page, &node, &status, 2 /* MPOL_MF_MOVE */);
+}
+
+/* The number of the frame the page is in; 0 when it is in none, or when we are not told. The page is not touched. */
+static int frame(const void *page)
+{
+    uint64_t entry = 0;
+    int fd = open("/proc/self/pagemap", O_RDONLY);
+    if (fd < 0)
+        return 0;
+    if (lseek(fd, (off_t)((uintptr_t)page / PAGE * sizeof entry), SEEK_SET) < 0 || read(fd, &entry, sizeof entry) != sizeof entry)
+        entry = 0;
+    close(fd);
+    return entry >> 63 ? (int)(entry & 0x7fffffff) : 0;
+}
+
+/* Carries an order out; the answer is a count of wrong pages, a frame, a pid or an exit status. */
 static int obey(const struct message *message)
 {
     switch (message->order) {
@@ -57,6 +81,11 @@ static int obey(const struct message *message)
         mine.slot[message->page] = message->slot;
         return 0;
     }
+    case MIGRATE:
+        migrate(at(message->page));
+        return 0;
+    case FRAME:
+        return frame(at(message->page));
     case CHECK:
         return inspect();
     case FORK: {
@@ -152,6 +181,31 @@ static void move_page(struct prng *prng, int member, int page)
     family[member].slot[page] = slot;
 }
 
+static void ask_frames(int page, int *frames)
+{
+    for (int member = 0; member < born; member++)
+        frames[member] = family[member].alive ? command(member, (struct message){ .order = FRAME, .page = page }) : 0;
+}
+
+/* A page of one member is migrated. Whoever had it in one frame must have it in one frame: one that a walk missed would be left behind.
+   The host may move pages on its own between two questions, so a disagreement counts when it lasts. */
+static int migrate_page(int member, int page)
+{
+    int before[MOST], after[MOST], parted = 1;
+    ask_frames(page, before);
+    command(member, (struct message){ .order = MIGRATE, .page = page });
+    for (int try = 0; parted && try < 5; try++) {
+        parted = 0;
+        ask_frames(page, after);
+        for (int one = 0; one < born; one++)
+            for (int other = 0; other < one; other++)
+                if (before[one] && before[one] == before[other] && after[one] && after[other])
+                    parted += after[one] != after[other];
+    }
+    printf("; page %d of member %d asked to node 0, %s", page, member, parted ? "FAILED: its sharers have parted" : "its sharers agree");
+    return parted;
+}
+
 int main(int argc, char **argv)
 {
     int most = (int)argument(argc, argv, 1, "processes", 8, 1, MOST);
@@ -186,6 +240,8 @@ int main(int argc, char **argv)
         }
         if (kind % 8 == 0)
             reclaim(pages * living / 2);
+        if (kind % 4 == 1)
+            wrong += migrate_page(choose(&prng, 0), page);
         int bad = 0;
         for (int other = 0; other < born; other++)
             if (family[other].alive)

@@ -24,6 +24,7 @@ from mmcore.frames import (
     PG_ACTIVE,
     PG_ANON,
     PG_CODE,
+    PG_DIRTY,
     PG_LRU,
     PG_RESERVED,
     PG_SLAB,
@@ -118,6 +119,10 @@ class Auditor:
                 rss = len(all_pfns[-1])
                 rest = entries[~present]
                 rest = rest[(rest & kind(FILE)) == 0]
+                moving = pgtables.np_migration_pfn(rest)
+                for pfn in moving[moving >= 0].tolist():
+                    wrong.append(f"mm {mm.addr:#x}: a migration entry is left: {frames.describe(pfn) if pfn < frames.nr else hex(pfn)}")
+                rest = rest[moving < 0]
                 for entry in pgtables.np_pte_to_swp(rest).tolist():
                     swap_refs[entry] = swap_refs.get(entry, 0) + 1
             if rss != mm.rss:
@@ -160,6 +165,8 @@ class Auditor:
             excess |= ((entries & kind(P)) != 0) & ((entries & kind(mem.pgtables.NX)) == 0) & ((flags & VM_EXEC) == 0)
         for i in np.nonzero(excess & ~outside)[0].tolist():
             wrong.append(f"mm {mm.addr:#x}: the PTE {int(entries[i]):#x} at {int(addresses[i]):#x} allows what its area ({int(flags[i]) & 7:#x}) does not")
+        if mem.config.dirty_tracking:
+            self._noticed(mm, addresses[writes & ~outside], entries[writes & ~outside], k[writes & ~outside], wrong)
         own = np.nonzero(writes & ((flags & VM_SHARED) == 0) & ~outside)[0]
         pfns = (entries[own] >> kind(12) & kind(mem.pgtables.PFN_MASK)).astype(np.int64)
         own, pfns = own[pfns < frames.nr], pfns[pfns < frames.nr]
@@ -170,6 +177,13 @@ class Auditor:
             shared[i] |= mem.swap.swap_count(frames.private[int(pfns[i])]) != 1
         for i in np.nonzero(shared)[0].tolist():
             wrong.append(f"mm {mm.addr:#x}: {int(addresses[own[i]]):#x} may be written to, but the page is not its own: {frames.describe(int(pfns[i]))}")
+
+    def _noticed(self, mm: Mm, addresses: np.ndarray, entries: np.ndarray, areas: np.ndarray, wrong: list[str]) -> None:
+        """Dirty tracking: whoever may write to a page of a file has been noticed (private copies have no file to go to)."""
+        for address, pte, k in zip(addresses.tolist(), entries.tolist(), areas.tolist(), strict=True):
+            vma, pfn = mm.vmas[k], pte >> 12 & self.mem.pgtables.PFN_MASK
+            if vma.vm_flags & VM_SHARED and vma.mapping is not None and vma.mapping.tracks_dirty and not self.mem.frames.flags[pfn] & PG_DIRTY:
+                wrong.append(f"mm {mm.addr:#x}: {address:#x} may be written to, but its page counts as clean: {self.mem.frames.describe(pfn)}")
 
     def _mappings(self, truth: tuple[np.ndarray, np.ndarray], wrong: list[str]) -> None:
         frames = self.mem.frames

@@ -207,6 +207,8 @@ class Faults:
                 pte = pfn << 12 | vma.vm_page_prot
                 if write:
                     pte |= D | W
+                    if mapping.tracks_dirty:
+                        mapping.set_page_dirty(pfn)
                 elif not shared:
                     pte &= ~W
                 self.ptes[i] = pte
@@ -232,7 +234,9 @@ class Faults:
         flags = self.flags[pfn]
         writable = W if vma.vm_flags & VM_WRITE else 0
         if vma.vm_flags & VM_SHARED:
-            # A shared page that was write-protected under an area that may write again.
+            # A shared page that was write-protected under an area that may write again, or that nobody has written to since it was last written back.
+            if vma.mapping is not None and vma.mapping.tracks_dirty:
+                vma.mapping.set_page_dirty(pfn)
             self.ptes[i] = pte | A | D | writable
             mm.flush_pending = True
             return DONE

@@ -37,6 +37,7 @@ class AddressSpace:
 
     __slots__ = ("mem", "host", "addr", "pages", "nodes", "i_mmap", "i_mmap_writable", "nonlinear", "frames", "_registered")
     is_shmem = False
+    tracks_dirty = False  # writes through shared mappings are noticed as they begin (FileSpace, where the machine has dirty tracking)
 
     def __init__(self, mem: Memory, host: Any) -> None:
         """``host.addr``: kernel address of its inode; one that nothing else uses."""
@@ -119,6 +120,10 @@ class AddressSpace:
         self.nodes.uncharge(index)
         frames.mapping[pfn] = 0
         frames.count[pfn] -= 1
+
+    def replace_page(self, pfn: int, new: int) -> None:
+        """Migration: the index leads to ``new``, which gets everything else from ``pfn``."""
+        self.pages[self.frames.index[pfn]] = new
 
     def find_get_page(self, index: int) -> int:
         """The cached page with a reference for the caller, or -1; its I/O may be under way."""

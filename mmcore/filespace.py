@@ -2,6 +2,7 @@
 
  read_ahead: frame, PG_LOCKED, bytes in ──disk──> PG_UPTODATE
  set_page_dirty ... writepage: bytes out, PG_WRITEBACK ──disk──> clean
+With dirty tracking the first write through a shared mapping is a fault that calls set_page_dirty, and write-back protects the page again.
 Linux: mm/filemap.c, mm/readahead.c (windows of a fixed size), mm/page-writeback.c, 2.6.7.
 """
 
@@ -14,6 +15,7 @@ from mmcore.errors import MustWait, OutOfMemory, SysError
 from mmcore.filemap import AddressSpace
 from mmcore.frames import PAGECACHE, PG_DIRTY, PG_ERROR, PG_LOCKED, PG_UPTODATE, PG_WRITEBACK
 from mmcore.gfp import GFP_HIGHUSER
+from mmcore.mkclean import page_mkclean
 from mmcore.ram import PAGE_SHIFT, PAGE_SIZE
 
 if TYPE_CHECKING:
@@ -33,15 +35,18 @@ class Backing(Protocol):
 
 class FileSpace(AddressSpace):
     """Pages of a file with a backing store. Clean ones may be dropped at any time; dirty ones are written back first. ``error``: errno of a
-    write-back that failed, until somebody asks (``take_error``)."""
+    write-back that failed, until somebody asks (``take_error``).
 
-    __slots__ = ("backing", "dirty", "error", "_position")
+    ``tracks_dirty``: a PTE that may write implies a dirty page; write-back takes the right away again (page_mkclean). Linux: 2.6.19."""
+
+    __slots__ = ("backing", "dirty", "error", "tracks_dirty", "_position")
 
     def __init__(self, mem: Memory, host: Any, backing: Backing) -> None:
         super().__init__(mem, host)
         self.backing = backing
         self.dirty: dict[int, None] = {}  # indices, in the order in which they became dirty
         self.error = 0
+        self.tracks_dirty = mem.config.dirty_tracking
         self._position = mem.swap.disk.file_position()
 
     def _bring_in(self, index: int) -> int:
@@ -154,6 +159,8 @@ class FileSpace(AddressSpace):
             pfn = self.pages[index]
             if flags[pfn] & PG_WRITEBACK:
                 forget(pfn)  # written once more, with the newer bytes
+            if self.tracks_dirty:
+                page_mkclean(self.mem, pfn)
             self.clear_page_dirty(pfn)
             self.writepage(pfn)
             done += 1

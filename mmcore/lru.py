@@ -60,6 +60,12 @@ class LruList:
         if len(self._queue) > 4 * self.n + 4096:
             self._compact()
 
+    def replace(self, pfn: int, new: int) -> None:
+        """A frame that is on no list takes a member's place."""
+        queue, stamp = self._queue, self._stamp
+        queue[queue.index(pfn | stamp[pfn] << _PFN_BITS)] = new | stamp[new] << _PFN_BITS
+        stamp[pfn] = (stamp[pfn] + 1) & 0xFFFFFFFF
+
     def removed_bulk(self, n: int) -> None:
         """``n`` members have left: their stamps were incremented by the caller."""
         self.n -= n

@@ -56,6 +56,7 @@ class MemoryConfig:
     cache_line: int = 32
     accounting: str = "isolated"
     seed: int | None = None
+    dirty_tracking: bool = False  # 2.6.19's: see filespace.py
     scheme_options: dict[str, Any] = field(default_factory=dict)
 
 

@@ -27,6 +27,7 @@ from mmcore.vma import (
     VM_SHARED,
     VmArea,
     accountable_mapping,
+    page_prot,
     vm_stat_account,
 )
 from mmcore.vma_merge import split_vma, vma_adjust, vma_link, vma_merge
@@ -153,14 +154,14 @@ def mmap_region(mem: Memory, mm: Mm, addr: int, length: int, vm_flags: int, pgof
             file = shared_memory = mem.shmem_zero_setup(length, not vm_flags & VM_NORESERVE)
         mapping = file.mapping if file is not None else None
         if overlapped:
-            new = VmArea(mm, mem.vma_cache.alloc(), addr, end, vm_flags, mem.pgtables.prot(vm_flags), pgoff, file, mapping)
+            new = VmArea(mm, mem.vma_cache.alloc(), addr, end, vm_flags, page_prot(mem, mapping, vm_flags), pgoff, file, mapping)
             do_munmap(mem, mm, addr, length)
             i = mm.find_index(addr)
         if shared_memory is None:
             vma = vma_merge(mem, mm, i, addr, end, vm_flags, None, file, pgoff)
         if vma is None:
             if new is None:
-                new = VmArea(mm, mem.vma_cache.alloc(), addr, end, vm_flags, mem.pgtables.prot(vm_flags), pgoff, file, mapping)
+                new = VmArea(mm, mem.vma_cache.alloc(), addr, end, vm_flags, page_prot(mem, mapping, vm_flags), pgoff, file, mapping)
     except SysError:
         if new is not None:
             new.free(mem)

@@ -27,6 +27,7 @@ from mmcore.vma import (
     VM_WRITE,
     VmArea,
     is_data_mapping,
+    page_prot,
     vm_stat_account,
 )
 from mmcore.vma_merge import vma_modify_flags
@@ -108,7 +109,7 @@ def mprotect_fixup(mem: Memory, mm: Mm, i: int, start: int, end: int, flags: int
     except SysError:
         mem.overcommit.committed -= charged
         raise
-    prot = mem.pgtables.prot(flags)
+    prot = page_prot(mem, area.mapping, flags)
     area.vm_flags = flags
     area.vm_page_prot = prot
     if mm.nr_ptes:

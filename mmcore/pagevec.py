@@ -86,6 +86,23 @@ class LruCache:
         stamp = self.stamp
         return {e & _PFN_MASK for e in (*self._active_pvec, *self._inactive_pvec) if stamp[e & _PFN_MASK] == e >> _PFN_BITS}
 
+    def replace_page(self, pfn: int, new: int) -> None:
+        """Migration: ``new``, on no list, takes the place of ``pfn`` and its flags PG_LRU and PG_ACTIVE; in another zone it becomes the newest.
+        Pagevecs are empty."""
+        flags = self.flags
+        f = flags[pfn] & (PG_LRU | PG_ACTIVE)
+        if not f & PG_LRU:
+            raise InvariantViolation("a page that is on no list has no place there: " + self.frames.describe(pfn))
+        before, after = self.zones[pfn >= DMA_END], self.zones[new >= DMA_END]
+        lru = before.active if f & PG_ACTIVE else before.inactive
+        if before is after:
+            lru.replace(pfn, new)
+        else:
+            lru.remove(pfn)
+            (after.active if f & PG_ACTIVE else after.inactive).add(new)
+        flags[pfn] &= ~(PG_LRU | PG_ACTIVE)
+        flags[new] |= f
+
     def mark_page_accessed(self, pfn: int) -> None:
         """inactive, unreferenced -> inactive, referenced -> active, unreferenced -> active, referenced."""
         f = self.flags[pfn]

@@ -10,6 +10,7 @@ An entry is found by its index in ``ptes``, a view of all RAM in units of one en
  present            pfn << 12 | prot bits | P          (or PROTNONE instead of P: mapped, no access)
  swapped out        swap entry (type << 27 | offset), never P, PROTNONE or FILE
  nonlinear file     page offset, FILE set
+ migration          swap entry of type 31, which no device has: the frame that is being moved, and all bits the PTE had
 Linux: include/asm-i386/pgtable*.h, 2.6.7.
 """
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 P, W, U, PWT, PCD, A, D, PSE, G = 1, 2, 4, 8, 0x10, 0x20, 0x40, 0x80, 0x100
 FILE = 0x40
 PROTNONE = 0x80
+MIGRATION_TYPE = 31  # the last of the 32 types an entry can name. Linux: SWP_MIGRATION_READ and _WRITE, 2.6.18
 TASK_SIZE = PAGE_OFFSET
 
 _VM_READ, _VM_WRITE, _VM_EXEC, _VM_SHARED = 1, 2, 4, 8
@@ -46,6 +48,7 @@ class PageTables:
     SHIFT: int
     NX: int
     PFN_MASK: int  # of an entry shifted right by 12
+    MIGRATION_SHIFT: int  # bits of a migration entry's offset that name the frame; the PTE's own bits stand above
     dtype: type
 
     def __init__(self, ram: Ram, pages: PageAllocator, slab: Slab, vmstat: VmStat) -> None:
@@ -74,6 +77,31 @@ class PageTables:
     @staticmethod
     def present(pte: int) -> int:
         return pte & (P | PROTNONE)
+
+    # --- migration entries --------------------------------------------------------------------------------------------
+
+    def migration_pte(self, pte: int) -> int:
+        """What stands for the present ``pte`` while its frame is moved; ``migrated_pte`` gives it back."""
+        bits = bool(pte & P) | bool(pte & W) << 1 | bool(pte & A) << 2 | bool(pte & D) << 3 | bool(pte & self.NX) << 4
+        return self.swp_pte(MIGRATION_TYPE << 27 | bits << self.MIGRATION_SHIFT | pte >> PAGE_SHIFT & self.PFN_MASK)
+
+    def migration_pfn(self, pte: int) -> int:
+        """The frame a migration entry stands for, -1 for any other entry."""
+        if not pte or pte & (P | PROTNONE | FILE):
+            return -1
+        entry = self.pte_to_swp(pte)
+        return entry & (1 << self.MIGRATION_SHIFT) - 1 if entry >> 27 == MIGRATION_TYPE else -1
+
+    def np_migration_pfn(self, ptes: np.ndarray) -> np.ndarray:
+        """The same for entries that are neither present nor of a nonlinear file."""
+        entries = self.np_pte_to_swp(ptes)
+        return np.where(entries >> 27 == MIGRATION_TYPE, entries & (1 << self.MIGRATION_SHIFT) - 1, -1)
+
+    def migrated_pte(self, pte: int, pfn: int) -> int:
+        """The PTE a migration entry stands for, on the frame ``pfn``."""
+        bits = (self.pte_to_swp(pte) & 0x7FFFFFF) >> self.MIGRATION_SHIFT
+        rest = (P | U if bits & 1 else PROTNONE) | (W if bits & 2 else 0) | (A if bits & 4 else 0) | (D if bits & 8 else 0)
+        return pfn << PAGE_SHIFT | rest | (self.NX if bits & 16 else 0)
 
     # --- tables -----------------------------------------------------------------------------------------------------
 
@@ -149,6 +177,19 @@ class PageTables:
     def map_kernel(self, va: int, pfn: int, bits: int) -> None:
         raise NotImplementedError
 
+    @staticmethod
+    def swp_pte(entry: int) -> int:
+        """The PTE of a swap entry."""
+        raise NotImplementedError
+
+    @staticmethod
+    def pte_to_swp(pte: int) -> int:
+        """The entry of a swapped-out page's PTE."""
+        raise NotImplementedError
+
+    def np_pte_to_swp(self, ptes: np.ndarray) -> np.ndarray:
+        raise NotImplementedError
+
 
 class PaeTables(PageTables):
     """3 levels, 8-byte entries, NX in bit 63. The root is a 32-byte object, three user middle tables come with it, the fourth is the kernel's."""
@@ -156,6 +197,7 @@ class PaeTables(PageTables):
     ENTRY, PTRS, SHIFT = 8, 512, 21
     NX = 1 << 63
     PFN_MASK = 0xFFFFFF
+    MIGRATION_SHIFT = 22  # 16 GB of frames
     dtype = np.uint64
 
     def __init__(self, ram: Ram, pages: PageAllocator, slab: Slab, vmstat: VmStat) -> None:
@@ -260,6 +302,7 @@ class TwoLevelTables(PageTables):
     ENTRY, PTRS, SHIFT = 4, 1024, 22
     NX = 0
     PFN_MASK = 0xFFFFF
+    MIGRATION_SHIFT = 20  # 4 GB of frames
     dtype = np.uint32
 
     def __init__(self, ram: Ram, pages: PageAllocator, slab: Slab, vmstat: VmStat) -> None:

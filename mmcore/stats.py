@@ -41,12 +41,14 @@ class Meters:
     allocations    objects the scheme allocated            mremap_copies / merges_refused   forced by the scheme
     forks, fork_ptes, fork_links, fork_allocations         address spaces copied, and the pages, links and allocations that took
     scans, scan_young, scan_unmapped                       swap_outs asked of a scheme without a reverse map; PTEs they found young or locked, and took away
+    migrations     pages moved to another frame            migrate_misses  ... given up because the scheme did not lead to all their PTEs
     """
 
     NAMES = (
         "cow", "reuse", "zero_page",
         "walks", "candidates", "hits", "misses", "vmas_visited", "mms_visited", "ptes_probed", "nodes", "longest_walk", "removal_nodes",
         "links", "allocations", "mremap_copies", "merges_refused", "forks", "fork_ptes", "fork_links", "fork_allocations",
+        "migrations", "migrate_misses",
         "file_walks", "file_candidates", "file_hits", "file_misses", "file_vmas_visited", "file_ptes_probed", "file_nodes",
         "file_longest_walk", "scans", "scan_young", "scan_unmapped",
     )

@@ -165,6 +165,10 @@ class Swap:
         self._unlink(pfn, entry)
         self.device.free(entry)
 
+    def replace_page(self, pfn: int, new: int) -> None:
+        """Migration: the entry leads to ``new``, which gets everything else from ``pfn``."""
+        self.cache[self.frames.private[pfn]] = new
+
     # --- sharing ---------------------------------------------------------------------------------------------------------
 
     def can_share_swap_page(self, pfn: int) -> bool:

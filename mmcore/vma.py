@@ -14,6 +14,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from mmcore.pgtable import W
+
 if TYPE_CHECKING:
     from mmcore.filemap import AddressSpace
     from mmcore.memory import Memory
@@ -123,6 +125,15 @@ def vm_start_gap(vma: VmArea) -> int:
 def linear_page_index(vma: VmArea, address: int) -> int:
     """The page of the source that ``address`` shows, in a linear area."""
     return (address - vma.vm_start >> 12) + vma.vm_pgoff
+
+
+def page_prot(mem: Memory, mapping: AddressSpace | None, flags: int) -> int:
+    """vm_page_prot of an area with ``flags``; with dirty tracking, shared writable pages of a file start write-protected, so that the first write
+    is noticed. Linux: vma_wants_writenotify, 2.6.19."""
+    prot = mem.pgtables.prot(flags)
+    if prot & W and mapping is not None and mapping.tracks_dirty:
+        prot &= ~W
+    return prot
 
 
 def is_data_mapping(flags: int) -> bool:

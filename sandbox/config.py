@@ -105,8 +105,8 @@ class Config(msgspec.Struct, kw_only=True):
     Sizes are bytes, or strings such as "64M". `env` is added to a small fixed environment (nothing of the host's leaks
     in). `page_cluster` None is the kernel's choice (2 below 16 MB, else 3). `smp` and `cache_line` change only sizes of
     structures. `stdin` is the path of a host file, or bytes, delivered whole; None is the command's own standard input.
-    `seed` turns address-space randomisation on and feeds it; without a seed nothing is random. `time_limit` is wall
-    seconds.
+    `seed` turns address-space randomisation on and feeds it; without a seed nothing is random. `dirty_tracking` notices
+    the first write to each page of a shared file mapping, as 2.6.19 and later do. `time_limit` is wall seconds.
     """
 
     memory: int | str = 64 * MIB
@@ -121,6 +121,7 @@ class Config(msgspec.Struct, kw_only=True):
     cache_line: int = 32
     clock: str = "virtual"
     seed: int | None = None
+    dirty_tracking: bool = False
     time_limit: float | None = None
     scheme: str = "anon_vma"
     scheme_options: dict[str, Any] = {}
@@ -153,8 +154,9 @@ class Config(msgspec.Struct, kw_only=True):
             self._whole("page_cluster", 0, 8)
         if self.cache_line not in (32, 64, 128):
             raise BadValue("cache_line", f"{self.cache_line!r} is not one of 32, 64, 128")
-        if not isinstance(self.smp, bool):
-            raise BadValue("smp", f"{self.smp!r} is not true or false")
+        for field in ("smp", "dirty_tracking"):
+            if not isinstance(getattr(self, field), bool):
+                raise BadValue(field, f"{getattr(self, field)!r} is not true or false")
         if self.seed is not None:
             self._whole("seed", 0, (1 << 63) - 1)
         if self.time_limit is not None:

@@ -1,7 +1,7 @@
 """`rmapbox.toml`: the same settings as the command line's, in tables.
 
     [machine]  memory swap paging overcommit overcommit_ratio swappiness page_cluster layout smp cache_line clock seed
-               time_limit
+               dirty_tracking time_limit
     [rmap]     scheme accounting, and a table of its own options for each scheme: [rmap.anon_vma]
     [guest]    mounts env stdin
     [audit]    when
@@ -24,7 +24,7 @@ FILE_NAME = "rmapbox.toml"
 
 KEYS: dict[str, dict[str, str]] = {
     "machine": {name: name for name in ("memory", "swap", "paging", "overcommit", "overcommit_ratio", "swappiness",
-                                        "page_cluster", "layout", "smp", "cache_line", "clock", "seed", "time_limit")},
+                                        "page_cluster", "layout", "smp", "cache_line", "clock", "seed", "dirty_tracking", "time_limit")},
     "rmap": {"scheme": "scheme", "accounting": "accounting"},
     "guest": {"mounts": "mounts", "env": "env", "stdin": "stdin"},
     "audit": {"when": "audit"},

@@ -131,7 +131,8 @@ def build_memory(config: Config, scheme: type[RmapScheme] | None = None) -> Memo
             memory_bytes=int(config.memory), swap_bytes=int(config.swap), paging=config.paging, overcommit=config.overcommit,
             overcommit_ratio=config.overcommit_ratio, swappiness=config.swappiness,
             page_cluster=-1 if config.page_cluster is None else config.page_cluster, layout=config.layout, smp=config.smp,
-            cache_line=config.cache_line, accounting=config.accounting, seed=config.seed, scheme_options=config.scheme_options,
+            cache_line=config.cache_line, accounting=config.accounting, seed=config.seed,
+            dirty_tracking=config.dirty_tracking, scheme_options=config.scheme_options,
         ),
         scheme,
     )

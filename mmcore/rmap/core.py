@@ -16,7 +16,7 @@ import numpy as np
 
 from mmcore.errors import InvariantViolation, SysError
 from mmcore.frames import PG_ANON, PG_DIRTY, PG_REFERENCED, PG_SWAPCACHE
-from mmcore.pgtable import PROTNONE, A, D, P
+from mmcore.pgtable import FILE, PROTNONE, A, D, P
 from mmcore.rmap.scheme import FAIL, HIT, MISS, STOP, Purpose, RmapScheme, Visit
 from mmcore.stats import WalkLengths
 from mmcore.vma import VM_LOCKED, VM_MAYSHARE, VM_RESERVED
@@ -60,12 +60,13 @@ class Rmap:
         self.has_move_check = kind.move_check is not RmapScheme.move_check
         scheme.env.walk_file = self.walk_file
         self.walk_lengths, self.file_walk_lengths = WalkLengths(), WalkLengths()
-        self.unmapped = 0  # PTEs taken by try_to_unmap so far: whoever reserves compares it to see whether reclaim ran over what he read
+        self.unmapped = 0  # PTEs taken by try_to_unmap (or moved) so far: whoever reserves compares it to see whether reclaim ran over what he read
         # State of the walk under way (walks do not nest, AUDIT aside).
         self._left = 0
         self._young = 0
         self._result = SUCCESS
         self._by_file = False
+        self.moving = -1  # migration's second pass: walks look for the migration entries of this frame instead of the PTEs of theirs
 
     # --- one page ----------------------------------------------------------------------------------------------------
 
@@ -206,6 +207,16 @@ class Rmap:
             if length > meters.file_longest_walk:
                 meters.file_longest_walk = length
 
+    def ask(self, pfn: int, purpose: Purpose, visit: Visit) -> None:
+        """A metered walk for an exact user (migrate.py, mkclean.py), whose ``visit`` calls ``find`` once for each candidate. File pages are found
+        by their file's index under a scheme that cannot walk."""
+        if self.exact:
+            self._metered_walk(pfn, self.flags[pfn], purpose, visit)
+        else:
+            self._by_file = True
+            self.meters.file_walks += 1
+            self.walk_file(pfn, purpose, visit)
+
     def _find(self, pfn: int, mm: Mm, address: int, pte: int) -> int:
         """Index of the PTE if it maps the frame, else -1; meters the candidate."""
         meters = self.meters
@@ -215,7 +226,10 @@ class Rmap:
         hit = False
         if pte >= 0:
             value = self.ptes[pte]
-            hit = value & (P | PROTNONE) and value >> 12 & self.pfn_mask == pfn
+            if self.moving < 0:
+                hit = value & (P | PROTNONE) and value >> 12 & self.pfn_mask == pfn
+            else:
+                hit = self.pgtables.migration_pfn(value) == self.moving
         if self._by_file:
             meters.file_candidates += 1
             meters.file_ptes_probed += probed
@@ -231,6 +245,8 @@ class Rmap:
             return pte
         meters.misses += 1
         return -1
+
+    find = _find
 
     def _referenced_one(self, pfn: int, mm: Mm, address: int, vma: VmArea | None, pte: int) -> int:
         """HOT: what _find does is in line where the scheme finds the page."""
@@ -372,18 +388,26 @@ class Rmap:
             if self.scheme.card.unmaps_nonlinear:
                 self._unmap_nonlinear(pfn, mapping.nonlinear)
         elif purpose in (Purpose.AUDIT, Purpose.MIGRATE, Purpose.MKCLEAN):
-            self._search_nonlinear(pfn, mapping.nonlinear, visit)
+            self._search_nonlinear(pfn, mapping.nonlinear, visit, purpose)
 
-    def _search_nonlinear(self, pfn: int, areas: list[VmArea], visit: Visit) -> None:
+    def _search_nonlinear(self, pfn: int, areas: list[VmArea], visit: Visit, purpose: Purpose) -> None:
         """Exact users look through nonlinear areas PTE by PTE: no formula leads there."""
         ptes, pgtables, mask = self.pgtables.np_ptes, self.pgtables, self.pfn_mask
         for vma in areas:
+            if purpose != Purpose.AUDIT:
+                self.meters.file_vmas_visited += 1
             for first, base in pgtables.tables(vma.vm_mm.pgd, vma.vm_start, vma.vm_end):
                 lo = max(vma.vm_start, first) - first >> 12
                 hi = min(vma.vm_end, first + (1 << pgtables.SHIFT)) - first >> 12
                 part = ptes[base + lo : base + hi]
+                if purpose != Purpose.AUDIT:
+                    self.meters.file_ptes_probed += len(part)
                 kind = part.dtype.type
-                match = ((part & kind(P | PROTNONE)) != 0) & ((part >> kind(12) & kind(mask)) == kind(pfn))
+                if self.moving >= 0:
+                    match = (part & kind(P | PROTNONE | FILE)) == 0
+                    match[match] = pgtables.np_migration_pfn(part[match]) == self.moving
+                else:
+                    match = ((part & kind(P | PROTNONE)) != 0) & ((part >> kind(12) & kind(mask)) == kind(pfn))
                 for k in np.nonzero(match)[0].tolist():
                     if visit(pfn, vma.vm_mm, first + (lo + k << 12), vma, base + lo + k) & STOP:
                         return

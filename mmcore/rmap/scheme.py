@@ -45,7 +45,11 @@ if TYPE_CHECKING:
 
 
 class Purpose(IntEnum):
-    """Why a walk is made. AUDIT walks change and meter nothing. Nobody asks for MKCLEAN or MIGRATE yet."""
+    """Why a walk is made. AUDIT walks change and meter nothing; MKCLEAN (page_mkclean) and MIGRATE (migrate_page) must offer every PTE, as AUDIT must.
+
+    Two MIGRATE walks move a page. During the first, over the old frame, each PTE becomes a migration entry; then ``mapping``, ``index``, ``rmap`` and
+    PG_DIRECT pass to the new frame, and the second walk, over that one, must offer the same places. A scheme keeps its records through both: HIT means
+    the entry was found, not that it is gone. ``mapcount`` and rss do not change on the way. Neither walk is preceded or followed by another hook."""
 
     REFERENCED = 0
     UNMAP = 1

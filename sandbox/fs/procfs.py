@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from mmcore.errors import SysError
 from sandbox.fs import proc_system, proc_task, sysctl
 from sandbox.fs.dentry import Dentry, d_path
+from sandbox.fs.pagemap import Pagemap
 from sandbox.fs.pseudofs import Dir, Link, Node, Text
 from sandbox.fs.uapi import FMODE_READ, FMODE_WRITE
 
@@ -53,6 +54,8 @@ class TaskDir(Dir):
         show = proc_task.TEXTS.get(name)
         if show is not None:
             return Text(self._show(show), proc_task.store_for(task, name), proc_task.MODES.get(name, 0), ino)
+        if name == "pagemap":
+            return Pagemap(task, ino)
         if name == "fd":
             return FdDir(vfs, task, ino)
         if name == "task":
@@ -76,7 +79,7 @@ class TaskDir(Dir):
         return [(name, node) for name in _NUMBERS if (node := self.find(name)) is not None]
 
 
-_NUMBERS = {name.encode(): number for number, name in enumerate(sorted([*proc_task.TEXTS, "fd", "task", "mounts", "exe", "cwd", "root"]))}
+_NUMBERS = {name.encode(): number for number, name in enumerate(sorted([*proc_task.TEXTS, "fd", "task", "mounts", "pagemap", "exe", "cwd", "root"]))}
 
 
 def _place(task: Any, name: str) -> Callable[[], Dentry]:

@@ -56,6 +56,9 @@ class Text(Node):
         self.show = show
         self.store = store
 
+    def open(self, task: Any, dentry: Dentry, flags: int) -> PseudoFile:
+        return PseudoFile(dentry, flags, self)
+
 
 class Link(Node):
     """``text(task)`` is what readlink gives; ``jump(task)``, when there is one, the dentry a walk goes to."""
@@ -93,7 +96,7 @@ class PseudoInode(Inode):
             return DirFile(dentry, flags)
         if not isinstance(node, Text):
             raise SysError(EINVAL)
-        return PseudoFile(dentry, flags, node)
+        return node.open(task, dentry, flags)
 
     def lookup(self, parent: Dentry, name: bytes) -> Dentry:
         node = self.node.find(name) if isinstance(self.node, Dir) else None

@@ -49,7 +49,7 @@ KNOWN = {
     "epoll_wait", 274: "mbind", 275: "get_mempolicy", 276: "set_mempolicy", 277: "mq_open", 283: "kexec_load", 286:
     "add_key", 287: "request_key", 288: "keyctl", 289: "ioprio_set", 290: "ioprio_get", 291: "inotify_init", 292:
     "inotify_add_watch", 293: "inotify_rm_watch", 294: "migrate_pages", 310: "unshare", 313: "splice", 315: "tee", 316:
-    "vmsplice", 317: "move_pages", 319: "epoll_pwait", 321: "signalfd", 322: "timerfd_create", 323: "eventfd", 325:
+    "vmsplice", 319: "epoll_pwait", 321: "signalfd", 322: "timerfd_create", 323: "eventfd", 325:
     "timerfd_settime", 326: "timerfd_gettime", 327: "signalfd4", 328: "eventfd2", 329: "epoll_create1", 332:
     "inotify_init1", 336: "perf_event_open", 338: "fanotify_init", 349: "kcmp", 350: "finit_module", 351: "sched_setattr",
     352: "sched_getattr", 354: "seccomp", 357: "bpf", 374: "userfaultfd", 377: "copy_file_range", 380: "pkey_mprotect", 381:

@@ -36,6 +36,7 @@ def test_formatted_sizes_read_back(size):
     ("swappiness", True, "whole number"),
     ("cache_line", 48, "32, 64, 128"),
     ("smp", 1, "true or false"),
+    ("dirty_tracking", "on", "true or false"),
     ("page_cluster", 9, "from 0 to 8"),
     ("seed", -1, "whole number"),
     ("time_limit", 0, "seconds above 0"),

@@ -22,8 +22,10 @@ class Fault(Exception):
 
 
 class Machine:
-    def __init__(self, scheme: type, memory: int = 16 << 20, swap: int = 32 << 20, paging: str = "pae", **options: Any) -> None:
-        config = MemoryConfig(memory_bytes=memory, swap_bytes=swap, paging=paging, overcommit=1, scheme_options=options)
+    def __init__(
+        self, scheme: type, memory: int = 16 << 20, swap: int = 32 << 20, paging: str = "pae", dirty_tracking: bool = False, **options: Any
+    ) -> None:
+        config = MemoryConfig(memory_bytes=memory, swap_bytes=swap, paging=paging, overcommit=1, dirty_tracking=dirty_tracking, scheme_options=options)
         self.mem = Memory(config, scheme)
         self.auditor = Auditor(self.mem)
 

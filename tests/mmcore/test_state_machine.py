@@ -119,6 +119,14 @@ class ProgramMachine(RuleBasedStateMachine):
     def unpin(self, which: int) -> None:
         self.world.step("unpin", which)
 
+    @rule(who=few, which=number, fail=fail)
+    def migrate(self, who: int, which: int, fail: int) -> None:
+        self.world.step("migrate", who, which, fail=fail)
+
+    @rule(limit=number)
+    def writeback(self, limit: int) -> None:
+        self.world.step("writeback", limit)
+
     @rule(pages=number)
     def reclaim(self, pages: int) -> None:
         self.world.step("reclaim", pages)
@@ -186,11 +194,11 @@ def test_the_programs_reach_what_they_are_for(scheme: str) -> None:
     """A wander in scarce memory swaps, unmaps shared pages by walks, copies on write, reads files again: else the tests above prove little."""
     kind, options = SCHEMES[scheme]
     total: dict[str, int] = {}
-    for seed in range(4):
+    for seed in range(6):
         world = World(kind, "pae", SPARE["scarce"], **options)
         wander(world, seed, 200)
         for name, n in (world.mem.meters.as_dict() | world.mem.sync_vmstat().as_dict()).items():
             total[name] = total.get(name, 0) + n
-    asked = ("walks", "hits") if "WALK" in kind.card.capabilities else ("scans", "scan_unmapped")
+    asked = ("walks", "hits", "migrations") if "WALK" in kind.card.capabilities else ("scans", "scan_unmapped")
     for name in ("cow", "reuse", "zero_page", *asked, "pswpin", "pswpout", "pgmajfault", "kswapd_steal"):
         assert total[name] > 3, f"{name} is {total[name]}"

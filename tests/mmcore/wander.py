@@ -12,6 +12,7 @@ OPERATIONS: dict[str, tuple[int, int, bool]] = {
     "mremap": (10, 7, True), "remap": (4, 5, True), "brk": (3, 2, False), "fork": (6, 1, True), "exit": (4, 1, False), "exec": (1, 2, False),
     "grow_stack": (1, 3, False), "store": (24, 5, True), "load": (10, 4, True), "file_write": (4, 3, False), "file_read": (3, 3, False),
     "truncate": (2, 2, False), "pin": (1, 4, False), "unpin": (2, 1, False), "reclaim": (8, 1, False), "tick": (3, 1, False),
+    "migrate": (8, 2, True), "writeback": (3, 1, False),
 }
 
 

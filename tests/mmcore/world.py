@@ -13,8 +13,10 @@ from collections.abc import Callable
 from typing import Any
 
 from mmcore.errors import MustWait, SysError
+from mmcore.frames import PG_LOCKED, PG_WRITEBACK
 from mmcore.fremap import remap_file_pages
 from mmcore.madvise import MADV_DONTNEED, do_madvise
+from mmcore.migrate import migrate_page
 from mmcore.mlock import do_mlock, do_munlock
 from mmcore.mm import Mm
 from mmcore.mmap import set_brk
@@ -450,6 +452,29 @@ class World(Comparison):
             self.note("unpin")
             self.mem.pages.put_page(self.pinned.pop(which % len(self.pinned)))
 
+    def migrate(self, who: int, which: int, fail: int = 0) -> None:
+        """A mapped page moves to another frame, if nobody holds it."""
+        process = self.process(who)
+        tables, reserved = self.mem.pgtables, self.mem.is_reserved
+        places = [(page, tables.pte_index(process.mm.pgd, page << 12)) for page in process.slots]
+        mapped = [(page, i) for page, i in places if i >= 0 and tables.ptes[i] & (P | PROTNONE) and not reserved(tables.ptes[i] >> 12 & tables.PFN_MASK)]
+        if not mapped:
+            return
+        page, i = mapped[which % len(mapped)]
+        pfn = tables.ptes[i] >> 12 & tables.PFN_MASK
+        self.note(f"migrate {who} {page:#x}, frame {pfn:#x}")
+        flags = self.mem.frames.flags
+        busy = flags[pfn] & (PG_LOCKED | PG_WRITEBACK)
+        try:
+            new = self.call(migrate_page, self.mem, pfn, fail=fail)
+        except SysError as error:
+            # While it looked for a frame, reclaim may have begun to write the page.
+            expected = errno.EAGAIN if (busy or flags[pfn]) & (PG_LOCKED | PG_WRITEBACK) else errno.EBUSY
+            assert error.errno == expected and (expected == errno.EAGAIN or pfn in self.pinned), error
+            return
+        assert not busy and pfn not in self.pinned
+        assert new != pfn and (not tables.ptes[i] & (P | PROTNONE) or tables.ptes[i] >> 12 & tables.PFN_MASK == new)
+
     def reclaim(self, pages: int) -> None:
         self.note(f"reclaim {pages}")
         locked = self._locked()
@@ -468,6 +493,19 @@ class World(Comparison):
                         if i >= 0 and ptes[i] & (P | PROTNONE):
                             found.append(i)
         return found
+
+    def writeback(self, limit: int) -> None:
+        """Dirty pages of the host's file are sent to it. With dirty tracking, nothing that was stored or written is missing there afterwards."""
+        obj = self.objects[2]
+        limit = limit % 8 or 1 << 30
+        self.note(f"write back {limit} pages")
+        self.call(obj.file.mapping.writeback, limit)
+        if not self.mem.config.dirty_tracking or obj.file.mapping.dirty:
+            return
+        for index in range(obj.size + 4095 >> 12):
+            data = obj.file.host.written.get(index, bytes(4096))
+            found = struct.unpack_from("<I", data, LOW)[0], struct.unpack_from("<I", data, HIGH)[0]
+            assert found == obj.pages.get(index, ZERO), f"page {index} was written back as {found}, not {obj.pages.get(index, ZERO)}"
 
     def tick(self, ns: int) -> None:
         self.note(f"time passes: {ns} us")
