@@ -314,8 +314,7 @@ class SwapOut(Vmscan):
                 remove_one(pfn, pte)
             if n == 0:
                 vmstat.nr_mapped -= 1
-                if f & PG_ANON:
-                    rmap.release_anon(pfn)
+                rmap.last_pte_went(pfn)
             n = count[pfn] - 1
             count[pfn] = n
             if n == 1:

@@ -101,7 +101,7 @@ class Rmap:
         if self.has_remove:
             self.scheme.remove_one(pfn, pte)
         if self.frames.mapcount[pfn] == 0:
-            self._release(pfn)
+            self.last_pte_went(pfn)
 
     def uncount(self, pfn: int) -> None:
         mapcount = self.frames.mapcount
@@ -112,7 +112,7 @@ class Rmap:
         if n == 0:
             self.vmstat.nr_mapped -= 1
 
-    def _release(self, pfn: int) -> None:
+    def last_pte_went(self, pfn: int) -> None:
         """The last PTE of a page went: 2.6.7 clears an anonymous page's mapping and PG_anon at once."""
         frames = self.frames
         if frames.flags[pfn] & PG_ANON:
@@ -286,7 +286,7 @@ class Rmap:
         self._left = 1
         self._metered_walk(pfn, self.flags[pfn], _UNMAP, self._unmap_one)
         if self.mapcount[pfn] == 0:
-            self._release(pfn)
+            self.last_pte_went(pfn)
             return SUCCESS
         return self._result or SWAP_AGAIN
 
