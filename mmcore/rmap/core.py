@@ -171,7 +171,7 @@ class Rmap:
     # --- ageing ------------------------------------------------------------------------------------------------------
 
     def page_referenced(self, pfn: int) -> int:
-        """How often the page was used since last asked: its young PTEs (cleared now), plus PG_referenced (cleared now)."""
+        """How often the page was used since last asked: its young PTEs (cleared now), plus PG_referenced (cleared now). Without walks only the latter."""
         f = self.flags[pfn]
         found = 0
         if f & PG_REFERENCED:
@@ -279,7 +279,7 @@ class Rmap:
     def try_to_unmap(self, pfn: int) -> int:
         """Takes the frame out of every page table, leaving swap entries (anonymous) or nothing (file) behind.
 
-        The caller isolated the page and holds a reference of its own. SUCCESS | SWAP_AGAIN | SWAP_FAIL."""
+        The caller isolated the page and holds a reference of its own. SUCCESS | SWAP_AGAIN | SWAP_FAIL (always, where a scheme has no walk)."""
         if not self.exact:
             return SWAP_FAIL
         self._result = SUCCESS
