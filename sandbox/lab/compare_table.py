@@ -14,7 +14,9 @@ ALWAYS = ("user_pages", "page_cache", "page_tables", "mem_map")
 """Owners of low memory that have a row of their own even when all schemes agree; others that agree are summed up."""
 
 PER_TABLE = 4
-"""Schemes side by side; the first one leads every further table."""
+"""Schemes side by side in 120 columns, fewer in a narrower terminal; the first one leads every further table."""
+
+_NAMES, _FIRST, _OTHER = 36, 16, 21  # columns, the space between them included: names, the first scheme, any other with its ratio
 
 Value = float | int | str | None
 
@@ -193,15 +195,15 @@ def _ratio(ratio: float | None) -> str:
     return f"{ratio:.2f}x" if ratio >= 0.1 else f"{ratio:.1g}x"
 
 
-def _blocks(count: int) -> Iterator[list[int]]:
-    """Which schemes stand in each table: the first in all of them."""
-    yield list(range(min(count, PER_TABLE)))
-    for start in range(PER_TABLE, count, PER_TABLE - 1):
-        yield [0, *range(start, min(count, start + PER_TABLE - 1))]
+def _blocks(count: int, width: int) -> Iterator[list[int]]:
+    """Which schemes stand in each table: the first in all of them, and as many others as `width` columns hold."""
+    others = min(max((width - _NAMES - _FIRST) // _OTHER, 1), PER_TABLE - 1)
+    for start in range(1, count, others):
+        yield [0, *range(start, min(count, start + others))]
 
 
 def print_table(table: list[Row], schemes: list[str], file=None) -> None:
-    """Print the rows to `file` (standard output by default), at most PER_TABLE schemes side by side."""
+    """Print the rows to `file` (standard output by default), at most PER_TABLE schemes side by side; 120 columns where there is no terminal."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
@@ -209,11 +211,11 @@ def print_table(table: list[Row], schemes: list[str], file=None) -> None:
     console = Console(file=file, highlight=False)
     if not console.is_terminal:
         console.width = 120
-    for block in _blocks(len(schemes)):
+    for block in _blocks(len(schemes), console.width):
         shown = Table(box=SIMPLE_HEAD, pad_edge=False)
-        shown.add_column("", no_wrap=True, max_width=34)
+        shown.add_column("", no_wrap=True, max_width=_NAMES - 2)
         for number in block:
-            shown.add_column(schemes[number], justify="right", overflow="fold")
+            shown.add_column(schemes[number], justify="right", overflow="fold", max_width=(_OTHER if number else _FIRST) - 2)
         section = ""
         for row in table:
             if row.section != section:
