@@ -321,7 +321,7 @@ class Faults:
                 self.mem.reclaim.mark_page_accessed(pfn)
                 exclusive = swap.swap_count(entry) == 2 and frames.mapcount[pfn] == 0  # the swap cache and this PTE
                 if self.rmap.add_anon(pfn, vma, address, i, exclusive, token):
-                    return self._swapin_copy(mm, vma, address, i, pfn, entry)
+                    return self.swapin_copy(mm, vma, address, i, pfn, entry)
                 frames.count[pfn] += 1
                 swap.swap_free(entry)
                 if swap.vm_swap_full():
@@ -352,7 +352,7 @@ class Faults:
         finally:
             self.frames.count[pfn] += 1
 
-    def _swapin_copy(self, mm: Mm, vma: VmArea, address: int, i: int, pfn: int, entry: int) -> int:
+    def swapin_copy(self, mm: Mm, vma: VmArea, address: int, i: int, pfn: int, entry: int) -> int:
         """The scheme cannot record this page at this address (anonmm's clash): this mm gets a copy of its own."""
         scheme = self.scheme
         token = scheme.reserve("anon_fault", vma)

@@ -119,17 +119,23 @@ class ShmemSpace(AddressSpace):
                 raise MustWait(swap.disk.page_wait(pfn))
             if not flags & PG_UPTODATE:
                 raise SysError(errno.EIO)
-            self.add_to_page_cache(pfn, index)
+            self.from_swap(pfn, index, entry)
         except (MustWait, SysError):
             mem.pages.put_page(pfn)
             raise
-        frames.count[pfn] -= 1  # the swap cache's reference; ours is the caller's
+        return pfn
+
+    def from_swap(self, pfn: int, index: int, entry: int) -> None:
+        """The page of ``entry``, uptodate in the swap cache, becomes the file's page ``index`` again; the caller holds a reference.
+        Raises OutOfMemory with nothing changed."""
+        self.add_to_page_cache(pfn, index)
+        self.frames.count[pfn] -= 1  # the swap cache's reference
+        swap = self.mem.swap
         swap.move_from_swap_cache(pfn)
         del self.swapped[index]
         swap.swap_free(entry)
-        frames.flags[pfn] |= PG_DIRTY
-        mem.pages.change_owner(pfn, PAGECACHE)
-        return pfn
+        self.frames.flags[pfn] |= PG_DIRTY
+        self.mem.pages.change_owner(pfn, PAGECACHE)
 
     def _new_page(self, index: int) -> int:
         sb, mem = self.sb, self.mem

@@ -54,17 +54,26 @@ class Swap:
 
     @property
     def nr_swap_pages(self) -> int:
-        """Free slots."""
-        return self.device.nr_free
+        """Slots that may still be handed out; while swapoff empties the device, minus those in use (as in sys_swapoff, 2.6.7)."""
+        device = self.device
+        return device.nr_free if device.writeok else device.nr_free - device.total
 
     @property
     def total(self) -> int:
-        """Slots that can ever be used."""
-        return self.device.total
+        """Slots that can ever be used: none once the device is on its way out (total_swap_pages)."""
+        device = self.device
+        return device.total if device.writeok else 0
+
+    def si_swapinfo(self) -> tuple[int, int]:
+        """(total, free) as a user is told: while swapoff is at it, what is still in use is all there is. Linux: mm/swapfile.c, 2.6.7."""
+        device = self.device
+        if device.writeok:
+            return device.total, device.nr_free
+        return device.total - device.nr_free, 0
 
     def vm_swap_full(self) -> bool:
         """Less than half of the device is free: a page that was swapped in gives up its slot."""
-        return self.device.nr_free * 2 < self.device.total
+        return self.nr_swap_pages * 2 < self.total
 
     # --- users of a slot -------------------------------------------------------------------------------------------------
 

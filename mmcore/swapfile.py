@@ -2,6 +2,10 @@
 
 Slot 0 is the header. ``map[offset]`` counts the users of a slot: every PTE or shmem index that names it, plus one for the swap cache. The map is vmalloc'ed
 low memory, 2 bytes a slot. Slots are handed out 256 in a row where such a run is free, so that what is evicted together lies together.
+
+    on, writeok     in use                             (SWP_USED, SWP_WRITEOK)
+    on, no writeok  swapoff empties it: slots are freed, none is handed out
+    off             no map; swapon may turn it on again
 Linux: mm/swapfile.c, 2.6.7.
 """
 
@@ -24,9 +28,13 @@ SWAP_MAP_BAD = 0x8000
 
 
 class SwapDevice:
-    """``pages`` slots of 4096 bytes; ``nr_free`` are free. ``store`` holds the bytes on the host, untouched ones cost nothing."""
+    """``pages`` slots of 4096 bytes; of ``total`` usable ones ``nr_free`` are free. ``store`` holds the bytes on the host, untouched ones cost nothing.
+    ``priority`` is shown only: there is one device."""
 
-    __slots__ = ("pages", "map", "np_map", "store", "nr_free", "total", "lowest_bit", "highest_bit", "cluster_next", "cluster_nr", "_token")
+    __slots__ = (
+        "pages", "map", "np_map", "store", "nr_free", "total", "lowest_bit", "highest_bit", "cluster_next", "cluster_nr", "on", "writeok", "priority",
+        "_least_priority", "_slab", "_token",
+    )
 
     def __init__(self, nbytes: int, slab: Slab) -> None:
         """``nbytes``: size of the device. Raises OutOfMemory when low memory cannot hold the map."""
@@ -35,18 +43,42 @@ class SwapDevice:
         self.np_map = np.zeros(max(pages, 1), np.uint16)
         self.map = memoryview(self.np_map)  # type: ignore[arg-type]
         self.map[0] = SWAP_MAP_BAD
+        self._slab = slab
         self._token = slab.vmalloc(pages * 2, "swap_map") if self.total else 0
+        self.on = self.writeok = self.total > 0
+        self.priority = self._least_priority = -1
         store = anonymous_buffer(max(pages, 1) << PAGE_SHIFT)
         if pages >= 8192:
             store.madvise(mmap.MADV_HUGEPAGE)  # the first touch of cold host memory costs more than the copy
         self.store = memoryview(store)
+        self._rewind()
+
+    def _rewind(self) -> None:
+        """All slots are free."""
         self.lowest_bit = 1
-        self.highest_bit = pages - 1 if self.total else 0
+        self.highest_bit = self.pages - 1 if self.total else 0
         self.cluster_next = self.cluster_nr = 0
+
+    def turn_off(self) -> None:
+        """The last slot is free: the map goes. Linux: the end of sys_swapoff."""
+        if self.nr_free != self.total:
+            raise InvariantViolation(f"swap is turned off with {self.total - self.nr_free} slots in use")
+        self.on = self.writeok = False
+        self._slab.vfree(self._token)
+
+    def turn_on(self, priority: int | None = None) -> None:
+        """``priority``: None for one below all given so far. Raises OutOfMemory when low memory cannot hold the map. Linux: sys_swapon."""
+        self._token = self._slab.vmalloc(self.pages * 2, "swap_map")
+        self._rewind()
+        if priority is None:
+            self._least_priority -= 1
+            priority = self._least_priority
+        self.priority = priority
+        self.on = self.writeok = True
 
     def get_page(self) -> int:
         """A free slot, now with one user; 0 when there is none. Linux: scan_swap_map."""
-        if not self.nr_free:
+        if not self.nr_free or not self.writeok:
             return 0
         slots = self.map
         if self.cluster_nr:

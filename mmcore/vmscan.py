@@ -104,7 +104,7 @@ class Vmscan(LruCache):
         distress = 100 >> zone.prev_priority
         mapped_ratio = sc.nr_mapped * 100 // self.total_memory
         reclaim_mapped = mapped_ratio // 2 + distress + self.swappiness >= 100
-        no_swap = not self.swap.device.total
+        no_swap = not self.swap.total
         # All are taken off before any goes back: a list shorter than nr_pages is not met twice.
         held = active.take_tail(nr_pages)
         down = []

@@ -1,4 +1,4 @@
-"""Character devices: null, zero, full, random, urandom, and the terminal behind /dev/tty and /dev/console.
+"""Character devices: null, zero, full, random, urandom, and the terminal behind /dev/tty and /dev/console. One block device has a node: the swap partition.
 
 Linux: drivers/char/mem.c, drivers/char/random.c, 2.6.7. The random devices give a stream that the run's seed decides.
 """
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 NULL, ZERO, FULL, RANDOM, URANDOM = (makedev(1, minor) for minor in (3, 5, 7, 8, 9))
 TTY, CONSOLE, PTS0 = makedev(5, 0), makedev(5, 1), makedev(136, 0)
+
+SWAP_NAME, SWAP_DEV = "hda2", makedev(3, 2)  # the swap partition: a node to name it by; programs cannot open it
 
 NODES = {"null": NULL, "zero": ZERO, "full": FULL, "random": RANDOM, "urandom": URANDOM, "tty": TTY, "console": CONSOLE}
 

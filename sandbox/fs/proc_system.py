@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from mmcore.frames import SLAB
+from sandbox.fs.devices import SWAP_NAME
 from sandbox.fs.inode import BOOT_EPOCH_S
 
 if TYPE_CHECKING:
@@ -24,10 +25,11 @@ def meminfo(vfs: Vfs) -> str:
     zones = mem.pages.zones
     vmalloc_total = (VMALLOC_END - (0xC0000000 + (mem.frames.nr << 12) + VMALLOC_START_GAP & ~(VMALLOC_START_GAP - 1))) >> 10
     vmalloc_used = sum(frames + 1 for _, frames in mem.slab.vmalloc_areas()) << 2
+    swap_total, swap_free = mem.swap.si_swapinfo()
     rows = (
         ("MemTotal", mem.total_pages << 2), ("MemFree", free << 2), ("Buffers", 0), ("Cached", cached << 2), ("SwapCached", len(mem.swap.cache) << 2),
         ("Active", sum(z.nr_active for z in zones) << 2), ("Inactive", sum(z.nr_inactive for z in zones) << 2), ("HighTotal", 0), ("HighFree", 0),
-        ("LowTotal", mem.total_pages << 2), ("LowFree", free << 2), ("SwapTotal", mem.swap.total << 2), ("SwapFree", mem.swap.nr_swap_pages << 2),
+        ("LowTotal", mem.total_pages << 2), ("LowFree", free << 2), ("SwapTotal", swap_total << 2), ("SwapFree", swap_free << 2),
         ("Dirty", mem.vmstat.nr_dirty << 2), ("Writeback", mem.vmstat.nr_writeback << 2), ("Mapped", mem.vmstat.nr_mapped << 2),
         ("Slab", mem.pages.owned[SLAB] << 2), ("Committed_AS", mem.overcommit.committed << 2), ("PageTables", mem.vmstat.nr_page_table_pages << 2),
         ("VmallocTotal", vmalloc_total), ("VmallocUsed", vmalloc_used), ("VmallocChunk", vmalloc_total - vmalloc_used),
@@ -131,10 +133,10 @@ def slabinfo(vfs: Vfs) -> str:
 
 
 def swaps(vfs: Vfs) -> str:
-    swap = vfs.mem.swap
+    device = vfs.mem.swap.device
     text = "Filename\t\t\t\tType\t\tSize\tUsed\tPriority\n"
-    if swap.total:
-        text += f"{'/dev/hda2':<40}partition\t{swap.total << 2}\t{swap.total - swap.nr_swap_pages << 2}\t-1\n"
+    if device.on:
+        text += f"{'/dev/' + SWAP_NAME:<40}partition\t{device.total << 2}\t{device.total - device.nr_free << 2}\t{device.priority}\n"
     return text
 
 
@@ -152,7 +154,7 @@ def zoneinfo(vfs: Vfs) -> str:
 
 
 def devices(vfs: Vfs) -> str:
-    return "Character devices:\n  1 mem\n  5 /dev/tty\n136 pts\n\nBlock devices:\n"
+    return "Character devices:\n  1 mem\n  5 /dev/tty\n136 pts\n\nBlock devices:\n  3 ide0\n"
 
 
 def boot_cmdline(vfs: Vfs) -> str:

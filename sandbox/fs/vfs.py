@@ -14,7 +14,7 @@ import random
 import types
 from collections.abc import Callable, Iterable
 from errno import EACCES, EEXIST, EINVAL, EISDIR, ELOOP, ENOENT, ENOTDIR, EOPNOTSUPP, EOVERFLOW, EROFS, ETXTBSY
-from stat import S_IFCHR, S_IFDIR, S_IFLNK, S_IFREG, S_ISDIR, S_ISLNK, S_ISREG, S_ISVTX
+from stat import S_IFBLK, S_IFCHR, S_IFDIR, S_IFLNK, S_IFREG, S_ISDIR, S_ISLNK, S_ISREG, S_ISVTX
 from typing import Any
 
 from mmcore.errors import ConfigError, SysError
@@ -23,7 +23,7 @@ from mmcore.shmem import ShmemSpace, ShmemSuper
 from sandbox.fs import procfs, sysfs
 from sandbox.fs.console import Console, Sink, input_file, is_terminal, output_file
 from sandbox.fs.dentry import Dentry
-from sandbox.fs.devices import NODES, PTS0, open_special
+from sandbox.fs.devices import NODES, PTS0, SWAP_DEV, SWAP_NAME, open_special
 from sandbox.fs.fdtable import FileTable, FsStruct
 from sandbox.fs.file import File, PathFile, RegularFile
 from sandbox.fs.hostfs import HostSuper
@@ -136,6 +136,8 @@ class Vfs:
             self.mkdir(path.encode(), mode)
         for name, dev in NODES.items():
             self._make(f"dev/{name}".encode(), S_IFCHR | 0o666, dev)
+        if self.mem.swap.device.total:
+            self._make(f"dev/{SWAP_NAME}".encode(), S_IFBLK | 0o660, SWAP_DEV)
         for path, target in _LINKS:
             self._make(path.encode(), S_IFLNK | 0o777, 0, target)
         self.write_file("/etc/passwd", PASSWD)

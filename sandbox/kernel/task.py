@@ -180,7 +180,7 @@ class Task:
         "set_child_tid", "robust_list", "vfork_done", "pins", "addr", "stack", "min_flt", "maj_flt", "utime_ns",
         "stime_ns", "nvcsw", "nivcsw", "start_ns", "nice", "personality", "policy", "rt_priority", "trap_no",
         "error_code", "cr2", "crash", "memdie", "uid", "euid", "suid", "fsuid", "gid", "egid", "sgid", "fsgid",
-        "groups", "keep_caps", "exec_file", "no_new_privs", "dumpable", "timer_slack", "rlimits", "fault_major",
+        "groups", "keep_caps", "exec_file", "no_new_privs", "dumpable", "timer_slack", "rlimits", "fault_major", "swapoff",
     )
 
     def __init__(self, kernel: Kernel, pid: int) -> None:
@@ -231,6 +231,7 @@ class Task:
         self.trap_no = self.error_code = self.cr2 = 0
         self.crash: Any = None
         self.memdie = False
+        self.swapoff = False  # in swapoff: the first to go when memory runs out
         self.uid = self.euid = self.suid = self.fsuid = self.gid = self.egid = self.sgid = self.fsgid = 0
         self.groups: tuple[int, ...] = ()
         self.keep_caps = False

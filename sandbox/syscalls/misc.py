@@ -73,10 +73,10 @@ def sys_sysinfo(task: Task, addr: int) -> int:
     """Sizes in bytes; no load average, for load is nobody's here."""
     kernel, mem = task.kernel, task.mem
     page = 4096
-    swap = mem.swap
+    swap_total, swap_free = mem.swap.si_swapinfo()
     copy_to_user(task, addr, struct.pack(
         "<i3I6IHHIII8x", kernel.timers.now() // NSEC, 0, 0, 0, mem.total_pages * page, mem.pages.nr_free() * page, 0, 0,
-        swap.total * page & 0xFFFFFFFF, swap.nr_swap_pages * page & 0xFFFFFFFF, min(kernel.nr_tasks, 65535), 0, 0, 0, 1,
+        swap_total * page & 0xFFFFFFFF, swap_free * page & 0xFFFFFFFF, min(kernel.nr_tasks, 65535), 0, 0, 0, 1,
     ))
     return 0
 

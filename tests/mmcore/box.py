@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -30,6 +32,10 @@ SCHEMES: dict[str, tuple[type, dict[str, Any]]] = {
     "virtual_scan": (VirtualScan, {}), "scan_everything": (ScanEverything, {}),
 }
 KINDS = list(dict.fromkeys(kind for kind, _ in SCHEMES.values()))
+# States of history whose flaws some tests show.
+FLAWED: dict[str, tuple[type, dict[str, Any]]] = {
+    "anon_vma-flaws": (AnonVma, {"flaws": True}), **{f"rmap_series-{stage}": (RmapSeries, {"stage": stage}) for stage in (9, 10, 38)},
+}
 AT = 0x50000000
 FIXED = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED
 
@@ -44,7 +50,7 @@ class Box(Machine):
     """One process to begin with; pages count from ``AT``."""
 
     def __init__(self, scheme: str, paging: str = "pae", **more: Any) -> None:
-        kind, options = SCHEMES[scheme]
+        kind, options = SCHEMES[scheme] if scheme in SCHEMES else FLAWED[scheme]
         super().__init__(kind, memory=8 << 20, paging=paging, **options, **more)
         self.mm = self.new_mm()
 
@@ -87,3 +93,23 @@ class Box(Machine):
         """The page is on the swap device and not in RAM."""
         pte = self.pte(page, mm)
         return bool(pte) and not pte & P and self.mem.pgtables.pte_to_swp(pte) not in self.mem.swap.cache
+
+    def objects(self, *names: str) -> int:
+        """Objects in the scheme's own slab caches, or in those of ``names``."""
+        return sum(cache.objects for cache in self.mem.scheme.env.scheme_caches if not names or cache.name in names)
+
+    @contextmanager
+    def reclaiming(self, pages: int = 8) -> Iterator[None]:
+        """Meanwhile reclaim runs at each allocation: in the midst of whatever allocates, as it does when memory is short."""
+        allocator = self.mem.pages
+
+        def inject(order: int) -> bool:
+            if not allocator.memalloc:
+                self.mem.reclaim.shrink_all(pages)
+            return False
+
+        allocator.inject = inject
+        try:
+            yield
+        finally:
+            allocator.inject = None

@@ -1,0 +1,62 @@
+"""swapon and swapoff. The machine has one swap area, the partition /dev/hda2 of /proc/swaps; it can be turned off and on again.
+
+Linux: mm/swapfile.c, 2.6.7; unknown flags are refused as in 3.8 and later.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Generator
+from stat import S_IFBLK, S_ISDIR
+from typing import Any
+
+from mmcore.errors import SysError
+from mmcore.swapoff import swap_off
+from sandbox.fs.at import walk_at
+from sandbox.fs.devices import SWAP_DEV
+from sandbox.fs.uapi import AT_FDCWD, S_IFMT
+from sandbox.kernel.sched import TASK_UNINTERRUPTIBLE, Wait
+from sandbox.kernel.signals import signal_pending
+from sandbox.kernel.uaccess import strncpy_from_user
+from sandbox.syscalls.table import syscall
+
+SWAP_FLAG_PREFER, SWAP_FLAG_PRIO_MASK = 0x8000, 0x7FFF
+_SWAP_FLAGS_VALID = 0x7FFFF  # PREFER, its priority, and three kinds of discarding, which a disk ignores
+
+
+def _is_swap_area(task: Any, path: int) -> bool:
+    """Whether ``path`` names the swap partition. Raises what opening it for writing would."""
+    if task.euid:
+        raise SysError(errno.EPERM)
+    inode = walk_at(task, AT_FDCWD & 0xFFFFFFFF, strncpy_from_user(task, path)).inode
+    if S_ISDIR(inode.mode):
+        raise SysError(errno.EISDIR)
+    return inode.mode & S_IFMT == S_IFBLK and inode.rdev == SWAP_DEV
+
+
+@syscall(87, "swapon", 2)
+def sys_swapon(task: Any, path: int, flags: int) -> int:
+    """EPERM, EINVAL (flags; no swap area), EBUSY (in use), ENOMEM (no low memory for its map)."""
+    if flags & ~_SWAP_FLAGS_VALID:
+        raise SysError(errno.EINVAL)
+    if not _is_swap_area(task, path):
+        raise SysError(errno.EINVAL)
+    device = task.mem.swap.device
+    if device.on:
+        raise SysError(errno.EBUSY)
+    device.turn_on(flags & SWAP_FLAG_PRIO_MASK if flags & SWAP_FLAG_PREFER else None)
+    return 0
+
+
+@syscall(115, "swapoff", 1)
+def sys_swapoff(task: Any, path: int) -> Generator[Wait, bool, int]:
+    """EPERM, EINVAL (no swap area in use), ENOMEM and EINTR with swap in use as before."""
+    if not _is_swap_area(task, path):
+        raise SysError(errno.EINVAL)
+    task.swapoff = True
+    try:
+        for queue in swap_off(task.mem, lambda: signal_pending(task)):
+            yield Wait((queue,), state=TASK_UNINTERRUPTIBLE)
+    finally:
+        task.swapoff = False
+    return 0
