@@ -1,8 +1,9 @@
-"""`rmapbox schemes`: the reverse-mapping schemes that can be named, each with its card."""
+"""`rmapbox schemes`: the reverse-mapping schemes that can be named, each with its card; `new` and `check` are the kit for one of your own."""
 
 from __future__ import annotations
 
 from sandbox.cli.arguments import Parser
+from sandbox.configfile import nearest
 
 
 def card_lines(card) -> list[str]:
@@ -22,11 +23,30 @@ def card_lines(card) -> list[str]:
 
 
 def main(words: list[str]) -> int:
-    """List the schemes with their cards: where each comes from, what it stores, what it costs."""
-    Parser(prog="rmapbox schemes", description="List the reverse-mapping schemes: where each comes from, what it stores, what it costs."
-           ).parse_args(words)
+    """List the schemes with their cards, or with `new` or `check` first, make one or hold one to the contract."""
+    if words and words[0] == "new":
+        from sandbox.cli.schemes_new import main as new
+
+        return new(words[1:])
+    if words and words[0] == "check":
+        from sandbox.cli.schemes_check import main as check
+
+        return check(words[1:])
+    parser = Parser(prog="rmapbox schemes", usage="rmapbox schemes [NAME]...\n       rmapbox schemes new NAME [--dir DIR]\n       rmapbox schemes check SCHEME [OPTIONS]",
+                    description="List the reverse-mapping schemes: where each comes from, what it stores, what it costs.\n"
+                                "`new` writes a scheme to start from, `check` runs the conformance suite against one.")
+    parser.add_argument("names", metavar="NAME", nargs="*", help="only these; also path/to/file.py:Class")
+    names = parser.parse_args(words).names
+    from mmcore.errors import PluginError
     from mmcore.rmap.registry import load_scheme, scheme_names
 
-    for name in scheme_names():
-        print("\n".join(card_lines(load_scheme(name).card)))
+    for name in names or scheme_names():
+        try:
+            card = load_scheme(name).card
+        except PluginError as error:
+            close = nearest(name, ("new", "check"))
+            if name in names and "did you mean" in close and "/" not in name:
+                raise PluginError(f"{error} (the subcommands are new and check)") from None
+            raise
+        print("\n".join(card_lines(card)))
     return 0

@@ -9,7 +9,7 @@ from mmcore.mremap import do_mremap
 from mmcore.pgtable import P
 from rmap_plugins.anon_vma import AnonVma
 from rmap_plugins.pte_chain import PteChain
-from tests.mmcore.machine import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, RW, Machine
+from sandbox.kit.machine import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, RW, Machine
 from tests.mmcore.scan_scheme import ScanEverything
 
 SCHEMES: dict[str, tuple[type, dict[str, Any]]] = {

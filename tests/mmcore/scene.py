@@ -14,8 +14,8 @@ from mmcore.mremap import do_mremap
 from mmcore.pgtable import PROTNONE, P
 from rmap_plugins.anon_vma import AnonVma
 from rmap_plugins.pte_chain import PteChain
-from tests.mmcore.files import tmpfs_file
-from tests.mmcore.machine import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, MAP_SHARED, PROT_READ, RW, Machine
+from sandbox.kit.files import tmpfs_file
+from sandbox.kit.machine import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, MAP_SHARED, PROT_READ, RW, Machine
 from tests.mmcore.scan_scheme import ScanEverything
 
 PRIVATE, FILE, LINEAR, QUIET, LOCKED, SWAPPED = 0x40000000, 0x41000000, 0x42000000, 0x43000000, 0x44000000, 0x45000000

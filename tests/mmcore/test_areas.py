@@ -23,8 +23,8 @@ from mmcore.vma import VM_GROWSDOWN, VM_LOCKED, VM_STACK_FLAGS
 from mmcore.vma_merge import vma_merge
 from rmap_plugins.anon_vma import AnonVma
 from rmap_plugins.pte_chain import PteChain
-from tests.mmcore.files import tmpfs_file
-from tests.mmcore.machine import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, MAP_SHARED, RW, Fault, Machine
+from sandbox.kit.files import tmpfs_file
+from sandbox.kit.machine import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, MAP_SHARED, RW, Fault, Machine
 from tests.mmcore.scan_scheme import ScanEverything
 
 P = 4096

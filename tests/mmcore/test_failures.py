@@ -19,7 +19,7 @@ from mmcore.stack import bprm_stack, setup_arg_pages
 from rmap_plugins.anon_vma import AnonVma
 from rmap_plugins.pte_chain import PteChain
 from tests.mmcore.scan_scheme import ScanEverything
-from tests.mmcore.world import World
+from sandbox.kit.world import World
 
 SCHEMES = {
     "anon_vma": (AnonVma, {}),

@@ -13,7 +13,7 @@ from mmcore.swapfile import SWAPFILE_CLUSTER, SwapDevice
 from mmcore.vmscan import ScanControl
 from rmap_plugins.anon_vma import AnonVma
 from rmap_plugins.pte_chain import PteChain
-from tests.mmcore.machine import Machine
+from sandbox.kit.machine import Machine
 from tests.mmcore.scan_scheme import ScanEverything
 
 SCHEMES = [AnonVma, PteChain, ScanEverything]
