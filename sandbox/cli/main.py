@@ -20,7 +20,7 @@ INTERRUPT_STATUS = 130
 COMMANDS = {
     "run": "run a program in the sandbox",
     "lowmem": "print the low-memory table of one or more results, side by side",
-    "schemes": "list the reverse-mapping schemes with their cards",
+    "schemes": "list the reverse-mapping schemes; `new` and `check`: write one, hold one to the contract",
     "programs": "list the bundled guest programs with their cards",
     "doctor": "say what this host can do, and which command fixes what is missing",
 }

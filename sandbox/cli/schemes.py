@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+import difflib
+
+from mmcore.errors import ConfigError
 from sandbox.cli.arguments import Parser
 from sandbox.configfile import nearest
+
+
+_SUBCOMMANDS = ("new", "check")
+_USAGE = """rmapbox schemes [NAME]...
+       rmapbox schemes new NAME [--dir DIR]
+       rmapbox schemes check SCHEME [OPTIONS]"""
 
 
 def card_lines(card) -> list[str]:
@@ -32,21 +41,15 @@ def main(words: list[str]) -> int:
         from sandbox.cli.schemes_check import main as check
 
         return check(words[1:])
-    parser = Parser(prog="rmapbox schemes", usage="rmapbox schemes [NAME]...\n       rmapbox schemes new NAME [--dir DIR]\n       rmapbox schemes check SCHEME [OPTIONS]",
+    parser = Parser(prog="rmapbox schemes", usage=_USAGE,
                     description="List the reverse-mapping schemes: where each comes from, what it stores, what it costs.\n"
                                 "`new` writes a scheme to start from, `check` runs the conformance suite against one.")
     parser.add_argument("names", metavar="NAME", nargs="*", help="only these; also path/to/file.py:Class")
     names = parser.parse_args(words).names
-    from mmcore.errors import PluginError
     from mmcore.rmap.registry import load_scheme, scheme_names
 
     for name in names or scheme_names():
-        try:
-            card = load_scheme(name).card
-        except PluginError as error:
-            close = nearest(name, ("new", "check"))
-            if name in names and "did you mean" in close and "/" not in name:
-                raise PluginError(f"{error} (the subcommands are new and check)") from None
-            raise
-        print("\n".join(card_lines(card)))
+        if name not in scheme_names() and difflib.get_close_matches(name, _SUBCOMMANDS, 1, 0.6):
+            raise ConfigError(f"schemes {name}: {nearest(name, _SUBCOMMANDS)}")
+        print("\n".join(card_lines(load_scheme(name).card)))
     return 0

@@ -37,8 +37,8 @@ def _card(card: Card) -> Iterator[str]:
     for row in card.structures:
         fits = isinstance(row, tuple) and len(row) == 3 and all(isinstance(text, str) for text in row)
         yield "" if fits else f"card: the structure {row!r} must be (name, bytes, remark), all texts"
-    for name, row in card.options.items():
-        fits = isinstance(row, tuple) and len(row) == 2 and isinstance(row[1], str)
+    for name, option in card.options.items():
+        fits = isinstance(option, tuple) and len(option) == 2 and isinstance(option[1], str)
         yield "" if fits else f"card: the option {name} must be (default, meaning)"
 
 

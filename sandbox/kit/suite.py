@@ -1,7 +1,7 @@
 """The conformance suite: what `rmapbox schemes check` runs.
 
-A check is a row of the table and a list of jobs; a job is a function that answers how many things it looked at and the first failure. Each job runs in a process of its
-own with a deadline, two at a time or as many as there are processors: a scheme that loops, eats memory or crashes fails its row and no other.
+A check is a row of the table and a list of jobs; a job is a function that answers how many things it looked at and the first failure. Each job runs in a
+process of its own with a deadline, as many at a time as there are processors: a scheme that loops, eats memory or crashes fails its row and no other.
 
 ``quick`` is the short form, in this process, for a scheme's own tests and for the mutation proof.
 """
@@ -33,7 +33,7 @@ _MANY = 400  # allocations of one operation; more is a loop
 class Outcome(NamedTuple):
     """What a job found: how many things it looked at, the first failure, a note for the table."""
 
-    count: int
+    looked_at: int
     failure: Failure | None = None
     note: str = ""
 
@@ -184,7 +184,8 @@ def _parts(names: Sequence[str], n: int) -> list[list[str]]:
 def jobs(scheme: str, kind: type, options: dict[str, Any], until: float) -> tuple[list[Row], list[Job]]:
     """The table's rows and what has to be run for them."""
     walks = "WALK" in kind.card.capabilities  # type: ignore[attr-defined]
-    keeps = at_hand(kind, options)
+    keeps = next(in_processes([(lambda: at_hand(kind, options), _JOB_SECONDS)]))[1]
+    keeps = keeps if keeps in (0, 1) else 1
     rows = [Row("contract", "points"), Row("hooks", "runs watched"), Row("exact walks", "runs audited"), Row("balance", "exits of all"),
             Row("failures", "allocations failed"), Row("programs", "programs"), Row("state machine", f"programs of {STEPS} operations")]
     todo = [Job("contract", lambda: check_contract(kind, options))]
@@ -212,9 +213,9 @@ def jobs(scheme: str, kind: type, options: dict[str, Any], until: float) -> tupl
     for k, (paging, memory) in enumerate((paging, memory) for paging in PAGINGS for memory in MEMORIES):
         cell = Cell(paging, memory, at_hand=keeps, options=options)
         for half in (0, 1):
-            seeds = [100 * k + seed for seed in numbers[half::2]]
+            chosen = [100 * k + seed for seed in numbers[half::2]]
             limit = max(_JOB_SECONDS, until - time.monotonic() + _JOB_SECONDS)
-            todo.append(Job("state machine", lambda cell=cell, seeds=seeds: run_wanders(kind, cell, seeds, STEPS, until), limit))  # type: ignore[misc]
+            todo.append(Job("state machine", lambda cell=cell, seeds=chosen: run_wanders(kind, cell, seeds, STEPS, until), limit))  # type: ignore[misc]
     return rows, todo
 
 
@@ -248,7 +249,7 @@ def _child(pipe: Any, fn: Callable[[], Any]) -> None:
     pipe.close()
 
 
-def in_processes(todo: Sequence[tuple[Callable[[], Any], float]], tell: Callable[[int], None] | None = None) -> Iterator[tuple[int, Any]]:
+def in_processes(todo: Sequence[tuple[Callable[[], Any], float]]) -> Iterator[tuple[int, Any]]:
     """(position, answer) of each function as it ends, each in a child; None when it died, the seconds it had when it did not end in time."""
     context = multiprocessing.get_context("fork")
     running: dict[Any, tuple[int, Any, float]] = {}
@@ -264,10 +265,10 @@ def in_processes(todo: Sequence[tuple[Callable[[], Any], float]], tell: Callable
                 theirs.close()
                 running[ours] = position, process, time.monotonic() + seconds
             nearest = min(deadline for _, _, deadline in running.values())
-            for ours in wait(list(running), max(0.0, nearest - time.monotonic())):
-                position, process, _ = running.pop(ours)
+            for ready in wait(list(running), max(0.0, nearest - time.monotonic())):
+                position, process, _ = running.pop(ready)
                 try:
-                    answer = ours.recv()  # type: ignore[union-attr]
+                    answer = ready.recv()  # type: ignore[union-attr, call-arg]
                 except EOFError:
                     answer = None
                 process.join()
@@ -287,7 +288,7 @@ def in_processes(todo: Sequence[tuple[Callable[[], Any], float]], tell: Callable
 def run(scheme: str, kind: type, options: dict[str, Any], seconds: float, tell: Callable[[int, int], None] | None = None) -> Report:
     """The whole suite for the scheme the user calls ``scheme``. ``seconds``: no wander is begun later; ``tell(done, of)`` after each job."""
     start = time.monotonic()
-    rows, todo = _guarded(scheme, kind, options, start + seconds)
+    rows, todo = jobs(scheme, kind, options, start + seconds)
     by_name = {row.name: row for row in rows}
     whole: dict[str, list[bool]] = {}
     done = 0
@@ -298,7 +299,7 @@ def run(scheme: str, kind: type, options: dict[str, Any], seconds: float, tell: 
         elif isinstance(answer, float):
             answer = Outcome(1, Failure(("time", job.row), f"does not end within {answer:.0f} s: the scheme loops, or is far too slow"))
         row = by_name[job.row]
-        row.count += answer.count
+        row.count += answer.looked_at
         if answer.failure is not None:
             row.verdict = FAILED
             row.failures.append(answer.failure)
@@ -314,13 +315,10 @@ def run(scheme: str, kind: type, options: dict[str, Any], seconds: float, tell: 
         by_name["programs"].note = f"{native} agree with the host's own kernel too"
     first = _first(rows)
     if first is not None and first.steps:
-        small = next(in_processes([(lambda: shrink(kind, first, _SHRINK_SECONDS), 3 * _SHRINK_SECONDS)]))[1]
+        big = first
+        small = next(in_processes([(lambda: shrink(kind, big, _SHRINK_SECONDS), 3 * _SHRINK_SECONDS)]))[1]
         first = small if isinstance(small, Failure) else first
     return Report(rows, first, time.monotonic() - start)
-
-
-def _guarded(scheme: str, kind: type, options: dict[str, Any], until: float) -> tuple[list[Row], list[Job]]:
-    return jobs(scheme, kind, options, until)
 
 
 def _first(rows: Sequence[Row]) -> Failure | None:
