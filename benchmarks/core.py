@@ -13,7 +13,7 @@ from mmcore.pgtable import A
 from mmcore.rmap.core import SUCCESS
 from mmcore.rmap.registry import load_scheme
 from mmcore.vmscan import ScanControl
-from tests.mmcore.machine import PROT_READ, RW, Machine
+from sandbox.kit.machine import PROT_READ, RW, Machine
 
 SHARERS = 64
 

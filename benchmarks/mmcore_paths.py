@@ -14,7 +14,7 @@ from benchmarks import core
 from mmcore.mremap import do_mremap
 from rmap_plugins.anon_vma import AnonVma
 from rmap_plugins.pte_chain import PteChain
-from tests.mmcore.machine import Machine
+from sandbox.kit.machine import Machine
 
 SCHEMES: dict[str, tuple[type, dict[str, Any]]] = {
     "anon_vma": (AnonVma, {}), "pte_chain 32": (PteChain, {}), "pte_chain 128": (PteChain, {"cache_line": 128}),

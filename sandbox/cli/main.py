@@ -21,7 +21,7 @@ COMMANDS = {
     "run": "run a program in the sandbox",
     "compare": "run a program under several schemes, prove it saw the same, and print what each cost",
     "lowmem": "print the low-memory table of one or more results, side by side",
-    "schemes": "list the reverse-mapping schemes with their cards",
+    "schemes": "list the reverse-mapping schemes; `new` and `check`: write one, hold one to the contract",
     "programs": "list the bundled guest programs with their cards",
     "doctor": "say what this host can do, and which command fixes what is missing",
 }

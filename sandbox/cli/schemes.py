@@ -1,8 +1,18 @@
-"""`rmapbox schemes`: the reverse-mapping schemes that can be named, each with its card."""
+"""`rmapbox schemes`: the reverse-mapping schemes that can be named, each with its card; `new` and `check` are the kit for one of your own."""
 
 from __future__ import annotations
 
+import difflib
+
+from mmcore.errors import ConfigError
 from sandbox.cli.arguments import Parser
+from sandbox.configfile import nearest
+
+
+_SUBCOMMANDS = ("new", "check")
+_USAGE = """rmapbox schemes [NAME]...
+       rmapbox schemes new NAME [--dir DIR]
+       rmapbox schemes check SCHEME [OPTIONS]"""
 
 
 def card_lines(card) -> list[str]:
@@ -22,11 +32,24 @@ def card_lines(card) -> list[str]:
 
 
 def main(words: list[str]) -> int:
-    """List the schemes with their cards: where each comes from, what it stores, what it costs."""
-    Parser(prog="rmapbox schemes", description="List the reverse-mapping schemes: where each comes from, what it stores, what it costs."
-           ).parse_args(words)
+    """List the schemes with their cards, or with `new` or `check` first, make one or hold one to the contract."""
+    if words and words[0] == "new":
+        from sandbox.cli.schemes_new import main as new
+
+        return new(words[1:])
+    if words and words[0] == "check":
+        from sandbox.cli.schemes_check import main as check
+
+        return check(words[1:])
+    parser = Parser(prog="rmapbox schemes", usage=_USAGE,
+                    description="List the reverse-mapping schemes: where each comes from, what it stores, what it costs.\n"
+                                "`new` writes a scheme to start from, `check` runs the conformance suite against one.")
+    parser.add_argument("names", metavar="NAME", nargs="*", help="only these; also path/to/file.py:Class")
+    names = parser.parse_args(words).names
     from mmcore.rmap.registry import load_scheme, scheme_names
 
-    for name in scheme_names():
+    for name in names or scheme_names():
+        if name not in scheme_names() and difflib.get_close_matches(name, _SUBCOMMANDS, 1, 0.6):
+            raise ConfigError(f"schemes {name}: {nearest(name, _SUBCOMMANDS)}")
         print("\n".join(card_lines(load_scheme(name).card)))
     return 0

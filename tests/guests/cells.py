@@ -5,44 +5,19 @@ A scarce cell gives the machine so little memory that the program's pages have t
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from dataclasses import dataclass
-from functools import cache, lru_cache
 from pathlib import Path
 
 from sandbox import Config, Machine, toolchain
+from sandbox.kit.programs import PROGRAMS, native, native_works
 from sandbox.result import Result
 
 ROOT = Path(__file__).resolve().parents[2]
 SCHEMES = ("anon_vma", "pte_chain")
 PAGINGS = ("pae", "2level")
 MEMORIES = ("ample", "scarce")
-
-# Small arguments for CI, and how much memory makes each program scarce.
-PROGRAMS: dict[str, tuple[tuple[str, ...], str]] = {
-    "hello": ((), "8M"),
-    "fork_cow": (("900", "3", "300"), "8M"),
-    "fork_tree": (("8", "48", "60", "7"), "8M"),
-    "mremap_pingpong": ((), "8M"),
-    "mprotect_split": ((), "8M"),
-    "shared_map": ((), "8M"),
-    "swap_storm": (("12", "2"), "10M"),
-    "stack_grow": ((), "8M"),
-    "segv_repair": ((), "8M"),
-    "threads": ((), "8M"),
-    "pipe_pingpong": (("200",), "8M"),
-    "mmfuzz": (("1", "300"), "8M"),
-    "fork_server": (("12", "200", "100", "1"), "8M"),
-    "exec_shells": (("12", "3", "1", "100"), "8M"),
-    "rmap_test": (("-l", "-i", "1", "-n", "40", "-s", "35", "-t", "6"), "8M"),
-    "mmap_windows": (("1200", "3"), "8M"),
-    "shared_segment": (("6", "1200"), "8M"),
-    "mremap_storm": (("3", "250", "1"), "8M"),
-    "mprotect_storm": (("120", "9", "1", "2"), "8M"),
-    "fork_chain": (("30", "1200", "100", "exit", "10"), "8M"),
-    "vma_explosion": (("800", "apart", "1", "2"), "8M"),
-}
+__all__ = ["MEMORIES", "PAGINGS", "PROGRAMS", "SCHEMES", "Cell", "check", "native", "native_works", "run"]
 
 # What else some of them can do: name, arguments; scarce memory is as above.
 MODES: tuple[tuple[str, tuple[str, ...]], ...] = (
@@ -73,26 +48,6 @@ class Cell:
             memory="128M" if self.memory == "ample" else scarce, swap="128M", paging=self.paging, scheme=self.scheme, audit=self.audit, time_limit=240,
             stdin=b"", overcommit=1,
         )
-
-
-@cache
-def native(program: str, args: tuple[str, ...]) -> tuple[bytes, int]:
-    """What the host's own kernel makes of the program: (stdout, status)."""
-    path = toolchain.program_path(program)
-    done = subprocess.run(
-        ["setarch", "i686", "-R", "-3", str(path), *args], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=60, check=False
-    )
-    return done.stdout, done.returncode
-
-
-@lru_cache(maxsize=1)
-def native_works() -> bool:
-    """Can this host run i386 programs?"""
-    try:
-        out, status = native("hello", ())
-    except (OSError, subprocess.SubprocessError, toolchain.CompileError):
-        return False
-    return status == 0 and bool(out)
 
 
 def run(cell: Cell) -> tuple[bytes, Result]:

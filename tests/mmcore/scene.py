@@ -13,8 +13,8 @@ from mmcore.mlock import do_mlock
 from mmcore.mremap import do_mremap
 from mmcore.pgtable import PROTNONE, P
 from tests.mmcore.box import KINDS
-from tests.mmcore.files import tmpfs_file
-from tests.mmcore.machine import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, MAP_SHARED, PROT_READ, RW, Machine
+from sandbox.kit.files import tmpfs_file
+from sandbox.kit.machine import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, MAP_SHARED, PROT_READ, RW, Machine
 
 PRIVATE, FILE, LINEAR, QUIET, LOCKED, SWAPPED = 0x40000000, 0x41000000, 0x42000000, 0x43000000, 0x44000000, 0x45000000
 

@@ -13,8 +13,8 @@ from mmcore.slab import objects_per_slab
 from rmap_plugins.anon_vma_chain import AnonVmaChain
 from tests.mmcore.box import AT, SCHEMES, Box
 from tests.mmcore.chains import ERAS, Chains, each, trees
-from tests.mmcore.files import tmpfs_file
-from tests.mmcore.machine import MAP_FIXED, MAP_PRIVATE, PROT_READ, RW
+from sandbox.kit.files import tmpfs_file
+from sandbox.kit.machine import MAP_FIXED, MAP_PRIVATE, PROT_READ, RW
 
 # --- sizes ----------------------------------------------------------------------------------------------------------------
 

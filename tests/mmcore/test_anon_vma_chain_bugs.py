@@ -11,7 +11,7 @@ from mmcore.rmap.scheme import MOVE
 from rmap_plugins.anon_vma_chain import AnonVmaChain
 from tests.mmcore.box import AT
 from tests.mmcore.chains import Chains, each, reusing
-from tests.mmcore.machine import PROT_READ, RW
+from sandbox.kit.machine import PROT_READ, RW
 
 
 @each

@@ -22,9 +22,9 @@ from mmcore.stack import bprm_stack, expand_stack, setup_arg_pages
 from mmcore.vma import VM_GROWSDOWN, VM_LOCKED, VM_STACK_FLAGS
 from mmcore.vma_merge import vma_merge
 from rmap_plugins.anon_vma import AnonVma
-from tests.mmcore.files import tmpfs_file
+from sandbox.kit.files import tmpfs_file
 from tests.mmcore.box import KINDS as SCHEMES
-from tests.mmcore.machine import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, MAP_SHARED, RW, Fault, Machine
+from sandbox.kit.machine import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, MAP_SHARED, RW, Fault, Machine
 
 P = 4096
 BASE = 0x20000000

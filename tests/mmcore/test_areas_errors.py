@@ -21,8 +21,8 @@ from mmcore.mprotect import do_mprotect
 from mmcore.mremap import do_mremap
 from mmcore.stack import bprm_stack, setup_arg_pages
 from rmap_plugins.anon_vma import AnonVma
-from tests.mmcore.files import tmpfs_file
-from tests.mmcore.machine import Machine
+from sandbox.kit.files import tmpfs_file
+from sandbox.kit.machine import Machine
 
 ANON, FIXED, NOREPLACE = 0x22, 0x32, 0x100022
 A, B = 0x20000000, 0x21000000

@@ -17,8 +17,8 @@ from mmcore.mremap import do_mremap
 from mmcore.slab import KmemCache
 from rmap_plugins.pte_chain import PteChain
 from tests.mmcore.box import AT, SCHEMES, Box
-from tests.mmcore.files import tmpfs_file
-from tests.mmcore.machine import MAP_FIXED, MAP_PRIVATE, MAP_SHARED, PROT_READ, RW, Fault
+from sandbox.kit.files import tmpfs_file
+from sandbox.kit.machine import MAP_FIXED, MAP_PRIVATE, MAP_SHARED, PROT_READ, RW, Fault
 
 each = pytest.mark.parametrize("scheme", SCHEMES)
 chains = pytest.mark.parametrize("scheme", ["pte_chain"])

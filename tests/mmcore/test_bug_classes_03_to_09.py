@@ -19,8 +19,8 @@ from mmcore.pgtable import P
 from mmcore.slab import KmemCache
 from mmcore.swapoff import swap_off
 from tests.mmcore.box import AT, SCHEMES, Box
-from tests.mmcore.files import tmpfs_file
-from tests.mmcore.machine import MAP_FIXED, MAP_SHARED, PROT_READ
+from sandbox.kit.files import tmpfs_file
+from sandbox.kit.machine import MAP_FIXED, MAP_SHARED, PROT_READ
 
 each = pytest.mark.parametrize("scheme", SCHEMES)
 

@@ -16,8 +16,8 @@ from mmcore.pgtable import P
 from mmcore.rmap import HIT, MISS, Purpose
 from mmcore.rmap.core import SUCCESS
 from tests.mmcore.box import AT, SCHEMES, Box
-from tests.mmcore.files import tmpfs_file
-from tests.mmcore.machine import MAP_FIXED, MAP_PRIVATE, MAP_SHARED, RW
+from sandbox.kit.files import tmpfs_file
+from sandbox.kit.machine import MAP_FIXED, MAP_PRIVATE, MAP_SHARED, RW
 
 each = pytest.mark.parametrize("scheme", SCHEMES)
 

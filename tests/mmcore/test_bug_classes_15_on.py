@@ -19,8 +19,8 @@ from mmcore.mprotect import do_mprotect
 from mmcore.pgtable import FILE, A, D, P, W
 from mmcore.rmap.core import SUCCESS
 from tests.mmcore.box import AT, SCHEMES, Box, needs_walk
-from tests.mmcore.files import tmpfs_file
-from tests.mmcore.machine import MAP_FIXED, MAP_SHARED, PROT_READ, Fault
+from sandbox.kit.files import tmpfs_file
+from sandbox.kit.machine import MAP_FIXED, MAP_SHARED, PROT_READ, Fault
 
 each = pytest.mark.parametrize("scheme", SCHEMES)
 

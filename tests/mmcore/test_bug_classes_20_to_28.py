@@ -17,8 +17,8 @@ from mmcore.rmap import HIT, MISS, Purpose
 from mmcore.stack import bprm_stack, setup_arg_pages
 from mmcore.swapoff import swap_off
 from tests.mmcore.box import AT, SCHEMES, Box
-from tests.mmcore.files import host_file, tmpfs_file
-from tests.mmcore.machine import MAP_FIXED, MAP_PRIVATE, MAP_SHARED, RW, Fault
+from sandbox.kit.files import host_file, tmpfs_file
+from sandbox.kit.machine import MAP_FIXED, MAP_PRIVATE, MAP_SHARED, RW, Fault
 
 each = pytest.mark.parametrize("scheme", SCHEMES)
 

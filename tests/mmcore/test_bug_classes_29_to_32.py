@@ -14,8 +14,8 @@ from rmap_plugins.anon_vma import AnonVma
 from rmap_plugins.anonmm import AnonMm
 from rmap_plugins.pte_chain import PteChain
 from tests.mmcore.box import AT, SCHEMES, Box
-from tests.mmcore.files import host_file, tmpfs_file
-from tests.mmcore.machine import MAP_FIXED, MAP_SHARED, RW
+from sandbox.kit.files import host_file, tmpfs_file
+from sandbox.kit.machine import MAP_FIXED, MAP_SHARED, RW
 
 each = pytest.mark.parametrize("scheme", SCHEMES)
 GROWING = ("2.6.34", "3.7")  # eras of anon_vma_chain: endless growth was their flaw, mended in 4.0

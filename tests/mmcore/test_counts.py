@@ -15,8 +15,8 @@ from rmap_plugins.anonmm import AnonMm
 from rmap_plugins.anonmm_chained import SLOTS, AnonMmChained
 from rmap_plugins.partial_objrmap import PartialObjrmap
 from rmap_plugins.pte_chain import PteChain
-from tests.mmcore.files import tmpfs_file
-from tests.mmcore.machine import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, MAP_SHARED, PROT_READ, RW, Machine
+from sandbox.kit.files import tmpfs_file
+from sandbox.kit.machine import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, MAP_SHARED, PROT_READ, RW, Machine
 
 AT = 0x50000000
 ANON = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED

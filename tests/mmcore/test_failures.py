@@ -18,7 +18,7 @@ from mmcore.mm import mm_alloc, mmput
 from mmcore.stack import bprm_stack, setup_arg_pages
 from rmap_plugins.pte_chain import PteChain
 from tests.mmcore import box
-from tests.mmcore.world import World
+from sandbox.kit.world import World
 
 SCHEMES = {**box.SCHEMES, "pte_chain-highpte": (PteChain, {"highpte": True, "cache_line": 32})}
 CELLS = [(name, paging) for name in SCHEMES for paging in ("pae", "2level")]

@@ -14,7 +14,7 @@ from mmcore.frames import PAGECACHE, PG_LOCKED, PG_SWAPCACHE
 from mmcore.shmem import ShmemSpace, ShmemSuper, shmem_inode_cache
 from rmap_plugins.anon_vma import AnonVma
 from rmap_plugins.pte_chain import PteChain
-from tests.mmcore.machine import MAP_PRIVATE, MAP_SHARED, PROT_READ, RW, Fault, Machine
+from sandbox.kit.machine import MAP_PRIVATE, MAP_SHARED, PROT_READ, RW, Fault, Machine
 
 
 class Inode:

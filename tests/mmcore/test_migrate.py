@@ -20,8 +20,8 @@ from mmcore.rmap import HIT, MISS, Purpose
 from mmcore.stack import bprm_stack, setup_arg_pages
 from mmcore.zones import DMA_END
 from tests.mmcore.box import AT, SCHEMES, Box
-from tests.mmcore.files import host_file, tmpfs_file
-from tests.mmcore.machine import MAP_FIXED, MAP_PRIVATE, MAP_SHARED, PROT_EXEC, PROT_NONE, PROT_READ, RW, Fault, Machine
+from sandbox.kit.files import host_file, tmpfs_file
+from sandbox.kit.machine import MAP_FIXED, MAP_PRIVATE, MAP_SHARED, PROT_EXEC, PROT_NONE, PROT_READ, RW, Fault, Machine
 from tests.mmcore.scan_scheme import ScanEverything
 
 each = pytest.mark.parametrize("scheme", SCHEMES)

@@ -12,11 +12,11 @@ from mmcore.mkclean import page_mkclean
 from mmcore.mprotect import do_mprotect
 from mmcore.pgtable import D, P, W
 from tests.mmcore.box import AT, SCHEMES, Box
-from tests.mmcore.files import TestFile, host_file, tmpfs_file
-from tests.mmcore.machine import MAP_FIXED, MAP_PRIVATE, MAP_SHARED, PROT_READ, RW
+from sandbox.kit.files import TestFile, host_file, tmpfs_file
+from sandbox.kit.machine import MAP_FIXED, MAP_PRIVATE, MAP_SHARED, PROT_READ, RW
 from tests.mmcore.test_migrate import ScanOnly
-from tests.mmcore.wander import wander
-from tests.mmcore.world import World
+from sandbox.kit.wander import wander
+from sandbox.kit.world import World
 
 each = pytest.mark.parametrize("scheme", SCHEMES)
 both = pytest.mark.parametrize("paging", ["pae", "2level"])

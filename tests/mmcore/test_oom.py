@@ -6,7 +6,7 @@ import pytest
 
 from mmcore.errors import OomPanic
 from rmap_plugins.anon_vma import AnonVma
-from tests.mmcore.machine import Machine
+from sandbox.kit.machine import Machine
 
 SECOND = 1_000_000_000
 

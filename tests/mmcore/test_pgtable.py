@@ -15,7 +15,7 @@ from mmcore.memory import Memory, MemoryConfig
 from mmcore.mm import mm_alloc
 from mmcore.pgtable import FILE, PROTNONE, A, P, PaeTables, TwoLevelTables, U, W
 from rmap_plugins.anon_vma import AnonVma
-from tests.mmcore.machine import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, RW, Machine
+from sandbox.kit.machine import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, RW, Machine
 
 PAGINGS = ("pae", "2level")
 LAYOUTS = {"pae": PaeTables, "2level": TwoLevelTables}

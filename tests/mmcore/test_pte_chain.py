@@ -20,8 +20,8 @@ from mmcore.rmap.core import SUCCESS, SWAP_FAIL
 from mmcore.rmap.scheme import SchemeEnv
 from mmcore.slab import PAGE_OFFSET, objects_per_slab
 from rmap_plugins.pte_chain import PteChain
-from tests.mmcore.files import tmpfs_file
-from tests.mmcore.machine import MAP_SHARED, Machine
+from sandbox.kit.files import tmpfs_file
+from sandbox.kit.machine import MAP_SHARED, Machine
 
 LINES = (32, 64, 128)
 VARIANTS = [(line, "pae", False) for line in LINES] + [(line, "pae", True) for line in LINES] + [(line, "2level", False) for line in LINES]

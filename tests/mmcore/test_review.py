@@ -17,8 +17,8 @@ from mmcore.memory import Memory, MemoryConfig
 from mmcore.vmscan import DEF_PRIORITY, SHRINK_BATCH
 from rmap_plugins.anon_vma import AnonVma
 from rmap_plugins.pte_chain import PteChain
-from tests.mmcore.files import host_file
-from tests.mmcore.machine import MAP_ANONYMOUS, MAP_SHARED, Machine
+from sandbox.kit.files import host_file
+from sandbox.kit.machine import MAP_ANONYMOUS, MAP_SHARED, Machine
 from tests.mmcore.test_oom import SECOND, Size, Task, fail, machine_with
 
 PAGES = 300  # more nodes than two slabs of 32-byte lines hold

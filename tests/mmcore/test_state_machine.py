@@ -14,8 +14,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 
 from rmap_plugins.pte_chain import PteChain
 from tests.mmcore import box
-from tests.mmcore.wander import OPERATIONS, wander
-from tests.mmcore.world import World
+from sandbox.kit.wander import OPERATIONS, wander
+from sandbox.kit.world import World
 
 SCHEMES: dict[str, tuple[type, dict[str, Any]]] = {
     **box.SCHEMES,

@@ -14,7 +14,7 @@ from mmcore.vmscan import ScanControl
 from rmap_plugins.anon_vma import AnonVma
 from rmap_plugins.pte_chain import PteChain
 from tests.mmcore.box import KINDS as SCHEMES
-from tests.mmcore.machine import Machine
+from sandbox.kit.machine import Machine
 
 
 

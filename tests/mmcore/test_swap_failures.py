@@ -9,7 +9,7 @@ import pytest
 from mmcore.errors import OutOfMemory
 from rmap_plugins.anon_vma import AnonVma
 from rmap_plugins.pte_chain import PteChain
-from tests.mmcore.machine import Machine
+from sandbox.kit.machine import Machine
 from tests.mmcore.test_filemap import file_space, pattern, shmem, waiting
 
 

@@ -16,8 +16,8 @@ from mmcore.mprotect import do_mprotect
 from mmcore.pgtable import FILE, PROTNONE, TASK_SIZE, A, P, W
 from mmcore.swapoff import swap_off
 from tests.mmcore.box import AT, SCHEMES, Box
-from tests.mmcore.files import tmpfs_file
-from tests.mmcore.machine import MAP_FIXED, MAP_PRIVATE, MAP_SHARED, RW
+from sandbox.kit.files import tmpfs_file
+from sandbox.kit.machine import MAP_FIXED, MAP_PRIVATE, MAP_SHARED, RW
 
 each = pytest.mark.parametrize("scheme", SCHEMES)
 

@@ -23,8 +23,8 @@ from mmcore.vma import VM_RESERVED
 from mmcore.vmscan import ScanControl
 from rmap_plugins.virtual_scan import VirtualScan
 from tests.mmcore.box import AT, Box
-from tests.mmcore.files import tmpfs_file
-from tests.mmcore.machine import MAP_FIXED, MAP_PRIVATE, MAP_SHARED, PROT_READ, Machine
+from sandbox.kit.files import tmpfs_file
+from sandbox.kit.machine import MAP_FIXED, MAP_PRIVATE, MAP_SHARED, PROT_READ, Machine
 from tests.mmcore.test_filemap import file_space, pattern
 
 both = pytest.mark.parametrize("paging", ["pae", "2level"])

@@ -16,7 +16,7 @@ from mmcore.pgtable import A
 from mmcore.vmscan import ScanControl
 from rmap_plugins.anon_vma import AnonVma
 from rmap_plugins.pte_chain import PteChain
-from tests.mmcore.machine import MAP_PRIVATE, PROT_READ, Machine
+from sandbox.kit.machine import MAP_PRIVATE, PROT_READ, Machine
 from tests.mmcore.test_filemap import file_space, pattern, waiting
 
 

@@ -17,9 +17,9 @@ from mmcore.memory import MemoryConfig
 from mmcore.zones import MAX_ORDER, PageAllocator
 from rmap_plugins.anon_vma import AnonVma
 from rmap_plugins.pte_chain import PteChain
-from tests.mmcore.machine import Machine
-from tests.mmcore.wander import OPERATIONS
-from tests.mmcore.world import World
+from sandbox.kit.machine import Machine
+from sandbox.kit.wander import OPERATIONS
+from sandbox.kit.world import World
 
 MB = 256  # frames
 

@@ -12,8 +12,8 @@ from sandbox.lab.memhash import MemoryRecorder, areas, memory_hash
 from sandbox.result import MemoryImage
 from tests.cli.conftest import ROOT
 from tests.mmcore.box import AT, Box
-from tests.mmcore.files import host_file, tmpfs_file
-from tests.mmcore.machine import MAP_FIXED, MAP_PRIVATE, MAP_SHARED, PROT_NONE, PROT_READ, RW
+from sandbox.kit.files import host_file, tmpfs_file
+from sandbox.kit.machine import MAP_FIXED, MAP_PRIVATE, MAP_SHARED, PROT_NONE, PROT_READ, RW
 from tests.sandbox.test_kernel_run import build  # noqa: F401
 
 SCAN = f"{ROOT}/tests/mmcore/scan_scheme.py:ScanEverything"

@@ -59,6 +59,7 @@ class Machine:
                 return (pte >> 12 & mem.pgtables.PFN_MASK) << 12 | addr & 0xFFF
             answer = mem.faults.do_page_fault(mm, addr, (2 if write else 0) | (1 if pte & P else 0) | 4)
             if answer == WAIT:
+                assert mem.faults.wait_queue is not None
                 mem.reclaim.wait_sync(mem.faults.wait_queue)
             elif answer == OOM:
                 raise MemoryError

@@ -43,7 +43,7 @@ class Slot(NamedTuple):
 
     prot: int
     obj: Object | None
-    index: int
+    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody asks a slot
     shared: bool
     linear: int
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from tests.mmcore.world import World
+from sandbox.kit.world import World
 
 # Operation -> (weight, number of small integers it takes, whether it may have an allocation fail).
 OPERATIONS: dict[str, tuple[int, int, bool]] = {

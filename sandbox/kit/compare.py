@@ -9,8 +9,8 @@ from mmcore.memory import Memory
 from mmcore.mm import Mm
 from mmcore.pgtable import FILE, PROTNONE, D, P, W
 from mmcore.vma import VM_MAYSHARE, VM_NONLINEAR, VmArea
-from tests.mmcore.machine import Machine
-from tests.mmcore.model import HIGH, LOW, WRITE, ZERO, Process, Words
+from sandbox.kit.machine import Machine
+from sandbox.kit.model import HIGH, LOW, WRITE, ZERO, Process, Words
 
 
 class Comparison:
@@ -52,7 +52,8 @@ class Comparison:
             for k in range(n):
                 slot = slots.get(first + k)
                 ok = slot is not None and slot.prot == prot and slot.shared == shared and (slot.obj.file.mapping if slot.obj else None) is mapping
-                assert ok and (mapping is None or slot.linear == vma.vm_pgoff + k), f"after {after}: {vma}, page {first + k:#x} should be {slot}"
+                placed = ok and slot is not None and (mapping is None or slot.linear == vma.vm_pgoff + k)
+                assert placed, f"after {after}: {vma}, page {first + k:#x} should be {slot}"
                 found, expected = self._peek(mm, first + k, vma, vma.vm_pgoff + k), process.expect(first + k)
                 assert found == expected, f"after {after}: page {first + k:#x} of {vma} contains {found}, not {expected}"
                 if mapping is not None and not shared and first + k not in process.data and self._is_private(mm, first + k):

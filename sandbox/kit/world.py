@@ -1,8 +1,8 @@
 """A machine without a CPU beside a model of what its memory must contain, and every operation a program can do to it, made from small integers.
 
 Each operation is done to both; ``check`` then compares all there is: the auditor's pass, every area, every page's contents (looked at without touching
-it: in RAM, in the swap cache, on the device, in the file), and a TLB that honours ``flush_pending`` and nothing else. Driven by hypothesis (test_state_machine) or by a
-seeded generator (wander.py).
+it: in RAM, in the swap cache, on the device, in the file), and a TLB that honours ``flush_pending`` and nothing else. Driven by hypothesis
+(tests/mmcore/test_state_machine.py), by a seeded generator (``wander``), or by a list of operations (``replay``).
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from mmcore.errors import MustWait, SysError
-from mmcore.frames import PG_LOCKED, PG_WRITEBACK
+from mmcore.frames import FREE, PCP, PG_LOCKED, PG_WRITEBACK
 from mmcore.fremap import remap_file_pages
 from mmcore.madvise import MADV_DONTNEED, do_madvise
 from mmcore.migrate import migrate_page
@@ -25,10 +27,10 @@ from mmcore.mremap import do_mremap
 from mmcore.pgtable import PROTNONE, P
 from mmcore.stack import bprm_stack, setup_arg_pages
 from mmcore.vma import VM_GROWSDOWN, VM_LOCKED, VM_MAYSHARE, VM_SHARED, VmArea
-from tests.mmcore.compare import Comparison
-from tests.mmcore.files import host_file, tmpfs_file
-from tests.mmcore.machine import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, MAP_SHARED, Fault, Machine
-from tests.mmcore.model import HIGH, LOW, READ, WRITE, ZERO, Object, Process, Slot
+from sandbox.kit.compare import Comparison
+from sandbox.kit.files import host_file, tmpfs_file
+from sandbox.kit.machine import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, MAP_SHARED, Fault, Machine
+from sandbox.kit.model import HIGH, LOW, READ, WRITE, ZERO, Object, Process, Slot
 
 ARENA = 0x40000000 - (40 << 12) >> 12  # page number; the arena lies across a table's end in both layouts
 ARENA_PAGES = 96
@@ -38,6 +40,8 @@ MAX_PAGES = 200  # mapped by one process
 MAX_LOCKED = 40
 HEAP = 0x08100000
 _PROTS = (0, 1, 3, 3, 3, 5, 7, 2)
+Step = tuple[str, tuple[int, ...], dict[str, int]]
+"""An operation by its name, its small integers, its options (``fail``)."""
 
 
 class World(Comparison):
@@ -46,7 +50,10 @@ class World(Comparison):
     def __init__(self, scheme: type, paging: str = "pae", spare: int | None = None, **options: Any) -> None:
         self.machine = Machine(scheme, memory=8 << 20, swap=16 << 20, paging=paging, **options)
         self.mem = self.machine.mem
-        self.trace: list[str] = []
+        self.trace: list[str] = []  # what was done, in words
+        self.history: list[Step] = []  # the same as data, to be done again
+        self.at_hand = 1  # objects that a cache of the scheme may hold when all is over: pte_chain keeps a node for the next fault
+        self.failed = False  # the allocation that was to fail in the last operation did
         self.pinned: list[int] = []
         self.machine.auditor.pins = self._pins
         self.tlb: dict[Mm, dict[int, int]] = {}
@@ -72,9 +79,11 @@ class World(Comparison):
 
     def call(self, fn: Callable[..., Any], *args: Any, fail: int = 0) -> Any:
         """Calls into the core as a system call would: waits and starts over on MustWait. ``fail``: the n-th allocation of a first attempt fails; if that
-        attempt ends in ENOMEM, nothing may have changed, and the second succeeds or fails for its own reasons."""
+        attempt ends in ENOMEM, nothing may have changed or been kept, and the second succeeds or fails for its own reasons. (What the scheme keeps, the
+        second attempt uses: that shows at the end, when nothing may be left.)"""
         if fail:
             left = fail
+            held = self.objects_held()
 
             def inject(order: int) -> bool:
                 nonlocal left
@@ -89,9 +98,22 @@ class World(Comparison):
                     raise
             finally:
                 self.mem.pages.inject = None
+                self.failed = self.failed or left <= 0
             self.trace[-1] += f" (allocation {fail} fails)"
             self.check(self.trace[-1])
+            now = self.objects_held()
+            assert now == held, f"{self.trace[-1]}: keeps something: {[(k, held.get(k), now.get(k)) for k in held | now if now.get(k) != held.get(k)][:3]}"
         return self._patient(fn, *args)
+
+    def objects_held(self) -> dict[str, Any]:
+        """What a failed operation must give back. (A tree's nodes and page tables may stay: the next one uses them.)"""
+        mem = self.mem
+        own = {cache.name for cache in mem.scheme.env.scheme_caches}
+        held: dict[str, Any] = {c.name: c.objects for c in mem.slab.caches.values() if c.objects and not c.name.startswith("radix") and c.name not in own}
+        held["committed"] = mem.overcommit.committed
+        held["totals"] = [(mm.total_vm, mm.locked_vm, mm.data_vm, mm.exec_vm, mm.stack_vm) for mm in mem.mms.values()]
+        held["files"] = [obj.file.count for obj in self.objects]
+        return held
 
     def _patient(self, fn: Callable[..., Any], *args: Any) -> Any:
         for _ in range(2000):
@@ -300,20 +322,53 @@ class World(Comparison):
         self.mem.current.mm = None
         self.machine.exit(process.mm)
 
-    def exec(self, word: int, shift: int) -> None:
-        """A new program's address space: one page of strings at the very top, moved down to where the stack shall end, then grown."""
+    def exec(self, word: int, shift: int, fail: int = 0) -> None:
+        """A new program's address space: one page of strings at the very top, moved down to where the stack shall end, then grown.
+        ``fail``: the n-th allocation of a first attempt fails, which is then taken apart."""
         if len(self.processes) >= MAX_PROCESSES:
             return
+        top = 0xC0000 - shift % 700
         self.note(f"exec shift {shift % 700}")
+        held = self.objects_held()
+        if fail and self._exec_fails(word, top, fail):
+            self.trace[-1] += f" (allocation {fail} fails)"
+            self.check(self.trace[-1])
+            assert self.objects_held() == held, f"{self.trace[-1]}: keeps something"
         process = Process(self._new_mm())
         self.processes.append(process)
         vma = self.call(bprm_stack, self.mem, process.mm, 0xC0000000)
         self.machine.store(process.mm, 0xBFFFF000, word)
-        top = 0xC0000 - shift % 700
         self.call(setup_arg_pages, self.mem, vma, top << 12, False)
         stack = process.mm.vmas[-1]
         process.map(stack.vm_start >> 12, stack.pages, READ | WRITE, None, 0, False)
         process.data[top - 1] = (word, 0)
+
+    def _exec_fails(self, word: int, top: int, fail: int) -> bool:
+        """An exec whose n-th allocation fails, and all of it undone. Did it come to that?"""
+        left = fail
+
+        def inject(order: int) -> bool:
+            nonlocal left
+            left -= 1
+            return left == 0
+
+        mm: Mm | None = None
+        self.mem.pages.inject = inject
+        try:
+            mm = self._new_mm()
+            vma = self._patient(bprm_stack, self.mem, mm, 0xC0000000)
+            self.machine.store(mm, 0xBFFFF000, word)
+            self._patient(setup_arg_pages, self.mem, vma, top << 12, False)
+        except (SysError, MemoryError):
+            if left > 0:
+                raise
+        finally:
+            self.mem.pages.inject = None
+            self.mem.current.mm = None
+        if mm is not None:
+            self.machine.exit(mm)
+        self.failed = left <= 0
+        return self.failed
 
     def grow_stack(self, who: int, pages: int, word: int) -> None:
         process = self.process(who)
@@ -394,6 +449,7 @@ class World(Comparison):
                 pass
             finally:
                 self.mem.pages.inject = None
+                self.failed = self.failed or left <= 0
         return fn(*args)
 
     def file_write(self, which: int, index: int, word: int) -> None:
@@ -515,6 +571,8 @@ class World(Comparison):
 
     def step(self, name: str, *args: Any, **options: Any) -> None:
         """One operation, then everything is compared."""
+        self.history.append((name, args, options))
+        self.failed = False
         before = len(self.trace)
         getattr(self, name)(*args, **options)
         if len(self.trace) > before:
@@ -524,10 +582,18 @@ class World(Comparison):
 
     def end(self) -> None:
         """Everything is read through the front door once more, then all of it goes and nothing is left."""
+        self.last_look()
+        self.leave()
+
+    def last_look(self) -> None:
+        """Every page of every process is read through the front door."""
         for who in range(len(self.processes)):
             for which in range(len(self.processes[who].mm.vmas)):
                 self.load(who, which, 0, 39)
         self.check("the last look")
+
+    def leave(self) -> None:
+        """All processes exit, all files are cut to nothing: what is left then was leaked."""
         while self.pinned:
             self.unpin(0)
         for process in self.processes:
@@ -544,7 +610,10 @@ class World(Comparison):
         assert mem.swap.device.nr_free == mem.swap.device.total, "swap slots are left"
         assert mem.overcommit.committed == 0, f"{mem.overcommit.committed} pages of commit are left"
         for cache in mem.scheme.env.scheme_caches:
-            assert cache.objects <= 1, f"{cache.objects} objects are left in {cache.name}"  # pte_chain keeps one at hand
+            assert cache.objects <= self.at_hand, f"{cache.objects} objects are left in {cache.name}"
+        free = (mem.frames.np_owner == FREE) | (mem.frames.np_owner == PCP)
+        marked = np.nonzero(free & (mem.frames.np_rmap != 0))[0]
+        assert not len(marked), f"the scheme's word of a free frame is not cleared: {mem.frames.describe(int(marked[0]))}"
         for cache in mem.slab.caches.values():
             if cache.name.startswith(("shmem", "radix", "pgd")):
                 assert cache.objects == 0, f"{cache.objects} objects are left in {cache.name}"

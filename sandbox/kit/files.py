@@ -1,4 +1,4 @@
-"""Files for the tests: a tmpfs file and a file with a backing store on a host that exists only here."""
+"""Files for the CPU-less machine: a tmpfs file and a file with a backing store on a host that exists only here."""
 
 from __future__ import annotations
 
@@ -43,10 +43,9 @@ class Host:
             self.written[size // PAGE] = self.written[size // PAGE][:tail].ljust(PAGE, b"\0")
 
 
-class TestFile:
+class OpenFile:
     """An open file, readable and writable; ``count`` are its references (the opener's is one)."""
 
-    __test__ = False
     path = "/test"
     f_mode = 3
 
@@ -56,7 +55,7 @@ class TestFile:
         self.host = host
         self.count = 1
 
-    def get(self) -> TestFile:
+    def get(self) -> OpenFile:
         self.count += 1
         return self
 
@@ -73,14 +72,14 @@ class TestFile:
         self.inode.i_size = size
 
 
-def tmpfs_file(mem: Memory, pages: int) -> TestFile:
+def tmpfs_file(mem: Memory, pages: int) -> OpenFile:
     inode = Inode(mem, pages * PAGE)
-    return TestFile(ShmemSpace(mem, inode), inode, None)
+    return OpenFile(ShmemSpace(mem, inode), inode, None)
 
 
-def host_file(mem: Memory, contents: list[bytes]) -> TestFile:
+def host_file(mem: Memory, contents: list[bytes]) -> OpenFile:
     """``contents``: the bytes of each page."""
     inode = Inode(mem, len(contents) * PAGE)
     host = Host()
     host.written = {index: data.ljust(PAGE, b"\0") for index, data in enumerate(contents)}
-    return TestFile(FileSpace(mem, inode, host), inode, host)
+    return OpenFile(FileSpace(mem, inode, host), inode, host)

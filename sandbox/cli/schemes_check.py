@@ -1,0 +1,132 @@
+"""`rmapbox schemes check`: the conformance suite against one scheme, as a table; the first failure as a script."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mmcore.errors import ConfigError
+from sandbox.cli.arguments import Parser
+
+if TYPE_CHECKING:
+    from sandbox.kit.suite import Report
+
+SECONDS = 120.0
+
+
+def make_parser() -> Parser:
+    parser = Parser(
+        prog="rmapbox schemes check", usage="rmapbox schemes check SCHEME [OPTIONS]",
+        description="Run the conformance suite against SCHEME: a name, or path/to/file.py:Class.",
+        epilog="Exit status: 0 when all holds, 1 when something does not, 2 when the scheme cannot be loaded. The first failure is made\n"
+               "small and written into the working directory as a Python script that does it again.")
+    add = parser.add_argument
+    add("scheme", metavar="SCHEME", help="a scheme's name, or path/to/file.py:Class")
+    add("--option", metavar="KEY=VALUE", action="append", default=[], help="an option of the scheme, as in its table [rmap.NAME]; can be repeated")
+    add("--seconds", metavar="N", default=str(SECONDS), help=f"begin no more random programs after so much wall time (default {SECONDS:.0f})")
+    add("--json", metavar="FILE", help="write the table's content too")
+    return parser
+
+
+def options_of(kind: Any, pairs: list[str]) -> dict[str, Any]:
+    """`KEY=VALUE` words as the scheme's options, each of its default's type. Raises `ConfigError`."""
+    from sandbox.machine import check_options
+
+    options: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        if not equals or not key:
+            raise ConfigError(f"--option {pair!r} is not KEY=VALUE: write an option of the card, '=' and a value")
+        default = kind.card.options.get(key, ("",))[0]
+        options[key] = _value(key, text, default)
+    check_options(kind, options)
+    return options
+
+
+def _value(key: str, text: str, default: Any) -> Any:
+    try:
+        if isinstance(default, bool):
+            return {"true": True, "false": False}[text.lower()]
+        return type(default)(text) if isinstance(default, (int, float)) else text
+    except (ValueError, KeyError):
+        kind = "true or false" if isinstance(default, bool) else "a number"
+        raise ConfigError(f"--option {key}={text}: {text!r} is not {kind}") from None
+
+
+def main(words: list[str]) -> int:
+    given = make_parser().parse_args(words)
+    try:
+        seconds = float(given.seconds)
+        if not 0 < seconds < 1e6:
+            raise ValueError
+    except ValueError:
+        raise ConfigError(f"--seconds {given.seconds!r} is not a number of seconds above 0") from None
+    if given.json is not None:
+        from sandbox.cli.run import _check_writable
+
+        _check_writable(given.json)
+    from mmcore.rmap.registry import load_scheme
+
+    kind = load_scheme(given.scheme)
+    options = options_of(kind, given.option)
+
+    from sandbox.kit import suite
+    from sandbox.kit.replay import write_script
+
+    report = suite.run(given.scheme, kind, options, seconds, _progress if sys.stderr.isatty() else None)
+    script = None
+    if report.first is not None and report.first.steps:
+        try:
+            script = write_script(given.scheme, report.first, Path.cwd())
+        except OSError as error:
+            print(f"rmapbox: the script of the first failure cannot be written here: {(error.strerror or str(error)).lower()}", file=sys.stderr)
+    _print(given.scheme, kind, report, script)
+    if given.json is not None:
+        Path(given.json).write_text(json.dumps(as_dict(given.scheme, kind, options, report, script), indent=1) + "\n")
+    return 0 if report.passed else 1
+
+
+def as_dict(scheme: str, kind: Any, options: dict[str, Any], report: Report, script: Path | None) -> dict[str, Any]:
+    """What `--json` writes."""
+    return {
+        "scheme": scheme, "name": kind.card.name, "options": options, "passed": report.passed, "seconds": round(report.seconds, 1),
+        "checks": [{"name": row.name, "verdict": row.verdict, "count": row.count, "unit": row.unit, "note": row.note,
+                    "failures": [failure.text for failure in row.failures]} for row in report.rows],
+        "script": None if script is None else str(script),
+    }
+
+
+def _progress(done: int, of: int) -> None:
+    end = "\r" if done < of else "\r" + " " * 40 + "\r"
+    print(f"{done} of {of} jobs done", end=end, file=sys.stderr, flush=True)
+
+
+def _print(scheme: str, kind: Any, report: Report, script: Path | None) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(width=None if sys.stdout.isatty() else 140, highlight=False)
+    table = Table(title=f"{kind.card.name}: {kind.card.title}", title_justify="left", box=box.SIMPLE)
+    table.add_column("check")
+    table.add_column("result", no_wrap=True)
+    table.add_column("count", justify="right", no_wrap=True)
+    table.add_column("of what, and what is to be said", overflow="fold")
+    for row in report.rows:
+        style = {"ok": "green", "FAILED": "bold red"}.get(row.verdict, "dim")
+        said = [row.unit + (f" ({row.note})" if row.note else "")] if row.count or not row.note else [row.note]
+        said += [failure.text for failure in row.failures[:1]]
+        if len(row.failures) > 1:
+            said.append(f"and {len(row.failures) - 1} more")
+        table.add_row(row.name, Text(row.verdict, style), str(row.count or "-"), Text("\n".join(said)))
+    console.print(table)
+    if report.passed:
+        console.print(Text(f"{scheme}: all of it holds ({report.seconds:.0f} s)."))
+        return
+    console.print(Text(f"{scheme}: it does not hold ({report.seconds:.0f} s)."))
+    if script is not None:
+        console.print(Text(f"The first failure, made small: python {script.name}\n"))
+        console.print(Text(script.read_text()), soft_wrap=True)

@@ -1,0 +1,365 @@
+"""The conformance suite: what `rmapbox schemes check` runs.
+
+A check is a row of the table and a list of jobs; a job is a function that answers how many things it looked at and the first failure. Each job runs in a
+process of its own with a deadline, as many at a time as there are processors: a scheme that loops, eats memory or crashes fails its row and no other.
+
+``quick`` is the short form, in this process, for a scheme's own tests and for the mutation proof.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from multiprocessing.connection import wait
+from typing import Any, NamedTuple
+
+from sandbox.kit import contract
+from sandbox.kit.replay import Cell, Failure, boot, failure_of, replay, shrink
+from sandbox.kit.scenarios import FAILING, SCENARIOS, Script, failing_scene
+from sandbox.kit.wander import wander
+
+OK, FAILED, NOT_APPLICABLE = "ok", "FAILED", "not applicable"
+SEEDS, STEPS = 80, 150  # wanders per cell of the state machine, operations of each
+WATCHED_SEEDS = 3
+PAGINGS, MEMORIES = ("pae", "2level"), ("ample", "scarce")
+_JOB_SECONDS = 75.0  # more than any job of a scheme that works takes on a slow machine
+_SHRINK_SECONDS = 15.0
+_MANY = 400  # allocations of one operation; more is a loop
+
+
+class Outcome(NamedTuple):
+    """What a job found: how many things it looked at, the first failure, a note for the table."""
+
+    looked_at: int
+    failure: Failure | None = None
+    note: str = ""
+
+
+@dataclass
+class Row:
+    """One check's line in the table."""
+
+    name: str
+    unit: str
+    verdict: str = OK
+    count: int = 0
+    note: str = ""
+    failures: list[Failure] = field(default_factory=list)
+
+
+class Job(NamedTuple):
+    row: str
+    fn: Callable[[], Outcome]
+    seconds: float = _JOB_SECONDS
+
+
+@dataclass
+class Report:
+    """What came of it. ``first`` is the failure to show, made small."""
+
+    rows: list[Row]
+    first: Failure | None
+    seconds: float
+
+    @property
+    def passed(self) -> bool:
+        return all(row.verdict != FAILED for row in self.rows)
+
+
+# --- the checks -------------------------------------------------------------------------------------------------------------
+
+
+def check_contract(kind: type, options: dict[str, Any]) -> Outcome:
+    count, first = 0, None
+    try:
+        for text in contract.points(kind, options):
+            count += 1
+            if text and first is None:
+                first = Failure(("contract", text[:40]), text)
+    except Exception as error:
+        first = first or failure_of(error, kind)
+    return Outcome(count, first)
+
+
+def run_scenarios(kind: type, cell: Cell, names: Sequence[str]) -> Outcome:
+    """Directed runs, audited after every operation."""
+    for done, name in enumerate(names):
+        failure = attempt(kind, cell, lambda world, name=name: SCENARIOS[name](Script(world)))  # type: ignore[misc]
+        if failure is not None:
+            return Outcome(done + 1, failure, name.replace("_", " "))
+    return Outcome(len(names))
+
+
+def attempt(kind: type, cell: Cell, act: Callable[[Any], None]) -> Failure | None:
+    """Boots, acts, looks at everything once more, and lets all exit; the failure, with the operations until then."""
+    world = None
+    try:
+        world = boot(kind, cell)
+        act(world)
+        world.last_look()
+        if cell.leave:
+            world.leave()
+    except (Exception, RecursionError) as error:
+        return failure_of(error, kind, world.history if world is not None else (), cell)
+    return None
+
+
+def run_wanders(kind: type, cell: Cell, seeds: Sequence[int], steps: int, until: float) -> Outcome:
+    """The state machine: ``steps`` random operations per seed. No new seed is begun after ``until`` (monotonic time), but for the first."""
+    for done, seed in enumerate(seeds):
+        if done and time.monotonic() > until:
+            return Outcome(done, None, f"stopped by --seconds before its {len(seeds)} seeds")
+        world = None
+        try:
+            world = boot(kind, cell)
+            wander(world, seed, steps)
+        except (Exception, RecursionError) as error:
+            return Outcome(done + 1, failure_of(error, kind, world.history if world is not None else (), cell), f"seed {seed}")
+    return Outcome(len(seeds))
+
+
+def run_failures(kind: type, cell: Cell, names: Sequence[str]) -> Outcome:
+    """The n-th allocation of each operation fails, for n = 1, 2, ... until there is no n-th."""
+    count = 0
+    for name in names:
+        operation, arguments = FAILING[name]
+        for n in range(1, _MANY):
+            reached = False
+
+            def act(world: Any, n: int = n, operation: str = operation, arguments: tuple[int, ...] = arguments) -> None:
+                nonlocal reached
+                failing_scene(world)
+                world.step(operation, *arguments, fail=n)
+                reached = world.failed
+
+            failure = attempt(kind, cell, act)
+            if failure is not None:
+                return Outcome(count + 1, failure, f"{name}, allocation {n}")
+            if not reached:
+                break
+            count += 1
+    return Outcome(count)
+
+
+def run_programs(names: Sequence[str], scheme: str, kind: type, options: dict[str, Any], paging: str) -> Outcome:
+    from sandbox.kit.programs import try_program
+
+    natively = 0
+    for done, name in enumerate(names):
+        try:
+            failure, native = try_program(name, scheme, options, paging)
+        except Exception as error:
+            failure, native = failure_of(error, kind), False
+            failure = Failure(failure.kind, f"{name}: {failure.text}")
+        natively += native
+        if failure is not None:
+            return Outcome(done + 1, failure, name)
+    return Outcome(len(names), None, "native" if natively == len(names) else "")
+
+
+def at_hand(kind: type, options: dict[str, Any]) -> int:
+    """Objects a cache of the scheme keeps when all is over, at most 1: what a small life leaves (pte_chain keeps a node for the next fault)."""
+
+    def life(world: Any) -> None:
+        script = Script(world)
+        script.map(0, 1, 6)
+        script.store(0, 1, 6)
+        script.fork(0)
+        script.fork(0)
+        script.store(1, 2, 2)
+
+    return 0 if attempt(kind, Cell(at_hand=0, options=options), life) is None else 1
+
+
+# --- jobs -------------------------------------------------------------------------------------------------------------------
+
+
+def _parts(names: Sequence[str], n: int) -> list[list[str]]:
+    return [list(names[k::n]) for k in range(n)]
+
+
+def jobs(scheme: str, kind: type, options: dict[str, Any], until: float) -> tuple[list[Row], list[Job]]:
+    """The table's rows and what has to be run for them."""
+    walks = "WALK" in kind.card.capabilities  # type: ignore[attr-defined]
+    keeps = next(in_processes([(lambda: at_hand(kind, options), _JOB_SECONDS)]))[1]
+    keeps = keeps if keeps in (0, 1) else 1
+    rows = [Row("contract", "points"), Row("hooks", "runs watched"), Row("exact walks", "runs audited"), Row("balance", "exits of all"),
+            Row("failures", "allocations failed"), Row("programs", "programs"), Row("state machine", f"programs of {STEPS} operations")]
+    todo = [Job("contract", lambda: check_contract(kind, options))]
+    names = list(SCENARIOS)
+    for paging in PAGINGS:
+        watched = Cell(paging, watch=True, at_hand=keeps, options=options)
+        for part in _parts(names, 2):
+            todo.append(Job("hooks", lambda cell=watched, part=part: run_scenarios(kind, cell, part)))  # type: ignore[misc]
+        for memory in MEMORIES:
+            cell = Cell(paging, memory, True, at_hand=keeps, options=options)
+            seeds = range(1000, 1000 + WATCHED_SEEDS)
+            todo.append(Job("hooks", lambda cell=cell, seeds=seeds: run_wanders(kind, cell, seeds, STEPS, until)))  # type: ignore[misc]
+    for paging in PAGINGS:
+        audited = Cell(paging, leave=False, options=options)
+        left = Cell(paging, at_hand=keeps, options=options)
+        if walks:
+            todo.append(Job("exact walks", lambda cell=audited: run_scenarios(kind, cell, names)))  # type: ignore[misc]
+        todo.append(Job("balance", lambda cell=left: run_scenarios(kind, cell, names)))  # type: ignore[misc]
+        for part in _parts(list(FAILING), 2):
+            todo.append(Job("failures", lambda cell=left, part=part: run_failures(kind, cell, part)))  # type: ignore[misc]
+    if not walks:
+        rows[2].verdict, rows[2].note = NOT_APPLICABLE, "the scheme scans, and has no walk"
+    _program_jobs(rows[5], todo, scheme, kind, options)
+    numbers = range(SEEDS)
+    for k, (paging, memory) in enumerate((paging, memory) for paging in PAGINGS for memory in MEMORIES):
+        cell = Cell(paging, memory, at_hand=keeps, options=options)
+        for half in (0, 1):
+            chosen = [100 * k + seed for seed in numbers[half::2]]
+            limit = max(_JOB_SECONDS, until - time.monotonic() + _JOB_SECONDS)
+            todo.append(Job("state machine", lambda cell=cell, seeds=chosen: run_wanders(kind, cell, seeds, STEPS, until), limit))  # type: ignore[misc]
+    return rows, todo
+
+
+def _program_jobs(row: Row, todo: list[Job], scheme: str, kind: type, options: dict[str, Any]) -> None:
+    from sandbox.kit import programs
+
+    trouble = programs.available()
+    if trouble:
+        row.verdict, row.note = NOT_APPLICABLE, trouble
+        return
+    programs.native_works()  # asked once, before there are children who would each ask
+    for paging in PAGINGS:
+        for name in programs.PROGRAMS:
+            todo.append(Job("programs", lambda name=name, paging=paging: run_programs([name], scheme, kind, options, paging)))  # type: ignore[misc]
+
+
+# --- processes --------------------------------------------------------------------------------------------------------------
+
+
+def _child(pipe: Any, fn: Callable[[], Any]) -> None:
+    """The job's process: nothing it prints reaches the table."""
+    null = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1, 2):
+        os.dup2(null, descriptor)
+    answer: Any
+    try:
+        answer = fn()
+    except BaseException as error:
+        answer = Outcome(1, failure_of(error, object))
+    pipe.send(answer)
+    pipe.close()
+
+
+def in_processes(todo: Sequence[tuple[Callable[[], Any], float]]) -> Iterator[tuple[int, Any]]:
+    """(position, answer) of each function as it ends, each in a child; None when it died, the seconds it had when it did not end in time."""
+    context = multiprocessing.get_context("fork")
+    running: dict[Any, tuple[int, Any, float]] = {}
+    waiting = list(enumerate(todo))
+    workers = max(1, os.cpu_count() or 1)
+    try:
+        while waiting or running:
+            while waiting and len(running) < workers:
+                position, (fn, seconds) = waiting.pop(0)
+                ours, theirs = context.Pipe(duplex=False)
+                process = context.Process(target=_child, args=(theirs, fn), daemon=True)
+                process.start()
+                theirs.close()
+                running[ours] = position, process, time.monotonic() + seconds
+            nearest = min(deadline for _, _, deadline in running.values())
+            for ready in wait(list(running), max(0.0, nearest - time.monotonic())):
+                position, process, _ = running.pop(ready)
+                try:
+                    answer = ready.recv()  # type: ignore[union-attr, call-arg]
+                except EOFError:
+                    answer = None
+                process.join()
+                yield position, answer
+            for ours, (position, process, deadline) in list(running.items()):
+                if time.monotonic() > deadline:
+                    process.kill()
+                    process.join()
+                    del running[ours]
+                    yield position, todo[position][1]
+    finally:
+        for _, process, _ in running.values():
+            process.kill()
+            process.join()
+
+
+def run(scheme: str, kind: type, options: dict[str, Any], seconds: float, tell: Callable[[int, int], None] | None = None) -> Report:
+    """The whole suite for the scheme the user calls ``scheme``. ``seconds``: no wander is begun later; ``tell(done, of)`` after each job."""
+    start = time.monotonic()
+    rows, todo = jobs(scheme, kind, options, start + seconds)
+    by_name = {row.name: row for row in rows}
+    whole: dict[str, list[bool]] = {}
+    done = 0
+    for position, answer in in_processes([(job.fn, job.seconds) for job in todo]):
+        job = todo[position]
+        if answer is None:
+            answer = Outcome(1, Failure(("died", job.row), "the process that ran it died: the scheme crashed the interpreter, or ate all memory"))
+        elif isinstance(answer, float):
+            answer = Outcome(1, Failure(("time", job.row), f"does not end within {answer:.0f} s: the scheme loops, or is far too slow"))
+        row = by_name[job.row]
+        row.count += answer.looked_at
+        if answer.failure is not None:
+            row.verdict = FAILED
+            row.failures.append(answer.failure)
+        if answer.note == "native":
+            whole.setdefault(job.row, []).append(True)
+        elif answer.note and (answer.failure is not None or not row.note):
+            row.note = answer.note
+        done += 1
+        if tell is not None:
+            tell(done, len(todo))
+    native = len(whole.get("programs", ()))
+    if native and by_name["programs"].verdict == OK:
+        by_name["programs"].note = f"{native} agree with the host's own kernel too"
+    first = _first(rows)
+    if first is not None and first.steps:
+        big = first
+        small = next(in_processes([(lambda: shrink(kind, big, _SHRINK_SECONDS), 3 * _SHRINK_SECONDS)]))[1]
+        first = small if isinstance(small, Failure) else first
+    return Report(rows, first, time.monotonic() - start)
+
+
+def _first(rows: Sequence[Row]) -> Failure | None:
+    """The first failure of the table, one that can be done again if there is one."""
+    failures = [failure for row in rows for failure in row.failures]
+    return next((failure for failure in failures if failure.steps), failures[0] if failures else None)
+
+
+# --- the quick form ---------------------------------------------------------------------------------------------------------
+
+
+def quick(kind: type, options: dict[str, Any] | None = None, *, seeds: int = 3, small: bool = False) -> Failure | None:
+    """The first failure of a short form of the suite, in this process; None when all holds. ``small``: made small first (some seconds)."""
+    for failure in _quick(kind, options or {}, seeds):
+        return shrink(kind, failure, _SHRINK_SECONDS) if small and failure.steps else failure
+    return None
+
+
+def _quick(kind: type, options: dict[str, Any], seeds: int) -> Iterator[Failure]:
+    outcome = check_contract(kind, options)
+    keeps = at_hand(kind, options)
+    if outcome.failure is not None:
+        yield outcome.failure
+    cells = [Cell(paging, memory, at_hand=keeps, options=options) for paging in PAGINGS for memory in MEMORIES]
+    half = list(SCENARIOS)
+    runs: list[Callable[[], Outcome]] = [
+        lambda: run_scenarios(kind, cells[0], half[::2]),
+        lambda: run_scenarios(kind, cells[2], half[1::2]),
+        lambda: run_wanders(kind, cells[1], range(2), 120, time.monotonic() + 1e9),
+        lambda: run_failures(kind, cells[0], ["fork", "mremap of shared pages", "mprotect of a middle", "fault: a fresh area"]),
+        lambda: run_scenarios(kind, Cell(watch=True, at_hand=keeps, options=options), [*half[::7], "wide_and_deep"]),
+        lambda: run_scenarios(kind, cells[0], half[1::2]),
+        lambda: run_scenarios(kind, cells[2], half[::2]),
+    ]
+    for k, cell in enumerate(cells):
+        runs.append(lambda cell=cell, k=k: run_wanders(kind, cell, range(10 * k, 10 * k + seeds), STEPS, time.monotonic() + 1e9))  # type: ignore[misc]
+    runs.append(lambda: run_wanders(kind, Cell(watch=True, at_hand=keeps, options=options), range(1), 120, time.monotonic() + 1e9))
+    for run_one in runs:
+        found = run_one().failure
+        if found is not None:
+            yield found
+
+
+__all__ = ["FAILED", "NOT_APPLICABLE", "OK", "Failure", "Report", "Row", "quick", "replay", "run"]

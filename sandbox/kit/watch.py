@@ -1,0 +1,472 @@
+"""A scheme under watch: a subclass whose hooks hold both sides to the contract, the core to its order and the scheme to its limits.
+
+The core promises: a hook is called with areas and address spaces the scheme was told of, PTEs are what they are said to be, `mapcount` is as documented;
+what is begun is ended, and what is reserved is released, once. The scheme keeps: memory comes only from the hooks that may fail, nothing but its own words of
+struct page is written, an AUDIT walk changes and meters nothing, a walk ends when it is told STOP. ``docs/writing-a-scheme.md`` has the whole of it.
+
+Calls are told apart by who makes them: a scheme that calls its own hooks is not the core.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from mmcore.errors import OutOfMemory
+from mmcore.frames import PG_ANON, PG_DIRECT, PG_RESERVED
+from mmcore.pgtable import PROTNONE, P
+from mmcore.rmap.scheme import AGAIN, ANSWER, COPY, FAIL, FORK, HIT, MISS, MOVE, OK, SPLIT, STOP, Purpose, RmapScheme
+
+# Hooks that may take memory, and whatever reclaim does while they do. All others may not.
+_ALLOCATING = frozenset({"reserve", "vma_copied", "vma_adjust_begin", "mm_created", "mm_forked"})
+# Hooks that answer a question and change nothing.
+_PURE = frozenset({"can_merge", "move_pgoff", "move_check"})
+# The core asks once whether these are overridden, and takes other paths where they are not.
+_OPTIONAL = frozenset({"dup", "remove", "remove_one", "released", "released_one", "reused", "add_file", "move", "move_check"})
+_LEFT_ALONE = frozenset({"check", "walk"})
+_OWN_FLAGS = PG_DIRECT  # struct page's flags a scheme may change
+_CORE_ARRAYS = ("count", "mapcount", "owner", "private", "stamp")
+_PROBES = 24  # frames asked with answers of our own at each look
+
+
+class Breach(AssertionError):
+    """The contract is broken; the text says by whom and how."""
+
+
+def watched(kind: type[RmapScheme], options: dict[str, Any]) -> type[RmapScheme]:
+    """The class that serves ``options``, under watch."""
+    kind = kind.variant(options)
+    body: dict[str, Any] = {"variant": classmethod(lambda cls, options: cls), "__module__": __name__}
+    for hook, base in vars(RmapScheme).items():
+        if hook.startswith("_") or not callable(base) or isinstance(base, classmethod) or hook in _LEFT_ALONE:
+            continue
+        own = getattr(kind, hook)
+        if hook not in _OPTIONAL or own is not base:
+            body[hook] = _watch(hook, own)
+    own_check, own_walk = kind.check, kind.walk
+
+    def init(self: Any, env: Any, options: dict[str, Any]) -> None:
+        self._watch = None
+        kind.__init__(self, env, options)
+        self._watch = Watch(self)
+
+    def check(self: Any) -> list[str]:
+        return [*own_check(self), *self._watch.settled()]
+
+    def walk(self: Any, pfn: int, purpose: Purpose, visit: Any) -> None:
+        self._watch.walk(own_walk, pfn, purpose, visit)
+
+    body.update(__init__=init, check=check, walk=walk)
+    return type(kind.__name__, (kind,), body)
+
+
+def _watch(hook: str, own: Callable[..., Any]) -> Callable[..., Any]:
+    def call(self: Any, *arguments: Any) -> Any:
+        caller = sys._getframe(1).f_globals.get("__name__", "")
+        if self._watch is None or caller == RmapScheme.__module__ or not caller.startswith(("mmcore.", "sandbox.kit.")):
+            return own(self, *arguments)
+        return self._watch.call(hook, own, arguments)
+
+    return call
+
+
+class Watch:
+    """What has been told to one scheme so far, and what it may not touch."""
+
+    def __init__(self, scheme: Any) -> None:
+        self.scheme = scheme
+        self.env = scheme.env
+        self.kind = type(scheme).__mro__[1].__name__
+        self.areas: set[Any] = set()
+        self.mms: set[Any] = set()
+        self.tokens: dict[int, list[Any]] = {}  # by id: what was reserved and not released; held, so that ids stay theirs
+        self.adjusting: list[tuple[Any, Any]] = []
+        self.calls: dict[str, int] = {}
+        self.probing = False
+        self.found = 0  # PTEs that unmapping walks found
+        kind = type(scheme)
+        overridden = {hook for hook in _OPTIONAL if getattr(kind, hook) is not getattr(RmapScheme, hook)}
+        self.per_pte = {"dup", "add_file", "move"} <= overridden and bool({"remove", "remove_one"} & overridden)
+        self.ptes: dict[int, int] = {}  # PTE -> frame, as told; kept for a scheme that is told of all
+
+    # --- a call -----------------------------------------------------------------------------------------------------------
+
+    def call(self, hook: str, own: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+        self.calls[hook] = self.calls.get(hook, 0) + 1
+        before = getattr(self, f"_before_{hook}", None)
+        if before is not None:
+            before(*arguments)
+        after = getattr(self, f"_after_{hook}", None)
+        if hook in _ALLOCATING:
+            try:
+                answer = own(self.scheme, *arguments)
+            except OutOfMemory:
+                if hook == "vma_adjust_begin" and _shrinks(*arguments):
+                    self._blame("vma_adjust_begin fails for an area that only shrinks: munmap relies on it")
+                raise
+        else:
+            core, mine = self._core_state(), self._own_state() if hook in _PURE else None
+            answer = own(self.scheme, *arguments)
+            self._compare(hook, core)
+            if mine is not None and not _same(mine, self._own_state()):
+                self._blame(f"{hook} changes something: it may only answer")
+        if after is not None:
+            after(answer, *arguments)
+        return answer
+
+    def _blame(self, what: str) -> None:
+        raise Breach(f"{self.kind}.{what}")
+
+    @staticmethod
+    def _core(what: str) -> None:
+        raise Breach(f"the core breaks its promise: {what}")
+
+    def _core_state(self) -> list[Any]:
+        """What no hook may change: the core's arrays, flags, the words of frames that are not anonymous, and the number of objects allocated so far."""
+        frames = self.env.frames
+        flags = frames.np_flags & np.uint32(~_OWN_FLAGS & 0xFFFFFFFF)
+        others = (frames.np_flags & np.uint32(PG_ANON)) == 0
+        state = [getattr(frames, f"np_{name}").copy() for name in _CORE_ARRAYS]
+        return [*state, flags, np.where(others, frames.np_mapping, 0), np.where(others, frames.np_index, 0), self._allocated()]
+
+    def _allocated(self) -> int:
+        return sum(cache.allocations for cache in self.env.slab.caches.values())
+
+    def _compare(self, hook: str, before: list[Any]) -> None:
+        now = self._core_state()
+        for name, old, new in zip((*_CORE_ARRAYS, "flags", "mapping", "index"), before, now):
+            if not np.array_equal(old, new):
+                pfn = int(np.nonzero(old != new)[0][0])
+                what = f"frames.{name}" + (" of a page that is not anonymous" if name in ("mapping", "index") else "")
+                self._blame(f"{hook} writes {what}, which is the core's: {self.env.frames.describe(pfn)}")
+        if now[-1] != before[-1]:
+            self._blame(f"{hook} allocates {now[-1] - before[-1]} object(s): only reserve, vma_copied, vma_adjust_begin, mm_created and mm_forked may")
+
+    def _own_state(self) -> list[Any]:
+        """What a question may not change either: the scheme's words and objects."""
+        frames = self.env.frames
+        return [frames.np_mapping.copy(), frames.np_index.copy(), frames.np_rmap.copy(), frames.np_flags.copy(),
+                np.array([cache.objects for cache in self.env.slab.caches.values()])]
+
+    # --- reservations -----------------------------------------------------------------------------------------------------
+
+    def _after_reserve(self, token: Any, operation: str, vma: Any, pfns: Any = None) -> None:
+        if vma not in self.areas:
+            self._core(f"reserve({operation!r}) for an area that was never told of: {vma}")
+        if token is not None:
+            self.tokens.setdefault(id(token), []).append(token)
+
+    def _before_release(self, token: Any) -> None:
+        if token is None:
+            return
+        held = self.tokens.get(id(token))
+        if not held:
+            self._core("release of a token that was released already, or never reserved")
+        else:
+            held.pop()
+            if not held:
+                del self.tokens[id(token)]
+
+    def _holds(self, hook: str, token: Any) -> None:
+        if token is not None and id(token) not in self.tokens:
+            self._core(f"{hook} with a token that is not reserved")
+
+    # --- pages ------------------------------------------------------------------------------------------------------------
+
+    def _before_add_anon(self, pfn: int, vma: Any, address: int, pte: int, exclusive: bool, token: Any) -> None:
+        frames = self.env.frames
+        self._place("add_anon", vma, address, pte)
+        self._holds("add_anon", token)
+        if not frames.flags[pfn] & PG_ANON:
+            self._core(f"add_anon of a page without PG_anon: {frames.describe(pfn)}")
+        if exclusive and frames.mapcount[pfn]:
+            self._core(f"add_anon says exclusive of a page that is mapped: {frames.describe(pfn)}")
+
+    def _after_add_anon(self, answer: Any, pfn: int, vma: Any, address: int, pte: int, exclusive: bool, token: Any) -> None:
+        if answer not in (OK, COPY):
+            self._blame(f"add_anon answers {answer!r}: it must be OK or COPY")
+        if answer == COPY and exclusive:
+            self._blame("add_anon answers COPY for an exclusive page: a copy would be refused as well")
+        if answer == OK:
+            self._told("add_anon", pte, pfn)
+
+    def _before_add_file(self, pfn: int, vma: Any, address: int, pte: int, token: Any) -> None:
+        self._place("add_file", vma, address, pte)
+        self._holds("add_file", token)
+        self._told("add_file", pte, pfn)
+
+    def _place(self, hook: str, vma: Any, address: int, pte: int) -> None:
+        if vma not in self.areas:
+            self._core(f"{hook} in an area that was never told of: {vma}")
+        if not vma.vm_start <= address < vma.vm_end:
+            self._core(f"{hook} at {address:#x}, outside {vma}")
+        if self.env.pgtables.pte_index(vma.vm_mm.pgd, address) != pte:
+            self._core(f"{hook} with PTE {pte:#x}, which is not that of {address:#x}")
+
+    def _told(self, hook: str, pte: int, pfn: int) -> None:
+        if self.per_pte:
+            if pte in self.ptes:
+                self._core(f"{hook} of PTE {pte:#x}, which was added and never removed")
+            self.ptes[pte] = pfn
+
+    def _forget(self, hook: str, pte: int, pfn: int) -> None:
+        if self.per_pte and self.ptes.pop(pte, -1) != pfn:
+            self._core(f"{hook} of PTE {pte:#x}, which was never added for frame {pfn:#x}")
+
+    def _maps(self, pte: int, pfn: int) -> bool:
+        value = self.env.pgtables.ptes[pte]
+        return bool(value & (P | PROTNONE)) and value >> 12 & self.env.pgtables.PFN_MASK == pfn
+
+    def _before_dup(self, src: Any, dst: Any, pfns: Any, src_ptes: Any, dst_ptes: Any, token: Any) -> None:
+        self._holds("dup", token)
+        for pfn, old, new in zip(pfns.tolist(), src_ptes.tolist(), dst_ptes.tolist(), strict=True):
+            if not self._maps(old, pfn) or not self._maps(new, pfn):
+                self._core(f"dup of PTE {old:#x} to {new:#x}, which do not both map frame {pfn:#x}")
+            if self.env.frames.mapcount[pfn] < 2:
+                self._core(f"dup with mapcount still without the copy: {self.env.frames.describe(pfn)}")
+            self._told("dup", new, pfn)
+
+    def _after_move_check(self, answer: Any, src: Any, dst: Any, delta: int, pfns: Any, src_ptes: Any) -> None:
+        if answer is not None and len(answer) and not 0 <= int(min(answer)) <= int(max(answer)) < len(pfns):
+            self._blame(f"move_check names position {int(max(answer))} of {len(pfns)} pages")
+
+    def _before_move(self, src: Any, dst: Any, delta: int, pfns: Any, src_ptes: Any, dst_ptes: Any, token: Any) -> None:
+        self._holds("move", token)
+        for old, pfn in zip(src_ptes.tolist(), pfns.tolist(), strict=True):
+            self._forget("move", old, pfn)
+        for new, pfn in zip(dst_ptes.tolist(), pfns.tolist(), strict=True):
+            if not self._maps(new, pfn):
+                self._core(f"move to PTE {new:#x}, which does not map frame {pfn:#x}")
+            self._told("move", new, pfn)
+
+    def _before_reused(self, pfn: int, vma: Any, address: int) -> None:
+        if vma not in self.areas or self.env.frames.mapcount[pfn] != 1:
+            self._core(f"reused of a page that is not mapped once: {self.env.frames.describe(pfn)}")
+
+    def _before_remove(self, vma: Any, pfns: Any, ptes: Any) -> None:
+        for pfn, pte in zip(pfns.tolist(), ptes.tolist(), strict=True):
+            self._before_remove_one(pfn, pte, vma)
+
+    def _before_remove_one(self, pfn: int, pte: int, vma: Any = None) -> None:
+        self._forget("remove", pte, pfn)
+        if vma is not None and vma not in self.areas:
+            self._core(f"remove from an area that was never told of: {vma}")
+
+    def _before_released(self, pfns: Any) -> None:
+        for pfn in pfns.tolist():
+            self._before_released_one(pfn)
+
+    def _before_released_one(self, pfn: int) -> None:
+        frames = self.env.frames
+        if frames.mapcount[pfn] or not frames.flags[pfn] & PG_ANON:
+            self._core(f"released of a page that is mapped, or not anonymous: {frames.describe(pfn)}")
+
+    # --- areas ------------------------------------------------------------------------------------------------------------
+
+    def _before_vma_linked(self, vma: Any) -> None:
+        if vma in self.areas:
+            self._core(f"vma_linked twice: {vma}")
+        if vma not in vma.vm_mm.vmas:
+            self._core(f"vma_linked of an area that does not stand in its mm: {vma}")
+        self.areas.add(vma)
+
+    def _before_vma_copied(self, dst: Any, src: Any, how: str) -> None:
+        if how not in (FORK, SPLIT, MOVE):
+            self._core(f"vma_copied({how!r})")
+        if src not in self.areas or dst in self.areas:
+            self._core(f"vma_copied of {src}, unknown, or to {dst}, known already")
+        if how == FORK and self._pages(dst):
+            self._core(f"vma_copied after the child's pages: {dst}")
+
+    def _after_vma_copied(self, answer: Any, dst: Any, src: Any, how: str) -> None:
+        self.areas.add(dst)
+
+    def _before_vma_unlinked(self, vma: Any) -> None:
+        if vma not in self.areas:
+            self._core(f"vma_unlinked of an area that was never told of, or is gone: {vma}")
+        if vma.vm_mm.find_vma_intersection(vma.vm_start, vma.vm_end) is None and self._pages(vma):
+            self._core(f"vma_unlinked of an area that still has pages: {vma}")
+        self.areas.discard(vma)
+
+    def _before_vma_merged(self, keep: Any, gone: Any) -> None:
+        if keep not in self.areas or gone not in self.areas or keep is gone:
+            self._core(f"vma_merged of an unknown area: {keep}, {gone}")
+        self.areas.discard(gone)
+
+    def _pages(self, vma: Any) -> bool:
+        """Does the area have PTEs that map counted frames?"""
+        pgtables, frames = self.env.pgtables, self.env.frames
+        for first, base in pgtables.tables(vma.vm_mm.pgd, vma.vm_start, vma.vm_end):
+            lo, hi = max(vma.vm_start - first >> 12, 0), min(vma.vm_end - first >> 12, pgtables.PTRS)
+            for value in pgtables.ptes[base + lo : base + hi].tolist():
+                pfn = value >> 12 & pgtables.PFN_MASK
+                if value & (P | PROTNONE) and pfn < frames.nr and not frames.flags[pfn] & PG_RESERVED:
+                    return True
+        return False
+
+    def _before_vma_adjust_begin(self, vma: Any, start: int, end: int, nxt: Any) -> None:
+        if vma not in self.areas or nxt is not None and nxt not in self.areas:
+            self._core(f"vma_adjust_begin of an unknown area: {vma}, {nxt}")
+
+    def _after_vma_adjust_begin(self, token: Any, vma: Any, start: int, end: int, nxt: Any) -> None:
+        self.adjusting.append((token, vma))
+
+    def _before_vma_adjust_end(self, token: Any) -> None:
+        if not self.adjusting:
+            self._core("vma_adjust_end without a begin")
+        elif self.adjusting.pop()[0] is not token:
+            self._core("vma_adjust_end with another's token")
+
+    def _after_move_pgoff(self, answer: Any, src: Any, old_address: int, new_address: int) -> None:
+        if not isinstance(answer, int):
+            self._blame(f"move_pgoff answers {answer!r}: it must be a page offset")
+
+    def _after_can_merge(self, answer: Any, a: Any, b: Any) -> None:
+        if not isinstance(answer, (bool, np.bool_)):
+            self._blame(f"can_merge answers {answer!r}: it must be True or False")
+
+    # --- address spaces ---------------------------------------------------------------------------------------------------
+
+    def _after_mm_created(self, answer: Any, mm: Any) -> None:
+        self.mms.add(mm)
+
+    def _before_mm_forked(self, parent: Any, child: Any) -> None:
+        if parent not in self.mms or child in self.mms or child.vmas:
+            self._core("mm_forked of an unknown parent, or of a child that has areas already")
+
+    def _after_mm_forked(self, answer: Any, parent: Any, child: Any) -> None:
+        self.mms.add(child)
+
+    def _before_mm_exited(self, mm: Any) -> None:
+        if mm not in self.mms or any(vma.vm_mm is mm for vma in self.areas):
+            self._core(f"mm_exited of an mm that is unknown, or still has areas: {mm.addr:#x}")
+        self.mms.discard(mm)
+
+    # --- walks ------------------------------------------------------------------------------------------------------------
+
+    def walk(self, own: Callable[..., Any], pfn: int, purpose: Purpose, visit: Any) -> None:
+        """A walk: between answers the scheme may change what is its own; after STOP it may not ask again."""
+        told_stop = False
+        core = self._core_state()
+
+        def asked(frame: int, mm: Any, address: int, vma: Any, pte: int) -> int:
+            nonlocal told_stop, core
+            if told_stop:
+                self._blame("walk goes on after it was told STOP")
+            if purpose != Purpose.AUDIT:
+                self._compare("walk", core)
+            if purpose == Purpose.UNMAP and not self.probing and self._busy(frame, mm, address, pte):
+                return AGAIN
+            answer = visit(frame, mm, address, vma, pte)
+            if purpose == Purpose.UNMAP and answer & ANSWER == HIT and self.per_pte and not self.probing:
+                self._forget("the unmapping walk", self.env.pgtables.pte_index(mm.pgd, address) if pte < 0 else pte, frame)
+            if purpose != Purpose.AUDIT:
+                core = self._core_state()
+            told_stop = bool(answer & STOP)
+            return answer
+
+        if purpose != Purpose.AUDIT:
+            walk_file = self.env.walk_file
+
+            def core_walk(frame: int, why: Purpose, ask: Any) -> None:
+                nonlocal core
+                self._compare("walk", core)
+                walk_file(frame, why, ask)  # nonlinear areas are unmapped in it, by clusters
+                core = self._core_state()
+
+            self.env.walk_file = core_walk
+            try:
+                own(self.scheme, pfn, purpose, asked)
+            finally:
+                self.env.walk_file = walk_file
+            self._compare("walk", core)
+            return
+        mine, meters = self._own_state(), self.env.meters.as_dict()
+        file_page = not self.env.frames.flags[pfn] & PG_ANON
+        own(self.scheme, pfn, purpose, asked)
+        self._compare("walk for an AUDIT", core)
+        if not _same(mine, self._own_state()):
+            self._blame("walk for an AUDIT changes the scheme's state: it may only look")
+        changed = [name for name, value in self.env.meters.as_dict().items() if value != meters[name] and not (file_page and name.startswith("file_"))]
+        if changed:
+            self._blame(f"walk for an AUDIT meters {', '.join(changed)}: it may only look")
+
+    def _busy(self, pfn: int, mm: Any, address: int, pte: int) -> bool:
+        """Every third PTE found by unmapping walks is not to be had just now, as where Linux finds a page table locked."""
+        if pte < 0:
+            pte = self.env.pgtables.pte_index(mm.pgd, address)
+        if pte < 0 or not self._maps(pte, pfn):
+            return False
+        self.found += 1
+        return self.found % 3 == 0
+
+    # --- between operations -----------------------------------------------------------------------------------------------
+
+    def settled(self) -> list[str]:
+        """What does not add up now that no operation is under way; asked by the auditor through ``check``."""
+        env, wrong = self.env, []
+        if self.tokens:
+            wrong.append(f"{sum(map(len, self.tokens.values()))} reservation(s) never released")
+        if self.adjusting:
+            wrong.append("a vma_adjust_begin without its end")
+        if self.mms != set(env.mms.values()):
+            wrong.append("the address spaces told of are not those there are")
+        if self.areas != {vma for mm in env.mms.values() for vma in mm.vmas}:
+            wrong.append("the areas told of are not those there are")
+        if self.per_pte:
+            wrong += [f"PTE {pte:#x} was told to map frame {pfn:#x} and does not" for pte, pfn in self.ptes.items() if not self._maps(pte, pfn)][:4]
+            mapped = int(env.frames.np_mapcount.sum())
+            if mapped != len(self.ptes):
+                wrong.append(f"{mapped} PTEs map pages, {len(self.ptes)} were told")
+        frames = env.frames
+        for pfn in np.nonzero(((frames.np_flags & np.uint32(PG_DIRECT)) != 0) & (frames.np_mapcount == 0))[0].tolist():
+            wrong.append(f"PG_direct of a page that nobody maps: {frames.describe(pfn)}")
+        if "WALK" in self.scheme.card.capabilities:
+            wrong += self._probe()
+        return wrong
+
+    def _probe(self) -> list[str]:
+        """Asks for some shared pages as reclaim would, and answers what reclaim may: AGAIN goes on to each PTE, FAIL | STOP ends the walk at once."""
+        env, wrong = self.env, []
+        frames, meters = env.frames, env.meters.as_dict()
+        shared = np.nonzero((frames.np_mapcount > 1) & ((frames.np_flags & np.uint32(PG_ANON)) != 0))[0]
+        for pfn in shared[:_PROBES].tolist():
+            for answer in (AGAIN, FAIL | STOP):
+                hits = self._ask(pfn, answer)
+                expected = frames.mapcount[pfn] if answer == AGAIN else 1
+                if hits != expected:
+                    wrong.append(f"an unmapping walk that is answered {'AGAIN' if answer == AGAIN else 'FAIL | STOP'} offers {hits} PTEs, not {expected}: "
+                                 + frames.describe(pfn))
+        for name, value in meters.items():
+            setattr(env.meters, name, value)
+        return wrong
+
+    def _ask(self, pfn: int, answer: int) -> int:
+        hits = 0
+
+        def visit(frame: int, mm: Any, address: int, vma: Any, pte: int) -> int:
+            nonlocal hits
+            if pte < 0:
+                pte = self.env.pgtables.pte_index(mm.pgd, address)
+            if pte < 0 or not self._maps(pte, frame):
+                return MISS
+            hits += 1
+            return answer
+
+        self.probing = True
+        try:
+            self.scheme.walk(pfn, Purpose.UNMAP, visit)
+        finally:
+            self.probing = False
+        return hits
+
+
+def _same(old: list[Any], new: list[Any]) -> bool:
+    return all(np.array_equal(a, b) for a, b in zip(old, new))
+
+
+def _shrinks(vma: Any, start: int, end: int, nxt: Any) -> bool:
+    return nxt is None and vma.vm_start <= start and end <= vma.vm_end

@@ -1,0 +1,65 @@
+"""Deliberate faults in a scheme's source, and whether the kit notices.
+
+A mutant is a text and its replacement; the changed source is compiled as a module of its own, in memory, and the scheme in it is held to the kit's quick checks until
+one fails. The tables lie beside this file, one per scheme: ``MUTANTS``, and ``SURVIVORS`` with the reason why nothing can notice.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import itertools
+import linecache
+import sys
+import types
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from mmcore.rmap.scheme import RmapScheme
+from sandbox.kit.replay import Failure
+from sandbox.kit.suite import quick
+
+_numbers = itertools.count()
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """``old`` occurs exactly once in the scheme's file and becomes ``new``. ``options``: those the fault needs to show."""
+
+    name: str
+    old: str
+    new: str
+    options: tuple[tuple[str, object], ...] = ()
+
+    def __str__(self) -> str:
+        return self.name.replace(" ", "-")
+
+
+@cache
+def source_of(module: str) -> tuple[str, Path]:
+    spec = importlib.util.find_spec(module)  # type: ignore[attr-defined]
+    assert spec is not None and spec.origin is not None
+    path = Path(spec.origin)
+    return path.read_text(), path
+
+
+def mutated(module: str, mutant: Mutant) -> type[RmapScheme]:
+    """The scheme of ``module`` (a dotted name) with the fault in it."""
+    text, path = source_of(module)
+    assert text.count(mutant.old) == 1, f"{mutant.name}: its text stands {text.count(mutant.old)} times in {path.name}"
+    changed = text.replace(mutant.old, mutant.new)
+    name = f"mutant_{next(_numbers)}_{path.stem}"
+    made = types.ModuleType(name)
+    made.__file__ = f"<{name}>"
+    sys.modules[name] = made  # dataclasses look their module up
+    linecache.cache[made.__file__] = (len(changed), None, changed.splitlines(True), made.__file__)
+    exec(compile(changed, made.__file__, "exec"), made.__dict__)
+    found = [c for c in vars(made).values() if inspect.isclass(c) and issubclass(c, RmapScheme) and c.__module__ == name]
+    # The last one: a file may build its scheme from classes above it.
+    return found[-1]
+
+
+def killed(module: str, mutant: Mutant) -> Failure | None:
+    """What the kit says of the mutant; None: it survives."""
+    return quick(mutated(module, mutant), dict(mutant.options))
