@@ -12,7 +12,7 @@ from mmcore.mkclean import page_mkclean
 from mmcore.mprotect import do_mprotect
 from mmcore.pgtable import D, P, W
 from tests.mmcore.box import AT, SCHEMES, Box
-from sandbox.kit.files import TestFile, host_file, tmpfs_file
+from sandbox.kit.files import OpenFile, host_file, tmpfs_file
 from sandbox.kit.machine import MAP_FIXED, MAP_PRIVATE, MAP_SHARED, PROT_READ, RW
 from tests.mmcore.test_migrate import ScanOnly
 from sandbox.kit.wander import wander
@@ -23,7 +23,7 @@ both = pytest.mark.parametrize("paging", ["pae", "2level"])
 SHARED = MAP_SHARED | MAP_FIXED
 
 
-def tracked(scheme: str, paging: str = "pae", pages: int = 8) -> tuple[Box, TestFile]:
+def tracked(scheme: str, paging: str = "pae", pages: int = 8) -> tuple[Box, OpenFile]:
     """A machine with dirty tracking; a host's file of ``pages`` pages mapped at page 0, the bytes of page k are k."""
     b = Box(scheme, paging, dirty_tracking=True)
     file = host_file(b.mem, [bytes([k]) * 4096 for k in range(pages)])
@@ -31,7 +31,7 @@ def tracked(scheme: str, paging: str = "pae", pages: int = 8) -> tuple[Box, Test
     return b, file
 
 
-def on_host(file: TestFile, page: int) -> int:
+def on_host(file: OpenFile, page: int) -> int:
     return int.from_bytes(file.host.written[page][:4], "little")
 
 
