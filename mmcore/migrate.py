@@ -151,3 +151,4 @@ def _move(mem: Memory, old: int, new: int) -> None:
     frames.count[old] = 1
     if frames.owner[new] != frames.owner[old]:
         mem.pages.change_owner(new, frames.owner[old])
+    mem.scheme.migrated(old, new)

@@ -234,6 +234,10 @@ class RmapScheme:
     def file_released(self, pfns: np.ndarray) -> None:
         """The last PTEs of file pages went (a page at a time, or a range)."""
 
+    def migrated(self, old: int, new: int) -> None:
+        """A page moved to another frame: its PTEs are migration entries, and its words (mapping, index, rmap) and flags stand at ``new`` already.
+        For a scheme that keeps records of its own by frame number."""
+
     # --- areas --------------------------------------------------------------------------------------------------------
 
     def vma_linked(self, vma: VmArea) -> None:

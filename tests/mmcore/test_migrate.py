@@ -667,3 +667,45 @@ def test_the_answers_are_what_the_walk_expects() -> None:
     b.mem.rmap.walk = listen
     migrate_page(b.mem, b.pfn(0))
     assert answers == [HIT, HIT | 8] * 2
+
+
+class ByFrame(ScanEverything):
+    """Keeps each page's place in a table of its own, by frame number."""
+
+    def __init__(self, env: Any, options: dict[str, Any]) -> None:
+        super().__init__(env, options)
+        self.places: dict[int, int] = {}
+
+    def add_anon(self, pfn: int, vma: Any, address: int, pte: int, exclusive: bool, token: Any) -> int:
+        if self.env.frames.mapcount[pfn] == 0:
+            self.places[pfn] = address & ~0xFFF
+        return 0
+
+    def released_one(self, pfn: int) -> None:
+        del self.places[pfn]
+
+    def migrated(self, old: int, new: int) -> None:
+        if old in self.places:
+            self.places[new] = self.places.pop(old)
+
+    def walk(self, pfn: int, purpose: Purpose, visit: Any) -> None:
+        if pfn in self.places:
+            for mm in list(self.env.mms.values()):
+                if visit(pfn, mm, self.places[pfn], None, -1) & 8:
+                    return
+        else:
+            self.env.walk_file(pfn, purpose, visit)
+
+
+def test_a_scheme_that_keeps_records_by_frame_is_told() -> None:
+    m = Machine(ByFrame)
+    mm = m.new_mm()
+    m.mmap(mm, 4, RW, MAP_PRIVATE | MAP_FIXED | 0x20, AT)
+    for k in range(4):
+        m.store(mm, AT + (k << 12), k)
+    m.fork(mm)
+    before = dict(m.mem.scheme.places)
+    for pfn in before:
+        migrate_page(m.mem, pfn)
+    m.audit("migrated")
+    assert not set(before) & set(m.mem.scheme.places) and sorted(before.values()) == sorted(m.mem.scheme.places.values())
