@@ -39,7 +39,7 @@ PROGRAMS: dict[str, tuple[tuple[str, ...], str]] = {
     "mmap_windows": (("1200", "3"), "8M"),
     "shared_segment": (("6", "1200"), "8M"),
     "mremap_storm": (("3", "250", "1"), "8M"),
-    "mprotect_storm": (("120", "9", "1", "2"), "8M"),
+    "mprotect_storm": (("60", "18", "1", "2"), "8M"),
     "fork_chain": (("30", "1200", "100", "exit", "10"), "8M"),
     "vma_explosion": (("800", "apart", "1", "2"), "8M"),
 }
@@ -50,7 +50,7 @@ MODES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("mmap_windows", ("1200", "3", "remap")),
     ("shared_segment", ("4", "1200", "file")),
     ("fork_chain", ("20", "300", "100", "stay")),
-    ("vma_explosion", ("200", "protections", "2", "6")),
+    ("vma_explosion", ("100", "protections", "2", "10")),
     ("vma_explosion", ("600", "file", "2", "2")),
 )
 
