@@ -25,7 +25,7 @@ MODES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("mmap_windows", ("1200", "3", "remap")),
     ("shared_segment", ("4", "1200", "file")),
     ("fork_chain", ("20", "300", "100", "stay")),
-    ("vma_explosion", ("200", "protections", "2", "6")),
+    ("vma_explosion", ("100", "protections", "2", "10")),
     ("vma_explosion", ("600", "file", "2", "2")),
 )
 
