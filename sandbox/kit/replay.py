@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from mmcore.errors import MustWait
+from mmcore.errors import InvariantViolation, MustWait
 from mmcore.rmap.registry import load_scheme
 from sandbox.kit.watch import watched
 from sandbox.kit.world import Step, World
@@ -89,9 +89,10 @@ def failure_of(error: BaseException, kind: type, steps: Sequence[Step] = (), cel
         text = f"{place}: {text}"
     elif isinstance(error, AssertionError) and not str(error):
         text = f"{_own_place(error)}: an assertion of the comparison fails"
-    skeleton = re.sub(r"0x[0-9a-f]+|\d+", "N", telling.partition("(")[0].partition(": frame")[0])
+    skeleton = re.sub(r"0x[0-9a-f]+|\b[0-9a-f]*\d[0-9a-f]*\b", "N", telling.partition("(")[0].partition(": frame")[0])
     skeleton = re.sub(r"after .*?: ", "", skeleton, count=1)
-    return Failure((type(error).__name__, f"{skeleton[:60]}"), text, tuple(steps), cell)
+    crashed = place and not isinstance(error, (AssertionError, InvariantViolation))  # then where it did says more than what it said
+    return Failure((type(error).__name__, place if crashed else skeleton[:60]), text, tuple(steps), cell)
 
 
 def scheme_place(error: BaseException, kind: type) -> str:

@@ -481,7 +481,7 @@ def many_mappings(s: Script) -> None:
 
 @scenario
 def wide_and_deep(s: Script) -> None:
-    """Ranges of eighteen pages, each mapped seven times and then by children too: what bulk operations do with long chains."""
+    """Ranges of eighteen pages, each mapped seven times and then by children too: what fork does with full chains."""
     for k in range(7):
         s.map(0, 0, 18, "rw", TMPFS)
         s.w.step("store", 0, 0, 0, 39, 50 + k)  # the newest lies lowest
@@ -499,6 +499,24 @@ def wide_and_deep(s: Script) -> None:
         s.w.step("load", 1, which, 0, 39)
     s.out(1)
     s.exit(0)
+
+
+@scenario
+def wide_exits(s: Script) -> None:
+    """Forty shared pages, mapped five times by each of four: what the last of munmap and exit find behind the chains' heads."""
+    s.map(0, 0, 40, "rw", SHARED)
+    s.w.step("store", 0, 0, 0, 39, 50)
+    for _ in range(4):
+        s.w.step("mremap", 0, 0, 0, 0, 39, 0, 3)
+        s.w.step("load", 0, 0, 0, 39)
+    s.fork(0)
+    s.fork(1)
+    s.w.step("munmap_area", 0, 1)
+    s.w.step("munmap_area", 1, 4)
+    s.exit(0)
+    s.fork(1)
+    s.exit(0)
+    s.out(1)
 
 
 @scenario

@@ -137,13 +137,13 @@ class Watch:
 
     def _compare(self, hook: str, before: list[Any]) -> None:
         now = self._core_state()
+        if now[-1] != before[-1]:
+            self._blame(f"{hook} allocates {now[-1] - before[-1]} object(s): only reserve, vma_copied, vma_adjust_begin, mm_created and mm_forked may")
         for name, old, new in zip((*_CORE_ARRAYS, "flags", "mapping", "index"), before, now):
             if not np.array_equal(old, new):
                 pfn = int(np.nonzero(old != new)[0][0])
                 what = f"frames.{name}" + (" of a page that is not anonymous" if name in ("mapping", "index") else "")
                 self._blame(f"{hook} writes {what}, which is the core's: {self.env.frames.describe(pfn)}")
-        if now[-1] != before[-1]:
-            self._blame(f"{hook} allocates {now[-1] - before[-1]} object(s): only reserve, vma_copied, vma_adjust_begin, mm_created and mm_forked may")
 
     def _own_state(self) -> list[Any]:
         """What a question may not change either: the scheme's words and objects."""
