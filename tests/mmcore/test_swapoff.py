@@ -11,10 +11,11 @@ import pytest
 from mmcore import swapfile, swapoff
 from mmcore import swap as swap_room
 from mmcore.errors import InvariantViolation, OutOfMemory, SysError
-from mmcore.frames import PG_SWAPCACHE
+from mmcore.frames import PG_DIRTY, PG_SWAPCACHE
 from mmcore.mprotect import do_mprotect
 from mmcore.pgtable import FILE, PROTNONE, TASK_SIZE, A, P, W
 from mmcore.swapoff import swap_off
+from mmcore.zap import zap_page_range
 from tests.mmcore.box import AT, SCHEMES, Box
 from tests.mmcore.files import tmpfs_file
 from tests.mmcore.machine import MAP_FIXED, MAP_PRIVATE, MAP_SHARED, RW
@@ -86,7 +87,7 @@ def test_what_comes_back_is_old_protected_and_dirty(scheme: str) -> None:
     b.put(0, 1, 2, 3)
     b.swap_out()
     finish(b, swap_off(b.mem))
-    assert all(b.pte(k) & (P | A | W) == P for k in range(4))
+    assert all(b.pte(k) & (P | A | W) == P and b.mem.frames.flags[b.pfn(k)] & PG_DIRTY for k in range(4))
     b.mem.swap.device.turn_on()
     written = b.mem.vmstat.pswpout
     b.swap_out()
@@ -221,6 +222,34 @@ def test_a_signal_ends_it() -> None:
     assert sum(1 for k in range(40) if b.pte(k) & P) == 19
     b.audit()
     b.has(*range(40))
+
+
+@each
+@pytest.mark.parametrize("whose", ["its own", "a relative's"])
+def test_the_reservation_costs_somebody_his_memory(scheme: str, whose: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reserving for a PTE may run out of memory, and the killer may take apart the very address space that is being served, or one that waits its turn."""
+    b = Box(scheme)
+    b.map(0, 2)
+    b.put(0, 1)
+    child = b.fork(b.mm)
+    b.swap_out()
+    plain, taken = b.mem.scheme.reserve, []
+
+    def reserve(operation: str, vma: Any, pfns: Any = None) -> Any:
+        if not taken:
+            victim = vma.vm_mm if whose == "its own" else child if vma.vm_mm is b.mm else b.mm
+            taken.append(victim)
+            for area in victim.vmas:
+                zap_page_range(b.mem, area, area.vm_start, area.vm_end)
+        return plain(operation, vma, pfns)
+
+    monkeypatch.setattr(b.mem.scheme, "reserve", reserve)
+    finish(b, swap_off(b.mem))
+    b.audit()
+    assert_off(b)
+    (victim,) = taken
+    assert not victim.rss
+    b.has(0, 1, mm=child if victim is b.mm else b.mm)
 
 
 @pytest.mark.parametrize("scheme", ["anon_vma", "anonmm", "pte_chain"])
