@@ -225,19 +225,19 @@ def test_a_signal_ends_it() -> None:
 
 
 @each
-@pytest.mark.parametrize("whose", ["its own", "a relative's"])
+@pytest.mark.parametrize("whose", ["its own", "a relative's", "the only one's"])
 def test_the_reservation_costs_somebody_his_memory(scheme: str, whose: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Reserving for a PTE may run out of memory, and the killer may take apart the very address space that is being served, or one that waits its turn."""
     b = Box(scheme)
     b.map(0, 2)
     b.put(0, 1)
-    child = b.fork(b.mm)
+    child = b.mm if whose == "the only one's" else b.fork(b.mm)
     b.swap_out()
     plain, taken = b.mem.scheme.reserve, []
 
     def reserve(operation: str, vma: Any, pfns: Any = None) -> Any:
         if not taken:
-            victim = vma.vm_mm if whose == "its own" else child if vma.vm_mm is b.mm else b.mm
+            victim = vma.vm_mm if whose != "a relative's" else child if vma.vm_mm is b.mm else b.mm
             taken.append(victim)
             for area in victim.vmas:
                 zap_page_range(b.mem, area, area.vm_start, area.vm_end)
@@ -249,7 +249,8 @@ def test_the_reservation_costs_somebody_his_memory(scheme: str, whose: str, monk
     assert_off(b)
     (victim,) = taken
     assert not victim.rss
-    b.has(0, 1, mm=child if victim is b.mm else b.mm)
+    if child is not b.mm:
+        b.has(0, 1, mm=child if victim is b.mm else b.mm)
 
 
 @pytest.mark.parametrize("scheme", ["anon_vma", "anonmm", "pte_chain"])
@@ -297,6 +298,25 @@ def test_an_area_without_access(scheme: str) -> None:
     assert b.pte(0) & (P | PROTNONE) == PROTNONE
     do_mprotect(b.mem, b.mm, AT, 4 << 12, RW)
     b.has(0, 1, 10, 11)
+
+
+@each
+def test_a_file_that_is_cut_while_its_page_is_read(scheme: str) -> None:
+    """The entry is the file's no more, the page stays in the swap cache until its I/O has ended: it goes, and not back into the file."""
+    b = Box(scheme)
+    file = tmpfs_file(b.mem, 8)
+    b.map(0, 8, flags=MAP_SHARED | MAP_FIXED, file=file)
+    b.put(*range(8))
+    b.swap_out()
+    going = swap_off(b.mem)
+    queue = next(going)
+    file.truncate(0)
+    b.audit("cut")
+    b.mem.reclaim.wait_sync(queue)
+    finish(b, going)
+    assert_off(b)
+    assert not file.mapping.pages and not file.mapping.swapped
+    b.audit()
 
 
 @each
