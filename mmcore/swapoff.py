@@ -51,7 +51,7 @@ def swap_off(mem: Memory, interrupted: Callable[[], bool] = lambda: False) -> Ge
 
 
 def try_to_unuse(mem: Memory, interrupted: Callable[[], bool]) -> Generator[WaitQueue, None, None]:
-    """Frees every slot, in order; may go round again for slots that came into use behind it. Raises as swap_off."""
+    """Frees every slot, in order: none comes into use behind it. Raises as swap_off."""
     swap, flags = mem.swap, mem.frames.flags
     np_map = swap.device.np_map
     # Files are given no new slots any more, so where an entry of theirs stands now it stands till it is freed.
@@ -61,10 +61,7 @@ def try_to_unuse(mem: Memory, interrupted: Callable[[], bool]) -> Generator[Wait
     while True:
         ahead = np.flatnonzero(np_map[entry + 1 :])
         if not len(ahead):
-            if entry == 0:
-                return
-            entry = 0  # from the start: a freed slot is not used again, but one may have been skipped
-            continue
+            return
         entry += 1 + int(ahead[0])
         if interrupted():
             raise SysError(errno.EINTR)

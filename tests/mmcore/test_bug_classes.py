@@ -1,4 +1,5 @@
-"""The bugs that history had in reverse mapping, one test per class; numbered as in the list the schemes were specified from. Here 1 to 13."""
+"""The bugs that history had in reverse mapping, one test per class; numbered as in the list the schemes were specified from.
+Here 1 to 13; more of them in the files named by their numbers."""
 
 from __future__ import annotations
 

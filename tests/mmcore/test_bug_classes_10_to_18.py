@@ -226,6 +226,27 @@ def test_15_an_area_without_pages_moves_and_merges(scheme: str) -> None:
     b.audit()
 
 
+@each
+@pytest.mark.parametrize("order", list(itertools.permutations((0, 4, 2))), ids=lambda order: "".join(map(str, order)))
+def test_15_a_hole_between_two_is_filled(scheme: str, order: tuple[int, ...]) -> None:
+    """The outer two have pages, and so their homes; what fills the hole may merge with both only where all three can share one."""
+    b = Box(scheme)
+    for page in order:
+        b.map(page, 2)
+        b.put(page)
+        b.audit(f"{page} is there")
+    b.put(1, 3, 5)
+    do_mprotect(b.mem, b.mm, AT + (2 << 12), 2 << 12, 7)
+    do_mprotect(b.mem, b.mm, AT + (2 << 12), 2 << 12, RW)
+    b.audit("torn and mended")
+    child = b.fork(b.mm)
+    b.swap_out()
+    assert not any(b.pte(k) & P for k in range(6))
+    for mm in (child, b.mm):
+        b.has(*range(6), mm=mm)
+    b.audit()
+
+
 # --- 18: a page becomes nonlinear ---------------------------------------------------------------------------------------------------
 
 

@@ -1,7 +1,7 @@
-"""The bugs that history had in reverse mapping, continued: 15 and on.
+"""The bugs that history had in reverse mapping, continued: 15 and on; more of them in the files named by their numbers.
 
-Left out: 7, 14, 21, 28, 31 are races between processors, of which there is one here; 8, 9, 18 and 26 belong to schemes and users that are not here
-yet; 20 is swapoff. 24, 25, 29 and 30 are anon_vma_chain's own: see test_anon_vma_chain_bugs.
+Races between processors, of which there is one here, are tested as what remains of them: every order of steps, reclaim at every allocation, other processes
+wherever a call waits.
 """
 
 from __future__ import annotations

@@ -8,12 +8,15 @@ from typing import Any
 
 import pytest
 
+from mmcore import mremap
 from mmcore.fault import SIGBUS, WAIT
+from mmcore.frames import PG_ANON
 from mmcore.fremap import remap_file_pages
 from mmcore.mprotect import do_mprotect
 from mmcore.mremap import _Plan
 from mmcore.pgtable import FILE, PROTNONE, TASK_SIZE, P
 from mmcore.rmap import HIT, MISS, Purpose
+from mmcore.rmap.core import SUCCESS
 from mmcore.stack import bprm_stack, setup_arg_pages
 from mmcore.swapoff import swap_off
 from tests.mmcore.box import AT, SCHEMES, Box
@@ -257,20 +260,30 @@ def test_25_neighbours_with_different_histories(scheme: str) -> None:
 # --- 26 and 27: in the midst of a move --------------------------------------------------------------------------------------------
 
 
-def in_the_midst(b: Box, monkeypatch: pytest.MonkeyPatch, look: Callable[[], None]) -> None:
-    """``look`` is called when areas have their new place and PTEs not yet; from there to the end of the PTEs' move any allocation would be an error."""
-    plain = _Plan.move
+def in_the_midst(b: Box, monkeypatch: pytest.MonkeyPatch, owner: object, name: str, look: Callable[[], None]) -> None:
+    """``owner.name`` is what gives an area its new place. From then on, until the PTEs have moved, any allocation is an error; ``look`` is called just before
+    they move."""
+    place, move_ptes = getattr(owner, name), _Plan.move
+    moved = False
+
+    def inject(order: int) -> bool:
+        raise AssertionError("an allocation while PTEs move: reclaim could walk now")
+
+    def placed(*args: Any) -> Any:
+        answer = place(*args)
+        if not moved:
+            b.mem.pages.inject = inject
+        return answer
 
     def move(self: Any, *args: Any) -> None:
+        nonlocal moved
+        assert b.mem.pages.inject is inject, "the area has its new place"
         look()
-
-        def inject(order: int) -> bool:
-            raise AssertionError("an allocation while PTEs move: reclaim could walk now")
-
-        b.mem.pages.inject = inject
-        plain(self, *args)
+        move_ptes(self, *args)
         b.mem.pages.inject = None
+        moved = owner is b.mem.scheme  # exec's stack is grown later by the same means
 
+    monkeypatch.setattr(owner, name, placed)
     monkeypatch.setattr(_Plan, "move", move)
 
 
@@ -289,7 +302,7 @@ def test_26_exec_moves_its_stack(scheme: str, shift: int, monkeypatch: pytest.Mo
     pfns = {address: t.ptes[t.pte_index(b.mm.pgd, address)] >> 12 & t.PFN_MASK for address in addresses}
     assert not b.mem.rmap.exact or all(len(walk(b, pfn)[0]) == 1 for pfn in pfns.values())
     seen: list[tuple[set[int], int, bool]] = []
-    in_the_midst(b, monkeypatch, lambda: seen.extend(walk(b, pfn) for pfn in pfns.values() if b.mem.rmap.exact))
+    in_the_midst(b, monkeypatch, b.mem.scheme, "vma_adjust_end", lambda: seen.extend(walk(b, pfn) for pfn in pfns.values() if b.mem.rmap.exact))
     setup_arg_pages(b.mem, stack, top - shift, False)
     b.audit("moved")
     for found, _, by_area in seen:
@@ -326,7 +339,7 @@ def test_27_no_walk_can_run_between_the_halves_of_a_move(scheme: str, monkeypatc
                     if b.pte(page, mm) & P:
                         assert b.index(page, mm) in walk(b, b.pfn(page, mm))[0]
 
-    in_the_midst(b, monkeypatch, look)
+    in_the_midst(b, monkeypatch, mremap, "vma_link_copy", look)
     for page, mm in ((0, b.mm), (10, child), (0, child), (10, b.mm)):
         b.mremap(page, 6, page + 300, mm=mm)
         b.audit(f"{page} has moved")
@@ -356,8 +369,28 @@ def test_28_a_frame_without_mapping_leads_nowhere(scheme: str) -> None:
     for pfn in pfns:
         assert frames.mapcount[pfn] == 0 and frames.mapping[pfn] == 0 and not frames.rmap[pfn]
         assert not b.mem.rmap.exact or walk(b, pfn)[0] == set()
-    for pfn in b.mem.swap.cache.values():
-        assert frames.mapping[pfn] == 0
+    b.audit()
+
+
+@each
+def test_28_a_cached_page_has_no_home(scheme: str) -> None:
+    """Reclaim unmapped it, the disk has not had it yet: nothing in it says whose it was; whoever faults next gives it his."""
+    b = Box(scheme)
+    b.map(0, 1)
+    b.put(0)
+    child = b.fork(b.mm)
+    if not b.mem.rmap.exact:
+        return
+    frames, pfn = b.mem.frames, b.pfn(0)
+    b.mem.rmap.page_referenced(pfn)
+    assert b.mem.swap.add_to_swap(pfn)
+    frames.count[pfn] += 1  # the isolator
+    assert b.mem.rmap.try_to_unmap(pfn) == SUCCESS
+    frames.count[pfn] -= 1
+    assert frames.mapping[pfn] == 0 and not frames.flags[pfn] & PG_ANON and walk(b, pfn)[0] == set()
+    b.exit(b.mm)
+    b.has(0, mm=child)
+    assert b.pfn(0, child) == pfn and walk(b, pfn)[0] == {b.index(0, child)}
     b.audit()
 
 

@@ -11,10 +11,11 @@ import pytest
 from mmcore import swapfile, swapoff
 from mmcore import swap as swap_room
 from mmcore.errors import InvariantViolation, OutOfMemory, SysError
-from mmcore.frames import PG_SWAPCACHE
+from mmcore.frames import PG_DIRTY, PG_SWAPCACHE
 from mmcore.mprotect import do_mprotect
 from mmcore.pgtable import FILE, PROTNONE, TASK_SIZE, A, P, W
 from mmcore.swapoff import swap_off
+from mmcore.zap import zap_page_range
 from tests.mmcore.box import AT, SCHEMES, Box
 from sandbox.kit.files import tmpfs_file
 from sandbox.kit.machine import MAP_FIXED, MAP_PRIVATE, MAP_SHARED, RW
@@ -86,7 +87,7 @@ def test_what_comes_back_is_old_protected_and_dirty(scheme: str) -> None:
     b.put(0, 1, 2, 3)
     b.swap_out()
     finish(b, swap_off(b.mem))
-    assert all(b.pte(k) & (P | A | W) == P for k in range(4))
+    assert all(b.pte(k) & (P | A | W) == P and b.mem.frames.flags[b.pfn(k)] & PG_DIRTY for k in range(4))
     b.mem.swap.device.turn_on()
     written = b.mem.vmstat.pswpout
     b.swap_out()
@@ -223,6 +224,35 @@ def test_a_signal_ends_it() -> None:
     b.has(*range(40))
 
 
+@each
+@pytest.mark.parametrize("whose", ["its own", "a relative's", "the only one's"])
+def test_the_reservation_costs_somebody_his_memory(scheme: str, whose: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reserving for a PTE may run out of memory, and the killer may take apart the very address space that is being served, or one that waits its turn."""
+    b = Box(scheme)
+    b.map(0, 2)
+    b.put(0, 1)
+    child = b.mm if whose == "the only one's" else b.fork(b.mm)
+    b.swap_out()
+    plain, taken = b.mem.scheme.reserve, []
+
+    def reserve(operation: str, vma: Any, pfns: Any = None) -> Any:
+        if not taken:
+            victim = vma.vm_mm if whose != "a relative's" else child if vma.vm_mm is b.mm else b.mm
+            taken.append(victim)
+            for area in victim.vmas:
+                zap_page_range(b.mem, area, area.vm_start, area.vm_end)
+        return plain(operation, vma, pfns)
+
+    monkeypatch.setattr(b.mem.scheme, "reserve", reserve)
+    finish(b, swap_off(b.mem))
+    b.audit()
+    assert_off(b)
+    (victim,) = taken
+    assert not victim.rss
+    if child is not b.mm:
+        b.has(0, 1, mm=child if victim is b.mm else b.mm)
+
+
 @pytest.mark.parametrize("scheme", ["anon_vma", "anonmm", "pte_chain"])
 def test_a_count_that_saturated(scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """More users than a count can hold: the slot would never be freed, but swapoff finds them all."""
@@ -268,6 +298,25 @@ def test_an_area_without_access(scheme: str) -> None:
     assert b.pte(0) & (P | PROTNONE) == PROTNONE
     do_mprotect(b.mem, b.mm, AT, 4 << 12, RW)
     b.has(0, 1, 10, 11)
+
+
+@each
+def test_a_file_that_is_cut_while_its_page_is_read(scheme: str) -> None:
+    """The entry is the file's no more, the page stays in the swap cache until its I/O has ended: it goes, and not back into the file."""
+    b = Box(scheme)
+    file = tmpfs_file(b.mem, 8)
+    b.map(0, 8, flags=MAP_SHARED | MAP_FIXED, file=file)
+    b.put(*range(8))
+    b.swap_out()
+    going = swap_off(b.mem)
+    queue = next(going)
+    file.truncate(0)
+    b.audit("cut")
+    b.mem.reclaim.wait_sync(queue)
+    finish(b, going)
+    assert_off(b)
+    assert not file.mapping.pages and not file.mapping.swapped
+    b.audit()
 
 
 @each
