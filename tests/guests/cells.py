@@ -12,12 +12,14 @@ from pathlib import Path
 from sandbox import Config, Machine, toolchain
 from sandbox.kit.programs import PROGRAMS, native, native_works
 from sandbox.result import Result
+from sandbox.schemespec import parse_spec, with_options
 
 ROOT = Path(__file__).resolve().parents[2]
 SCHEMES = ("anon_vma", "pte_chain")
+OTHERS = ("virtual_scan", "partial_objrmap", "anonmm", "anonmm_chained", "anon_vma_chain", "anon_vma_chain:era=2.6.34", "rmap_series:stage=17")
 PAGINGS = ("pae", "2level")
 MEMORIES = ("ample", "scarce")
-__all__ = ["MEMORIES", "PAGINGS", "PROGRAMS", "SCHEMES", "Cell", "check", "native", "native_works", "run"]
+__all__ = ["MEMORIES", "OTHERS", "PAGINGS", "PROGRAMS", "SCHEMES", "Cell", "check", "native", "native_works", "run"]
 
 # What else some of them can do: name, arguments; scarce memory is as above.
 MODES: tuple[tuple[str, tuple[str, ...]], ...] = (
@@ -44,10 +46,12 @@ class Cell:
 
     def config(self) -> Config:
         scarce = PROGRAMS[self.program][1]
-        return Config(
-            memory="128M" if self.memory == "ample" else scarce, swap="128M", paging=self.paging, scheme=self.scheme, audit=self.audit, time_limit=240,
+        scheme, options = parse_spec(self.scheme)
+        config = Config(
+            memory="128M" if self.memory == "ample" else scarce, swap="128M", paging=self.paging, scheme=scheme, audit=self.audit, time_limit=240,
             stdin=b"", overcommit=1,
         )
+        return with_options(config, self.scheme, options)
 
 
 def run(cell: Cell) -> tuple[bytes, Result]:

@@ -12,6 +12,7 @@ import pytest
 
 from sandbox import Config, Machine, toolchain
 from sandbox.result import Result
+from sandbox.schemespec import parse_spec, with_options
 
 pytestmark = pytest.mark.skipif(toolchain.find_compiler() is None, reason="no compiler for i386 programs; `rmapbox doctor` says more")
 
@@ -43,10 +44,9 @@ class Costs(NamedTuple):
 
 @cache
 def _run(program: str, args: str, scheme: str) -> Costs:
-    name, _, option = scheme.partition(":")
-    options = dict([option.split("=")]) if option else {}
-    config = Config(memory="16M", swap="128M", scheme=name, scheme_options=options, overcommit=1, stdin=b"", time_limit=120)
-    result: Result = Machine(config).run([str(toolchain.program_path(program)), *args.split()], capture=True)
+    name, options = parse_spec(scheme)
+    config = Config(memory="16M", swap="128M", scheme=name, overcommit=1, stdin=b"", time_limit=120)
+    result: Result = Machine(with_options(config, scheme, options)).run([str(toolchain.program_path(program)), *args.split()], capture=True)
     assert (result.ended, result.exit_status) == ("exited", 0), (program, scheme, result.ended, result.stderr)
     slab = {name[5:]: owner.peak_objects or 0 for name, owner in result.lowmem.owners.items() if name.startswith("slab:")}
     return Costs(result.meters, slab, sum(n for name, n in result.vmstat.items() if name.startswith("pgsteal_")), result.stdout or b"")

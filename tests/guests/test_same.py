@@ -10,7 +10,7 @@ import itertools
 
 import pytest
 
-from tests.guests.cells import MEMORIES, MODES, PAGINGS, PROGRAMS, SCHEMES, Cell, check, native_works
+from tests.guests.cells import MEMORIES, MODES, OTHERS, PAGINGS, PROGRAMS, SCHEMES, Cell, check, native_works
 
 pytestmark = pytest.mark.skipif(not native_works(), reason="this host cannot build or run i386 programs; `rmapbox doctor` says why")
 
@@ -18,9 +18,12 @@ ALL = list(itertools.product(SCHEMES, PAGINGS, MEMORIES))
 # Four of the eight combinations hold every pair of values.
 PAIRWISE = [c for c in ALL if (SCHEMES.index(c[0]) + PAGINGS.index(c[1]) + MEMORIES.index(c[2])) % 2]
 COVERING = [Cell(p, args, *c) for p, (args, _) in PROGRAMS.items() for c in PAIRWISE]
-FUZZ = [Cell("mmfuzz", (str(seed), "250"), *ALL[seed % len(ALL)]) for seed in range(100, 140)]
-REST = [Cell(p, args, *c) for p, (args, _) in PROGRAMS.items() for c in ALL if c not in PAIRWISE]
-MORE_FUZZ = [Cell("mmfuzz", (str(seed), "400"), *ALL[seed % len(ALL)]) for seed in range(1000, 4000)]
+# The other schemes: each program short of memory, in one of the pagings.
+COVERING += [Cell(p, args, s, PAGINGS[(i + j) % 2], "scarce") for i, (p, (args, _)) in enumerate(PROGRAMS.items()) for j, s in enumerate(OTHERS)]
+EVERY = [*ALL, *itertools.product(OTHERS, PAGINGS, MEMORIES)]
+FUZZ = [Cell("mmfuzz", (str(seed), "250"), *EVERY[seed % len(EVERY)]) for seed in range(100, 100 + 2 * len(EVERY))]
+REST = [cell for p, (args, _) in PROGRAMS.items() for c in EVERY if (cell := Cell(p, args, *c)) not in COVERING]
+MORE_FUZZ = [Cell("mmfuzz", (str(seed), "400"), *EVERY[seed % len(EVERY)]) for seed in range(1000, 4000)]
 
 
 @pytest.mark.parametrize("cell", COVERING, ids=str)
@@ -52,7 +55,7 @@ def test_fuzz_same_as_native_thousands(cell: Cell) -> None:
     check(cell)
 
 
-@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("scheme", [*SCHEMES, *OTHERS])
 @pytest.mark.parametrize("program", ["fork_tree", "mremap_pingpong"])
 def test_full_audit(program: str, scheme: str) -> None:
     """The auditor at every fork, exit, mremap and reclaim pass."""
