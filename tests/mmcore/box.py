@@ -102,10 +102,16 @@ class Box(Machine):
     def reclaiming(self, pages: int = 8) -> Iterator[None]:
         """Meanwhile reclaim runs at each allocation: in the midst of whatever allocates, as it does when memory is short."""
         allocator = self.mem.pages
+        at_it = False
 
         def inject(order: int) -> bool:
-            if not allocator.memalloc:
-                self.mem.reclaim.shrink_all(pages)
+            nonlocal at_it
+            if not at_it and not allocator.memalloc:
+                at_it = True
+                try:
+                    self.mem.reclaim.shrink_all(pages)
+                finally:
+                    at_it = False
             return False
 
         allocator.inject = inject

@@ -126,7 +126,7 @@ def test_31_page_referenced_meets_a_truncated_page(scheme: str, kind: str) -> No
             assert rmap.try_to_unmap(pfn) == SUCCESS and frames.flags[pfn] == state
     for _ in range(3):
         b.swap_out()
-    assert frames.flags[pfn] & ~PG_ACTIVE == PG_LRU | PG_UPTODATE and frames.count[pfn] == 1
+    assert frames.flags[pfn] & ~(PG_ACTIVE | PG_REFERENCED) == PG_LRU | PG_UPTODATE and frames.count[pfn] == 1
     b.audit("reclaim passed it by")
     b.auditor.pins = dict
     b.mem.pages.put_page(pfn)
