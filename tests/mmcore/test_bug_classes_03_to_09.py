@@ -46,7 +46,7 @@ OPERATIONS: dict[str, Callable[[Box, list[Any]], object]] = {
 NEEDS = {
     "pte_chain": {"fault", "file_fault", "fork", "mremap", "swap-in", "swapoff"}, "partial_objrmap": {"fault", "fork", "mremap", "swap-in", "swapoff"},
     "anonmm": {"exec", "fork"}, "anonmm_chained": {"exec", "fault", "fork", "mremap", "swap-in", "swapoff"}, "anon_vma": {"fault"},
-    "rmap_series-8": {"fault", "fork", "mremap", "swap-in", "swapoff"}, "rmap_series-17": {"exec", "fork"}, "rmap_series-40": {"fault"},
+    "rmap_series-7": {"fault", "fork", "mremap", "swap-in", "swapoff"}, "rmap_series-17": {"exec", "fork"},
 }
 
 

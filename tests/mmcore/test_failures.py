@@ -20,7 +20,7 @@ from rmap_plugins.pte_chain import PteChain
 from tests.mmcore import box
 from sandbox.kit.world import World
 
-SCHEMES = {**box.SCHEMES, "pte_chain-highpte": (PteChain, {"highpte": True, "cache_line": 32})}
+SCHEMES = {**box.DISTINCT, "pte_chain-highpte": (PteChain, {"highpte": True, "cache_line": 32})}
 CELLS = [(name, paging) for name in SCHEMES for paging in ("pae", "2level")]
 A = 0x40000 - 40  # page where World's arena begins
 PRIVATE, SHARED, TMPFS, HOST = 0, 1, 3, 7  # World.mmap's kinds: private and shared memory, shared tmpfs file, shared host file
