@@ -2,6 +2,9 @@
 
 The area becomes VM_NONLINEAR: it leaves the file's index for the list of nonlinear areas, and a PTE that is not the linear page says which page
 it is (a file PTE) whenever it is not present. Linux: mm/fremap.c, 2.6.7; arguments and errors as the emulation of 4.0 and later has them.
+
+A scheme of a time that had no nonlinear areas any more (4.0 and later) gets ordinary ones: the range is mapped again from the other offset, which cuts the area
+and makes new ones. Linux: remap_file_pages, mm/mmap.c, 4.0.
 """
 
 from __future__ import annotations
@@ -11,14 +14,13 @@ from typing import TYPE_CHECKING
 
 from mmcore.errors import SysError
 from mmcore.pgtable import FILE
-from mmcore.vma import VM_ACCESS_FLAGS, VM_NONLINEAR, VM_SHARED, linear_page_index
+from mmcore.mmap import MAP_FIXED, MAP_NONBLOCK, MAP_POPULATE, MAP_SHARED, do_mmap
+from mmcore.vma import VM_ACCESS_FLAGS, VM_LOCKED, VM_NONLINEAR, VM_SHARED, linear_page_index
 from mmcore.zap import zap_page_range
 
 if TYPE_CHECKING:
     from mmcore.memory import Memory
     from mmcore.mm import Mm
-
-MAP_NONBLOCK = 0x10000
 
 
 def remap_file_pages(mem: Memory, mm: Mm, start: int, size: int, prot: int, pgoff: int, flags: int) -> None:
@@ -36,6 +38,15 @@ def remap_file_pages(mem: Memory, mm: Mm, start: int, size: int, prot: int, pgof
         raise SysError(errno.EINVAL)
     if pgoff + (size >> 12) > limit:
         raise SysError(errno.EINVAL)
+    if not mem.nonlinear_areas:
+        file = vma.vm_file
+        file.get()  # the last area of the file may be the one that is replaced
+        try:
+            populate = MAP_POPULATE | flags & MAP_NONBLOCK | vma.vm_flags & VM_LOCKED  # which is MAP_LOCKED's bit too
+            do_mmap(mem, mm, start, size, vma.vm_flags & VM_ACCESS_FLAGS, MAP_SHARED | MAP_FIXED | populate, file, pgoff)
+        finally:
+            file.put()
+        return
     linear = pgoff == linear_page_index(vma, start)
     if not linear or vma.vm_flags & VM_NONLINEAR:
         nr = size >> 12

@@ -95,6 +95,7 @@ class Memory:
         self.machine = MachineFacts(config.paging, config.smp, config.cache_line, config.accounting)
         scheme_class = scheme_class.variant(config.scheme_options)
         self.file_index = scheme_class.file_index(config.scheme_options)
+        self.nonlinear_areas = scheme_class.nonlinear_areas(config.scheme_options)
         self.layout: Layout = scheme_class.layout(self.machine, config.scheme_options)
         self.clock = VirtualClock()
         self.vmstat = VmStat()

@@ -12,6 +12,7 @@ Homes       a fresh or exclusive page: the area's own anon_vma. A page others ma
             could die first. A write that finds a page exclusive moves it to the area's own.
 Eras        2.6.34  list, parent before child            4.0   a fork may reuse an ancestor whose degree (children + areas that are at home in it) is below 2
             3.7     interval tree of [first, last] page  2022  ... that has fewer than 2 children and no area: degree could not tell an area from a child
+            From 4.0 on remap_file_pages makes ordinary areas.
 Structures  bytes on i386, UP / SMP: anon_vma 8/12, 24/28, 32/36, 48/52; anon_vma_chain 24, 32, 32, 32; in vm_area_struct 12 (list head, pointer)
 Cost        fork: depth + 1 links per area with anonymous pages and one anon_vma. Walk: 1 area for a page that a child wrote, all descendants for the parent's.
 Linux: mm/rmap.c, mm/mmap.c, 2.6.34, 3.7, 4.0, 6.1. Which areas merge is 2.6.34's rule in every era; 3.0 began to refuse areas cloned from a parent.
@@ -45,13 +46,14 @@ class _Era:
     address_space: int  # bytes beside two lists: i_mmap, i_mmap_writable and the list of nonlinear areas
     tree: bool
     reuse: int
+    nonlinear: bool  # remap_file_pages makes nonlinear areas
 
 
 _ERAS = {
-    "2.6.34": _Era((8, 12), 24, (84, 84), 4, False, _NEVER),
-    "3.7": _Era((24, 28), 32, (88, 88), 0, True, _NEVER),
-    "4.0": _Era((32, 36), 32, (92, 92), 0, True, _DEGREE),
-    "2022": _Era((48, 52), 32, (72, 80), 4, True, _COUNTS),
+    "2.6.34": _Era((8, 12), 24, (84, 84), 4, False, _NEVER, True),
+    "3.7": _Era((24, 28), 32, (88, 88), 0, True, _NEVER, True),
+    "4.0": _Era((32, 36), 32, (92, 92), 0, True, _DEGREE, False),
+    "2022": _Era((48, 52), 32, (72, 80), 4, True, _COUNTS, False),
 }
 
 
@@ -164,6 +166,10 @@ class AnonVmaChain(RmapScheme):
     @classmethod
     def file_index(cls, options: dict[str, Any]) -> str:
         return "interval_tree" if _era(options).tree else "prio_tree"
+
+    @classmethod
+    def nonlinear_areas(cls, options: dict[str, Any]) -> bool:
+        return _era(options).nonlinear
 
     @classmethod
     def layout(cls, machine: MachineFacts, options: dict[str, Any]) -> Layout:

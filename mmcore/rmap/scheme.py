@@ -176,6 +176,11 @@ class RmapScheme:
         return cls.card.file_index
 
     @classmethod
+    def nonlinear_areas(cls, options: dict[str, Any]) -> bool:
+        """Does remap_file_pages make nonlinear areas, as from 2.5.46 to 3.19, or ordinary ones, as since 4.0?"""
+        return True
+
+    @classmethod
     def layout(cls, machine: MachineFacts, options: dict[str, Any]) -> Layout:
         """Asked before boot: what the scheme adds to struct page and the others."""
         return Layout()

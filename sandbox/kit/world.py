@@ -290,6 +290,8 @@ class World(Comparison):
         self.call(remap_file_pages, self.mem, process.mm, first << 12, n << 12, 0, index, 0, fail=fail)
         for k in range(n):
             process.slots[first + k] = process.slots[first + k]._replace(index=index + k)
+            if not self.mem.nonlinear_areas:
+                process.slots[first + k] = process.slots[first + k]._replace(linear=index + k)
 
     def brk(self, who: int, pages: int) -> None:
         process = self.process(who)

@@ -90,7 +90,8 @@ def test_17_nonlinear_areas(scheme: str, paging: str) -> None:
     if not b.mem.scheme.card.unmaps_nonlinear:
         assert all(b.pte(k) & P for k in range(40)), "until rmap 8 such pages were as good as locked"
     else:
-        assert not any(b.pte(k) & P for k in range(40)) and b.pte(3) & FILE
+        assert not any(b.pte(k) & P for k in range(40)) and bool(b.pte(3) & FILE) == b.mem.nonlinear_areas
+    assert len(b.mm.vmas) == (1 if b.mem.nonlinear_areas else 21)
     for mm in (child, b.mm):
         assert [b.load(mm, AT + (k << 12)) for k in range(40)] == expected
     b.mremap(0, 40, 100)

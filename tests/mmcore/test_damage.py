@@ -368,7 +368,10 @@ def mapping_forgotten(s: Scene) -> int:
 @pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("name", DAMAGES)
 def test_the_core(name: str, scheme: str) -> None:
-    expect(Scene(SCHEMES[scheme]), name, DAMAGES)
+    scene = Scene(SCHEMES[scheme])
+    if name == "nonlinear_list_entry_removed" and not scene.mem.nonlinear_areas:
+        pytest.skip(f"not applicable: under {scheme} remap_file_pages makes ordinary areas")
+    expect(scene, name, DAMAGES)
 
 
 # --- the auditor itself -------------------------------------------------------------------------------------------------------
