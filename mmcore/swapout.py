@@ -53,7 +53,7 @@ class SwapOut(Vmscan):
         ``swappiness`` plays none. A page that goes down is marked: one more use, seen by the scan, and it comes back. Linux: refill_inactive, 2.5.26."""
         self.lru_add_drain()
         active, inactive, flags = zone.active, zone.inactive, self.flags
-        no_swap = not self.swap.device.total
+        no_swap = not self.swap.total
         held = active.take_tail(nr_pages)
         up, down = [], []
         for pfn in held:
