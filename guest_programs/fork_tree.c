@@ -54,20 +54,24 @@ static void migrate(void *page)
         syscall(SYS_move_pages, 0, 1L, &page, &node, &status, 2 /* MPOL_MF_MOVE */);
 }
 
-/* The number of the frame the page is in; 0 when it is in none, or when we are not told. The page is not touched. */
-static int frame(const void *page)
+/* The number of a page's frame; 0 when it is in none, or when we are not told. Frame numbers are the kernel's affair: they stand nowhere but here and in
+   `before` and `after`, and are wiped at once, so that the program's memory is the same whatever they are. */
+static uint64_t frame;
+
+/* The page is not touched. */
+static void look_up_frame(const void *page)
 {
-    uint64_t entry = 0;
+    frame = 0;
     int fd = open("/proc/self/pagemap", O_RDONLY);
     if (fd < 0)
-        return 0;
-    if (lseek(fd, (off_t)((uintptr_t)page / PAGE * sizeof entry), SEEK_SET) < 0 || read(fd, &entry, sizeof entry) != sizeof entry)
-        entry = 0;
+        return;
+    if (lseek(fd, (off_t)((uintptr_t)page / PAGE * sizeof frame), SEEK_SET) < 0 || read(fd, &frame, sizeof frame) != sizeof frame || !(frame >> 63))
+        frame = 0;
+    frame &= (1ull << 55) - 1;
     close(fd);
-    return entry >> 63 ? (int)(entry & 0x7fffffff) : 0;
 }
 
-/* Carries an order out; the answer is a count of wrong pages, a frame, a pid or an exit status. */
+/* Carries an order out; the answer is a count of wrong pages, a pid or an exit status. */
 static int obey(const struct message *message)
 {
     switch (message->order) {
@@ -84,8 +88,6 @@ static int obey(const struct message *message)
     case MIGRATE:
         migrate(at(message->page));
         return 0;
-    case FRAME:
-        return frame(at(message->page));
     case CHECK:
         return inspect();
     case FORK: {
@@ -105,6 +107,12 @@ static void live(int member)
     for (;;) {
         struct message message;
         receive(orders[member][0], &message, sizeof message);
+        if (message.order == FRAME) {
+            look_up_frame(at(message.page));
+            send(answers[member][1], &frame, sizeof frame);
+            frame = 0;
+            continue;
+        }
         int answer = obey(&message);
         send(answers[member][1], &answer, sizeof answer);
         if (message.order == EXIT)
@@ -181,17 +189,31 @@ static void move_page(struct prng *prng, int member, int page)
     family[member].slot[page] = slot;
 }
 
-static void ask_frames(int page, int *frames)
+static uint64_t before[MOST], after[MOST];
+
+static void ask_frames(int page, uint64_t *frames)
 {
-    for (int member = 0; member < born; member++)
-        frames[member] = family[member].alive ? command(member, (struct message){ .order = FRAME, .page = page }) : 0;
+    struct message message = { .order = FRAME, .page = page };
+    for (int member = 0; member < born; member++) {
+        frames[member] = 0;
+        if (!family[member].alive)
+            continue;
+        if (!member) {
+            look_up_frame(at(page));
+            frames[member] = frame;
+            frame = 0;
+        } else {
+            send(orders[member][1], &message, sizeof message);
+            receive(answers[member][0], &frames[member], sizeof *frames);
+        }
+    }
 }
 
 /* A page of one member is migrated. Whoever had it in one frame must have it in one frame: one that a walk missed would be left behind.
    The host may move pages on its own between two questions, so a disagreement counts when it lasts. */
 static int migrate_page(int member, int page)
 {
-    int before[MOST], after[MOST], parted = 1;
+    int parted = 1;
     ask_frames(page, before);
     command(member, (struct message){ .order = MIGRATE, .page = page });
     for (int try = 0; parted && try < 5; try++) {
@@ -202,6 +224,8 @@ static int migrate_page(int member, int page)
                 if (before[one] && before[one] == before[other] && after[one] && after[other])
                     parted += after[one] != after[other];
     }
+    memset(before, 0, sizeof before);
+    memset(after, 0, sizeof after);
     printf("; page %d of member %d asked to node 0, %s", page, member, parted ? "FAILED: its sharers have parted" : "its sharers agree");
     return parted;
 }
