@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from mmcore.errors import MustWait, SysError
-from mmcore.frames import FREE, PCP, PG_LOCKED, PG_WRITEBACK
+from mmcore.frames import FREE, PCP, PG_ANON, PG_LOCKED, PG_WRITEBACK
 from mmcore.fremap import remap_file_pages
 from mmcore.madvise import MADV_DONTNEED, do_madvise
 from mmcore.migrate import migrate_page
@@ -526,10 +526,17 @@ class World(Comparison):
         except SysError as error:
             # While it looked for a frame, reclaim may have begun to write the page.
             expected = errno.EAGAIN if (busy or flags[pfn]) & (PG_LOCKED | PG_WRITEBACK) else errno.EBUSY
+            if error.errno == errno.EBUSY and self._leads_nowhere(pfn):
+                return
             assert error.errno == expected and (expected == errno.EAGAIN or pfn in self.pinned), error
             return
         assert not busy and pfn not in self.pinned
         assert new != pfn and (not tables.ptes[i] & (P | PROTNONE) or tables.ptes[i] >> 12 & tables.PFN_MASK == new)
+
+    def _leads_nowhere(self, pfn: int) -> bool:
+        """May the scheme refuse to lead to all PTEs of the frame?"""
+        card = self.mem.scheme.card
+        return "WALK" not in card.capabilities or bool(card.incomplete and self.mem.frames.flags[pfn] & PG_ANON)
 
     def reclaim(self, pages: int) -> None:
         self.note(f"reclaim {pages}")
