@@ -44,6 +44,10 @@ Step = tuple[str, tuple[int, ...], dict[str, int]]
 """An operation by its name, its small integers, its options (``fail``)."""
 
 
+class GivenUp(Exception):
+    """An operation whose allocation failed is not tried again."""
+
+
 class World(Comparison):
     """``spare``: free frames left at the start (None: all); few make every operation reclaim."""
 
@@ -80,9 +84,9 @@ class World(Comparison):
     def call(self, fn: Callable[..., Any], *args: Any, fail: int = 0) -> Any:
         """Calls into the core as a system call would: waits and starts over on MustWait. ``fail``: the n-th allocation of a first attempt fails; if that
         attempt ends in ENOMEM, nothing may have changed or been kept, and the second succeeds or fails for its own reasons. (What the scheme keeps, the
-        second attempt uses: that shows at the end, when nothing may be left.)"""
+        second attempt uses: that shows at the end, when nothing may be left.) Below 0: as for -fail, and there is no second attempt."""
         if fail:
-            left = fail
+            left = abs(fail)
             held = self.objects_held()
 
             def inject(order: int) -> bool:
@@ -103,6 +107,8 @@ class World(Comparison):
             self.check(self.trace[-1])
             now = self.objects_held()
             assert now == held, f"{self.trace[-1]}: keeps something: {[(k, held.get(k), now.get(k)) for k in held | now if now.get(k) != held.get(k)][:3]}"
+            if fail < 0:
+                raise GivenUp
         return self._patient(fn, *args)
 
     def objects_held(self) -> dict[str, Any]:
@@ -334,6 +340,8 @@ class World(Comparison):
             self.trace[-1] += f" (allocation {fail} fails)"
             self.check(self.trace[-1])
             assert self.objects_held() == held, f"{self.trace[-1]}: keeps something"
+            if fail < 0:
+                raise GivenUp
         process = Process(self._new_mm())
         self.processes.append(process)
         vma = self.call(bprm_stack, self.mem, process.mm, 0xC0000000)
@@ -345,7 +353,7 @@ class World(Comparison):
 
     def _exec_fails(self, word: int, top: int, fail: int) -> bool:
         """An exec whose n-th allocation fails, and all of it undone. Did it come to that?"""
-        left = fail
+        left = abs(fail)
 
         def inject(order: int) -> bool:
             nonlocal left
@@ -435,7 +443,7 @@ class World(Comparison):
     def _with_failure(self, fail: int, fn: Callable[..., Any], *args: Any) -> Any:
         """The n-th allocation of the access fails: out of memory, and then it succeeds."""
         if fail:
-            left = fail
+            left = abs(fail)
 
             def inject(order: int) -> bool:
                 nonlocal left
@@ -446,7 +454,8 @@ class World(Comparison):
             try:
                 return fn(*args)
             except MemoryError:
-                pass
+                if fail < 0:
+                    raise GivenUp from None
             finally:
                 self.mem.pages.inject = None
                 self.failed = self.failed or left <= 0
@@ -581,7 +590,10 @@ class World(Comparison):
         self.history.append((name, args, options))
         self.failed = False
         before = len(self.trace)
-        getattr(self, name)(*args, **options)
+        try:
+            getattr(self, name)(*args, **options)
+        except GivenUp:
+            pass
         if len(self.trace) > before:
             if self.mem.reclaim.kswapd_wanted:
                 self.mem.reclaim.kswapd()
