@@ -177,6 +177,23 @@ def written_by_its_last_owner(s: Script) -> None:
     s.load(1, 1, 8)
 
 
+@scenario
+def inherited(s: Script) -> None:
+    """Nothing is swapped: pages of three owners, two of them dead, are looked for, and then go in one piece."""
+    s.map(0, 1, 40)
+    s.store(0, 1, 40)
+    s.fork(0)
+    s.store(1, 3, 14, 60)
+    s.fork(1)
+    s.store(2, 9, 16, 70)
+    s.exit(0)
+    s.exit(0)
+    s.fork(0)
+    s.w.step("reclaim", 159)  # everything is young: asked, and left where it is
+    s.unmap(0, 1, 40)
+    s.load(1, 1, 40)
+
+
 # --- swap -----------------------------------------------------------------------------------------------------------------
 
 
@@ -326,6 +343,48 @@ def a_remainder_and_a_newcomer(s: Script) -> None:
     s.move(0, 50, 4, 12)
     s.out(3)
     s.load(0, 10, 8)
+
+
+@scenario
+def moved_many_times(s: Script) -> None:
+    """Shared pages, and pages of a file out of order, are known at more and more addresses, then at old ones again (10, 17)."""
+    places = (1, 8, 15, 22, 29, 36, 43, 50, 57)
+    s.map(0, places[0], 4)
+    s.store(0, places[0], 4)
+    s.fork(0)
+    for at, to in zip(places, (*places[1:], places[2])):
+        s.move(1, at, 4, to)
+    s.fork(1)
+    s.move(2, places[2], 4, places[0])
+    s.exit(0)
+    s.out(3)
+    s.load(0, places[2], 4)
+    s.load(1, places[0], 4)
+    s.exit(0)
+    s.unmap(0, places[0], 4)
+    s.map(0, places[0], 4, "rw", TMPFS)
+    s.nonlinear(0, places[0], 2, 7)
+    s.store(0, places[0], 4)
+    s.fork(0)
+    s.load(1, places[0], 4)
+    for at, to in zip(places, (*places[1:], places[2])):
+        s.move(1, at, 4, to)
+    s.exit(0)
+    s.out(2)
+    s.load(0, places[2], 4)
+
+
+@scenario
+def moved_in_one_piece(s: Script) -> None:
+    """As many pages as are handled in bulk: moved while shared, again while not, and gone all at once (10)."""
+    s.map(0, 1, 40)
+    s.store(0, 1, 40)
+    s.fork(0)
+    s.move(1, 1, 40, 50)
+    s.unmap(0, 1, 40)
+    s.move(1, 50, 8, 20)
+    s.move(1, 20, 8, 50)
+    s.unmap(1, 50, 40)
 
 
 @scenario

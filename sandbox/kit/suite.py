@@ -122,20 +122,22 @@ def run_wanders(kind: type, cell: Cell, seeds: Sequence[int], steps: int, until:
 
 
 def run_failures(kind: type, cell: Cell, names: Sequence[str]) -> Outcome:
-    """The n-th allocation of each operation fails, for n = 1, 2, ... until there is no n-th."""
+    """The n-th allocation of each operation fails, for n = 1, 2, ... until there is no n-th; once to be tried again, once to be given up."""
     count = 0
     for name in names:
         operation, arguments = FAILING[name]
         for n in range(1, _MANY):
             reached = False
 
-            def act(world: Any, n: int = n, operation: str = operation, arguments: tuple[int, ...] = arguments) -> None:
+            def act(world: Any, n: int, operation: str = operation, arguments: tuple[int, ...] = arguments) -> None:
                 nonlocal reached
                 failing_scene(world)
                 world.step(operation, *arguments, fail=n)
                 reached = world.failed
 
-            failure = attempt(kind, cell, act)
+            failure = attempt(kind, cell, lambda world, n=n: act(world, n))  # type: ignore[misc]
+            if failure is None and reached:
+                failure = attempt(kind, cell, lambda world, n=n: act(world, -n))  # type: ignore[misc]
             if failure is not None:
                 return Outcome(count + 1, failure, f"{name}, allocation {n}")
             if not reached:
@@ -349,7 +351,7 @@ def _quick(kind: type, options: dict[str, Any], seeds: int) -> Iterator[Failure]
         lambda: run_scenarios(kind, cells[2], half[1::2]),
         lambda: run_wanders(kind, cells[1], range(2), 120, time.monotonic() + 1e9),
         lambda: run_failures(kind, cells[0], ["fork", "mremap of shared pages", "mprotect of a middle", "fault: a fresh area"]),
-        lambda: run_scenarios(kind, Cell(watch=True, at_hand=keeps, options=options), [*half[::9], "wide_and_deep"]),
+        lambda: run_scenarios(kind, Cell(watch=True, at_hand=keeps, options=options), [*half[::9], "inherited", "wide_and_deep"]),
         lambda: run_scenarios(kind, cells[0], half[1::2]),
         lambda: run_scenarios(kind, cells[2], half[::2]),
     ]

@@ -26,7 +26,7 @@ _ALLOCATING = frozenset({"reserve", "vma_copied", "vma_adjust_begin", "mm_create
 _PURE = frozenset({"can_merge", "move_pgoff", "move_check"})
 # The core asks once whether these are overridden, and takes other paths where they are not.
 _OPTIONAL = frozenset({"dup", "remove", "remove_one", "released", "released_one", "reused", "add_file", "move", "move_check"})
-_LEFT_ALONE = frozenset({"check", "walk"})
+_LEFT_ALONE = frozenset({"check", "walk", "swap_out"})
 _OWN_FLAGS = PG_DIRECT  # struct page's flags a scheme may change
 _CORE_ARRAYS = ("count", "mapcount", "owner", "private", "stamp")
 _PROBES = 24  # frames asked with answers of our own at each look
@@ -46,7 +46,7 @@ def watched(kind: type[RmapScheme], options: dict[str, Any]) -> type[RmapScheme]
         own = getattr(kind, hook)
         if hook not in _OPTIONAL or own is not base:
             body[hook] = _watch(hook, own)
-    own_check, own_walk = kind.check, kind.walk
+    own_check, own_walk, own_scan = kind.check, kind.walk, kind.swap_out
 
     def init(self: Any, env: Any, options: dict[str, Any]) -> None:
         self._watch = None
@@ -59,7 +59,10 @@ def watched(kind: type[RmapScheme], options: dict[str, Any]) -> type[RmapScheme]
     def walk(self: Any, pfn: int, purpose: Purpose, visit: Any) -> None:
         self._watch.walk(own_walk, pfn, purpose, visit)
 
-    body.update(__init__=init, check=check, walk=walk)
+    def swap_out(self: Any, priority: int, zone: Any, goal: int) -> int:
+        return self._watch.swap_out(own_scan, priority, zone, goal)
+
+    body.update(__init__=init, check=check, walk=walk, swap_out=swap_out)
     return type(kind.__name__, (kind,), body)
 
 
@@ -255,6 +258,14 @@ class Watch:
         if vma is not None and vma not in self.areas:
             self._core(f"remove from an area that was never told of: {vma}")
 
+    def _before_migrated(self, old: int, new: int) -> None:
+        frames = self.env.frames
+        if frames.mapcount[old] or frames.rmap[old]:
+            self._core(f"migrated from a frame that keeps something: {frames.describe(old)}")
+        for pte, pfn in self.ptes.items():
+            if pfn == old:
+                self.ptes[pte] = new
+
     def _before_released(self, pfns: Any) -> None:
         for pfn in pfns.tolist():
             self._before_released_one(pfn)
@@ -371,10 +382,10 @@ class Watch:
         if purpose != Purpose.AUDIT:
             walk_file = self.env.walk_file
 
-            def core_walk(frame: int, why: Purpose, ask: Any) -> None:
+            def core_walk(frame: int, why: Purpose, ask: Any, addresses: Any = None) -> None:
                 nonlocal core
                 self._compare("walk", core)
-                walk_file(frame, why, ask)  # nonlinear areas are unmapped in it, by clusters
+                walk_file(frame, why, ask, addresses)  # nonlinear areas are unmapped in it, by clusters
                 core = self._core_state()
 
             self.env.walk_file = core_walk
@@ -393,6 +404,34 @@ class Watch:
         changed = [name for name, value in self.env.meters.as_dict().items() if value != meters[name] and not (file_page and name.startswith("file_"))]
         if changed:
             self._blame(f"walk for an AUDIT meters {', '.join(changed)}: it may only look")
+
+    def swap_out(self, own: Callable[..., Any], priority: int, zone: Any, goal: int) -> int:
+        """A scan: ``try_to_swap_out`` does the work, the scheme changes only what is its own, and no more pages go than were asked for."""
+        core = self._core_state()
+        try_to_swap_out = self.env.try_to_swap_out
+        found = 0
+
+        def core_scan(vma: Any, start: int, end: int, zone_: Any, wanted: int) -> tuple[int, int]:
+            nonlocal core, found
+            self._compare("swap_out", core)
+            if zone_ is not zone:
+                self._blame(f"swap_out was asked for {zone.name} and scans for {zone_.name}")
+            answer = try_to_swap_out(vma, start, end, zone_, wanted)
+            found += answer[0]
+            core = self._core_state()
+            return answer
+
+        self.env.try_to_swap_out = core_scan
+        try:
+            answer = own(self.scheme, priority, zone, goal)
+        finally:
+            self.env.try_to_swap_out = try_to_swap_out
+        self._compare("swap_out", core)
+        if answer != found:
+            self._blame(f"swap_out answers {answer!r}: it made {found} page(s) freeable")
+        if found > goal:
+            self._blame(f"swap_out takes {found} pages where {goal} were wanted")
+        return answer
 
     def _busy(self, pfn: int, mm: Any, address: int, pte: int) -> bool:
         """Every third PTE found by unmapping walks is not to be had just now, as where Linux finds a page table locked."""

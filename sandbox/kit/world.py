@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from mmcore.errors import MustWait, SysError
-from mmcore.frames import FREE, PCP, PG_LOCKED, PG_WRITEBACK
+from mmcore.frames import FREE, PCP, PG_ANON, PG_LOCKED, PG_WRITEBACK
 from mmcore.fremap import remap_file_pages
 from mmcore.madvise import MADV_DONTNEED, do_madvise
 from mmcore.migrate import migrate_page
@@ -42,6 +42,10 @@ HEAP = 0x08100000
 _PROTS = (0, 1, 3, 3, 3, 5, 7, 2)
 Step = tuple[str, tuple[int, ...], dict[str, int]]
 """An operation by its name, its small integers, its options (``fail``)."""
+
+
+class GivenUp(Exception):
+    """An operation whose allocation failed is not tried again."""
 
 
 class World(Comparison):
@@ -80,9 +84,9 @@ class World(Comparison):
     def call(self, fn: Callable[..., Any], *args: Any, fail: int = 0) -> Any:
         """Calls into the core as a system call would: waits and starts over on MustWait. ``fail``: the n-th allocation of a first attempt fails; if that
         attempt ends in ENOMEM, nothing may have changed or been kept, and the second succeeds or fails for its own reasons. (What the scheme keeps, the
-        second attempt uses: that shows at the end, when nothing may be left.)"""
+        second attempt uses: that shows at the end, when nothing may be left.) Below 0: as for -fail, and there is no second attempt."""
         if fail:
-            left = fail
+            left = abs(fail)
             held = self.objects_held()
 
             def inject(order: int) -> bool:
@@ -103,6 +107,8 @@ class World(Comparison):
             self.check(self.trace[-1])
             now = self.objects_held()
             assert now == held, f"{self.trace[-1]}: keeps something: {[(k, held.get(k), now.get(k)) for k in held | now if now.get(k) != held.get(k)][:3]}"
+            if fail < 0:
+                raise GivenUp
         return self._patient(fn, *args)
 
     def objects_held(self) -> dict[str, Any]:
@@ -336,6 +342,8 @@ class World(Comparison):
             self.trace[-1] += f" (allocation {fail} fails)"
             self.check(self.trace[-1])
             assert self.objects_held() == held, f"{self.trace[-1]}: keeps something"
+            if fail < 0:
+                raise GivenUp
         process = Process(self._new_mm())
         self.processes.append(process)
         vma = self.call(bprm_stack, self.mem, process.mm, 0xC0000000)
@@ -347,7 +355,7 @@ class World(Comparison):
 
     def _exec_fails(self, word: int, top: int, fail: int) -> bool:
         """An exec whose n-th allocation fails, and all of it undone. Did it come to that?"""
-        left = fail
+        left = abs(fail)
 
         def inject(order: int) -> bool:
             nonlocal left
@@ -437,7 +445,7 @@ class World(Comparison):
     def _with_failure(self, fail: int, fn: Callable[..., Any], *args: Any) -> Any:
         """The n-th allocation of the access fails: out of memory, and then it succeeds."""
         if fail:
-            left = fail
+            left = abs(fail)
 
             def inject(order: int) -> bool:
                 nonlocal left
@@ -448,7 +456,8 @@ class World(Comparison):
             try:
                 return fn(*args)
             except MemoryError:
-                pass
+                if fail < 0:
+                    raise GivenUp from None
             finally:
                 self.mem.pages.inject = None
                 self.failed = self.failed or left <= 0
@@ -528,10 +537,17 @@ class World(Comparison):
         except SysError as error:
             # While it looked for a frame, reclaim may have begun to write the page.
             expected = errno.EAGAIN if (busy or flags[pfn]) & (PG_LOCKED | PG_WRITEBACK) else errno.EBUSY
+            if error.errno == errno.EBUSY and self._leads_nowhere(pfn):
+                return
             assert error.errno == expected and (expected == errno.EAGAIN or pfn in self.pinned), error
             return
         assert not busy and pfn not in self.pinned
         assert new != pfn and (not tables.ptes[i] & (P | PROTNONE) or tables.ptes[i] >> 12 & tables.PFN_MASK == new)
+
+    def _leads_nowhere(self, pfn: int) -> bool:
+        """May the scheme refuse to lead to all PTEs of the frame?"""
+        card = self.mem.scheme.card
+        return "WALK" not in card.capabilities or bool(card.incomplete and self.mem.frames.flags[pfn] & PG_ANON)
 
     def reclaim(self, pages: int) -> None:
         self.note(f"reclaim {pages}")
@@ -576,7 +592,10 @@ class World(Comparison):
         self.history.append((name, args, options))
         self.failed = False
         before = len(self.trace)
-        getattr(self, name)(*args, **options)
+        try:
+            getattr(self, name)(*args, **options)
+        except GivenUp:
+            pass
         if len(self.trace) > before:
             if self.mem.reclaim.kswapd_wanted:
                 self.mem.reclaim.kswapd()

@@ -1,7 +1,8 @@
 """Deliberate faults in a scheme's source, and whether the kit notices.
 
 A mutant is a text and its replacement; the changed source is compiled as a module of its own, in memory, and the scheme in it is held to the kit's quick checks until
-one fails. The tables lie beside this file, one per scheme: ``MUTANTS``, and ``SURVIVORS`` with the reason why nothing can notice.
+one fails. The tables lie beside this file, one per scheme: ``MUTANTS``, and ``SURVIVORS`` with the reason why nothing can notice. A table may have ``counts(kind,
+options)``, which raises AssertionError where a fault makes nothing wrong and only costs: it is asked of mutants that the checks find nothing in.
 """
 
 from __future__ import annotations
@@ -10,17 +11,21 @@ import importlib
 import inspect
 import itertools
 import linecache
+import signal
 import sys
 import types
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from mmcore.rmap.scheme import RmapScheme
-from sandbox.kit.replay import Failure
+from sandbox.kit.replay import Failure, failure_of
 from sandbox.kit.suite import quick
 
 _numbers = itertools.count()
+_CPU_SECONDS = 40.0  # of one mutant; all checks of a scheme that works take a fifth of it
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,22 @@ def mutated(module: str, mutant: Mutant) -> type[RmapScheme]:
     return found[-1]
 
 
-def killed(module: str, mutant: Mutant) -> Failure | None:
-    """What the kit says of the mutant; None: it survives."""
-    return quick(mutated(module, mutant), dict(mutant.options))
+def killed(module: str, mutant: Mutant, counts: Callable[[type, dict[str, Any]], None] | None = None) -> Failure | None:
+    """What the kit says of the mutant, then ``counts``; None: it survives. A mutant that loops is ended, and the kit's children would be too."""
+    kind, options = mutated(module, mutant), dict(mutant.options)
+
+    def too_long(signum: int, frame: Any) -> None:
+        raise TimeoutError("does not end")
+
+    old = signal.signal(signal.SIGPROF, too_long)
+    signal.setitimer(signal.ITIMER_PROF, _CPU_SECONDS)
+    try:
+        failure = quick(kind, options)
+        if failure is None and counts is not None:
+            counts(kind, options)
+        return failure
+    except (AssertionError, TimeoutError) as error:
+        return failure_of(error, kind)
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, old)
