@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mmcore.errors import InvariantViolation
+from mmcore.errors import InvariantViolation, PluginError
 from mmcore.frames import (
     BOOT,
     FREE,
@@ -70,7 +70,10 @@ class Auditor:
         self._slab(wrong)
         for name, value in before.items():
             setattr(meters, name, value)
-        wrong += [f"scheme {self.mem.scheme.card.name}: {w}" for w in self.mem.scheme.check()]
+        broken = self.mem.scheme.check()
+        if not isinstance(broken, list):
+            raise PluginError(f"scheme {self.mem.scheme.card.name!r}: check() answers {broken!r}: it must be a list of texts")
+        wrong += [f"scheme {self.mem.scheme.card.name}: {w}" for w in broken]
         self.violations += [f"{where}: {w}" if where else w for w in wrong]
         return wrong
 

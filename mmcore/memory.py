@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from mmcore.clock import VirtualClock
-from mmcore.errors import ConfigError
+from mmcore.errors import ConfigError, PluginError
+from mmcore.fileindex import FILE_INDEXES
 from mmcore.frames import BOOT, FREE, OWNER_NAMES, SLAB, Frames
 from mmcore.pgtable import PaeTables, PageTables, TwoLevelTables
 from mmcore.ram import PAGE_SHIFT, PAGE_SIZE, Ram
@@ -60,6 +61,34 @@ class MemoryConfig:
     scheme_options: dict[str, Any] = field(default_factory=dict)
 
 
+def _variant(scheme: type[RmapScheme], options: dict[str, Any]) -> type[RmapScheme]:
+    """The class that serves the options. Raises PluginError, as the two below do."""
+    served = scheme.variant(options)
+    if not (isinstance(served, type) and issubclass(served, RmapScheme)):
+        raise PluginError(f"scheme {scheme.card.name!r}: variant({options}) answers {served!r}: it must be a class that derives from RmapScheme")
+    return served
+
+
+def _file_index(scheme: type[RmapScheme], options: dict[str, Any]) -> str:
+    """How the core is to keep a file's areas."""
+    index = scheme.file_index(options)
+    if index not in FILE_INDEXES:
+        raise PluginError(f"scheme {scheme.card.name!r}: file_index({options}) answers {index!r}: it must be one of {', '.join(FILE_INDEXES)}")
+    return index
+
+
+def _layout(scheme: type[RmapScheme], machine: MachineFacts, options: dict[str, Any]) -> Layout:
+    """Bytes the scheme adds to the kernel's structures."""
+    layout = scheme.layout(machine, options)
+    if not isinstance(layout, Layout):
+        raise PluginError(f"scheme {scheme.card.name!r}: layout({machine}) answers {layout!r}: it must be a Layout")
+    for name in ("page", "vma", "mm", "address_space"):
+        size = getattr(layout, name)
+        if not isinstance(size, int) or size < 0:
+            raise PluginError(f"scheme {scheme.card.name!r}: layout({machine}): {name} = {size!r} must be a number of bytes, 0 or more")
+    return layout
+
+
 class CurrentTask:
     """What the core asks of the task on whose behalf it works; the kernel's Task has these too."""
 
@@ -93,10 +122,10 @@ class Memory:
             raise ConfigError(f"memory of {config.memory_bytes >> 20} MB needs HighMem, which is not there yet: give at most {MAX_MEMORY >> 20}M")
         size = config.memory_bytes >> PAGE_SHIFT << PAGE_SHIFT
         self.machine = MachineFacts(config.paging, config.smp, config.cache_line, config.accounting)
-        scheme_class = scheme_class.variant(config.scheme_options)
-        self.file_index = scheme_class.file_index(config.scheme_options)
+        scheme_class = _variant(scheme_class, config.scheme_options)
+        self.file_index = _file_index(scheme_class, config.scheme_options)
         self.nonlinear_areas = scheme_class.nonlinear_areas(config.scheme_options)
-        self.layout: Layout = scheme_class.layout(self.machine, config.scheme_options)
+        self.layout = _layout(scheme_class, self.machine, config.scheme_options)
         self.clock = VirtualClock()
         self.vmstat = VmStat()
         self.meters = Meters()

@@ -177,8 +177,12 @@ class AnonVma(RmapScheme):
             self._link(nxt, vma.anon_vma)
 
     def vma_merged(self, keep: VmArea, gone: VmArea) -> None:
-        if keep.anon_vma is None and gone.anon_vma is not None:
-            self._link(keep, gone.anon_vma)
+        """__anon_vma_merge: an area that has none (2.6.7 as released; later vma_adjust_begin saw to it) takes the other's, and its place on the list."""
+        anon_vma = gone.anon_vma
+        if keep.anon_vma is None and anon_vma is not None:
+            self._link(keep, anon_vma)
+            anon_vma.areas = {keep if area is gone else area: None for area in anon_vma.areas if area is not keep}
+            gone.anon_vma = None
         self._unlink(gone)
 
     def can_merge(self, a: VmArea, b: VmArea) -> bool:

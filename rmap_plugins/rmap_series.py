@@ -15,6 +15,7 @@ Idea        ``stage`` says after which patch the kernel stands. Each stage is ma
     40      anon_vma, shared by areas that could merge         priority search tree
 
 Patches 12 to 16 and 18 to 36 removed what was no longer used, prepared the tree, and changed locks; what a page's walk meets did not change.
+Stages 39 and 40 have the mend of 2004-06-20 in, by which a growing area takes the anon_vma of the pages it grows over; anon_vma:flaws=true is without.
 Linux: mm/rmap.c at each patch, between 2.6.6 and 2.6.7-rc1.
 """
 
@@ -37,7 +38,16 @@ FIRST, LAST = 7, 40
 class _NoAnonRmap(RmapScheme):
     """After rmap 9 and rmap 38: page_add_anon_rmap only counts. File pages go by their file."""
 
-    card = replace(AnonVma.card, title="no reverse map of anonymous pages", structures=(("page", "+4", "mapcount"),))
+    card = replace(
+        AnonVma.card,
+        title="no reverse map of anonymous pages",
+        complexity="fork O(1); nothing leads to anonymous pages; walk of a file page as its file index has it",
+        structures=(
+            ("page", "+4", "mapcount"),
+            ("vm_area_struct", "+8", "with the priority search tree, from rmap 17 on"),
+            ("address_space", "+4", "with the priority search tree, from rmap 17 on"),
+        ),
+    )
 
     @classmethod
     def layout(cls, machine: MachineFacts, options: dict[str, Any]) -> Layout:
@@ -79,7 +89,9 @@ def _stage(stage: int) -> type[RmapScheme]:
         base = AnonMm
     else:
         base, options = AnonVma, {"sharing": stage >= 40}
-    card = replace(base.card, name="rmap_series", file_index=base.file_index(options), options=RmapSeries.card.options, **changes)
+    series = RmapSeries.card
+    card = replace(base.card, name=series.name, title=f"after rmap {stage}: {base.card.title}", kernels=series.kernels, origin=series.origin,
+                   references=series.references, file_index=base.file_index(options), options=series.options, **changes)
 
     class Stage(base):  # type: ignore[misc,valid-type]
         @classmethod

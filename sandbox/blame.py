@@ -16,7 +16,12 @@ def _foreign(frame: FrameType, scheme: type | None) -> bool:
     module = frame.f_globals.get("__name__", "")
     if module.startswith(FILE_MODULE):
         return True
-    return scheme is not None and module == scheme.__module__ and module.partition(".")[0] != BUNDLED
+    return scheme is not None and module == scheme.__module__ and foreign(scheme)
+
+
+def foreign(scheme: type | None) -> bool:
+    """Is the scheme's class none of the bundled ones?"""
+    return scheme is not None and scheme.__module__.partition(".")[0] != BUNDLED
 
 
 def scheme_fault(error: BaseException, name: str, scheme: type | None = None) -> PluginError | None:

@@ -15,13 +15,13 @@ from collections.abc import Callable
 from typing import IO, Any
 
 from mmcore.audit import Auditor
-from mmcore.errors import ConfigError, OomPanic, SysError
+from mmcore.errors import ConfigError, InvariantViolation, OomPanic, SysError
 from mmcore.frames import FREE
 from mmcore.memory import Memory, MemoryConfig
 from mmcore.rmap import RmapScheme
 from mmcore.rmap.registry import load_scheme
 from sandbox.auditing import AuditingCpu, pinned
-from sandbox.blame import scheme_fault
+from sandbox.blame import foreign, scheme_fault
 from sandbox.config import Config
 from sandbox.configfile import nearest
 from sandbox.lab.status import Sample, StatusLine
@@ -80,9 +80,11 @@ class Machine:
             return self._run(_Running(self.config, program, argv, scheme, hash_memory), start, capture, status)
         except BaseException as error:
             fault = scheme_fault(error, self.config.scheme, scheme)
-            if fault is None:
-                raise
-            raise fault from error
+            if fault is not None:
+                raise fault from error
+            if isinstance(error, InvariantViolation) and foreign(scheme):
+                raise InvariantViolation(f"under scheme {self.config.scheme!r}: {error}") from error
+            raise
 
     def _run(self, running: _Running, start: float, capture: bool, status: IO[str] | None) -> Result:
         out: list[bytes] = []

@@ -48,6 +48,8 @@ def load_program(word: str, *, mounts: bool = False) -> Program:
             name, path = name[:-2], _compile(word)
     else:
         bundled = toolchain.bundled()
+        if word not in bundled and os.path.isdir(word):
+            raise ConfigError(f"{word}: is a directory, not a file: give an i386 executable, a .c file or a bundled program's name")
         if word not in bundled:
             raise ConfigError(f"{word}: neither a file nor a bundled program: {nearest(word, bundled)} "
                               f"(`rmapbox programs` lists them)")

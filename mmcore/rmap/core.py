@@ -432,9 +432,8 @@ class Rmap:
             self._result = SWAP_FAIL
             return
         longest = max(v.vm_end - v.vm_start for v in usable)
-        cursor = max((v.nl_cursor for v in usable), default=0)
-        while cursor < longest:
-            cursor += _CLUSTER_BYTES
+        cursor = max(v.nl_cursor for v in usable) or _CLUSTER_BYTES
+        while cursor < longest + _CLUSTER_BYTES:  # the first round is for those that lag behind the furthest
             for vma in usable:
                 while vma.vm_mm.rss and vma.nl_cursor < cursor and vma.nl_cursor < vma.vm_end - vma.vm_start:
                     goal -= self._unmap_cluster(vma, vma.vm_start + vma.nl_cursor)
@@ -442,6 +441,7 @@ class Rmap:
                     if goal <= 0:
                         self._result = SWAP_AGAIN
                         return
+            cursor += _CLUSTER_BYTES
         for vma in usable:
             vma.nl_cursor = 0
         self._result = SWAP_AGAIN

@@ -55,18 +55,25 @@ def load_scheme(name: str) -> type[RmapScheme]:
         if entry.name == name:
             try:
                 return _checked(entry.load(), name)
-            except PluginError:
+            except (PluginError, KeyboardInterrupt):
                 raise
-            except Exception as error:
-                raise PluginError(f"scheme {name!r}: its package cannot be loaded ({entry.value}): {error}") from error
+            except BaseException as error:
+                raise PluginError(f"scheme {name!r}: its package cannot be loaded ({entry.value}): {_one_line(error)}") from error
     known = scheme_names()
-    close = difflib.get_close_matches(name, known, 1, 0.4)
+    base, colon, rest = name.partition(":")
+    if colon and base in known:
+        raise PluginError(f"scheme {name!r}: {rest!r} is not an option: write {base}:key=value")
+    close = difflib.get_close_matches(name, known, 1, 0.6)
     hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known)}"
     raise PluginError(f"no reverse-mapping scheme is called {name!r}; {hint}")
 
 
 def _from_file(name: str) -> type[RmapScheme]:
     path_text, _, class_name = name.partition(".py:")
+    if name.endswith(".py"):
+        path_text = name
+    elif ".py:" not in name:
+        raise PluginError(f"scheme {name!r}: not a Python file; give path/to/file.py:Class")
     path = Path(path_text if path_text.endswith(".py") else path_text + ".py")
     if not path.is_file():
         raise PluginError(f"scheme {name!r}: there is no file {path}; give path/to/file.py:Class")
@@ -77,8 +84,10 @@ def _from_file(name: str) -> type[RmapScheme]:
     sys.modules[module_name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
-        raise PluginError(f"scheme {name!r}: {path} cannot be loaded: {type(error).__name__}: {error}") from error
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # SystemExit too: a scheme file that ends the command must not look like a run that went well
+        raise PluginError(f"scheme {name!r}: {path} cannot be loaded: {_one_line(error)}") from error
     if not class_name:
         return _checked(_only_scheme(module, name), name)
     found = getattr(module, class_name, None)
@@ -87,6 +96,10 @@ def _from_file(name: str) -> type[RmapScheme]:
         close = difflib.get_close_matches(class_name, classes, 1, 0.3)
         raise PluginError(f"scheme {name!r}: {path} has no class {class_name}" + (f"; did you mean {close[0]}?" if close else ""))
     return _checked(found, name)
+
+
+def _one_line(error: BaseException) -> str:
+    return type(error).__name__ + (f": {error}" if str(error) else "")
 
 
 def _only_scheme(module: object, name: str) -> object:

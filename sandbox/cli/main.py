@@ -1,12 +1,13 @@
 """The command `rmapbox`: its subcommands, and the one place where errors become a line and an exit status.
 
 Exit status: the guest's own for `run` (128 + signal when killed), 1 from `compare` when the guests saw different things, 124 at the
-time limit, 130 after Ctrl-C, 2 for every error of the tool itself. No error shows a traceback: the user's are one line with the
-remedy, ours are one line with the name of the file that holds the details.
+time limit, 130 after Ctrl-C, 141 when nobody reads the output any more, 2 for every error of the tool itself. No error shows a
+traceback: the user's are one line with the remedy, ours are one line with the name of the file that holds the details.
 """
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import signal
@@ -16,6 +17,8 @@ from types import FrameType
 
 ERROR_STATUS = 2
 INTERRUPT_STATUS = 130
+PIPE_STATUS = 128 + signal.SIGPIPE  # what a shell shows of any other program in `... | head`
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 COMMANDS = {
     "run": "run a program in the sandbox",
@@ -94,6 +97,11 @@ def _own_fault(what: str, error: BaseException) -> int:
     return ERROR_STATUS
 
 
+def _forget_stdout() -> None:
+    """What is still in its buffer is lost; else the interpreter would complain once more when it closes it."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
 def command(words: list[str] | None = None) -> int:
     """Run the command line `words` (default: the process's own) and return its exit status. Never raises."""
     from mmcore.errors import ConfigError, InvariantViolation, PluginError
@@ -110,12 +118,17 @@ def command(words: list[str] | None = None) -> int:
         complain("interrupted")
         return INTERRUPT_STATUS
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or the interpreter complains once more when it closes stdout
+        _forget_stdout()
+        return PIPE_STATUS
     except InvariantViolation as error:
         return _own_fault("the emulated kernel contradicts itself", error)
     except MemoryError:
         complain("this host has not enough memory: give a smaller --memory or --swap, or the guest a smaller --stdin")
     except OSError as error:
+        if not error.filename and error.errno in _FULL:
+            _forget_stdout()
+            complain(f"the output cannot be written: {(error.strerror or str(error)).lower()}: make room, or let it go elsewhere")
+            return ERROR_STATUS
         if not error.filename:
             return _own_fault("internal error", error)
         complain(f"{error.filename}: {(error.strerror or str(error)).lower()}")

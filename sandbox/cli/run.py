@@ -106,6 +106,8 @@ def main(words: list[str]) -> int:
         names["scheme"] = "--rmap"
     settings = with_options(build_config(given.config, overrides, names), given.scheme, options)
     check_given(given)
+    if not given.quiet:
+        _tell_strays(words, program, arguments, parser.own_options())
 
     from sandbox.machine import Machine
 
@@ -123,8 +125,20 @@ def main(words: list[str]) -> int:
     finally:
         _report(result, given.quiet)
     if result.notes.violations:
-        raise InvariantViolation("\n".join(result.notes.violations))
+        from mmcore.rmap.registry import load_scheme
+        from sandbox.blame import foreign
+
+        where = f"under scheme {settings.scheme!r}: " if foreign(load_scheme(settings.scheme)) else ""
+        raise InvariantViolation(where + "\n".join(result.notes.violations))
     return result.exit_status
+
+
+def _tell_strays(words: list[str], program: str, arguments: list[str], options: dict[str, bool]) -> None:
+    """A word of ours among the program's arguments is the program's, and most often was not meant to be."""
+    stray = next((word for word in arguments if word.startswith("--") and word.partition("=")[0] in options), None)
+    if stray is not None and "--" not in words:
+        print(f"rmapbox: {stray} goes to {program}, for it stands behind its arguments: rmapbox's own options stand before them "
+              "(with -- before the arguments nothing is said)", file=sys.stderr, flush=True)
 
 
 def _number(text: str, kind: type) -> Any:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import difflib
 
-from mmcore.errors import ConfigError
+from typing import TYPE_CHECKING
+
+from mmcore.errors import ConfigError, PluginError
 from sandbox.cli.arguments import Parser
 from sandbox.configfile import nearest
 
+if TYPE_CHECKING:
+    from mmcore.rmap import Card
 
 _SUBCOMMANDS = ("new", "check")
 _USAGE = """rmapbox schemes [NAME]...
@@ -15,7 +19,7 @@ _USAGE = """rmapbox schemes [NAME]...
        rmapbox schemes check SCHEME [OPTIONS]"""
 
 
-def card_lines(card) -> list[str]:
+def card_lines(card: Card) -> list[str]:
     """A scheme's card (`mmcore.rmap.scheme.Card`) as the lines of the listing."""
     lines = [f"{card.name}: {card.title}"]
     for label, text in (("kernels", card.kernels), ("origin", card.origin), ("complexity", card.complexity),
@@ -26,6 +30,8 @@ def card_lines(card) -> list[str]:
     for name, (default, meaning) in card.options.items():
         shown = str(default).lower() if isinstance(default, bool) else default
         lines.append(f"    {'option':<12}{name} = {shown}: {meaning}")
+    if card.incomplete:
+        lines.append(f"    {'incomplete':<12}{card.incomplete}")
     for reference in card.references:
         lines.append(f"    {'see':<12}{reference}")
     return lines
@@ -44,12 +50,32 @@ def main(words: list[str]) -> int:
     parser = Parser(prog="rmapbox schemes", usage=_USAGE,
                     description="List the reverse-mapping schemes: where each comes from, what it stores, what it costs.\n"
                                 "`new` writes a scheme to start from, `check` runs the conformance suite against one.")
-    parser.add_argument("names", metavar="NAME", nargs="*", help="only these; also path/to/file.py:Class")
+    parser.add_argument("names", metavar="NAME", nargs="*", help="only these; also path/to/file.py:Class, and NAME:key=value")
     names = parser.parse_args(words).names
-    from mmcore.rmap.registry import load_scheme, scheme_names
+    from mmcore.rmap.registry import scheme_names
 
+    broken: PluginError | None = None
     for name in names or scheme_names():
         if name not in scheme_names() and difflib.get_close_matches(name, _SUBCOMMANDS, 1, 0.6):
             raise ConfigError(f"schemes {name}: {nearest(name, _SUBCOMMANDS)}")
-        print("\n".join(card_lines(load_scheme(name).card)))
+        try:
+            lines = card_lines(_card(name))
+        except PluginError as error:
+            if names:
+                raise
+            broken = broken or error  # another package's: the rest are worth showing all the same
+            continue
+        print("\n".join(lines))
+    if broken is not None:
+        raise broken
     return 0
+
+
+def _card(text: str) -> Card:
+    """The card of NAME, or of what serves NAME:key=value. Raises `ConfigError` and `PluginError`."""
+    from mmcore.rmap.registry import load_scheme
+    from sandbox.schemespec import parse_spec, typed_options
+
+    name, options = parse_spec(text)
+    scheme = load_scheme(name)
+    return scheme.variant(typed_options(text, scheme, options)).card

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from mmcore.errors import ConfigError
 from sandbox.cli.arguments import Parser
+from sandbox.cli.run import _check_writable, write_json
 
 if TYPE_CHECKING:
     from sandbox.kit.suite import Report
@@ -23,7 +24,7 @@ def make_parser() -> Parser:
         epilog="Exit status: 0 when all holds, 1 when something does not, 2 when the scheme cannot be loaded. The first failure is made\n"
                "small and written into the working directory as a Python script that does it again.")
     add = parser.add_argument
-    add("scheme", metavar="SCHEME", help="a scheme's name, or path/to/file.py:Class")
+    add("scheme", metavar="SCHEME", help="a scheme's name, or path/to/file.py:Class; with options as in NAME:key=value")
     add("--option", metavar="KEY=VALUE", action="append", default=[], help="an option of the scheme, as in its table [rmap.NAME]; can be repeated")
     add("--seconds", metavar="N", default=str(SECONDS), help=f"begin no more random programs after so much wall time (default {SECONDS:.0f})")
     add("--json", metavar="FILE", help="write the table's content too")
@@ -64,27 +65,28 @@ def main(words: list[str]) -> int:
     except ValueError:
         raise ConfigError(f"--seconds {given.seconds!r} is not a number of seconds above 0") from None
     if given.json is not None:
-        from sandbox.cli.run import _check_writable
-
         _check_writable(given.json)
     from mmcore.rmap.registry import load_scheme
+    from sandbox.schemespec import parse_spec, typed_options
 
-    kind = load_scheme(given.scheme)
-    options = options_of(kind, given.option)
+    scheme, written = parse_spec(given.scheme)
+    kind = load_scheme(scheme)
+    options = {**typed_options(given.scheme, kind, written), **options_of(kind, given.option)}
+    kind.variant(options)  # a value that cannot be is a mistake of the command line, not of the scheme
 
     from sandbox.kit import suite
     from sandbox.kit.replay import write_script
 
-    report = suite.run(given.scheme, kind, options, seconds, _progress if sys.stderr.isatty() else None)
+    report = suite.run(scheme, kind, options, seconds, _progress if sys.stderr.isatty() else None)
     script = None
     if report.first is not None and report.first.steps:
         try:
-            script = write_script(given.scheme, report.first, Path.cwd())
+            script = write_script(scheme, report.first, Path.cwd())
         except OSError as error:
             print(f"rmapbox: the script of the first failure cannot be written here: {(error.strerror or str(error)).lower()}", file=sys.stderr)
     _print(given.scheme, kind, report, script)
     if given.json is not None:
-        Path(given.json).write_text(json.dumps(as_dict(given.scheme, kind, options, report, script), indent=1) + "\n")
+        write_json(given.json, (json.dumps(as_dict(scheme, kind, options, report, script), indent=1) + "\n").encode())
     return 0 if report.passed else 1
 
 
@@ -105,11 +107,12 @@ def _progress(done: int, of: int) -> None:
 
 def _print(scheme: str, kind: Any, report: Report, script: Path | None) -> None:
     from rich import box
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    console = Console(width=None if sys.stdout.isatty() else 140, highlight=False)
+    from sandbox.lab.console import TableConsole
+
+    console = TableConsole(width=None if sys.stdout.isatty() else 140, highlight=False)
     table = Table(title=f"{kind.card.name}: {kind.card.title}", title_justify="left", box=box.SIMPLE)
     table.add_column("check")
     table.add_column("result", no_wrap=True)

@@ -84,8 +84,8 @@ class Loop:
         restore = []
         if threading.current_thread() is threading.main_thread():
             restore.append((host_signal.SIGINT, host_signal.signal(host_signal.SIGINT, self._on_sigint)))
+            restore.append((host_signal.SIGALRM, host_signal.signal(host_signal.SIGALRM, self._on_overrun)))
             if limit:
-                restore.append((host_signal.SIGALRM, host_signal.signal(host_signal.SIGALRM, self._on_overrun)))
                 host_signal.setitimer(host_signal.ITIMER_REAL, limit + OVERRUN_S)
         try:
             return self._run()
@@ -94,25 +94,37 @@ class Loop:
         except OomPanic as panic:
             return kernel.ending("oom_panic", [str(panic)])
         except Hung as hung:
-            return kernel.ending("hung", [str(hung), *kernel.describe_waiters()])
+            return kernel.ending("hung", [str(hung), *self._what_walks_found(), *kernel.describe_waiters()])
         except KeyboardInterrupt:
             return kernel.ending("interrupted", torn=True)
         finally:
-            if limit and restore:
+            if restore:
                 host_signal.setitimer(host_signal.ITIMER_REAL, 0)
             for number, handler in restore:
                 host_signal.signal(number, handler)
             self.account()
 
     def _on_overrun(self, _number: int, _frame: FrameType | None) -> None:
-        """The time limit is long past and nobody looked: a scheme that never ends, a call that takes for ever."""
+        """The time limit or Ctrl-C is long past and nobody looked: a scheme that never ends, a call that takes for ever."""
+        if self.kernel.stop_requested == "interrupted":
+            raise KeyboardInterrupt
         raise Overrun
 
     def _on_sigint(self, _number: int, _frame: FrameType | None) -> None:
-        """The first Ctrl-C ends the run between two slices; the second one at once."""
+        """The first Ctrl-C ends the run between two slices, or after a grace where no slice ends; the second one at once."""
         if self.kernel.stop_requested:
             raise KeyboardInterrupt
         self.kernel.stop_requested = "interrupted"
+        host_signal.setitimer(host_signal.ITIMER_REAL, OVERRUN_S)
+
+    def _what_walks_found(self) -> list[str]:
+        """Memory that reclaim cannot get may be the scheme's doing: one that does not find PTEs keeps every page where it is."""
+        scheme, meters = self.mem.scheme, self.mem.meters
+        if scheme.card.incomplete:
+            return [f"scheme {scheme.card.name}: {scheme.card.incomplete}; pages whose PTEs are not found cannot be swapped out"]
+        if meters.walks > 100 * max(meters.hits, 1):
+            return [f"scheme {scheme.card.name}: {meters.walks} walks found {meters.hits} PTEs; --audit full tells whether it misses any"]
+        return []
 
     def _run(self) -> Ending:
         """Pick, resume, run, handle, again. HOT: one flat loop; what it touches per trap is a local or one attribute away."""

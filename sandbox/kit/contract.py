@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from mmcore.errors import PluginError
+from mmcore.fileindex import FILE_INDEXES
 from mmcore.memory import Memory, MemoryConfig
 from mmcore.rmap.scheme import Card, Layout, MachineFacts, RmapScheme
 
-FILE_INDEXES = ("list", "prio_tree", "interval_tree")
 CAPABILITIES = frozenset({"WALK", "SCAN", "FILES"})
 _MOST = 256  # bytes a scheme adds to one structure; the largest of history are below 64
 

@@ -94,8 +94,13 @@ def try_program(program: str, scheme: str, options: dict[str, Any], paging: str)
         wrong = f"the audit at the end: {result.notes.violations[0]}"
     if not wrong:
         return None, natively
-    command = " ".join(("rmapbox run --quiet --audit full --rmap", scheme, "--memory", scarce, "--paging", paging, program, *args))
+    command = " ".join(("rmapbox run --quiet --audit full --rmap", _spec(scheme, options), "--memory", scarce, "--paging", paging, program, *args))
     return Failure(("program", program), f"{program}: {wrong}; again with: {command}"), natively
+
+
+def _spec(scheme: str, options: dict[str, Any]) -> str:
+    """The scheme and its options as `--rmap` takes them."""
+    return ":".join((scheme, *(f"{key}={str(value).lower() if isinstance(value, bool) else value}" for key, value in options.items())))
 
 
 def _first_difference(have: bytes, want: bytes) -> str:

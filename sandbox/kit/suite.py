@@ -17,16 +17,18 @@ from multiprocessing.connection import wait
 from typing import Any, NamedTuple
 
 from sandbox.kit import contract
+from sandbox.lab.cell import die_with
 from sandbox.kit.replay import Cell, Failure, boot, failure_of, replay, shrink
 from sandbox.kit.scenarios import FAILING, SCENARIOS, Script, failing_scene
 from sandbox.kit.wander import wander
 
-OK, FAILED, NOT_APPLICABLE = "ok", "FAILED", "not applicable"
+OK, FAILED, NOT_APPLICABLE, NOT_TRIED = "ok", "FAILED", "not applicable", "not tried"
 SEEDS, STEPS = 80, 150  # wanders per cell of the state machine, operations of each
 WATCHED_SEEDS = 3
 PAGINGS, MEMORIES = ("pae", "2level"), ("ample", "scarce")
 _JOB_SECONDS = 75.0  # more than any job of a scheme that works takes on a slow machine
 _SHRINK_SECONDS = 15.0
+_LATE = 2  # jobs that do not end, after which no more are begun: a scheme that loops is to fail in minutes
 _MANY = 400  # allocations of one operation; more is a loop
 
 
@@ -237,8 +239,9 @@ def _program_jobs(row: Row, todo: list[Job], scheme: str, kind: type, options: d
 # --- processes --------------------------------------------------------------------------------------------------------------
 
 
-def _child(pipe: Any, fn: Callable[[], Any]) -> None:
-    """The job's process: nothing it prints reaches the table."""
+def _child(pipe: Any, fn: Callable[[], Any], parent: int) -> None:
+    """The job's process: nothing it prints reaches the table, and it does not outlive the suite."""
+    die_with(parent)
     null = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(null, descriptor)
@@ -262,7 +265,7 @@ def in_processes(todo: Sequence[tuple[Callable[[], Any], float]]) -> Iterator[tu
             while waiting and len(running) < workers:
                 position, (fn, seconds) = waiting.pop(0)
                 ours, theirs = context.Pipe(duplex=False)
-                process = context.Process(target=_child, args=(theirs, fn), daemon=True)
+                process = context.Process(target=_child, args=(theirs, fn, os.getpid()), daemon=True)
                 process.start()
                 theirs.close()
                 running[ours] = position, process, time.monotonic() + seconds
@@ -293,14 +296,17 @@ def run(scheme: str, kind: type, options: dict[str, Any], seconds: float, tell: 
     rows, todo = jobs(scheme, kind, options, start + seconds)
     by_name = {row.name: row for row in rows}
     whole: dict[str, list[bool]] = {}
-    done = 0
+    done = late = 0
+    tried: set[str] = set()
     for position, answer in in_processes([(job.fn, job.seconds) for job in todo]):
         job = todo[position]
         if answer is None:
             answer = Outcome(1, Failure(("died", job.row), "the process that ran it died: the scheme crashed the interpreter, or ate all memory"))
         elif isinstance(answer, float):
+            late += 1
             answer = Outcome(1, Failure(("time", job.row), f"does not end within {answer:.0f} s: the scheme loops, or is far too slow"))
         row = by_name[job.row]
+        tried.add(row.name)
         row.count += answer.looked_at
         if answer.failure is not None:
             row.verdict = FAILED
@@ -312,6 +318,11 @@ def run(scheme: str, kind: type, options: dict[str, Any], seconds: float, tell: 
         done += 1
         if tell is not None:
             tell(done, len(todo))
+        if late >= _LATE:
+            break
+    for row in rows:
+        if row.verdict == OK and row.name not in tried:
+            row.verdict, row.note = NOT_TRIED, f"{late} jobs before it did not end"
     native = len(whole.get("programs", ()))
     if native and by_name["programs"].verdict == OK:
         by_name["programs"].note = f"{native} agree with the host's own kernel too"

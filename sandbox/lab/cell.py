@@ -61,7 +61,8 @@ def send(fd: int, message: tuple[Any, ...]) -> None:
         view = view[os.write(fd, view) :]
 
 
-def _die_with(parent: int) -> None:
+def die_with(parent: int) -> None:
+    """This process is killed when ``parent``, which started it, ends in any way."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it went before the line above
         os._exit(1)
@@ -90,5 +91,5 @@ def main() -> None:
     job: Job = pickle.load(sys.stdin.buffer)
     os.dup2(null, 0)
     os.dup2(null, 1)
-    _die_with(job.parent)
+    die_with(job.parent)
     send(out, _run(job, out))

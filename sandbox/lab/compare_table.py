@@ -205,10 +205,11 @@ def _blocks(count: int, width: int) -> Iterator[list[int]]:
 def print_table(table: list[Row], schemes: list[str], file=None) -> None:
     """Print the rows to `file` (standard output by default), at most PER_TABLE schemes side by side; 120 columns where there is no terminal."""
     from rich.box import SIMPLE_HEAD
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console(file=file, highlight=False)
+    from sandbox.lab.console import TableConsole
+
+    console = TableConsole(file=file, highlight=False)
     if not console.is_terminal:
         console.width = 120
     for block in _blocks(len(schemes), console.width):

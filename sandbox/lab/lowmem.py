@@ -49,10 +49,11 @@ def slab_rows(results: list[Result]) -> list[tuple[str, list[Owner | None]]]:
 
 def print_lowmem(results: list[Result], names: list[str], file=None) -> None:
     """Print both tables to `file` (standard output by default); `names` are the result files, for headings."""
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console(file=file, highlight=False)
+    from sandbox.lab.console import TableConsole
+
+    console = TableConsole(file=file, highlight=False)
     if not console.is_terminal:
         console.width = max(80, 40 + 34 * len(results))
     heads = labels(results, names)

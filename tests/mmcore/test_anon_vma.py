@@ -431,3 +431,17 @@ def test_a_locked_relative_keeps_the_page(box: Box) -> None:
     child.locked_vm += 1
     assert _unmap(box, pfn) == SWAP_FAIL and box.pfn(0, child) == pfn
     box.audit()
+
+
+def test_the_released_2_6_7_puts_who_adopts_where_the_other_stood() -> None:
+    """__anon_vma_merge links beside the area that goes; a fork's child stands in front of it and is still asked first."""
+    box = Box(flaws=True)
+    box.map(0, 2)
+    box.protect(0, 1, PROT_READ)
+    box.touch(1)
+    child = box.fork(box.mm)
+    anon_vma = box.area(1).anon_vma
+    box.protect(0, 1, RW)
+    assert len(box.mm.vmas) == 1 and box.area(0).anon_vma is anon_vma
+    assert list(reversed(anon_vma.areas)) == [box.area(1, child), box.area(0)]
+    assert not box.mem.scheme.check()

@@ -338,3 +338,24 @@ def test_a_child_that_fails_half_made_leaves_no_trace(scheme: str) -> None:
             break
     b.has(*range(30), mm=other)
     assert not b.mem.frames.flags[b.pfn(0)] & PG_SWAPCACHE
+
+
+def test_17_the_mini_virtual_scan_lets_those_that_lag_behind_catch_up_first() -> None:
+    """Two nonlinear areas, one whose cursor stands at its end and one in its middle: the first round is up to the furthest cursor, and no further."""
+    b = Box("anon_vma")
+    file = tmpfs_file(b.mem, 64)
+    for start in (0, 100):
+        b.map(start, 64, flags=MAP_SHARED | MAP_FIXED, file=file)
+        remap_file_pages(b.mem, b.mm, AT + (start << 12), 4096, 0, 1, 0)
+    remap_file_pages(b.mem, b.mm, AT + (140 << 12), 4096, 0, 50, 0)  # in the upper half of the second area
+    b.load(b.mm, AT + (140 << 12))
+    first, second = (b.mm.find_vma(AT + (start << 12)) for start in (0, 100))
+    pte = b.mem.pgtables.pte_index(b.mm.pgd, AT + (140 << 12))
+    b.mem.pgtables.ptes[pte] &= ~A
+    first.nl_cursor, second.nl_cursor = 64 << 12, 32 << 12
+    pfn = b.pfn(140)
+    b.mem.frames.count[pfn] += 1  # as whoever isolated it
+    assert b.mem.rmap.try_to_unmap(pfn) == SUCCESS
+    b.mem.pages.put_page(pfn)
+    assert b.pte(140) & FILE and (first.nl_cursor, second.nl_cursor) == (64 << 12, 64 << 12)
+    b.audit()
