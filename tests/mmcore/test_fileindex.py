@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmcore.fileindex import FILE_INDEXES, IntervalTreeIndex, ListIndex, PrioTree
+from mmcore.fileindex import FILE_INDEXES, IntervalTreeIndex, ListIndex
+from mmcore.priotree import PrioTree
 from mmcore.intervaltree import IntervalNode, IntervalTree
 from mmcore.stats import Meters
 
