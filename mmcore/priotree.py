@@ -1,7 +1,7 @@
 """PrioTree: areas of a file in a radix priority search tree (McCreight 1985).
 
-Heap on the interval's end, radix tree on its start, then on its size, so that equal starts find different places. One tree node per distinct interval; areas with
-the same interval (forked copies) hang off it in a list.
+Heap on the interval's end, radix tree on its start, then on its size, so that equal starts find different places. One tree node per distinct interval;
+areas with the same interval (forked copies) hang off it in a list.
 
                       [0,99]                 every parent ends no earlier than its children: a subtree whose root
                      /      \\                ends before the query is cut; so is a right half that starts after it
