@@ -67,6 +67,21 @@ static int frame(const void *page)
     return entry >> 63 ? (int)(entry & 0x7fffffff) : 0;
 }
 
+/* Frame numbers are the kernel's affair, and differ from scheme to scheme; what is left of them on the stack must not make memory differ. */
+static void wipe(volatile void *from, size_t bytes)
+{
+    volatile char *byte = from;
+    while (bytes--)
+        *byte++ = 0;
+}
+
+/* The same for what lies below the caller's own variables. */
+__attribute__((noinline)) static void wipe_below(void)
+{
+    volatile char below[1024];
+    wipe(below, sizeof below);
+}
+
 /* Carries an order out; the answer is a count of wrong pages, a frame, a pid or an exit status. */
 static int obey(const struct message *message)
 {
@@ -107,6 +122,10 @@ static void live(int member)
         receive(orders[member][0], &message, sizeof message);
         int answer = obey(&message);
         send(answers[member][1], &answer, sizeof answer);
+        if (message.order == FRAME) {
+            wipe(&answer, sizeof answer);
+            wipe_below();
+        }
         if (message.order == EXIT)
             _exit(inspect() != 0);
     }
@@ -202,6 +221,9 @@ static int migrate_page(int member, int page)
                 if (before[one] && before[one] == before[other] && after[one] && after[other])
                     parted += after[one] != after[other];
     }
+    wipe(before, sizeof before);
+    wipe(after, sizeof after);
+    wipe_below();
     printf("; page %d of member %d asked to node 0, %s", page, member, parted ? "FAILED: its sharers have parted" : "its sharers agree");
     return parted;
 }
