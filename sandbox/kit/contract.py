@@ -13,7 +13,7 @@ from mmcore.fileindex import FILE_INDEXES
 from mmcore.memory import Memory, MemoryConfig
 from mmcore.rmap.scheme import Card, Layout, MachineFacts, RmapScheme
 
-CAPABILITIES = frozenset({"WALK", "SCAN"})
+CAPABILITIES = frozenset({"WALK", "SCAN", "FILES"})
 _MOST = 256  # bytes a scheme adds to one structure; the largest of history are below 64
 
 

@@ -102,10 +102,16 @@ class Box(Machine):
     def reclaiming(self, pages: int = 8) -> Iterator[None]:
         """Meanwhile reclaim runs at each allocation: in the midst of whatever allocates, as it does when memory is short."""
         allocator = self.mem.pages
+        inside = False  # add_to_swap's allocations must not wait, and so never reclaim
 
         def inject(order: int) -> bool:
-            if not allocator.memalloc:
-                self.mem.reclaim.shrink_all(pages)
+            nonlocal inside
+            if not allocator.memalloc and not inside:
+                inside = True
+                try:
+                    self.mem.reclaim.shrink_all(pages)
+                finally:
+                    inside = False
             return False
 
         allocator.inject = inject
