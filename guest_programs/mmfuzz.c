@@ -170,6 +170,7 @@ static void show_maps(void)
                 permissions[(address - (unsigned long)BASE) / PAGE] = rest[4] == 's' ? kind == '-' ? '=' : (char)(kind - 32) : kind;
             }
     }
+    memset(text, 0, sizeof text); /* where areas end is the kernel's affair, and stays out of what the program holds */
     printf("  maps %s\n", permissions);
 }
 
@@ -372,6 +373,7 @@ static void do_lock_and_sync(void)
     case 2:
         printf("mincore %d+%d: ", first, count);
         say(mincore(at(first), (size_t)count * PAGE, residency));
+        memset(residency, 0, sizeof residency); /* as is what lies in memory */
     }
 }
 

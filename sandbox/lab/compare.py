@@ -7,6 +7,7 @@ end (`sandbox.lab.memhash`). Only then do the meters of the runs compare.
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 from itertools import zip_longest
 from typing import Any, NamedTuple
@@ -14,6 +15,7 @@ from typing import Any, NamedTuple
 from mmcore.errors import ConfigError
 from sandbox.config import Config, format_size
 from sandbox.lab.cells import Watcher, run_cells
+from sandbox.lab.memhash import space_digest
 from sandbox.lab.summary import how_it_ended
 from sandbox.pressure import Sizes, describe, measuring, sizes
 from sandbox.result import FileMemory, MemoryImage, Pages, Result, SpaceMemory
@@ -146,8 +148,20 @@ def _quoted(text: bytes) -> str:
 
 
 def memory_difference(first: MemoryImage, other: MemoryImage) -> str:
-    """The first process, area and page, or file, in which two images differ."""
-    for one, two in zip_longest(first.spaces, other.spaces):
+    """The first process, area and page, or file, in which two images differ. A process whose like is in the other image too is none of them."""
+    digests = [Counter(map(space_digest, image.spaces)) for image in (first, other)]
+    alike = digests[0] & digests[1]
+    left: list[list[SpaceMemory]] = []
+    for image in (first, other):
+        same = alike.copy()
+        left.append([])
+        for space in image.spaces:
+            digest = space_digest(space)
+            if same[digest]:
+                same[digest] -= 1
+            else:
+                left[-1].append(space)
+    for one, two in zip_longest(*left):
         if one is None or two is None:
             there = one or two
             return f"{_space_name(there)} {'is missing' if two is None else 'is one more'}"

@@ -1,11 +1,12 @@
 """The hash of final memory: what the guest could have read when each of its address spaces ended, and what its files hold at the end.
 
     address space   its areas (neighbours alike joined), and a digest of every page of its own that is not all zeros:
-                    mapped, swapped out (from the swap cache or the device), or still the file's (from the page cache or the file)
+                    mapped, swapped out (from the swap cache or the device), or still the file's (from the page cache or the file);
+                    of the stack only what lies above the stack pointer: below it are leavings of calls and signal handlers that have returned
     shared pages    belong to their file, not to one process: a digest per page when the last address space that maps it ends
     files           every name of the file system in memory, at the end of the run
 
-Address spaces stand in the order of pid, then of exec. Nothing is touched by looking: no fault, no read-ahead, no meter, no virtual time. Whether
+Address spaces are told by what they held and not by pid. Nothing is touched by looking: no fault, no read-ahead, no meter, no virtual time. Whether
 a page was ever touched does not show (it is zero either way), nor where areas of one kind meet, for both may differ by scheme.
 """
 
@@ -22,6 +23,7 @@ import numpy as np
 from mmcore.errors import SysError
 from mmcore.pgtable import FILE, PROTNONE, P
 from mmcore.vma import VM_GROWSDOWN, VM_MAYSHARE, VM_NONLINEAR, VmArea
+from sandbox.cpu.regs import ESP
 from sandbox.result import FileMemory, MemoryImage, Pages, SpaceMemory
 
 if TYPE_CHECKING:
@@ -65,26 +67,29 @@ class MemoryRecorder:
         self._times: dict[int, int] = {}  # pid -> address spaces of it so far
         self._shared: dict[str, FileMemory] = {}
 
-    def ended(self, task: Any, mm: Mm, how: str) -> None:
-        """The last task of an address space is about to leave it by ``how``: "exit" or "exec"."""
+    def ended(self, task: Any, mm: Mm, how: str, sp: int | None = None) -> None:
+        """The last task of an address space is about to leave it by ``how``: "exit" or "exec". ``sp``: the stack pointer, if it is not the task's."""
+        sp = task.regs[ESP] if sp is None else sp
         number = self._times[task.tgid] = self._times.get(task.tgid, 0) + 1
         pages = _Digests()
         for vma in mm.vmas:
             if vma.vm_flags & VM_MAYSHARE and vma.mapping is not None:
                 self._shared_area(vma, pages)
             else:
-                self._private_area(vma, pages)
+                self._private_area(vma, pages, sp)
         self._spaces.append(SpaceMemory(task.tgid, number, task.comm, how, areas(mm), pages.pages()))
         self._last_mappings(mm)
 
     def image(self) -> MemoryImage:
         """All that was recorded, what still runs and the files added, in a fixed order."""
-        living: dict[Mm, Any] = {}
+        living: dict[Mm, list[Any]] = {}
         for task in self.kernel.tasks.values():
             if task.mm is not None:
-                living.setdefault(task.mm, task)
-        for mm, task in living.items():
-            self.ended(task, mm, "end of the run")
+                living.setdefault(task.mm, []).append(task)
+        for mm, tasks in living.items():
+            stack = [vma for vma in mm.vmas if vma.vm_flags & VM_GROWSDOWN]
+            on_it = [t.regs[ESP] for t in tasks if any(vma.vm_start <= t.regs[ESP] < vma.vm_end for vma in stack)]
+            self.ended(tasks[0], mm, "end of the run", min(on_it, default=0))
         self._spaces.sort(key=lambda space: (space.pid, space.number))
         files = [*self._shared.values(), *self._tree(self.vfs.root, "")]
         return MemoryImage(self._spaces, sorted(files, key=lambda file: file.name))
@@ -103,7 +108,8 @@ class MemoryRecorder:
             for k, pte in zip(at.tolist(), part[at].tolist()):
                 yield page + k, pte
 
-    def _private_area(self, vma: VmArea, pages: _Digests) -> None:
+    def _private_area(self, vma: VmArea, pages: _Digests, sp: int) -> None:
+        live = sp if vma.vm_flags & VM_GROWSDOWN and vma.vm_start <= sp < vma.vm_end else 0
         tables, mapping = self.mem.pgtables, vma.mapping
         zero, mask = self.mem.zero_pfn, tables.PFN_MASK
         found: dict[int, bytes | None] = {}
@@ -121,7 +127,11 @@ class MemoryRecorder:
                 if first + index not in found:
                     found[first + index] = self._file_page(mapping, index)
         for page in sorted(found):
-            pages.add(page, found[page] or b"")
+            data = found[page] or b""
+            dead = live - (page << 12)
+            if dead > 0:
+                data = bytes(min(dead, PAGE)) + data[dead:]
+            pages.add(page, data)
 
     def _shared_area(self, vma: VmArea, pages: _Digests) -> None:
         """A page that shows what its place in the file says is told with the file; any other is told here."""
@@ -240,12 +250,18 @@ def areas(mm: Mm) -> list[str]:
     return lines
 
 
+def space_digest(space: SpaceMemory) -> bytes:
+    """What an address space held, whatever pid its process got: processes that fork at the same time get theirs as the scheduler has it."""
+    digest = blake2b(repr((space.comm, space.ended, space.areas)).encode(), digest_size=16)
+    digest.update(space.pages.numbers + space.pages.digests)
+    return digest.digest()
+
+
 def memory_hash(image: MemoryImage) -> str:
     """One hash over all of it, hexadecimal."""
     whole = blake2b(digest_size=16)
-    for space in image.spaces:
-        whole.update(repr((space.pid, space.number, space.comm, space.ended, space.areas)).encode())
-        whole.update(space.pages.numbers + space.pages.digests)
+    for digest in sorted(map(space_digest, image.spaces)):
+        whole.update(digest)
     for file in image.files:
         whole.update(repr((file.name, file.size)).encode())
         whole.update(file.pages.numbers + file.pages.digests)
