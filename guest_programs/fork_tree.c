@@ -54,20 +54,22 @@ static void migrate(void *page)
         syscall(SYS_move_pages, 0, 1L, &page, &node, &status, 2 /* MPOL_MF_MOVE */);
 }
 
-/* The number of a page's frame; 0 when it is in none, or when we are not told. Frame numbers are the kernel's affair: they stand nowhere but here and in
-   `before` and `after`, and are wiped at once, so that the program's memory is the same whatever they are. */
-static uint64_t frame;
+/* The number of a page's frame, low word first; 0 when it is in none, or when we are not told. Frame numbers are the kernel's affair: they stand nowhere
+   but in `own`, `before` and `after`, go from hand to hand by system calls only, so that none is left on the stack, and are wiped at once: the program's
+   memory is the same whatever they are. */
+typedef volatile uint32_t frame_number[2];
+static frame_number own;
 
 /* The page is not touched. */
-static void look_up_frame(const void *page)
+static void look_up_frame(const void *page, frame_number frame)
 {
-    frame = 0;
+    frame[0] = frame[1] = 0;
     int fd = open("/proc/self/pagemap", O_RDONLY);
     if (fd < 0)
         return;
-    if (lseek(fd, (off_t)((uintptr_t)page / PAGE * sizeof frame), SEEK_SET) < 0 || read(fd, &frame, sizeof frame) != sizeof frame || !(frame >> 63))
-        frame = 0;
-    frame &= (1ull << 55) - 1;
+    if (lseek(fd, (off_t)((uintptr_t)page / PAGE * sizeof own), SEEK_SET) < 0 || read(fd, (void *)frame, sizeof own) != sizeof own || !(frame[1] >> 31))
+        frame[0] = frame[1] = 0;
+    frame[1] &= 0x7fffff; /* the flags of a present page stand above */
     close(fd);
 }
 
@@ -108,9 +110,9 @@ static void live(int member)
         struct message message;
         receive(orders[member][0], &message, sizeof message);
         if (message.order == FRAME) {
-            look_up_frame(at(message.page));
-            send(answers[member][1], &frame, sizeof frame);
-            frame = 0;
+            look_up_frame(at(message.page), own);
+            send(answers[member][1], (void *)own, sizeof own);
+            own[0] = own[1] = 0;
             continue;
         }
         int answer = obey(&message);
@@ -189,24 +191,33 @@ static void move_page(struct prng *prng, int member, int page)
     family[member].slot[page] = slot;
 }
 
-static uint64_t before[MOST], after[MOST];
+static frame_number before[MOST], after[MOST];
 
-static void ask_frames(int page, uint64_t *frames)
+static void ask_frames(int page, frame_number *frames)
 {
     struct message message = { .order = FRAME, .page = page };
     for (int member = 0; member < born; member++) {
-        frames[member] = 0;
+        frames[member][0] = frames[member][1] = 0;
         if (!family[member].alive)
             continue;
         if (!member) {
-            look_up_frame(at(page));
-            frames[member] = frame;
-            frame = 0;
+            look_up_frame(at(page), frames[member]);
         } else {
             send(orders[member][1], &message, sizeof message);
-            receive(answers[member][0], &frames[member], sizeof *frames);
+            receive(answers[member][0], (void *)frames[member], sizeof *frames);
         }
     }
+}
+
+static int same(frame_number one, frame_number other)
+{
+    return !memcmp((void *)one, (void *)other, sizeof own); /* in registers only */
+}
+
+static int known(frame_number number)
+{
+    static frame_number none;
+    return !same(number, none);
 }
 
 /* A page of one member is migrated. Whoever had it in one frame must have it in one frame: one that a walk missed would be left behind.
@@ -221,11 +232,11 @@ static int migrate_page(int member, int page)
         ask_frames(page, after);
         for (int one = 0; one < born; one++)
             for (int other = 0; other < one; other++)
-                if (before[one] && before[one] == before[other] && after[one] && after[other])
-                    parted += after[one] != after[other];
+                if (known(before[one]) && same(before[one], before[other]) && known(after[one]) && known(after[other]))
+                    parted += !same(after[one], after[other]);
     }
-    memset(before, 0, sizeof before);
-    memset(after, 0, sizeof after);
+    memset((void *)before, 0, sizeof before);
+    memset((void *)after, 0, sizeof after);
     printf("; page %d of member %d asked to node 0, %s", page, member, parted ? "FAILED: its sharers have parted" : "its sharers agree");
     return parted;
 }

@@ -2,7 +2,8 @@
 
     address space   its areas (neighbours alike joined), and a digest of every page of its own that is not all zeros:
                     mapped, swapped out (from the swap cache or the device), or still the file's (from the page cache or the file);
-                    of the stack only what lies above the stack pointer: below it are leavings of calls and signal handlers that have returned
+                    of the stack only what lies above the stack pointer (below it are leavings of calls and signal handlers that have returned),
+                    and without the random bytes that exec put there: who execs first gets the first ones
     shared pages    belong to their file, not to one process: a digest per page when the last address space that maps it ends
     files           every name of the file system in memory, at the end of the run
 
@@ -24,6 +25,7 @@ from mmcore.errors import SysError
 from mmcore.pgtable import FILE, PROTNONE, P
 from mmcore.vma import VM_GROWSDOWN, VM_MAYSHARE, VM_NONLINEAR, VmArea
 from sandbox.cpu.regs import ESP
+from sandbox.kernel.binprm import AT_RANDOM
 from sandbox.result import FileMemory, MemoryImage, Pages, SpaceMemory
 
 if TYPE_CHECKING:
@@ -109,7 +111,10 @@ class MemoryRecorder:
                 yield page + k, pte
 
     def _private_area(self, vma: VmArea, pages: _Digests, sp: int) -> None:
-        live = sp if vma.vm_flags & VM_GROWSDOWN and vma.vm_start <= sp < vma.vm_end else 0
+        left_out: list[tuple[int, int]] = []
+        if vma.vm_flags & VM_GROWSDOWN:
+            random = _at_random(vma.vm_mm)
+            left_out = [(vma.vm_start, min(sp, vma.vm_end)), (random, random + 16)]
         tables, mapping = self.mem.pgtables, vma.mapping
         zero, mask = self.mem.zero_pfn, tables.PFN_MASK
         found: dict[int, bytes | None] = {}
@@ -128,9 +133,10 @@ class MemoryRecorder:
                     found[first + index] = self._file_page(mapping, index)
         for page in sorted(found):
             data = found[page] or b""
-            dead = live - (page << 12)
-            if dead > 0:
-                data = bytes(min(dead, PAGE)) + data[dead:]
+            for start, end in left_out:
+                low, high = max(start - (page << 12), 0), min(end - (page << 12), PAGE)
+                if low < high and data:
+                    data = data[:low] + bytes(high - low) + data[high:]
             pages.add(page, data)
 
     def _shared_area(self, vma: VmArea, pages: _Digests) -> None:
@@ -219,6 +225,12 @@ class MemoryRecorder:
                 yield from self._tree(child, place)
             else:
                 yield FileMemory(f"{place} -> {inode.target.decode(errors='backslashreplace')}" if S_ISLNK(inode.mode) else place, 0, Pages(b"", b""))
+
+
+def _at_random(mm: Mm) -> int:
+    """Where exec put its random bytes; 0 if it did not."""
+    words = array("I", mm.saved_auxv)
+    return dict(zip(words[::2], words[1::2])).get(AT_RANDOM, 0)
 
 
 def _file_name(vma: VmArea) -> str:

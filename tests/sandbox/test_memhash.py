@@ -26,7 +26,7 @@ def image(box: Box, mm=None) -> MemoryImage:
     mm = mm or box.mm
     before = traces(box, mm)
     recorder = MemoryRecorder(mem, SimpleNamespace(tasks={}), SimpleNamespace(root=SimpleNamespace(children={})))
-    recorder.ended(SimpleNamespace(tgid=2, comm="prog"), mm, "exit")
+    recorder.ended(SimpleNamespace(tgid=2, comm="prog", regs=[0] * 8), mm, "exit")
     found = recorder.image()
     assert traces(box, mm) == before
     return found
