@@ -633,7 +633,8 @@ class World(Comparison):
 
     def last_look(self) -> None:
         """All that can go goes, then every page of every process is read through the front door."""
-        self.step("drain")
+        self.drain()
+        self.check(self.trace[-1])
         for who in range(len(self.processes)):
             for which in range(len(self.processes[who].mm.vmas)):
                 self.load(who, which, 0, 39)
