@@ -360,10 +360,10 @@ def _quick(kind: type, options: dict[str, Any], seeds: int) -> Iterator[Failure]
     half = list(SCENARIOS)
     runs: list[Callable[[], Outcome]] = [
         lambda: run_scenarios(kind, cells[0], half[::2]),
+        lambda: run_scenarios(kind, Cell(watch=True, at_hand=keeps, options=options), ["inherited", *half[::9], "wide_and_deep"]),
+        lambda: run_failures(kind, cells[0], ["fork", "mremap of shared pages", "mprotect of a middle", "fault: a fresh area"]),
         lambda: run_scenarios(kind, cells[2], half[1::2]),
         lambda: run_wanders(kind, cells[1], range(2), 120, time.monotonic() + 1e9),
-        lambda: run_failures(kind, cells[0], ["fork", "mremap of shared pages", "mprotect of a middle", "fault: a fresh area"]),
-        lambda: run_scenarios(kind, Cell(watch=True, at_hand=keeps, options=options), [*half[::9], "inherited", "wide_and_deep"]),
         lambda: run_scenarios(kind, cells[0], half[1::2]),
         lambda: run_scenarios(kind, cells[2], half[::2]),
     ]
