@@ -275,7 +275,7 @@ class Auditor:
             if len(found) == 1 and found == expected:
                 continue
             if sorted(found) != sorted(expected):
-                if mem.scheme.card.incomplete and len(found) == len(set(found)) and set(found) <= set(expected):
+                if mem.scheme.card.incomplete and frames.flags[pfn] & PG_ANON and len(found) == len(set(found)) and set(found) <= set(expected):
                     continue
                 lost, extra = sorted(set(expected) - set(found)), len(found) - len(set(found))
                 what = f"{len(lost)} of {len(expected)} PTEs not found" if lost else f"{extra} PTEs found twice"

@@ -91,7 +91,7 @@ class Card:
     unmap_checks_young: bool = True  # 2.6.7's per-PTE unmap answers FAIL for a young PTE; pte_chain's did not look
     unmap_needs_vma: bool = False  # no area for a candidate of an unmap walk: FAIL (pte_chain) instead of MISS
     unmaps_nonlinear: bool = True  # the mini virtual scan (rmap 8 and later); without it such pages stay
-    incomplete: str = ""  # why walks may miss PTEs, for a state of history that did; the auditor then accepts misses
+    incomplete: str = ""  # why walks miss PTEs of anonymous pages, for a state of history that did; the auditor then accepts it
 
 
 @dataclass(frozen=True)

@@ -75,9 +75,10 @@ def _run(program: str, args: tuple[str, ...], scheme: str, options: dict[str, An
     return Machine(config).run([str(toolchain.program_path(program)), *args], capture=True)
 
 
-def try_program(program: str, scheme: str, options: dict[str, Any], paging: str) -> tuple[Failure | None, bool]:
-    """Runs a program in scarce memory under full audit; (what is wrong, was there a native run that agrees?)."""
+def try_program(program: str, scheme: str, options: dict[str, Any], paging: str, memory: str = "") -> tuple[Failure | None, bool]:
+    """Runs a program under full audit, in scarce memory if no other is given; (what is wrong, was there a native run that agrees?)."""
     args, scarce = PROGRAMS[program]
+    scarce = memory or scarce
     result = _run(program, args, scheme, options, paging, scarce, "full")
     reference = _run(program, args, REFERENCE, {}, paging, "64M", "off")
     natively = native_works() and native(program, args) == (reference.notes.stdout, reference.exit_status)

@@ -25,12 +25,13 @@ SPARE = {"ample": None, "scarce": 200}
 
 @dataclass(frozen=True)
 class Cell:
-    """A machine for a run. ``watch``: each hook call is held to the contract; ``leave``: the run ends with the exit of all, and nothing may be left but
-    ``at_hand`` objects in each of the scheme's caches."""
+    """A machine for a run. ``watch``: each hook call is held to the contract; ``look``: at the end every page goes and is read again; ``leave``: the run
+    ends with the exit of all, and nothing may be left but ``at_hand`` objects in each of the scheme's caches."""
 
     paging: str = "pae"
     memory: str = "ample"
     watch: bool = False
+    look: bool = True
     leave: bool = True
     at_hand: int = 1
     options: dict[str, Any] = field(default_factory=dict)
@@ -69,7 +70,8 @@ def replay(kind: type, cell: Cell, steps: Sequence[Step], tell: Any = None) -> F
                 if tell is not None:
                     for line in world.trace[before:]:
                         tell(line)
-        world.last_look()
+        if cell.look:
+            world.last_look()
         if cell.leave:
             world.leave()
     except (Exception, RecursionError) as error:
@@ -192,7 +194,7 @@ def script(scheme: str, failure: Failure, file: str) -> str:
 
 def _cell_source(cell: Cell) -> str:
     default = Cell()
-    given = {name: getattr(cell, name) for name in ("paging", "memory", "watch", "leave", "at_hand", "options")}
+    given = {name: getattr(cell, name) for name in ("paging", "memory", "watch", "look", "leave", "at_hand", "options")}
     return f"Cell({', '.join(f'{name}={value!r}' for name, value in given.items() if value != getattr(default, name))})"
 
 

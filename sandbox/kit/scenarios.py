@@ -494,6 +494,24 @@ def a_neighbour_adopts(s: Script) -> None:
 
 
 @scenario
+def a_child_adopts(s: Script) -> None:
+    """The neighbour has structures of its parent's too, which a newcomer's pages need not know (25)."""
+    s.map(0, 5, 4)
+    s.store(0, 5, 4)
+    s.fork(0)
+    s.map(1, 9, 4, "rwx")
+    s.store(1, 9, 4, 60)
+    s.store(1, 5, 2, 70)
+    s.fork(1)
+    s.protect(1, 5, 4, "rwx")
+    s.exit(0)
+    s.out(2)
+    s.load(0, 5, 8)
+    s.protect(1, 9, 4, "rw")
+    s.unmap(1, 7, 4)
+
+
+@scenario
 def apart_and_not_to_be_joined(s: Script) -> None:
     """Two areas, each with pages of its own, meet: whether they join is the scheme's to say, and every page is found after it."""
     s.map(0, 1, 3)
@@ -584,11 +602,12 @@ def files(s: Script) -> None:
     s.map(0, 20, 12, "rw", HOST_PRIVATE)
     s.map(0, 40, 12, "rw", TMPFS_PRIVATE, 4)
     s.load(0, 1, 12)
-    s.store(0, 20, 6)
+    s.load(0, 20, 3)
+    s.store(0, 23, 3)  # copies amid pages of the file
     s.store(0, 40, 6, 60)
     s.load(0, 26, 6)
     s.fork(0)
-    s.store(1, 22, 6, 70)
+    s.store(1, 25, 4, 70)
     s.move(1, 20, 12, 60)
     s.out(3)
     s.load(1, 60, 12)

@@ -463,7 +463,7 @@ class Watch:
         frames = env.frames
         for pfn in np.nonzero(((frames.np_flags & np.uint32(PG_DIRECT)) != 0) & (frames.np_mapcount == 0))[0].tolist():
             wrong.append(f"PG_direct of a page that nobody maps: {frames.describe(pfn)}")
-        if "WALK" in self.scheme.card.capabilities:
+        if "WALK" in self.scheme.card.capabilities and not self.scheme.card.incomplete:
             wrong += self._probe()
         return wrong
 

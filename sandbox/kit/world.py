@@ -26,7 +26,7 @@ from mmcore.mprotect import do_mprotect
 from mmcore.mremap import do_mremap
 from mmcore.pgtable import PROTNONE, P
 from mmcore.stack import bprm_stack, setup_arg_pages
-from mmcore.vma import VM_GROWSDOWN, VM_LOCKED, VM_MAYSHARE, VM_SHARED, VmArea
+from mmcore.vma import VM_GROWSDOWN, VM_LOCKED, VM_MAYSHARE, VM_NONLINEAR, VM_SHARED, VmArea
 from sandbox.kit.compare import Comparison
 from sandbox.kit.files import host_file, tmpfs_file
 from sandbox.kit.machine import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, MAP_SHARED, Fault, Machine
@@ -555,6 +555,33 @@ class World(Comparison):
         self.mem.reclaim.shrink_all(1 + pages % 160)
         assert self._locked() == locked, "reclaim took pages of a locked area"
 
+    def drain(self) -> None:
+        """Reclaim goes on until it finds nothing: no PTE is left but those that may not go."""
+        self.note("reclaim all there is")
+        for _ in range(20):
+            before = self.mem.vmstat.nr_mapped
+            for _ in range(2):  # what is young survives one pass
+                self.mem.reclaim.shrink_all(1 << 12)
+                self.mem.clock.charge(10**9)
+            if self.mem.vmstat.nr_mapped == before:
+                break
+        card = self.mem.scheme.card
+        if card.incomplete:
+            return
+        places: dict[int, list[tuple[VmArea, int]]] = {}
+        locked = {vma.mapping.addr for process in self.processes for vma in process.mm.vmas if vma.vm_flags & VM_LOCKED and vma.mapping is not None}
+        tables = self.mem.pgtables
+        for process in self.processes:
+            for vma in process.mm.vmas:
+                for address in range(vma.vm_start, vma.vm_end, 4096):
+                    i = tables.pte_index(process.mm.pgd, address)
+                    pfn = tables.ptes[i] >> 12 & tables.PFN_MASK if i >= 0 and tables.ptes[i] & (P | PROTNONE) else -1
+                    if pfn >= 0 and not self.mem.is_reserved(pfn) and pfn not in self.pinned and self.mem.frames.mapping[pfn] not in locked:
+                        places.setdefault(pfn, []).append((vma, address))
+        for pfn, areas in places.items():
+            held = any(vma.vm_flags & VM_LOCKED or vma.vm_flags & VM_NONLINEAR and not card.unmaps_nonlinear for vma, _ in areas)
+            assert held, f"reclaim finds no more, and a page that could go is left at {areas[0][1]:#x}: {self.mem.frames.describe(pfn)}"
+
     def _locked(self) -> list[int]:
         """Present PTEs of locked areas."""
         found = []
@@ -607,7 +634,9 @@ class World(Comparison):
         self.leave()
 
     def last_look(self) -> None:
-        """Every page of every process is read through the front door."""
+        """All that can go goes, then every page of every process is read through the front door."""
+        self.drain()
+        self.check(self.trace[-1])
         for who in range(len(self.processes)):
             for which in range(len(self.processes[who].mm.vmas)):
                 self.load(who, which, 0, 39)

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from mmcore.rmap import COPY, OK, Card
 from rmap_plugins.anon_vma import AnonVma
+from rmap_plugins.anonmm_chained import AnonMmChained
 from rmap_plugins.pte_chain import PteChain
+from rmap_plugins.rmap_series import RmapSeries
+from rmap_plugins.virtual_scan import VirtualScan
 from sandbox.kit import suite
 from sandbox.kit.replay import Cell, boot, replay, script, shrink
 from sandbox.kit.scenarios import SCENARIOS, Script
@@ -112,6 +116,63 @@ def test_a_job_that_does_not_end_or_dies_is_told_so() -> None:
     start = time.monotonic()
     assert dict(suite.in_processes(todo)) == {0: 0.5, 1: None, 2: 42}
     assert time.monotonic() - start < 20
+
+
+class Boasts(VirtualScan):
+    """Finds more than it found."""
+
+    def swap_out(self, priority: int, zone: Any, goal: int) -> int:
+        return super().swap_out(priority, zone, goal) + 1
+
+
+class Stays(VirtualScan):
+    """Never looks into the first area of an address space."""
+
+    def _swap_out_mm(self, place: Any, zone: Any, left: int) -> int:
+        place.swap_address = max(place.swap_address, place.mm.vmas[0].vm_end) if place.mm.vmas else place.swap_address
+        return super()._swap_out_mm(place, zone, left)
+
+
+class Keeps(AnonMmChained):
+    """What a failed reservation had got is not given back."""
+
+    def _fill(self, n: int) -> None:
+        while len(self._spare) < n:
+            self._spare.append(self._nodes.alloc())
+
+
+@pytest.mark.parametrize("kind, watch, said", [(Boasts, True, "swap_out answers"), (Stays, False, "a page that could go is left")])
+def test_scans_are_held_to_what_they_find(kind: type, watch: bool, said: str) -> None:
+    failure = run(kind, "parents_exit_first", watch=watch)
+    assert failure is not None and said in failure.text, failure
+
+
+def test_an_operation_that_is_given_up_keeps_nothing() -> None:
+    failure = suite.run_failures(Keeps, Cell(), ["mremap of shared pages"]).failure
+    assert failure is not None and "are left in rmap_chain" in failure.text, failure
+    assert failure.steps[-1][2]["fail"] < 0 and not failure.cell.look
+    again = replay(Keeps, failure.cell, failure.steps)
+    assert again is not None and again.kind == failure.kind
+    assert replay(AnonMmChained, failure.cell, failure.steps) is None
+
+
+def test_a_scheme_that_loses_pages_by_its_card_is_not_exact() -> None:
+    rows, todo = suite.jobs("rmap_series", RmapSeries, {"stage": 9}, time.monotonic())
+    row = rows[2]
+    assert (row.verdict, "after rmap 9" in row.note) == (suite.NOT_EXACT, True)
+    assert any(job.row == "exact walks" for job in todo)
+
+
+def test_a_scheme_that_loses_pages_must_find_those_of_files() -> None:
+    class Loses(AnonVma):
+        card = replace(AnonVma.card, incomplete="nothing is found")
+
+        def walk(self, pfn: int, purpose: Any, visit: Any) -> None:
+            pass
+
+    assert run(Loses, "parents_exit_first") is None
+    failure = run(Loses, "shared_memory")
+    assert failure is not None and "PTEs not found" in failure.text
 
 
 def test_a_scheme_without_walks_is_not_asked_for_them() -> None:

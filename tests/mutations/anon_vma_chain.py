@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from mmcore.mprotect import do_mprotect
+from sandbox.kit.machine import Machine
 from tests.mutations.runner import Mutant
 
 MODULE = "rmap_plugins.anon_vma_chain"
@@ -33,12 +37,14 @@ MUTANTS = [
     Mutant("an exclusive page gets no index", "            self._mapping[pfn] = own.address\n            self._index[pfn] = index\n", "            self._mapping[pfn] = own.address\n"),
     Mutant("an exclusive page gets no home", "            self._mapping[pfn] = own.address\n            self._index[pfn] = index\n", "            self._index[pfn] = index\n"),
     Mutant("the last to map a page is its home", "        elif self._mapcount[pfn] == 0:\n            self._mapping[pfn] = own.root.address", "        elif self._mapcount[pfn] >= 0:\n            self._mapping[pfn] = own.address"),
+    Mutant("an exclusive page lies with the root", "            self._mapping[pfn] = own.address\n            self._index[pfn] = index\n", "            self._mapping[pfn] = own.root.address\n            self._index[pfn] = index\n", costs=True),
+    Mutant("a reused page stays with the root", "        self._mapping[pfn] = vma.anon_vma.address", "        return", costs=True),
     Mutant("a reused page has no home", "        self._mapping[pfn] = vma.anon_vma.address", "        self._mapping[pfn] = 0"),
     # anon_vma_clone, anon_vma_fork
     Mutant("a copied area is not linked", "        if src.anon_vma is None:\n            return\n        own = self._reusable", "        if src.anon_vma is None or how:\n            return\n        own = self._reusable"),
     Mutant("a split area is not linked", "        if src.anon_vma is None:\n            return\n        own = self._reusable", "        if src.anon_vma is None or how == SPLIT:\n            return\n        own = self._reusable"),
     Mutant("a moved area is not linked", "        if src.anon_vma is None:\n            return\n        own = self._reusable", "        if src.anon_vma is None or how not in (FORK, SPLIT):\n            return\n        own = self._reusable"),
-    Mutant("a split area gets an anon_vma of its own", "self._reusable(src) if how == FORK else src.anon_vma", "self._reusable(src) if how != \"move\" else src.anon_vma"),
+    Mutant("a split area gets an anon_vma of its own", "self._reusable(src) if how == FORK else src.anon_vma", "self._reusable(src) if how != \"move\" else src.anon_vma", costs=True),
     Mutant("a copy has the order turned round (chain order on clone)", "        for address, avc in zip(addresses, src.rmap):", "        for address, avc in zip(addresses, src.rmap[::-1]):"),
     Mutant("a copy has the order turned round (chain order on clone), 2.6.34", "        for address, avc in zip(addresses, src.rmap):", "        for address, avc in zip(addresses, src.rmap[::-1]):", _2_6_34),
     Mutant("a copy is linked to the newest only", "        for address, avc in zip(addresses, src.rmap):", "        for address, avc in zip(addresses, src.rmap[-1:]):"),
@@ -50,13 +56,16 @@ MUTANTS = [
     Mutant("a child is at home with its parent", "        dst.anon_vma = own\n", "        dst.anon_vma = src.anon_vma\n"),
     Mutant("a failed fork keeps its links", "                for address in addresses:\n                    caches.free(address)\n                raise", "                raise"),
     Mutant("a failed fork gives one link back", "                for address in addresses:\n                    caches.free(address)\n                raise", "                caches.free(addresses[0])\n                raise"),
+    Mutant("a child has no anon_vma of its own", "self._reusable(src) if how == FORK else src.anon_vma", "src.anon_vma", costs=True),
     Mutant("a parent does not count its child", "            own.parent.children += 1\n", ""),
     Mutant("a root does not count its descendant", "            own.root.refcount += 1\n", ""),
     Mutant("a copied area is not counted where it is at home", "        own.active += 1\n", ""),
     Mutant("a copy's links are for the first page only", "        last = first + (dst.vm_end - dst.vm_start >> 12) - 1\n        chain:", "        last = first\n        chain:"),
     # reuse
-    Mutant("an anon_vma with areas is reused (excess reuse, 30)", "                if anon_vma.children < 2 and anon_vma.active == 0:", "                if anon_vma.children < 2:"),
-    Mutant("reuse takes the root (excess reuse, 30)", "                if anon_vma.children < 2 and anon_vma.active == 0:", "                if anon_vma is anon_vma.root:"),
+    Mutant("an anon_vma with areas is reused (excess reuse, 30)", "                if anon_vma.children < 2 and anon_vma.active == 0:", "                if anon_vma.children < 2:", costs=True),
+    Mutant("reuse takes the root (excess reuse, 30)", "                if anon_vma.children < 2 and anon_vma.active == 0:", "                if anon_vma is anon_vma.root:", costs=True),
+    Mutant("nothing is ever reused (endless growth, 29)", "                if anon_vma.children < 2 and anon_vma.active == 0:", "                if False:", costs=True),
+    Mutant("nothing is ever reused (endless growth, 29), 4.0", "                if anon_vma is not src.anon_vma and anon_vma.children + anon_vma.active < 2:", "                if False:", _4_0, costs=True),
     # mremap
     Mutant("a moved area's offset is its new address (index not updated at move)", "        return src.vm_pgoff + (old_address - src.vm_start >> 12)", "        return new_address >> 12"),
     Mutant("a moved part's offset is its area's (15)", "        return src.vm_pgoff + (old_address - src.vm_start >> 12)", "        return src.vm_pgoff"),
@@ -106,5 +115,47 @@ MUTANTS = [
     Mutant("a listed link keeps its old keys", "    def rekey(self, avc: _Avc, first: int, last: int) -> None:\n        avc.start, avc.last = first, last\n", "    def rekey(self, avc: _Avc, first: int, last: int) -> None:\n        return\n", _2_6_34),
 ]
 
-SURVIVORS: dict[str, str] = {
-}
+SURVIVORS: dict[str, str] = {}
+
+
+def counts(kind: type, options: dict[str, Any]) -> None:
+    """What is nowhere wrong and costs: areas looked at in vain, areas that cannot merge any more, anon_vmas without end."""
+    m = Machine(kind, **options)
+    meters, rmap, cache = m.mem.meters, m.mem.rmap, m.mem.scheme.env.scheme_caches[0]
+
+    def looked_at(mm: Any, address: int) -> int:
+        pfn = m.access(mm, address, False) >> 12
+        before = meters.vmas_visited
+        rmap.page_referenced(pfn)
+        return meters.vmas_visited - before
+
+    parent = m.new_mm()
+    at = m.mmap(parent, 8)
+    m.store(parent, at, 1)
+    children = [m.fork(parent) for _ in range(4)]
+    for child in children:
+        m.store(child, at + 4096, 2)
+        assert looked_at(child, at + 4096) == 1, "relatives are looked at for a page that a child wrote first"
+        m.store(child, at, 3)
+        assert looked_at(child, at) == 1, "relatives are looked at for a child's copy"
+    lone = m.mmap(parent, 1, addr=at - (64 << 12))
+    m.store(parent, lone, 1)
+    last = m.fork(parent)
+    m.munmap(parent, lone, 1)
+    m.store(last, lone, 2)
+    own = m.mem.scheme._objects[m.mem.frames.mapping[m.access(last, lone, False) >> 12]]
+    assert own is last.find_vma(lone).anon_vma, "a page that turned out exclusive stays where all relatives would be looked for"
+    m.munmap(last, lone, 1)
+    areas, objects = len(parent.vmas), cache.objects
+    for prot in (1, 3):
+        do_mprotect(m.mem, parent, at + (2 << 12), 2 << 12, prot)
+    assert (len(parent.vmas), cache.objects) == (areas, objects), "an area that was split does not merge again"
+    for mm in (*children, last):
+        m.exit(mm)
+    if options.get("era") not in ("2.6.34", "3.7"):
+        for _ in range(30):
+            child = m.fork(parent)
+            m.exit(parent)
+            parent = child
+            m.store(parent, at, 1)
+        assert cache.objects <= 3 * len(parent.vmas), f"{cache.objects} anon_vmas after 30 generations, for {len(parent.vmas)} area(s)"

@@ -15,7 +15,7 @@ MODULE = "rmap_plugins.anonmm_chained"
 MUTANTS = [
     Mutant("the first node has a slot for the count no more", "        return len(self.addresses) == SLOTS * len(self.nodes) - 1", "        return len(self.addresses) == SLOTS * len(self.nodes)"),
     Mutant("a chain is full with each address", "        return len(self.addresses) == SLOTS * len(self.nodes) - 1", "        return len(self.addresses) >= 1"),
-    Mutant("shared pages are copied before they move", "    move_check = RmapScheme.move_check\n", ""),
+    Mutant("shared pages are copied before they move", "    move_check = RmapScheme.move_check\n", "", costs=True),
     Mutant("a move reserves nothing (3)", "            self._fill(self._nodes_needed(vma, pfns))\n            return True", "            return True"),
     Mutant("a move reserves one node", "            self._fill(self._nodes_needed(vma, pfns))\n", "            self._fill(1)\n"),
     Mutant("a fault reserves nothing", "            self._fill(1)\n        return None", "            pass\n        return None"),
@@ -55,12 +55,12 @@ MUTANTS = [
     Mutant("a shared page that comes back is noted once more", "                if address != self._index[pfn]:\n                    self._note(pfn, address)", "                self._note(pfn, address)"),
     Mutant("a moved nonlinear area's pages are not noted", "        if dst.vm_flags & VM_NONLINEAR:\n            others |= ~anon\n", ""),
     Mutant("an audit is metered", "        if word and purpose != Purpose.AUDIT:", "        if word:"),
-    Mutant("a walk does not know a file page's addresses", "            self.env.walk_file(pfn, purpose, visit, tuple(self._known(pfn)))", "            self.env.walk_file(pfn, purpose, visit)"),
+    Mutant("a walk does not know a file page's addresses", "            self.env.walk_file(pfn, purpose, visit, tuple(self._known(pfn)))", "            self.env.walk_file(pfn, purpose, visit)", costs=True),
     Mutant("a walk asks at the first address only", "            super().walk(pfn, purpose, self._everywhere(visit, self._known(pfn)))", "            super().walk(pfn, purpose, visit)"),
     Mutant("a walk forgets the first address", "            for where in (address, *addresses):", "            for where in addresses:"),
     Mutant("a walk forgets the last address", "            for where in (address, *addresses):", "            for where in (address, *addresses[:-1]):"),
     Mutant("a walk does not end when told", "                if answer & STOP:\n                    return result | STOP", "                if answer & STOP:\n                    return result"),
-    Mutant("a hit at an odd address is not told (zombie never freed)", "                if answer & ANSWER == HIT:\n                    result = HIT\n", ""),
+    Mutant("a hit at an odd address is not told (zombie never freed)", "                if answer & ANSWER == HIT:\n                    result = HIT\n", "", costs=True),
 ]
 
 SURVIVORS: dict[str, str] = {}
@@ -77,7 +77,8 @@ def counts(kind: type, options: dict[str, Any]) -> None:
     child = m.fork(middle)
     mem.current.mm = child
     to = do_mremap(mem, child, at, 4096, 4096, 3, at + (64 << 12))
-    pfn = m.access(child, to, False) >> 12
+    pfn = m.access(middle, at, False) >> 12
+    assert m.access(child, to, False) >> 12 == pfn, "a shared page is copied before it moves"
     m.exit(middle)
     mem.rmap.page_referenced(pfn)
     assert mem.scheme.env.scheme_caches[0].objects == 2, "the middle one is dead, its last page was met at another address, and it stays"

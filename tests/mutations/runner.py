@@ -2,7 +2,7 @@
 
 A mutant is a text and its replacement; the changed source is compiled as a module of its own, in memory, and the scheme in it is held to the kit's quick checks until
 one fails. The tables lie beside this file, one per scheme: ``MUTANTS``, and ``SURVIVORS`` with the reason why nothing can notice. A table may have ``counts(kind,
-options)``, which raises AssertionError where a fault makes nothing wrong and only costs: it is asked of mutants that the checks find nothing in.
+options)``, which raises AssertionError where a fault makes nothing wrong and only costs: it alone is asked of mutants with ``costs``.
 """
 
 from __future__ import annotations
@@ -30,12 +30,14 @@ _CPU_SECONDS = 40.0  # of one mutant; all checks of a scheme that works take a f
 
 @dataclass(frozen=True)
 class Mutant:
-    """``old`` occurs exactly once in the scheme's file and becomes ``new``. ``options``: those the fault needs to show."""
+    """``old`` occurs exactly once in the scheme's file and becomes ``new``. ``options``: those the fault needs to show. ``costs``: nothing becomes wrong, the
+    scheme does more than it has to, and its table's ``counts`` has to notice."""
 
     name: str
     old: str
     new: str
     options: tuple[tuple[str, object], ...] = ()
+    costs: bool = False
 
     def __str__(self) -> str:
         return self.name.replace(" ", "-")
@@ -66,7 +68,7 @@ def mutated(module: str, mutant: Mutant) -> type[RmapScheme]:
 
 
 def killed(module: str, mutant: Mutant, counts: Callable[[type, dict[str, Any]], None] | None = None) -> Failure | None:
-    """What the kit says of the mutant, then ``counts``; None: it survives. A mutant that loops is ended, and the kit's children would be too."""
+    """What the kit says of the mutant, or ``counts`` if it only costs; None: it survives. A mutant that loops is ended, and the kit's children would be too."""
     kind, options = mutated(module, mutant), dict(mutant.options)
 
     def too_long(signum: int, frame: Any) -> None:
@@ -75,10 +77,10 @@ def killed(module: str, mutant: Mutant, counts: Callable[[type, dict[str, Any]],
     old = signal.signal(signal.SIGPROF, too_long)
     signal.setitimer(signal.ITIMER_PROF, _CPU_SECONDS)
     try:
-        failure = quick(kind, options)
-        if failure is None and counts is not None:
-            counts(kind, options)
-        return failure
+        if counts is None or not mutant.costs:
+            return quick(kind, options)
+        counts(kind, options)
+        return None
     except (AssertionError, TimeoutError) as error:
         return failure_of(error, kind)
     finally:
