@@ -648,9 +648,13 @@ def _swap_mm(b: Scan) -> None:
     b.scheme._swap_mm = place
 
 
+def _count(b: Scan) -> None:
+    b.scheme._mmlist_nr += 1
+
+
 @pytest.mark.parametrize(
     ("damage", "said"),
-    [(_forward, "no link back"), (_lost, "has 1 address spaces, 2 live"), (_cursor, "swap_address 0xc0001000"), (_swap_mm, "swap_mm is not on mmlist")],
+    [(_count, "has 2 address spaces and counts 3"), (_forward, "no link back"), (_lost, "has 1 address spaces, 2 live"), (_cursor, "swap_address 0xc0001000"), (_swap_mm, "swap_mm is not on mmlist")],
 )
 def test_damage_to_mmlist_is_noticed(damage: Any, said: str) -> None:
     b = Scan()
