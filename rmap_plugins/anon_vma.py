@@ -15,9 +15,9 @@ Cost        fork: one list insertion per area. Walk: every area on the list, che
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
+from collections.abc import Iterator
 from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from mmcore.errors import InvariantViolation, PluginError
 from mmcore.frames import PG_ANON
@@ -27,6 +27,22 @@ if TYPE_CHECKING:
     from mmcore.vma import VmArea
 
 _VM_PROT = 7  # read, write, exec: the bits mprotect alone may change back
+
+
+def alike_neighbours(vma: VmArea) -> Iterator[VmArea]:
+    """The touching neighbours that would merge with the area but for their access rights (which mprotect may change back): next first, then previous.
+    Linux: find_mergeable_anon_vma, mm/mmap.c, 2.6.7."""
+    before, after = vma.vm_mm.neighbours(vma)
+    for lower, upper, other in ((vma, after, after), (before, vma, before)):
+        if lower is None or upper is None or other is None:
+            continue
+        if (
+            lower.vm_end == upper.vm_start
+            and (lower.vm_flags ^ upper.vm_flags) & ~_VM_PROT == 0
+            and lower.vm_file is upper.vm_file
+            and lower.vm_pgoff + (lower.vm_end - lower.vm_start >> 12) == upper.vm_pgoff
+        ):
+            yield other
 
 
 class _AnonVma:
@@ -119,21 +135,10 @@ class AnonVma(RmapScheme):
             del self._objects[anon_vma.word]
             self._cache.free(anon_vma.address)
 
-    def _find_mergeable(self, vma: VmArea) -> _AnonVma | None:
-        """A touching neighbour's anon_vma, if the two would merge but for their access rights: next first, then previous."""
-        before, after = vma.vm_mm.neighbours(vma)
-        for lower, upper, other in ((vma, after, after), (before, vma, before)):
-            if lower is None or upper is None or other is None:
-                continue
-            if (
-                other.anon_vma is not None
-                and lower.vm_end == upper.vm_start
-                and (lower.vm_flags ^ upper.vm_flags) & ~_VM_PROT == 0
-                and lower.vm_file is upper.vm_file
-                and lower.vm_pgoff + (lower.vm_end - lower.vm_start >> 12) == upper.vm_pgoff
-            ):
-                return other.anon_vma
-        return None
+    @staticmethod
+    def _find_mergeable(vma: VmArea) -> _AnonVma | None:
+        """A touching neighbour's anon_vma."""
+        return next((other.anon_vma for other in alike_neighbours(vma) if other.anon_vma is not None), None)
 
     # --- pages -----------------------------------------------------------------------------------------------------------
 

@@ -29,11 +29,11 @@ from mmcore.frames import PG_ANON
 from mmcore.intervaltree import IntervalNode, IntervalTree
 from mmcore.rmap import OK, STOP, Card, Layout, MachineFacts, Purpose, RmapScheme, SchemeEnv, Visit
 from mmcore.rmap.scheme import FORK, SPLIT
+from rmap_plugins.anon_vma import alike_neighbours
 
 if TYPE_CHECKING:
     from mmcore.vma import VmArea
 
-_VM_PROT = 7  # read, write, exec: the bits mprotect alone may change back
 _VMA_BASE = 64  # vm_area_struct without any reverse mapping
 _NEVER, _DEGREE, _COUNTS = range(3)  # when a fork may reuse an ancestor's anon_vma
 
@@ -209,21 +209,11 @@ class AnonVmaChain(RmapScheme):
             vma.anon_vma = anon_vma
             anon_vma.active += 1
 
-    def _find_mergeable(self, vma: VmArea) -> _AnonVma | None:
-        """A touching neighbour's anon_vma, if the two would merge but for their access rights and it is the neighbour's only one, so that both have the same
-        chain. Next first, then previous."""
-        before, after = vma.vm_mm.neighbours(vma)
-        for lower, upper, other in ((vma, after, after), (before, vma, before)):
-            if lower is None or upper is None or other is None:
-                continue
-            if (
-                other.anon_vma is not None
-                and len(other.rmap) == 1
-                and lower.vm_end == upper.vm_start
-                and (lower.vm_flags ^ upper.vm_flags) & ~_VM_PROT == 0
-                and lower.vm_file is upper.vm_file
-                and lower.vm_pgoff + (lower.vm_end - lower.vm_start >> 12) == upper.vm_pgoff
-            ):
+    @staticmethod
+    def _find_mergeable(vma: VmArea) -> _AnonVma | None:
+        """A touching neighbour's anon_vma, if it is the neighbour's only one, so that both have the same chain."""
+        for other in alike_neighbours(vma):
+            if other.anon_vma is not None and len(other.rmap) == 1:
                 return other.anon_vma
         return None
 

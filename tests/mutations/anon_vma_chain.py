@@ -21,7 +21,7 @@ MUTANTS = [
     Mutant("a root is not its own child", "                anon_vma.children = 1  # a root is its own parent\n", ""),
     Mutant("an adopting area is not linked (14)", "            self._link(vma, address, anon_vma)\n            vma.anon_vma = anon_vma\n", "            vma.anon_vma = anon_vma\n"),
     Mutant("an adopting area is not counted", "            vma.anon_vma = anon_vma\n            anon_vma.active += 1\n", "            vma.anon_vma = anon_vma\n"),
-    Mutant("a neighbour's anon_vma is adopted without its ancestors (25)", "                and len(other.rmap) == 1\n", ""),
+    Mutant("a neighbour's anon_vma is adopted without its ancestors (25)", " and len(other.rmap) == 1:", ":"),
     Mutant("the object is not entered in the table", "anon_vma = self._objects[address] = _AnonVma(address, self._links(), parent)", "anon_vma = _AnonVma(address, self._links(), parent)"),
     Mutant("a new anon_vma is its own root", "        self.root: _AnonVma = parent.root if parent is not None else self", "        self.root: _AnonVma = self"),
     Mutant("the first link does not stand on the anon_vma's list", "        vma.rmap.append(avc)\n        anon_vma.links.insert(avc)\n", "        vma.rmap.append(avc)\n"),
