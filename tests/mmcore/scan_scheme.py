@@ -1,6 +1,6 @@
-"""A third scheme, for the tests: an anonymous page remembers only its virtual address, and a walk asks every address space there is.
+"""The smallest scheme, for the tests: an anonymous page remembers only its virtual address, and a walk asks every address space there is.
 
-It is the smallest scheme that needs every part of the interface anonmm will need: one address per page, so that a page shared by two address spaces cannot
+It needs every part of the interface that anonmm needs: one address per page, so that a page shared by two address spaces cannot
 move in one of them (``move_check`` has it copied first), and a page that comes back from swap at a second address cannot be recorded (``add_anon`` answers COPY).
 """
 
