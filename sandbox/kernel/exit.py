@@ -35,6 +35,7 @@ from sandbox.kernel.signo import (
     SIGHUP,
     SigInfo,
     child_info,
+    valid_signal,
 )
 from sandbox.kernel.task import PF_DEAD, PF_EXITING, SignalStruct, Task
 from sandbox.kernel.uaccess import put_user32, unpin
@@ -178,7 +179,7 @@ def _notify_parent(leader: Task) -> None:
         reap = True
         if action.handler == SIG_IGN:
             sig = 0
-    if sig:
+    if valid_signal(sig):  # clone takes any number up to 255, and shows it in /proc; what is no signal is not sent
         user, system = signal.cpu_times()
         status = code & 0x7F if code & 0x7F else code >> 8 & 0xFF
         send_group(parent.leader, child_info(

@@ -267,10 +267,11 @@ class Loop:
                         else:
                             traps.bad_area(task, answer, address, error_code)
                 elif kind != BUDGET:
+                    log(EVENT_TRAP | (kind & 0xFF) << 32 | regs[EIP])
                     if kind < 0:
-                        raise cpu.lost(task.ctx, root)
-                    log(EVENT_TRAP | kind << 32 | regs[EIP])
-                    traps.do_trap(task, kind, state.error_code, state.vector)
+                        traps.state_lost(task, cpu.lost(task.ctx, root))
+                    else:
+                        traps.do_trap(task, kind, state.error_code, state.vector)
 
                 if reclaim.kswapd_wanted:
                     reclaim.kswapd()
