@@ -157,12 +157,13 @@ def _check_writable(path: str) -> None:
 
 
 def _report(result, quiet: bool) -> None:
-    from sandbox.lab.crash import crash_report
+    from sandbox.lab.crash import crash_report, more_crashes
     from sandbox.lab.summary import summary
 
     if quiet:
         return
     lines = [crash_report(crash) for crash in result.notes.crashes]
+    lines += more_crashes(result.notes.more_crashes)
     lines.append(summary(result))
     try:
         print("\n".join(lines), file=sys.stderr, flush=True)

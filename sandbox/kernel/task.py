@@ -179,7 +179,7 @@ class Task:
         "sas_ss_size", "sas_ss_flags", "tls", "exit_code", "exit_signal", "pdeath_signal", "clear_child_tid",
         "set_child_tid", "robust_list", "vfork_done", "pins", "addr", "stack", "min_flt", "maj_flt", "utime_ns",
         "stime_ns", "nvcsw", "nivcsw", "start_ns", "nice", "personality", "policy", "rt_priority", "trap_no",
-        "error_code", "cr2", "crash", "memdie", "uid", "euid", "suid", "fsuid", "gid", "egid", "sgid", "fsgid",
+        "error_code", "cr2", "memdie", "uid", "euid", "suid", "fsuid", "gid", "egid", "sgid", "fsgid",
         "groups", "keep_caps", "exec_file", "no_new_privs", "dumpable", "timer_slack", "rlimits", "fault_major", "swapoff",
     )
 
@@ -229,7 +229,6 @@ class Task:
         self.personality = 0
         self.policy = self.rt_priority = 0
         self.trap_no = self.error_code = self.cr2 = 0
-        self.crash: Any = None
         self.memdie = False
         self.swapoff = False  # in swapoff: the first to go when memory runs out
         self.uid = self.euid = self.suid = self.fsuid = self.gid = self.egid = self.sgid = self.fsgid = 0

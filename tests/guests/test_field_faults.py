@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from sandbox import Config, Machine, toolchain
-from sandbox.result import Result
+from sandbox.cli.main import command
+from sandbox.lab.summary import summary
+from sandbox.result import Notes, Result
 from tests.guests.native import native_agrees, run_native, why_not_native
 
 PROGRAMS = Path(__file__).with_name("field")
@@ -46,3 +50,18 @@ def test_a_gap_runs_no_handler_and_leaves_others_alone() -> None:
     assert result.stdout == b"1\nthe parent goes on\n" and result.exit_status == 0
     assert sorted(task.exit_status for task in result.tasks) == [0, 139]
     assert result.audit.violations == 0
+
+
+def test_crashes_are_reported_in_full_only_at_first(capfd: pytest.CaptureFixture[str]) -> None:
+    assert command(["run", "--memory", "16M", str(program("crashes")), "40"]) == 0
+    err = capfd.readouterr().err
+    assert err.count("killed by SIGSEGV: nothing is mapped") == 3
+    assert re.search(r"^and 37 more killed by faults of their own: crashes\S* by SIGSEGV x37$", err, re.M)
+    assert len(err.splitlines()) < 80  # however many crashed
+
+
+def test_other_lines_a_guest_can_make_are_counted_too() -> None:
+    notes = Notes(oom_kills=["one"] * 9, detail="a gap\n" * 300)
+    text = summary(replace(boxed("iretvm"), notes=notes))
+    assert text.count("oom killer  one") == 5 and "oom killer  and 4 more" in text
+    assert text.count("a gap") == 40 and "and 260 more" in text
