@@ -85,6 +85,12 @@ class Compiler:
             return subprocess.run(command, check=False, capture_output=True, stdin=subprocess.DEVNULL, timeout=SECONDS,
                                   env={**os.environ, "LC_ALL": "C"})
         except (OSError, subprocess.TimeoutExpired) as error:
+            from mmcore.errors import ConfigError  # here, for the module itself needs nothing but the standard library
+            from sandbox.hostlimits import shortage
+
+            lacking = shortage(error)
+            if lacking is not None:  # no other compiler would help
+                raise ConfigError(lacking) from None
             raise CompileError(f"{self.command[0]}: {error}; {REMEDY}") from None
 
 

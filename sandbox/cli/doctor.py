@@ -58,6 +58,14 @@ def _trap_loop() -> Finding:
 
 
 def _calibration() -> Finding:
+    from mmcore.errors import ConfigError
+    from sandbox.hostlimits import check_address_space
+
+    try:
+        check_address_space()
+    except ConfigError as error:
+        found, _, remedy = str(error).rpartition(": ")
+        return Finding(MISSING, "address space", found, remedy)
     try:
         from sandbox.cpu import calibrate
 

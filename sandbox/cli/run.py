@@ -151,6 +151,11 @@ def _number(text: str, kind: type) -> Any:
 
 def _check_writable(path: str) -> None:
     """Fail before the run, not after it, when the result cannot be written."""
+    from sandbox.hostlimits import deleted_directory
+
+    gone = deleted_directory(path)
+    if gone:
+        raise ConfigError(f"--json {path}: {gone}")
     directory = os.path.dirname(path) or "."
     if os.path.isdir(path) or not os.access(path if os.path.exists(path) else directory, os.W_OK):
         raise ConfigError(f"--json {path}: cannot write there: give a file in a directory that exists and is writable")
