@@ -20,6 +20,7 @@ from mmcore.clock import VirtualClock
 from mmcore.errors import ConfigError, PluginError
 from mmcore.fileindex import FILE_INDEXES
 from mmcore.frames import BOOT, FREE, OWNER_NAMES, SLAB, Frames
+from mmcore.pagewait import AwaitedPages
 from mmcore.pgtable import PaeTables, PageTables, TwoLevelTables
 from mmcore.ram import PAGE_SHIFT, PAGE_SIZE, Ram
 from mmcore.rmap.core import Rmap
@@ -161,6 +162,7 @@ class Memory:
         self.rmap = Rmap(self, self.scheme)
         self.overcommit = Overcommit(self)
         self.swap = Swap(self)
+        self.awaited = AwaitedPages(self)
         self.reclaim = Vmscan(self) if self.rmap.exact else SwapOut(self)
         self.oom = OomKiller(self)
         self.shmem_zero_setup = ShmemMount(self)

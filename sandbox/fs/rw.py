@@ -163,6 +163,7 @@ def read_wait(task: Any, file: File, address: int, n: int) -> Transfer:
 def read_iov(task: Any, file: File, iov: Iov, total: int, pos: int | None = None) -> Transfer:
     """Reads into the buffers; from ``pos`` without moving the file's position when given."""
     done = 0
+    let_go = task.mem.awaited.let_go  # each chunk has its own pages to wait for
     file.count += 1
     try:
         while done < total:
@@ -189,6 +190,7 @@ def read_iov(task: Any, file: File, iov: Iov, total: int, pos: int | None = None
             if pos is None:
                 file.consume(copied)
             done += copied
+            let_go(task)
             if copied < len(data) or len(data) < want and not file.regular:
                 break
         return done
@@ -198,6 +200,7 @@ def read_iov(task: Any, file: File, iov: Iov, total: int, pos: int | None = None
 
 def write_iov(task: Any, file: File, iov: Iov, total: int, done: int = 0, pos: int | None = None) -> Transfer:
     """Writes the buffers from byte ``done`` on; to ``pos`` (of byte 0) without moving the file's position when given."""
+    let_go = task.mem.awaited.let_go
     file.count += 1
     try:
         while done < total:
@@ -218,6 +221,7 @@ def write_iov(task: Any, file: File, iov: Iov, total: int, done: int = 0, pos: i
                     break
                 raise
             done += taken
+            let_go(task)
             if taken == len(data):
                 if taken < want:
                     break

@@ -72,6 +72,7 @@ def do_exit(task: Task, code: int) -> Generator[Wait, bool, int]:
     task.flags |= PF_EXITING
     task.deferred = None
     unpin(task)
+    mem.awaited.let_go(task)
     kernel.log(EVENT_EXIT | (code & 0xFFFF) << 32 | task.pid)
     mm = task.mm
     if mm is not None:
@@ -79,6 +80,7 @@ def do_exit(task: Task, code: int) -> Generator[Wait, bool, int]:
             yield from _patiently(exit_robust_list, task)
         if task.clear_child_tid and mm.mm_users > 1:
             yield from _patiently(_clear_tid, task)
+        mem.awaited.let_go(task)
     signal.live -= 1
     last = signal.live == 0
     if last:
@@ -96,6 +98,7 @@ def do_exit(task: Task, code: int) -> Generator[Wait, bool, int]:
             kernel.mm_ended(task, mm, "exit")
         task.mm = None
         mmput(mem, mm)
+    mem.awaited.end_turn(task)
     _exit_files(task)
     task.flags |= PF_DEAD
     _exit_notify(task, last)

@@ -27,6 +27,7 @@ from sandbox.kernel.sched import (
     NS_PER_BLOCK_SHIFT,
     SLICE_NS,
     TASK_INTERRUPTIBLE,
+    TASK_STOPPED,
     TASK_UNINTERRUPTIBLE,
     TASK_ZOMBIE,
     TICK_NS,
@@ -131,7 +132,8 @@ class Loop:
         kernel, cpu, clock, mem = self.kernel, self.cpu, self.clock, self.mem
         runq, log, reclaim = kernel.runq, kernel.log, mem.reclaim
         run, state = cpu.door()
-        faults = mem.faults
+        faults, awaited = mem.faults, mem.awaited
+        waiting = awaited.held
         do_page_fault = faults.do_page_fault
         unpaid = 0  # EIP of a store that is to do a flush's work
         notes_code, entries = kernel.notes_code, table
@@ -273,6 +275,8 @@ class Loop:
                     else:
                         traps.do_trap(task, kind, state.error_code, state.vector)
 
+                if waiting and task in waiting:  # the access that waited is made, or given up
+                    awaited.let_go(task)
                 if reclaim.kswapd_wanted:
                     reclaim.kswapd()
                 if task.work:
@@ -440,10 +444,13 @@ class Loop:
             if deadline is not None and deadline <= self.clock.now:
                 value = False
                 continue
+            if state != TASK_UNINTERRUPTIBLE:  # not for a page: it may take for ever
+                self.mem.awaited.let_go(task)
             task.gen = gen
             self.park(task, wait.queues, deadline, state)
             return False
         task.gen = None
+        self.mem.awaited.let_go(task)
         if task.state >= TASK_ZOMBIE:
             return False
         task.regs[EAX] = result & 0xFFFFFFFF
@@ -475,6 +482,8 @@ class Loop:
         if task.work & WORK_PINS:
             unpin(task)
         if task.work & WORK_SIGNAL and not do_signal(self, task):
+            if task.state == TASK_STOPPED:
+                self.mem.awaited.let_go(task)
             return False
         if task.work & WORK_YIELD:
             task.work &= ~WORK_YIELD

@@ -91,7 +91,7 @@ def sys_ftruncate64(task: Any, fd: int, low: int, high: int) -> int:
 # room -------------------------------------------------------------------------------------------------------------------------------------
 def _reserve_pages(inode: Inode, first: int, last: int) -> Any:
     """Gives every page of the range a frame (generator: may wait for swapped ones); on failure takes back what it gave."""
-    mapping = inode.mapping
+    mapping, mem = inode.mapping, inode.mapping.mem
     added: list[int] = []
     index = first
     while index <= last:
@@ -108,7 +108,8 @@ def _reserve_pages(inode: Inode, first: int, last: int) -> Any:
                 mapping.drop_pages(done, done + 1)
             raise SysError(28) from error if isinstance(error, OutOfMemory) else error  # ENOSPC
         mapping.set_page_dirty(pfn)  # else reclaim would take it for a hole
-        mapping.mem.pages.put_page(pfn)
+        mem.pages.put_page(pfn)
+        mem.awaited.let_go(mem.current)
         added.append(index)
         index += 1
 
