@@ -3,8 +3,9 @@
     guest path walk ──> HostInode.lookup(name) ──> one component, opened below its parent, never through a symbolic link
     page cache      ──> read_page / write_page  on a host descriptor (a few stay open, least recently used closed first)
 
-A symbolic link is followed by the guest's own walk, in the guest's tree, so none leads out of the mount. Only directories, regular files and
-symbolic links exist; everything else on the host is hidden. Inode numbers are given in the order in which the guest meets the files, times are
+A symbolic link is followed by the guest's own walk, in the guest's tree, so none leads out of the mount. Only directories, regular files,
+symbolic links and FIFOs exist; everything else on the host is hidden. A FIFO connects guest processes, as one on NFS connects those of one
+machine: the host's is never opened. Inode numbers are given in the order in which the guest meets the files, times are
 the machine's epoch until the guest writes, owner is root: nothing of the host but names, modes and contents shows.
 """
 
@@ -14,19 +15,20 @@ import os
 from collections import OrderedDict
 from collections.abc import Callable
 from errno import EIO, EISDIR, ENOENT, EPERM, EROFS
-from stat import S_IFDIR, S_IFLNK, S_IFREG, S_ISDIR
+from stat import S_IFDIR, S_IFIFO, S_IFLNK, S_IFREG, S_ISDIR
 from typing import Any
 
 from mmcore.errors import SysError
 from sandbox.fs.dentry import Dentry
-from sandbox.fs.file import DirFile, File, RegularFile
+from sandbox.fs.file import DirFile, RegularFile
 from sandbox.fs.inode import BOOT_EPOCH_S, Inode, SuperBlock, check_size, init_owner
+from sandbox.fs.pipe import open_fifo
 from sandbox.fs.uapi import S_IFMT
 
 _EPOCH_NS = BOOT_EPOCH_S * 1_000_000_000
 MAX_OPEN = 64  # host descriptors kept open for regular files
 PAGE = 4096
-_SHOWN = (S_IFDIR, S_IFREG, S_IFLNK)
+_SHOWN = (S_IFDIR, S_IFREG, S_IFLNK, S_IFIFO)
 
 
 def _host_error(error: OSError) -> SysError:
@@ -54,7 +56,7 @@ class HostSuper(SuperBlock):
         except OSError as error:
             raise _host_error(error) from None
         inode = self.inode_for(status)
-        if inode is None:
+        if inode is None or status.st_mode & S_IFMT == S_IFIFO:
             raise SysError(EPERM, f"{os.fsdecode(path)} is neither a file nor a directory")
         self.root = inode.where = Dentry(None, b"", inode, self)
 
@@ -225,9 +227,11 @@ class HostInode(Inode):
             mapping.writeback()
 
     # the inode --------------------------------------------------------------------------------------------------------------------
-    def open(self, task: Any, dentry: Dentry, flags: int) -> File:
+    def open(self, task: Any, dentry: Dentry, flags: int) -> Any:
         if S_ISDIR(self.mode):
             return DirFile(dentry, flags)
+        if self.mode & S_IFMT == S_IFIFO:
+            return open_fifo(task, dentry, flags)
         self.host_fd()  # what the user may not read fails here, not in the middle of a read
         return RegularFile(dentry, flags)
 
@@ -300,6 +304,8 @@ class HostInode(Inode):
                     os.mkdir(name, mode & 0o7777, dir_fd=above)
                 elif kind == S_IFLNK:
                     os.symlink(target, name, dir_fd=above)
+                elif kind == S_IFIFO:
+                    os.mkfifo(name, mode & 0o7777 | 0o600, dir_fd=above)
                 else:
                     os.close(os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode & 0o7777 | 0o600, dir_fd=above))
             finally:
@@ -440,6 +446,12 @@ class HostInode(Inode):
         try:
             if S_ISDIR(self.mode):
                 fd = self.sb.open_dir(self.parts())
+                try:
+                    os.chmod(f"/proc/self/fd/{fd}", self.mode & 0o7777)
+                finally:
+                    os.close(fd)
+            elif self.mode & S_IFMT == S_IFIFO:
+                fd = self.sb.open_file(self.parts(), os.O_PATH)
                 try:
                     os.chmod(f"/proc/self/fd/{fd}", self.mode & 0o7777)
                 finally:

@@ -206,6 +206,19 @@ def owned(task: Any, inode: Inode) -> bool:
     return task is None or task.fsuid == 0 or task.fsuid == inode.uid
 
 
+def drop_privileges(task: Any, inode: Inode) -> None:
+    """The content changes: set-user-ID goes, and set-group-ID that means it, unless root writes (CAP_FSETID). Linux: file_remove_privs, 6.1."""
+    mode = inode.mode
+    if not mode & 0o6000 or task is None or task.fsuid == 0 or mode & S_IFMT != S_IFREG:
+        return
+    inode.mode = mode & ~_privileges(task, inode)
+
+
+def _privileges(task: Any, inode: Inode) -> int:
+    """The bits to take away. Set-group-ID without execution for the group stays with members. Linux: setattr_should_drop_suidgid."""
+    return 0o6000 if inode.mode & 0o010 or not in_group(task, inode.gid) else 0o4000
+
+
 def init_owner(task: Any, inode: Inode, parent: Inode) -> None:
     """Owner of a new inode: the creator, with the directory's group under set-group-ID. Linux: inode_init_owner."""
     if task is None:
