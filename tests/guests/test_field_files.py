@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -48,20 +49,24 @@ def test_a_running_program_is_not_written(tmp_path: Path) -> None:
     assert lines(result) == native("etxtbsy", cwd=tmp_path)
 
 
-def test_privileges_holes_fifos_links_pipes(tmp_path: Path) -> None:
-    """Who writes keeps or loses set-user-ID; SEEK_DATA; mkfifo; the size of descriptor links; F_SETPIPE_SZ."""
-    result = boxed("filemisc", "/tmp")
+@pytest.fixture
+def shared() -> Iterator[Path]:
+    """A native directory on tmpfs that everybody may write."""
     if not os.path.isdir("/dev/shm"):
         pytest.skip("natively it needs a tmpfs")
     place = Path("/dev/shm") / f"rmapbox-{os.getpid()}"
     place.mkdir()
-    try:
-        place.chmod(0o777)
-        assert lines(result) == native("filemisc", str(place), root=True)
-    finally:
-        for left in place.iterdir():
-            left.unlink()
-        place.rmdir()
+    place.chmod(0o777)
+    yield place
+    for left in place.iterdir():
+        left.unlink()
+    place.rmdir()
+
+
+def test_privileges_holes_fifos_links_pipes(shared: Path) -> None:
+    """Who writes keeps or loses set-user-ID; SEEK_DATA; mkfifo; the size of descriptor links; F_SETPIPE_SZ."""
+    result = boxed("filemisc", "/tmp")
+    assert lines(result) == native("filemisc", str(shared), root=True)
 
 
 def test_a_fifo_in_a_writable_mount(tmp_path: Path) -> None:
@@ -72,3 +77,53 @@ def test_a_fifo_in_a_writable_mount(tmp_path: Path) -> None:
     assert said[at:at + 3] == ["mkfifo ok", "again File exists", "mode 10640 size 0"]
     assert said[at + 4:at + 7] == ["read 7 through", "mode 10600", "listed 1, rename ok, unlink ok"]
     assert not any(stat.S_ISFIFO(path.lstat().st_mode) for path in tmp_path.iterdir())
+
+
+def test_times_of_64_bits(shared: Path) -> None:
+    assert lines(boxed("time64")) == ["0 atime 4294967296.5 mtime 4294967303", "0 atime -5 mtime -1"] == native("time64", cwd=shared)
+    assert lines(boxed("times64", "/tmp")) == native("times64", str(shared))
+
+
+SET_CLOCK = r"""
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/stat.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+static void set(long long seconds)
+{
+    struct { long long sec; int ns, pad; } to = {seconds, 0, 0}, now;
+    struct statx x;
+    long r = syscall(SYS_clock_settime64, 0, &to);
+    printf("%lld %s", seconds, r ? strerror(errno) : "ok");
+    syscall(SYS_clock_gettime64, 0, &now);
+    close(open("/tmp/f", O_CREAT | O_WRONLY, 0600));
+    syscall(SYS_statx, AT_FDCWD, "/tmp/f", 0, STATX_BASIC_STATS, &x);
+    unlink("/tmp/f");
+    printf(" %lld %d\n", now.sec, x.stx_mtime.tv_sec - now.sec == 0);
+}
+int main(void)
+{
+    int before = -5;
+    set(1LL << 31);
+    set(1LL << 32);
+    set((1LL << 32) + 100);
+    set(8277292035LL);
+    set(8277292036LL);
+    set(1LL << 40);
+    set(-1);
+    printf("stime %ld %s\n", syscall(SYS_stime, &before), strerror(errno));
+    return 0;
+}
+"""
+
+
+def test_the_clock_set_beyond_2106(compile_guest: Callable[..., Path]) -> None:
+    """Never tried natively: the host's clock is nobody's to set. The limits are Linux's: TIME_SETTOD_SEC_MAX."""
+    result = Machine(Config(stdin=b"", time_limit=60)).run([str(compile_guest(SET_CLOCK, "set_clock"))], capture=True)
+    refused = [f"{value} Invalid argument 8277292035 1" for value in (8277292036, 1 << 40, -1)]
+    assert lines(result) == [*(f"{value} ok {value} 1" for value in (1 << 31, 1 << 32, (1 << 32) + 100, 8277292035)), *refused,
+                             "stime -1 Invalid argument"]
