@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 from collections import OrderedDict
 from collections.abc import Callable
-from errno import EIO, EISDIR, ENOENT, EPERM, EROFS
+from errno import EACCES, EIO, EISDIR, ENOENT, EPERM, EROFS
 from stat import S_IFDIR, S_IFIFO, S_IFLNK, S_IFREG, S_ISDIR
 from typing import Any
 
@@ -33,6 +33,13 @@ _SHOWN = (S_IFDIR, S_IFREG, S_IFLNK, S_IFIFO)
 
 def _host_error(error: OSError) -> SysError:
     return SysError(error.errno or EIO)
+
+
+def _kind(entry: os.DirEntry[str]) -> int:
+    """The kind of file as the listing alone tells it, for a directory that may be read and not searched; 0 for what is hidden."""
+    if entry.is_symlink():
+        return S_IFLNK
+    return S_IFDIR if entry.is_dir(follow_symlinks=False) else S_IFREG if entry.is_file(follow_symlinks=False) else 0
 
 
 class HostSuper(SuperBlock):
@@ -60,8 +67,7 @@ class HostSuper(SuperBlock):
             raise SysError(EPERM, f"{os.fsdecode(path)} is neither a file nor a directory")
         self.root = inode.where = Dentry(None, b"", inode, self)
 
-    def ino_of(self, status: os.stat_result) -> int:
-        key = (status.st_dev, status.st_ino)
+    def number(self, key: tuple[int, int]) -> int:
         ino = self.inos.get(key)
         if ino is None:
             ino = self.inos[key] = self.new_ino()
@@ -138,7 +144,7 @@ class HostInode(Inode):
     __slots__ = ("where", "key", "target", "loaded", "pinned_fd")
 
     def __init__(self, sb: HostSuper, status: os.stat_result, key: tuple[int, int]) -> None:
-        super().__init__(sb, status.st_mode, sb.caches.inode, sb.ino_of(status))
+        super().__init__(sb, status.st_mode, sb.caches.inode, sb.number(key))
         self.where: Dentry | None = None
         self.key = key
         self.target: bytes | None = None
@@ -226,6 +232,30 @@ class HostInode(Inode):
         if mapping is not None and not self.sb.readonly:
             mapping.writeback()
 
+    def allow(self, mask: int) -> None:
+        """What the host refuses its user is refused here at open, not shown as an empty directory or lost when a page is written."""
+        if self.nlink == 0 or self.mode & S_IFMT == S_IFIFO:
+            return
+        try:
+            fd = self.sb.open_file(self.parts(), os.O_PATH)
+            try:
+                allowed = os.access(f"/proc/self/fd/{fd}", mask & 7, effective_ids=os.access in os.supports_effective_ids)
+            finally:
+                os.close(fd)
+        except OSError as error:
+            raise _host_error(error) from None
+        if not allowed:
+            raise SysError(EACCES)
+
+    def pin(self) -> None:
+        """The last name is about to go: whoever has the file open keeps it. What cannot be opened nobody has."""
+        if self.mode & S_IFMT == S_IFREG and self.nlink == 1 and self.pinned_fd < 0:
+            try:
+                self.pinned_fd = os.dup(self.host_fd())
+            except SysError as error:
+                if error.errno != EACCES:
+                    raise
+
     # the inode --------------------------------------------------------------------------------------------------------------------
     def open(self, task: Any, dentry: Dentry, flags: int) -> Any:
         if S_ISDIR(self.mode):
@@ -269,20 +299,24 @@ class HostInode(Inode):
             try:
                 above = self.sb.open_dir(self.parts())
                 try:
-                    readable = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=above)
+                    readable = os.open(f"/proc/self/fd/{above}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)  # "." would ask for search
                 finally:
                     os.close(above)
                 try:
-                    names = sorted(os.fsencode(name) for name in os.listdir(readable))
+                    with os.scandir(readable) as listed:
+                        found = sorted((os.fsencode(entry.name), entry) for entry in listed)
+                    device = os.fstat(readable).st_dev
                 finally:
                     os.close(readable)
             except OSError as error:
                 raise _host_error(error) from None
-            for name in names:
+            for name, _ in found:
                 if name not in dentry.children:
                     try:
                         self._child(dentry, name)
                     except SysError as error:
+                        if error.errno == EACCES:
+                            return [(name, self.sb.number((device, entry.inode())), kind) for name, entry in found if (kind := _kind(entry))]
                         if error.errno != ENOENT:
                             raise
             self.loaded = True
@@ -348,9 +382,7 @@ class HostInode(Inode):
 
     def _remove(self, parent: Dentry, child: Dentry, host_remove: Callable[..., None] | None) -> None:
         inode = child.inode
-        if inode.mode & S_IFMT == S_IFREG and inode.nlink == 1 and inode.pinned_fd < 0:
-            fd = inode.host_fd()
-            inode.pinned_fd = os.dup(fd)
+        inode.pin()
         if host_remove is not None:
             try:
                 above = self.sb.open_dir(self.parts())
@@ -382,8 +414,8 @@ class HostInode(Inode):
         self._writable()
         new_dir = new_parent.inode
         assert isinstance(new_dir, HostInode)
-        if victim is not None and victim.inode.mode & S_IFMT == S_IFREG and victim.inode.nlink == 1 and victim.inode.pinned_fd < 0:
-            victim.inode.pinned_fd = os.dup(victim.inode.host_fd())
+        if victim is not None:
+            victim.inode.pin()
         self._two(self.parts(child.name), new_dir.parts(name), lambda a, b, afd, bfd: os.rename(a, b, src_dir_fd=afd, dst_dir_fd=bfd))
         if victim is not None:
             new_dir._remove(new_parent, victim, None)

@@ -166,6 +166,9 @@ class Inode:
     def setattr(self) -> None:
         """Mode, owner or times were changed in memory; a kind with a backing store passes them on."""
 
+    def allow(self, mask: int) -> None:
+        """EACCES for what the backing store refuses, whoever in the guest asks."""
+
     def fsync(self) -> None:
         """Dirty pages go to the backing store, if there is one."""
 
@@ -188,6 +191,7 @@ def permission(task: Any, inode: Inode, mask: int) -> None:
     if task is None or task.fsuid == 0:
         if mask & MAY_EXEC and not S_ISDIR(mode) and not mode & 0o111:
             raise SysError(EACCES)
+        inode.allow(mask)
         return
     if task.fsuid == inode.uid:
         mode >>= 6
@@ -195,6 +199,7 @@ def permission(task: Any, inode: Inode, mask: int) -> None:
         mode >>= 3
     if mode & mask & 7 != mask:
         raise SysError(EACCES)
+    inode.allow(mask)
 
 
 def in_group(task: Any, gid: int) -> bool:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
+import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -127,3 +131,71 @@ def test_the_clock_set_beyond_2106(compile_guest: Callable[..., Path]) -> None:
     refused = [f"{value} Invalid argument 8277292035 1" for value in (8277292036, 1 << 40, -1)]
     assert lines(result) == [*(f"{value} ok {value} 1" for value in (1 << 31, 1 << 32, (1 << 32) + 100, 8277292035)), *refused,
                              "stime -1 Invalid argument"]
+
+
+NOBODY = 65534
+
+
+@contextmanager
+def unprivileged() -> Iterator[None]:
+    """What runs inside may do what an ordinary user may."""
+    if os.geteuid():
+        yield
+        return
+    os.setegid(NOBODY)
+    os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
+
+
+@pytest.fixture
+def others() -> Iterator[Path]:
+    """A directory with another user's files, which only root can make."""
+    if os.geteuid():
+        pytest.skip("only root can make files of another user")
+    place = Path(tempfile.mkdtemp())
+    place.chmod(0o755)
+    for name, mode in (("blind", 0o711), ("unsearchable", 0o744), ("closed", 0o700), ("plain", 0o755), ("w", 0o777)):
+        (place / name).mkdir()
+        (place / name / "f").write_text("inner")
+        (place / name / "sub").mkdir()
+        (place / name).chmod(mode)
+    for name, mode in (("readable", 0o644), ("secret", 0o600), ("open", 0o666), ("w/secret", 0o600), ("w/secret2", 0o600), ("w/mine", 0o644)):
+        (place / name).write_text(name)
+        (place / name).chmod(mode)
+    (place / "bin").mkdir()
+    (place / "bin").chmod(0o755)
+    yield place
+    shutil.rmtree(place)
+
+
+def natively(file: Path, *arguments: str) -> list[str]:
+    if why_not_native():
+        pytest.skip(why_not_native())
+    done = subprocess.run([str(file), *arguments], capture_output=True, check=False, user=NOBODY, group=NOBODY, extra_groups=[], timeout=20)
+    return done.stdout.decode().splitlines()
+
+
+def in_mount(file: Path, mount: Mount, *arguments: str) -> list[str]:
+    machine = Machine(Config(stdin=b"", time_limit=60, audit="end", mounts=(mount,)))
+    with unprivileged():
+        return lines(machine.run([str(file), *arguments], capture=True))
+
+
+def test_what_the_host_refuses(others: Path) -> None:
+    """A directory that the host's user may not read, a file that he may not write: EACCES when it is opened, as natively."""
+    tried = Path(shutil.copy(program("denied"), others / "bin" / "denied"))
+    here = in_mount(tried, Mount(str(others), "/m", "rw"), "/m")
+    for name, mode in (("w/secret", 0o600), ("w/secret2", 0o600), ("w/mine", 0o644)):
+        (others / name).write_text(name)
+        (others / name).chmod(mode)
+    assert here == natively(tried, str(others))
+
+
+def test_an_unreadable_directory(others: Path) -> None:
+    tried = Path(shutil.copy(program("unreadable_dir"), others / "bin" / "unreadable_dir"))
+    for name in ("blind", "closed", "unsearchable", "plain"):
+        assert in_mount(tried, Mount(str(others), "/m"), f"/m/{name}") == natively(tried, str(others / name))
