@@ -166,6 +166,7 @@ class _Running:
             cpu.kernel = self.kernel
         self.auditor.pins = lambda: pinned(self.kernel)
         self.vfs.attach(self.kernel)
+        self.vfs.realtime = self.kernel.timers.realtime  # files bear the time that the guest reads, though it sets the clock
         self.recorder: Any = None
         self.image: Any = None
         if hash_memory:

@@ -16,6 +16,7 @@ from typing import Any
 
 from mmcore.errors import MustWait, SysError
 from sandbox.fs.file import File, within_limit
+from sandbox.fs.inode import drop_privileges
 from sandbox.fs.uapi import MAX_RW_COUNT, O_NONBLOCK, UIO_MAXIOV
 from sandbox.kernel.sched import TASK_UNINTERRUPTIBLE, Interrupted, Wait
 from sandbox.kernel.uaccess import copy_from_user, copy_to_user, write_mm
@@ -213,6 +214,7 @@ def write_iov(task: Any, file: File, iov: Iov, total: int, done: int = 0, pos: i
                     if file.regular:
                         data = within_limit(task, pos + done, data)
                     taken = file.pwrite(pos + done, data)
+                    drop_privileges(task, file.inode)
             except MustWait as wait:
                 yield page_wait(wait)
                 continue
