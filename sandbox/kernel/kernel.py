@@ -15,7 +15,7 @@ import errno
 import os
 import random
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -28,7 +28,7 @@ from sandbox.kernel.exec import do_execve, open_exec
 from sandbox.kernel.exit import do_exit, release_thread
 from sandbox.kernel.loop import Loop
 from sandbox.kernel.objects import KernelObjects
-from sandbox.kernel.sched import TASK_RUNNING, TASK_UNINTERRUPTIBLE, TASK_ZOMBIE, Wait
+from sandbox.kernel.sched import TASK_RUNNING, TASK_UNINTERRUPTIBLE, TASK_ZOMBIE, RunQueue, Wait
 from sandbox.kernel.signals import flush_queue
 from sandbox.kernel.signo import SIGCHLD, SIGKILL, SigInfo
 from sandbox.kernel.task import SigHand, SignalStruct, Task
@@ -79,7 +79,7 @@ class Kernel:
         self.layout_rng = random.Random(seed) if seed is not None else None
         self.entropy = random.Random(0 if seed is None else seed ^ 0x5EED)
         self.tasks: dict[int, Task] = {}
-        self.runq: deque[Task] = deque()
+        self.runq = RunQueue()
         self.current: Task | None = None
         self.next_pid = 1
         self.max_threads = max(20, mem.frames.nr // (8 * 2))  # 2.6.7: an eighth of memory in 8 KB stacks

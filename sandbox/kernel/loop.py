@@ -25,7 +25,6 @@ from sandbox.kernel.exit import do_exit
 from sandbox.kernel.sched import (
     EINTR,
     NS_PER_BLOCK_SHIFT,
-    SLICE_NS,
     TASK_INTERRUPTIBLE,
     TASK_STOPPED,
     TASK_UNINTERRUPTIBLE,
@@ -34,9 +33,11 @@ from sandbox.kernel.sched import (
     TRAP_NS,
     WORK_PINS,
     WORK_RELOAD,
+    WORK_RESCHED,
     WORK_SIGNAL,
     WORK_YIELD,
     Interrupted,
+    slice_of,
 )
 from sandbox.kernel.signals import force_sig, signal_pending
 from sandbox.kernel.signo import SI_KERNEL, SIGKILL, SigInfo
@@ -75,6 +76,7 @@ class Loop:
         self.deadline = 0.0
         self.watch_cpu = False  # somebody wants to know of CPU time as it passes: CPU timers, limits, the end of the run
         self.busy_since_end = 0
+        self.slice_end = 0
 
     # -- the whole run -----------------------------------------------------------------------------------------------------
 
@@ -157,6 +159,7 @@ class Loop:
                 continue
             if task is not self.task:
                 self._switch_to(task)
+            slice_end = self._begin_turn(task)
             if task.gen is not None and not self._resume(task):
                 continue
             if task.work and not exit_to_user(task):
@@ -173,7 +176,6 @@ class Loop:
             if notes_code:
                 cpu.code_pages()
             noted = 0  # of state.pages: how many of the executed pages are marked
-            slice_end = clock.now + SLICE_NS
             limit = 0  # virtual time at which something else is due
             while True:
                 if mm.flush_pending:
@@ -380,6 +382,31 @@ class Loop:
         if task.tls != self.tls:
             self.load_tls(task)
 
+    def _begin_turn(self, task: Task) -> int:
+        """The task has stood in the queue long enough. Answers when its slice ends."""
+        now = self.clock.now
+        if task.woken_ns >= 0:
+            task.owed_ns += now - task.woken_ns
+            task.woken_ns = -1
+            task.ahead = False
+        ns, task.slice_left = task.slice_left, 0
+        self.slice_end = now + (ns or slice_of(task.nice))
+        return self.slice_end
+
+    def _preempted(self, task: Task) -> bool:
+        """Somebody goes ahead. The rest of the slice is run afterwards."""
+        runq = self.kernel.runq
+        task.work &= ~WORK_RESCHED
+        if not (runq and runq[0].ahead):
+            return False
+        task.nivcsw += 1
+        task.slice_left = max(self.slice_end - self.clock.now, 0)
+        if task.slice_left:
+            runq.insert_ahead(task)
+        else:
+            runq.append(task)
+        return True
+
     def load_tls(self, task: Task) -> None:
         """The task's three descriptors go into the CPU's table."""
         for i, (old, new) in enumerate(zip(self.tls, task.tls, strict=True)):
@@ -484,6 +511,8 @@ class Loop:
         if task.work & WORK_SIGNAL and not do_signal(self, task):
             if task.state == TASK_STOPPED:
                 self.mem.awaited.let_go(task)
+            return False
+        if task.work & WORK_RESCHED and self._preempted(task):
             return False
         if task.work & WORK_YIELD:
             task.work &= ~WORK_YIELD
