@@ -247,9 +247,12 @@ def sys_close(task: Any, fd: int) -> int:
 def sys_close_range(task: Any, first: int, last: int, flags: int) -> int:
     if first > last or flags & ~6:
         raise SysError(EINVAL)
+    if flags & 2 and task.files.users > 1:  # CLOSE_RANGE_UNSHARE
+        address = task.kernel.objects.files.alloc()
+        own = task.files.copy()
+        task.files.put(task)
+        task.files, task.files_addr = own, address
     files = task.files
-    if flags & 2 and files.users > 1:  # CLOSE_RANGE_UNSHARE
-        raise SysError(EINVAL)
     for fd in range(first, min(last, len(files.fds) - 1) + 1):
         if files.fds[fd] is not None:
             if flags & 4:
