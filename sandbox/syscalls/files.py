@@ -13,6 +13,7 @@ from typing import Any
 from mmcore.errors import MustWait, SysError
 from sandbox.fs.at import base_of, fget, fget_read, fget_write, s32, s64
 from sandbox.fs.file import File
+from sandbox.fs.leases import Breaking
 from sandbox.fs.rw import CHUNK, copy_in, copy_out, gather, has_waited, import_iovec, page_wait, read_iov, read_wait, step, write_iov
 from sandbox.fs.uapi import (
     FMODE_READ,
@@ -203,7 +204,11 @@ def do_open(task: Any, dirfd: int, path_at: int, flags: int, mode: int) -> Any:
     files = task.files
     vfs = task.kernel.vfs
     vfs.trim()
-    opened = vfs.open_may_wait(task, path, flags, mode, base_of(task, dirfd, path))
+    base = base_of(task, dirfd, path)
+    try:
+        opened = vfs.open_may_wait(task, path, flags, mode, base)
+    except Breaking as wait:
+        return _install_later(task, _open_broken(task, path, flags, mode, base, wait), flags)
     if isinstance(opened, types.GeneratorType):
         return _install_later(task, opened, flags)
     try:
@@ -211,6 +216,18 @@ def do_open(task: Any, dirfd: int, path_at: int, flags: int, mode: int) -> Any:
     except SysError:
         opened.put()
         raise
+
+
+def _open_broken(task: Any, path: bytes, flags: int, mode: int, base: Any, wait: Breaking) -> Any:
+    """Opens once the leases in the way are given back."""
+    while True:
+        yield Wait([wait.queue])
+        try:
+            opened = task.kernel.vfs.open_may_wait(task, path, flags, mode, base)
+        except Breaking as again:
+            wait = again
+            continue
+        return (yield from opened) if isinstance(opened, types.GeneratorType) else opened
 
 
 def _install_later(task: Any, opening: Any, flags: int) -> Any:
@@ -247,9 +264,12 @@ def sys_close(task: Any, fd: int) -> int:
 def sys_close_range(task: Any, first: int, last: int, flags: int) -> int:
     if first > last or flags & ~6:
         raise SysError(EINVAL)
+    if flags & 2 and task.files.users > 1:  # CLOSE_RANGE_UNSHARE
+        address = task.kernel.objects.files.alloc()
+        own = task.files.copy()
+        task.files.put(task)
+        task.files, task.files_addr = own, address
     files = task.files
-    if flags & 2 and files.users > 1:  # CLOSE_RANGE_UNSHARE
-        raise SysError(EINVAL)
     for fd in range(first, min(last, len(files.fds) - 1) + 1):
         if files.fds[fd] is not None:
             if flags & 4:
