@@ -16,6 +16,7 @@ import msgspec
 
 from mmcore.errors import ConfigError
 from mmcore.memory import MAX_MEMORY, MIN_MEMORY
+from sandbox.hostlimits import deleted_directory
 
 PAGE_SIZE = 4096
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
@@ -89,6 +90,9 @@ class Mount(msgspec.Struct, frozen=True):
             raise BadValue("mounts", f"{self.host}:{self.guest}:{self.mode}: {self.mode!r} must be ro or rw")
         if not self.guest.startswith("/") or self.guest.strip("/") == "" or ".." in self.guest.split("/"):
             raise BadValue("mounts", f"{self.guest!r}: the guest's side is an absolute path below /, as in /data")
+        gone = deleted_directory(self.host)
+        if gone:
+            raise BadValue("mounts", f"{self.host}: {gone}")
         if not os.path.exists(self.host):
             raise BadValue("mounts", f"{self.host}: no such file or directory on the host")
         wanted = os.R_OK | (os.W_OK if self.mode == "rw" else 0) | (os.X_OK if os.path.isdir(self.host) else 0)

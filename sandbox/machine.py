@@ -24,6 +24,7 @@ from sandbox.auditing import AuditingCpu, pinned
 from sandbox.blame import foreign, scheme_fault
 from sandbox.config import Config
 from sandbox.configfile import nearest
+from sandbox.kernel.signo import name as signal_name
 from sandbox.lab.status import Sample, StatusLine
 from sandbox.program import Program, load_program
 from sandbox.result import Area, AuditResult, Crash, LowMem, Notes, Owner, Result, Snapshot, TaskResult
@@ -165,6 +166,7 @@ class _Running:
             cpu.kernel = self.kernel
         self.auditor.pins = lambda: pinned(self.kernel)
         self.vfs.attach(self.kernel)
+        self.vfs.realtime = self.kernel.timers.realtime  # files bear the time that the guest reads, though it sets the clock
         self.recorder: Any = None
         self.image: Any = None
         if hash_memory:
@@ -210,6 +212,7 @@ class _Running:
             oom_kills=[str(kill) for kill in mem.oom.kills],
             unknown_syscalls={name_of(nr): count for nr, count in kernel.unknown_syscalls.items()},
             crashes=[_crash(info) for info in kernel.crashes],
+            more_crashes={f"{comm} by {signal_name(number)}": count for (comm, number), count in kernel.more_crashes.items()},
             violations=list(self.auditor.violations),
             memory=self.image,
         )

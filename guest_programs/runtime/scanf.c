@@ -1,5 +1,5 @@
 /* sscanf, fscanf, scanf: d i u x o p c s [set] a e f g n %, with width, assignment suppression and lengths hh h l ll L z j t. Numbers with
- * a point are read as decimal text of up to ROOM characters and have the precision of a double. */
+ * a point are read as decimal text and have the precision of a double. */
 #include <ctype.h>
 #include <limits.h>
 #include <stdint.h>
@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { UNREAD = -2, ROOM = 1024 };
+enum { UNREAD = -2, ROOM = 512 };
 
 /* What is scanned: a string, or a file a character at a time. A character is fetched when it is looked at, so that a terminal or a pipe is
  * not asked for more than the format needs. */

@@ -166,6 +166,9 @@ class Inode:
     def setattr(self) -> None:
         """Mode, owner or times were changed in memory; a kind with a backing store passes them on."""
 
+    def allow(self, mask: int) -> None:
+        """EACCES for what the backing store refuses, whoever in the guest asks."""
+
     def fsync(self) -> None:
         """Dirty pages go to the backing store, if there is one."""
 
@@ -188,6 +191,7 @@ def permission(task: Any, inode: Inode, mask: int) -> None:
     if task is None or task.fsuid == 0:
         if mask & MAY_EXEC and not S_ISDIR(mode) and not mode & 0o111:
             raise SysError(EACCES)
+        inode.allow(mask)
         return
     if task.fsuid == inode.uid:
         mode >>= 6
@@ -195,6 +199,7 @@ def permission(task: Any, inode: Inode, mask: int) -> None:
         mode >>= 3
     if mode & mask & 7 != mask:
         raise SysError(EACCES)
+    inode.allow(mask)
 
 
 def in_group(task: Any, gid: int) -> bool:
@@ -204,6 +209,19 @@ def in_group(task: Any, gid: int) -> bool:
 def owned(task: Any, inode: Inode) -> bool:
     """May the task change mode and times? CAP_FOWNER goes with fsuid 0."""
     return task is None or task.fsuid == 0 or task.fsuid == inode.uid
+
+
+def drop_privileges(task: Any, inode: Inode) -> None:
+    """The content changes: set-user-ID goes, and set-group-ID that means it, unless root writes (CAP_FSETID). Linux: file_remove_privs, 6.1."""
+    mode = inode.mode
+    if not mode & 0o6000 or task is None or task.fsuid == 0 or mode & S_IFMT != S_IFREG:
+        return
+    inode.mode = mode & ~_privileges(task, inode)
+
+
+def _privileges(task: Any, inode: Inode) -> int:
+    """The bits to take away. Set-group-ID without execution for the group stays with members. Linux: setattr_should_drop_suidgid."""
+    return 0o6000 if inode.mode & 0o010 or not in_group(task, inode.gid) else 0o4000
 
 
 def init_owner(task: Any, inode: Inode, parent: Inode) -> None:

@@ -125,7 +125,7 @@ class FdDir(Dir):
                 raise SysError(ENOENT)
             return file.dentry
 
-        link = Link(_text_of(target), _jump_of(target), self.task.pid << 16 | _FD_BASE + fd)
+        link = Link(_text_of(target), _jump_of(target), self.task.pid << 16 | _FD_BASE + fd, 64)
         mode = files.fds[fd].f_mode
         link.mode = link.mode & ~0o777 | (0o500 if mode & FMODE_READ else 0o100) | (0o300 if mode & FMODE_WRITE else 0)
         return link

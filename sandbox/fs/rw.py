@@ -16,6 +16,7 @@ from typing import Any
 
 from mmcore.errors import MustWait, SysError
 from sandbox.fs.file import File, within_limit
+from sandbox.fs.inode import drop_privileges
 from sandbox.fs.uapi import MAX_RW_COUNT, O_NONBLOCK, UIO_MAXIOV
 from sandbox.kernel.sched import TASK_UNINTERRUPTIBLE, Interrupted, Wait
 from sandbox.kernel.uaccess import copy_from_user, copy_to_user, write_mm
@@ -163,6 +164,7 @@ def read_wait(task: Any, file: File, address: int, n: int) -> Transfer:
 def read_iov(task: Any, file: File, iov: Iov, total: int, pos: int | None = None) -> Transfer:
     """Reads into the buffers; from ``pos`` without moving the file's position when given."""
     done = 0
+    let_go = task.mem.awaited.let_go  # each chunk has its own pages to wait for
     file.count += 1
     try:
         while done < total:
@@ -189,6 +191,7 @@ def read_iov(task: Any, file: File, iov: Iov, total: int, pos: int | None = None
             if pos is None:
                 file.consume(copied)
             done += copied
+            let_go(task)
             if copied < len(data) or len(data) < want and not file.regular:
                 break
         return done
@@ -198,6 +201,7 @@ def read_iov(task: Any, file: File, iov: Iov, total: int, pos: int | None = None
 
 def write_iov(task: Any, file: File, iov: Iov, total: int, done: int = 0, pos: int | None = None) -> Transfer:
     """Writes the buffers from byte ``done`` on; to ``pos`` (of byte 0) without moving the file's position when given."""
+    let_go = task.mem.awaited.let_go
     file.count += 1
     try:
         while done < total:
@@ -210,6 +214,7 @@ def write_iov(task: Any, file: File, iov: Iov, total: int, done: int = 0, pos: i
                     if file.regular:
                         data = within_limit(task, pos + done, data)
                     taken = file.pwrite(pos + done, data)
+                    drop_privileges(task, file.inode)
             except MustWait as wait:
                 yield page_wait(wait)
                 continue
@@ -218,6 +223,7 @@ def write_iov(task: Any, file: File, iov: Iov, total: int, done: int = 0, pos: i
                     break
                 raise
             done += taken
+            let_go(task)
             if taken == len(data):
                 if taken < want:
                     break

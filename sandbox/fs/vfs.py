@@ -27,7 +27,7 @@ from sandbox.fs.devices import NODES, PTS0, SWAP_DEV, SWAP_NAME, open_special
 from sandbox.fs.fdtable import FileTable, FsStruct
 from sandbox.fs.file import File, PathFile, RegularFile
 from sandbox.fs.hostfs import HostSuper
-from sandbox.fs.inode import BOOT_EPOCH_S, Caches, SuperBlock, owned, permission
+from sandbox.fs.inode import BOOT_EPOCH_S, Caches, SuperBlock, drop_privileges, owned, permission
 from sandbox.fs.memfd import memfd
 from sandbox.fs.namei import child_of, walk, walk_parent
 from sandbox.fs.tmpfs import TmpfsInode, TmpfsSuper
@@ -384,7 +384,7 @@ class Vfs:
             if flags & O_NOATIME and not owned(task, inode):
                 raise SysError(1)  # EPERM
             if kind == S_IFREG:
-                if access & MAY_WRITE and inode.writers < 0:
+                if (access & MAY_WRITE or flags & O_TRUNC) and inode.writers < 0:
                     raise SysError(ETXTBSY)
                 if inode.i_size > MAX_NON_LFS and not flags & O_LARGEFILE:
                     raise SysError(EOVERFLOW)
@@ -395,6 +395,7 @@ class Vfs:
             except SysError:
                 file.put()
                 raise
+            drop_privileges(task, inode)
         return file
 
 

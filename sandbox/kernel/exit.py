@@ -35,6 +35,7 @@ from sandbox.kernel.signo import (
     SIGHUP,
     SigInfo,
     child_info,
+    valid_signal,
 )
 from sandbox.kernel.task import PF_DEAD, PF_EXITING, SignalStruct, Task
 from sandbox.kernel.uaccess import put_user32, unpin
@@ -71,6 +72,7 @@ def do_exit(task: Task, code: int) -> Generator[Wait, bool, int]:
     task.flags |= PF_EXITING
     task.deferred = None
     unpin(task)
+    mem.awaited.let_go(task)
     kernel.log(EVENT_EXIT | (code & 0xFFFF) << 32 | task.pid)
     mm = task.mm
     if mm is not None:
@@ -78,6 +80,7 @@ def do_exit(task: Task, code: int) -> Generator[Wait, bool, int]:
             yield from _patiently(exit_robust_list, task)
         if task.clear_child_tid and mm.mm_users > 1:
             yield from _patiently(_clear_tid, task)
+        mem.awaited.let_go(task)
     signal.live -= 1
     last = signal.live == 0
     if last:
@@ -95,6 +98,7 @@ def do_exit(task: Task, code: int) -> Generator[Wait, bool, int]:
             kernel.mm_ended(task, mm, "exit")
         task.mm = None
         mmput(mem, mm)
+    mem.awaited.end_turn(task)
     _exit_files(task)
     task.flags |= PF_DEAD
     _exit_notify(task, last)
@@ -178,7 +182,7 @@ def _notify_parent(leader: Task) -> None:
         reap = True
         if action.handler == SIG_IGN:
             sig = 0
-    if sig:
+    if valid_signal(sig):  # clone takes any number up to 255, and shows it in /proc; what is no signal is not sent
         user, system = signal.cpu_times()
         status = code & 0x7F if code & 0x7F else code >> 8 & 0xFF
         send_group(parent.leader, child_info(

@@ -15,7 +15,7 @@ import errno
 import os
 import random
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -28,7 +28,7 @@ from sandbox.kernel.exec import do_execve, open_exec
 from sandbox.kernel.exit import do_exit, release_thread
 from sandbox.kernel.loop import Loop
 from sandbox.kernel.objects import KernelObjects
-from sandbox.kernel.sched import TASK_RUNNING, TASK_UNINTERRUPTIBLE, TASK_ZOMBIE, Wait
+from sandbox.kernel.sched import TASK_RUNNING, TASK_UNINTERRUPTIBLE, TASK_ZOMBIE, RunQueue, Wait
 from sandbox.kernel.signals import flush_queue
 from sandbox.kernel.signo import SIGCHLD, SIGKILL, SigInfo
 from sandbox.kernel.task import SigHand, SignalStruct, Task
@@ -37,6 +37,7 @@ from sandbox.kernel.timers import Timers
 PID_MAX = 32768
 LINGER_NS = 60_000_000_000
 MAX_WAITERS = 32  # lines about a deadlock
+CRASHES_KEPT = 3  # reports in full; a parent can make crashing children without end
 
 
 class Ending(NamedTuple):
@@ -78,7 +79,7 @@ class Kernel:
         self.layout_rng = random.Random(seed) if seed is not None else None
         self.entropy = random.Random(0 if seed is None else seed ^ 0x5EED)
         self.tasks: dict[int, Task] = {}
-        self.runq: deque[Task] = deque()
+        self.runq = RunQueue()
         self.current: Task | None = None
         self.next_pid = 1
         self.max_threads = max(20, mem.frames.nr // (8 * 2))  # 2.6.7: an eighth of memory in 8 KB stacks
@@ -88,7 +89,8 @@ class Kernel:
         self.unknown_syscalls: Counter[int] = Counter()
         self.futexes: dict[Any, list[Any]] = {}  # key -> sleepers, oldest first
         self.records: list[TaskRecord] = []
-        self.crashes: list[crash.CrashInfo] = []
+        self.crashes: list[crash.CrashInfo] = []  # the first few in full
+        self.more_crashes: Counter[tuple[str, int]] = Counter()  # (comm, signal) -> how many after those
         self.notes: list[str] = []
         self.main_status: int | None = None
         self.stop_requested: str | None = None
@@ -249,8 +251,10 @@ class Kernel:
         """A signal is about to kill the task."""
         report = crash.gather(task, info)
         if report is not None:
-            task.crash = report
-            self.crashes.append(report)
+            if len(self.crashes) < CRASHES_KEPT:
+                self.crashes.append(report)
+            else:
+                self.more_crashes[report.comm, report.signal] += 1
 
     def note(self, line: str) -> None:
         """A line for the user after the run."""

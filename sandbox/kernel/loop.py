@@ -25,17 +25,19 @@ from sandbox.kernel.exit import do_exit
 from sandbox.kernel.sched import (
     EINTR,
     NS_PER_BLOCK_SHIFT,
-    SLICE_NS,
     TASK_INTERRUPTIBLE,
+    TASK_STOPPED,
     TASK_UNINTERRUPTIBLE,
     TASK_ZOMBIE,
     TICK_NS,
     TRAP_NS,
     WORK_PINS,
     WORK_RELOAD,
+    WORK_RESCHED,
     WORK_SIGNAL,
     WORK_YIELD,
     Interrupted,
+    slice_of,
 )
 from sandbox.kernel.signals import force_sig, signal_pending
 from sandbox.kernel.signo import SI_KERNEL, SIGKILL, SigInfo
@@ -74,6 +76,7 @@ class Loop:
         self.deadline = 0.0
         self.watch_cpu = False  # somebody wants to know of CPU time as it passes: CPU timers, limits, the end of the run
         self.busy_since_end = 0
+        self.slice_end = 0
 
     # -- the whole run -----------------------------------------------------------------------------------------------------
 
@@ -131,7 +134,8 @@ class Loop:
         kernel, cpu, clock, mem = self.kernel, self.cpu, self.clock, self.mem
         runq, log, reclaim = kernel.runq, kernel.log, mem.reclaim
         run, state = cpu.door()
-        faults = mem.faults
+        faults, awaited = mem.faults, mem.awaited
+        waiting = awaited.held
         do_page_fault = faults.do_page_fault
         unpaid = 0  # EIP of a store that is to do a flush's work
         notes_code, entries = kernel.notes_code, table
@@ -155,6 +159,7 @@ class Loop:
                 continue
             if task is not self.task:
                 self._switch_to(task)
+            slice_end = self._begin_turn(task)
             if task.gen is not None and not self._resume(task):
                 continue
             if task.work and not exit_to_user(task):
@@ -171,7 +176,6 @@ class Loop:
             if notes_code:
                 cpu.code_pages()
             noted = 0  # of state.pages: how many of the executed pages are marked
-            slice_end = clock.now + SLICE_NS
             limit = 0  # virtual time at which something else is due
             while True:
                 if mm.flush_pending:
@@ -267,11 +271,14 @@ class Loop:
                         else:
                             traps.bad_area(task, answer, address, error_code)
                 elif kind != BUDGET:
+                    log(EVENT_TRAP | (kind & 0xFF) << 32 | regs[EIP])
                     if kind < 0:
-                        raise cpu.lost(task.ctx, root)
-                    log(EVENT_TRAP | kind << 32 | regs[EIP])
-                    traps.do_trap(task, kind, state.error_code, state.vector)
+                        traps.state_lost(task, cpu.lost(task.ctx, root))
+                    else:
+                        traps.do_trap(task, kind, state.error_code, state.vector)
 
+                if waiting and task in waiting:  # the access that waited is made, or given up
+                    awaited.let_go(task)
                 if reclaim.kswapd_wanted:
                     reclaim.kswapd()
                 if task.work:
@@ -375,6 +382,31 @@ class Loop:
         if task.tls != self.tls:
             self.load_tls(task)
 
+    def _begin_turn(self, task: Task) -> int:
+        """The task has stood in the queue long enough. Answers when its slice ends."""
+        now = self.clock.now
+        if task.woken_ns >= 0:
+            task.owed_ns += now - task.woken_ns
+            task.woken_ns = -1
+            task.ahead = False
+        ns, task.slice_left = task.slice_left, 0
+        self.slice_end = now + (ns or slice_of(task.nice))
+        return self.slice_end
+
+    def _preempted(self, task: Task) -> bool:
+        """Somebody goes ahead. The rest of the slice is run afterwards."""
+        runq = self.kernel.runq
+        task.work &= ~WORK_RESCHED
+        if not (runq and runq[0].ahead):
+            return False
+        task.nivcsw += 1
+        task.slice_left = max(self.slice_end - self.clock.now, 0)
+        if task.slice_left:
+            runq.insert_ahead(task)
+        else:
+            runq.append(task)
+        return True
+
     def load_tls(self, task: Task) -> None:
         """The task's three descriptors go into the CPU's table."""
         for i, (old, new) in enumerate(zip(self.tls, task.tls, strict=True)):
@@ -439,10 +471,13 @@ class Loop:
             if deadline is not None and deadline <= self.clock.now:
                 value = False
                 continue
+            if state != TASK_UNINTERRUPTIBLE:  # not for a page: it may take for ever
+                self.mem.awaited.let_go(task)
             task.gen = gen
             self.park(task, wait.queues, deadline, state)
             return False
         task.gen = None
+        self.mem.awaited.let_go(task)
         if task.state >= TASK_ZOMBIE:
             return False
         task.regs[EAX] = result & 0xFFFFFFFF
@@ -474,6 +509,10 @@ class Loop:
         if task.work & WORK_PINS:
             unpin(task)
         if task.work & WORK_SIGNAL and not do_signal(self, task):
+            if task.state == TASK_STOPPED:
+                self.mem.awaited.let_go(task)
+            return False
+        if task.work & WORK_RESCHED and self._preempted(task):
             return False
         if task.work & WORK_YIELD:
             task.work &= ~WORK_YIELD

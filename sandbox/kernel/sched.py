@@ -7,18 +7,26 @@
 
 A waiter looks for its event again after each wake-up, and only then is a signal its concern (as Linux's wait loops do).
 
-The scheduler is round robin. Order of wake-up is order of running; nothing preempts a running task but the end of its time slice
-(SLICE_NS of virtual time). After fork the parent goes on and the child stands at the end of the queue, as Linux does since
-2.6.32 (2.6.7 ran the child first; native Linux decides what a guest sees). `nice` is stored and not used.
+The scheduler is round robin: order of wake-up is order of running, each for a time slice (SLICE_NS of virtual time, more or less by
+`nice`). A loop that takes and drops a lock can fall into step with the slices, so that one that waits for the lock never finds it free.
+Therefore a task that was woken and then stood in the queue is owed a turn (OWED_NS). At its next wake-up it goes ahead of everybody,
+the running task too: it runs at the very unlock that woke it. Linux 2.6.7 reckons such waits into sleep_avg, to the same end.
+
+After fork the parent goes on and the child stands at the end of the queue, as Linux does since 2.6.32 (2.6.7 ran the child first; native
+Linux decides what a guest sees).
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Generator, Sequence
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from mmcore.errors import MustWait
 from mmcore.wait import WaitQueue
+
+if TYPE_CHECKING:
+    from sandbox.kernel.task import Task
 
 T = TypeVar("T")
 
@@ -28,6 +36,7 @@ NS_PER_BLOCK_SHIFT = 2
 NS_PER_BLOCK = 1 << NS_PER_BLOCK_SHIFT
 TRAP_NS = 400
 SLICE_NS = 10_000_000
+OWED_NS = 1_000_000  # spent in the queue after wake-ups: from here on the next wake-up preempts
 TICK_NS = 10_000_000  # USER_HZ 100: accounting, limits, the host's Ctrl-C
 
 # Task states; Linux: include/linux/sched.h, 2.6.7.
@@ -44,6 +53,7 @@ WORK_SIGNAL = 1  # a signal, a group stop or a group exit is pending
 WORK_PINS = 2  # pages pinned for the system call that just ended
 WORK_RELOAD = 4  # mm or registers were replaced (exec)
 WORK_YIELD = 8  # sched_yield
+WORK_RESCHED = 16  # a task that goes ahead of this one was woken
 
 # How an interrupted call goes on; Linux: include/linux/errno.h. EINTR itself is never restarted.
 EINTR = 4
@@ -51,6 +61,35 @@ ERESTARTSYS = 512
 ERESTARTNOINTR = 513
 ERESTARTNOHAND = 514
 ERESTART_RESTARTBLOCK = 516
+
+
+def slice_of(nice: int) -> int:
+    """Virtual ns. 2.6.7 gives 10 ms at nice 19, 102 at 0, 200 at -20 (kernel/sched.c: BASE_TIMESLICE); ours is a tenth."""
+    return SLICE_NS * (10 + 190 * (19 - nice) // 39) // (10 + 190 * 19 // 39)
+
+
+class RunQueue(deque["Task"]):
+    """The tasks that can run. Those with ``ahead`` set stand in front, in order of their wake-up."""
+
+    def insert_ahead(self, task: Task) -> None:
+        """Behind those that go ahead, before everybody else."""
+        place = 0
+        for other in self:
+            if not other.ahead:
+                break
+            place += 1
+        self.insert(place, task)
+
+    def put_woken(self, task: Task, now: int) -> bool:
+        """``task`` was woken at ``now``. True: it goes ahead of whoever runs."""
+        task.woken_ns = now
+        if task.owed_ns < OWED_NS:
+            self.append(task)
+            return False
+        task.owed_ns = 0
+        task.ahead = True
+        self.insert_ahead(task)
+        return True
 
 
 class Wait:

@@ -60,6 +60,11 @@ IGNORED_BY_DEFAULT = sigset(SIGCONT, SIGCHLD, SIGWINCH, SIGURG)
 SYNCHRONOUS = sigset(SIGSEGV, SIGBUS, SIGILL, SIGTRAP, SIGFPE, SIGSYS)
 
 
+def valid_signal(sig: int) -> bool:
+    """Can it be sent? Linux: valid_signal, without the 0 that sends nothing."""
+    return 0 < sig <= NSIG
+
+
 def name(sig: int) -> str:
     return NAMES.get(sig) or f"SIGRTMIN+{sig - SIGRTMIN}"
 
@@ -82,7 +87,7 @@ class SigInfo:
 
 def user_info(sig: int, pid: int, uid: int, code: int = SI_USER) -> SigInfo:
     """kill and tkill: who sent it."""
-    return SigInfo(sig, code, struct.pack("<2i", pid, uid))
+    return SigInfo(sig, code, struct.pack("<iI", pid, uid))
 
 
 def fault_info(sig: int, code: int, address: int) -> SigInfo:
@@ -91,4 +96,4 @@ def fault_info(sig: int, code: int, address: int) -> SigInfo:
 
 def child_info(sig: int, code: int, pid: int, uid: int, status: int, utime: int, stime: int) -> SigInfo:
     """SIGCHLD; ``utime`` and ``stime`` in clock ticks of 10 ms."""
-    return SigInfo(sig, code, struct.pack("<5i", pid, uid, status, utime & 0x7FFFFFFF, stime & 0x7FFFFFFF))
+    return SigInfo(sig, code, struct.pack("<iI3i", pid, uid, status, utime & 0x7FFFFFFF, stime & 0x7FFFFFFF))

@@ -20,6 +20,7 @@ from sandbox.kernel.sched import (
     TASK_KILLABLE,
     TASK_RUNNING,
     TASK_STOPPED,
+    WORK_RESCHED,
     WORK_SIGNAL,
 )
 from sandbox.kernel.signo import SIG_IGN, SigInfo
@@ -179,8 +180,9 @@ class Task:
         "sas_ss_size", "sas_ss_flags", "tls", "exit_code", "exit_signal", "pdeath_signal", "clear_child_tid",
         "set_child_tid", "robust_list", "vfork_done", "pins", "addr", "stack", "min_flt", "maj_flt", "utime_ns",
         "stime_ns", "nvcsw", "nivcsw", "start_ns", "nice", "personality", "policy", "rt_priority", "trap_no",
-        "error_code", "cr2", "crash", "memdie", "uid", "euid", "suid", "fsuid", "gid", "egid", "sgid", "fsgid",
+        "error_code", "cr2", "memdie", "uid", "euid", "suid", "fsuid", "gid", "egid", "sgid", "fsgid",
         "groups", "keep_caps", "exec_file", "no_new_privs", "dumpable", "timer_slack", "rlimits", "fault_major", "swapoff",
+        "woken_ns", "owed_ns", "ahead", "slice_left",
     )
 
     def __init__(self, kernel: Kernel, pid: int) -> None:
@@ -226,10 +228,13 @@ class Task:
         self.min_flt = self.maj_flt = self.utime_ns = self.stime_ns = self.nvcsw = self.nivcsw = 0
         self.start_ns = 0
         self.nice = 0
+        self.woken_ns = -1  # when it was woken, till it runs
+        self.owed_ns = 0  # how long it stood in the queue after wake-ups
+        self.ahead = False  # woken with a turn owed: stands in front of the queue
+        self.slice_left = 0  # of the slice it was preempted in
         self.personality = 0
         self.policy = self.rt_priority = 0
         self.trap_no = self.error_code = self.cr2 = 0
-        self.crash: Any = None
         self.memdie = False
         self.swapoff = False  # in swapoff: the first to go when memory runs out
         self.uid = self.euid = self.suid = self.fsuid = self.gid = self.egid = self.sgid = self.fsgid = 0
@@ -277,7 +282,9 @@ class Task:
                 self.timer = None
             self.value = True
             self.state = TASK_RUNNING
-            self.kernel.runq.append(self)
+            kernel = self.kernel
+            if kernel.runq.put_woken(self, kernel.clock.now) and kernel.current is not None:
+                kernel.current.work |= WORK_RESCHED
 
     def timed_out(self) -> None:
         """The deadline of the Wait has passed."""

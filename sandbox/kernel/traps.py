@@ -8,10 +8,10 @@ from __future__ import annotations
 import struct
 
 from mmcore.errors import MustWait, SysError
-from sandbox.cpu import trap
+from sandbox.cpu import CpuError, CpuGap, trap
 from sandbox.cpu.insn import is_rdtsc
 from sandbox.cpu.regs import EAX, EDX, EIP
-from sandbox.kernel.signals import force_sig
+from sandbox.kernel.signals import force_sig, kill_group
 from sandbox.kernel.signo import (
     BUS_ADRALN,
     BUS_ADRERR,
@@ -68,6 +68,15 @@ def do_trap(task: Task, kind: int, error_code: int, vector: int) -> None:
     task.trap_no = vector if kind == trap.BAD_INT else number
     task.error_code = error_code if kind == trap.PROTECTION else 0
     force_sig(task, SigInfo(sig, SI_KERNEL, bytes(4)) if code is None else fault_info(sig, code, eip))
+
+
+def state_lost(task: Task, error: CpuError) -> None:
+    """The emulator lost the program's state. A gap costs the process its life, at once: no handler can run on registers that are gone.
+    Raises ``error`` when it is the machine that is broken."""
+    if not isinstance(error, CpuGap):
+        raise error
+    task.kernel.note(f"{task.comm}[{task.pid}] killed by SIGSEGV: {error}")
+    kill_group(task.signal, SIGSEGV)
 
 
 def bad_area(task: Task, answer: int, address: int, error_code: int) -> None:

@@ -129,6 +129,7 @@ def sys_fchownat(task: Any, dirfd: int, path: int, uid: int, gid: int, flags: in
 
 _NOW, _OMIT = (1 << 30) - 1, (1 << 30) - 2
 _NS = 1_000_000_000
+_ENDS = (-1 << 63, (1 << 63) - 1)  # no time is later than the last second's start, none earlier. Linux: timestamp_truncate, 5.4
 
 
 def _set_times(task: Any, inode: Inode, times: tuple[int | None, int | None] | None) -> int:
@@ -194,6 +195,8 @@ def _timespec(seconds: int, nanoseconds: int, now: int) -> int | None:
         return now
     if not 0 <= nanoseconds < _NS:
         raise SysError(EINVAL)
+    if seconds in _ENDS:
+        return seconds * _NS
     return seconds * _NS + nanoseconds
 
 

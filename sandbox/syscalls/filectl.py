@@ -10,7 +10,7 @@ from mmcore.errors import MustWait, OutOfMemory, SysError
 from sandbox.fs.at import fget, s32, s64
 from sandbox.fs.file import File
 from sandbox.fs.hooks import send_signal
-from sandbox.fs.inode import Inode, permission
+from sandbox.fs.inode import Inode, drop_privileges, permission
 from sandbox.fs.memfd import check_resize_seals, check_write_seals
 from sandbox.fs.namei import walk
 from sandbox.fs.rw import page_wait
@@ -54,6 +54,7 @@ def _set_size(task: Any, inode: Inode, length: int) -> None:
         send_signal(task, 25)  # SIGXFSZ
         raise SysError(EFBIG)
     inode.truncate(length)
+    drop_privileges(task, inode)
 
 
 def _ftruncate(task: Any, fd: int, length: int, small: bool) -> int:
@@ -91,7 +92,7 @@ def sys_ftruncate64(task: Any, fd: int, low: int, high: int) -> int:
 # room -------------------------------------------------------------------------------------------------------------------------------------
 def _reserve_pages(inode: Inode, first: int, last: int) -> Any:
     """Gives every page of the range a frame (generator: may wait for swapped ones); on failure takes back what it gave."""
-    mapping = inode.mapping
+    mapping, mem = inode.mapping, inode.mapping.mem
     added: list[int] = []
     index = first
     while index <= last:
@@ -108,12 +109,13 @@ def _reserve_pages(inode: Inode, first: int, last: int) -> Any:
                 mapping.drop_pages(done, done + 1)
             raise SysError(28) from error if isinstance(error, OutOfMemory) else error  # ENOSPC
         mapping.set_page_dirty(pfn)  # else reclaim would take it for a hole
-        mapping.mem.pages.put_page(pfn)
+        mem.pages.put_page(pfn)
+        mem.awaited.let_go(mem.current)
         added.append(index)
         index += 1
 
 
-def _fallocate(inode: Inode, mode: int, offset: int, length: int) -> Any:
+def _fallocate(task: Any, inode: Inode, mode: int, offset: int, length: int) -> Any:
     end = offset + length
     mapping = inode.mapping
     if mode & (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE):
@@ -130,6 +132,7 @@ def _fallocate(inode: Inode, mode: int, offset: int, length: int) -> Any:
         yield from _reserve_pages(inode, offset >> 12, end - 1 >> 12)
         if end > inode.i_size and not mode & FALLOC_FL_KEEP_SIZE:
             inode.i_size = end
+    drop_privileges(task, inode)
     inode.touch()
     return 0
 
@@ -157,7 +160,7 @@ def sys_fallocate(task: Any, fd: int, mode: int, offset_low: int, offset_high: i
         raise SysError(EFBIG)
     if not isinstance(inode, TmpfsInode) or mode & FALLOC_FL_ZERO_RANGE:
         raise SysError(EOPNOTSUPP)  # tmpfs has no ZERO_RANGE either
-    return _fallocate(inode, mode, offset, length)
+    return _fallocate(task, inode, mode, offset, length)
 
 
 # write-back and advice --------------------------------------------------------------------------------------------------------------------

@@ -302,6 +302,7 @@ def _copy(task: Any, source: File, target: File, pos: int | None, total: int) ->
             if pos is None:
                 source.consume(taken)
             done += taken
+            task.mem.awaited.let_go(task)
             if len(data) < want and not source.regular:
                 break
         return done

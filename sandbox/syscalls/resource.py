@@ -1,6 +1,6 @@
 """Limits, usage, priorities: what a process may use, has used, and how it is scheduled.
 
-Priorities and policies are stored and shown, and change nothing: the scheduler is round robin.
+`nice` decides how long time slices are; policies and real-time priorities are stored and shown, and change nothing.
 Linux: kernel/sys.c, kernel/sched.c, 2.6.7; prlimit64 of 2.6.36.
 """
 

@@ -22,6 +22,7 @@ from sandbox.kernel.timespec import (
     CLOCK_REALTIME_COARSE,
     CLOCK_TAI,
     CLOCK_THREAD_CPUTIME_ID,
+    KTIME_MAX,
     MONOTONIC_CLOCKS,
     WALL_CLOCKS,
     deadline_of,
@@ -37,6 +38,7 @@ from sandbox.syscalls.table import syscall
 
 TIMER_ABSTIME = 1
 COARSE_NS = 10_000_000
+SETTOD_MAX = (KTIME_MAX // NSEC - 30 * 365 * 24 * 3600) * NSEC  # 30 years of uptime have to fit. Linux: TIME_SETTOD_SEC_MAX, 5.1
 
 
 def signed(value: int) -> int:
@@ -112,8 +114,12 @@ def sys_clock_getres_time64(task: Task, clock: int, addr: int) -> int:
 
 
 def _set_realtime(task: Task, ns: int) -> int:
+    if not 0 <= ns < SETTOD_MAX:
+        raise SysError(errno.EINVAL)
     if task.euid:
         raise SysError(errno.EPERM)
+    if ns < task.kernel.timers.now():  # the machine would have been switched on before 1970
+        raise SysError(errno.EINVAL)
     task.kernel.timers.realtime_offset = ns - task.kernel.timers.now()
     return 0
 
@@ -144,7 +150,7 @@ def sys_time(task: Task, addr: int) -> int:
 
 @syscall(25, "stime", 1)
 def sys_stime(task: Task, addr: int) -> int:
-    return _set_realtime(task, get_user32(task, addr) * NSEC)
+    return _set_realtime(task, signed(get_user32(task, addr)) * NSEC)
 
 
 @syscall(78, "gettimeofday", 2)
