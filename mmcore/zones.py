@@ -198,6 +198,7 @@ class PageAllocator:
                 if pfn >= 0:
                     return pfn
         give_up = self.clock.now + HUNG_NS
+        napped = 0
         while True:
             if self.memalloc or self.current_memdie():
                 for zone in zones:
@@ -215,8 +216,9 @@ class PageAllocator:
                         return pfn
             if gfp & GFPF_NORETRY or not (order <= 3 or gfp & (GFPF_REPEAT | GFPF_NOFAIL)) or not gfp & GFPF_FS:
                 raise OutOfMemory(f"no {need} free frames in a row")
-            self.clock.charge(HZ_50_NS)
-            if self.clock.now > give_up:
+            self.clock.nap(HZ_50_NS)
+            napped += HZ_50_NS
+            if self.clock.now > give_up or napped > HUNG_NS:
                 raise Hung(
                     f"an allocation of {need} frame(s) made no progress for {HUNG_NS // 10**9} virtual seconds: low memory is exhausted "
                     f"({self.nr_free()} frames free) while swap is not; give the machine more --memory"

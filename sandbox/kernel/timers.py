@@ -1,7 +1,7 @@
 """Clocks and timers of the guest: what time it is, setitimer, alarm, POSIX timers.
 
 Everything runs on the virtual clock: ns since boot; the calendar starts at EPOCH. With the host's clock (for benchmarks) what the
-guest reads is the host's elapsed time plus the time that was skipped while every task slept; deadlines stay virtual.
+guest reads is the host's elapsed time plus the time that was skipped while every task slept; deadlines stay virtual, and the disk takes none.
 Linux: kernel/itimer.c, kernel/posix-timers.c, 2.6.7.
 """
 
