@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from mmcore.errors import ConfigError
 from mmcore.rmap.registry import load_scheme
-from sandbox import Config, Machine
+from sandbox import Config
 from sandbox.program import load_program
-from tests.cli.conftest import COMMAND
 
 SHOW = r"""
 #include <fcntl.h>
