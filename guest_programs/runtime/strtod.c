@@ -171,7 +171,8 @@ double strtod(const char *restrict s, char **restrict end)
             }
     if (end)
         *end = (char *)(stop ? stop : s);
-    result.bits |= (uint64_t)negative << 63;
+    if (stop && negative)
+        result.bits |= 1ULL << 63;
     return result.value;
 }
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from sandbox.fs.file import File
 
 BOOT_EPOCH_S = 1_085_184_000
+BOOT_S = 10  # how long the machine has been on when the first program starts
 """2004-05-22 00:00:00 UTC, when every machine boots and the time of every file that no guest has written."""
 
 

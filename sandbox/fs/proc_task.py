@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mmcore.errors import MustWait, SysError
+from sandbox.fs.inode import BOOT_S
 from sandbox.kernel.sched import state_letter
 
 if TYPE_CHECKING:
@@ -140,7 +141,7 @@ def stat(task: Any) -> str:
     fields = [
         task.pid, f"({_escape(comm_of(task))})", state_letter(task.state), task.ppid, signal.pgrp, signal.session, 0, -1, task.flags,
         min_flt, signal.cmin_flt, maj_flt, signal.cmaj_flt, user // USER_HZ_NS, system // USER_HZ_NS, signal.cutime_ns // USER_HZ_NS,
-        signal.cstime_ns // USER_HZ_NS, 20 + task.nice, task.nice, len(signal.threads), 0, task.start_ns // USER_HZ_NS,
+        signal.cstime_ns // USER_HZ_NS, 20 + task.nice, task.nice, len(signal.threads), 0, (task.start_ns + BOOT_S * 1_000_000_000) // USER_HZ_NS,
         mm.total_vm << 12 if mm else 0, mm.rss if mm else 0, min(signal.rlimits[5][0], 0xFFFFFFFF),
         mm.start_code if mm else 0, mm.end_code if mm else 0, mm.start_stack if mm else 0, esp, eip,
         task.pending.set & 0x7FFFFFFF, task.blocked & 0x7FFFFFFF, ignored & 0x7FFFFFFF, caught & 0x7FFFFFFF, 0, 0, 0, task.exit_signal, 0,

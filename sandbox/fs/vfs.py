@@ -217,6 +217,8 @@ class Vfs:
                 head, _, name = os.fsencode(guest).rpartition(b"/")
                 parent = self.mkdir(head)
                 at = child_of(parent, name) or parent.inode.create(None, parent, name, S_IFREG | 0o644)
+                if S_ISLNK(at.inode.mode):
+                    raise SysError(ELOOP)  # nobody would get to it: the guest goes on to what the link names
         except SysError as error:
             raise ConfigError(f"--mount {host}:{guest}: {guest} cannot be a mount point ({os.strerror(error.errno)}): choose a path of its own") from None
         self._cover(at, sb.root)

@@ -72,6 +72,7 @@ class Loop:
         self.tls = (0, 0, 0)
         self.blocks = 0  # of user code since the last accounting
         self.accounted = 0  # virtual time up to which CPU time is accounted
+        self.user_ns = self.nice_ns = self.system_ns = 0  # of all tasks since the start
         self.next_tick = TICK_NS
         self.deadline = 0.0
         self.watch_cpu = False  # somebody wants to know of CPU time as it passes: CPU timers, limits, the end of the run
@@ -356,7 +357,7 @@ class Loop:
             kernel.tick_hook()
 
     def _follow_host(self) -> None:
-        behind = self.kernel.timers.now() - self.clock.now
+        behind = self.kernel.timers.elapsed() - self.clock.now
         if behind > 0:
             self.clock.charge(behind)
 
@@ -371,8 +372,7 @@ class Loop:
                 self.account()
             else:
                 user = self.blocks << NS_PER_BLOCK_SHIFT
-                last.utime_ns += user
-                last.stime_ns += now - self.accounted - user
+                self._charge(last, user, now - self.accounted - user)
         self.accounted = now
         self.blocks = 0
         self.task = kernel.current = self.mem.current = task
@@ -414,6 +414,15 @@ class Loop:
                 self.cpu.set_tls(6 + i, new)
         self.tls = task.tls
 
+    def _charge(self, task: Task, user: int, system: int) -> None:
+        task.utime_ns += user
+        task.stime_ns += system
+        self.system_ns += system
+        if task.nice > 0:
+            self.nice_ns += user
+        else:
+            self.user_ns += user
+
     def account(self) -> None:
         """CPU time since the last call goes to the running task: its blocks as user time, the rest as system time."""
         task = self.task
@@ -424,8 +433,7 @@ class Loop:
         self.blocks = 0
         if task is None or spent <= 0:
             return
-        task.utime_ns += user
-        task.stime_ns += spent - user
+        self._charge(task, user, spent - user)
         if self.watch_cpu:
             if self.kernel.main_status is not None:
                 self.busy_since_end += spent

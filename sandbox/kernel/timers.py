@@ -1,7 +1,8 @@
 """Clocks and timers of the guest: what time it is, setitimer, alarm, POSIX timers.
 
-Everything runs on the virtual clock: ns since boot; the calendar starts at EPOCH. With the host's clock (for benchmarks) what the
-guest reads is the host's elapsed time plus the time that was skipped while every task slept; deadlines stay virtual.
+Everything runs on the virtual clock: ns since the first program started, at EPOCH by the calendar. The machine was switched on BOOT_NS
+before that, and what counts from there (monotonic clocks, uptime) says so. With the host's clock (for benchmarks) what the guest reads is
+the host's elapsed time plus the time that was skipped while every task slept; deadlines stay virtual, and the disk takes none.
 Linux: kernel/itimer.c, kernel/posix-timers.c, 2.6.7.
 """
 
@@ -13,6 +14,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from mmcore.errors import SysError
+from sandbox.fs.inode import BOOT_S
 from sandbox.kernel.sched import TASK_ZOMBIE, TICK_NS
 from sandbox.kernel.signals import send_group, send_task
 from sandbox.kernel.signo import NSIG, SI_KERNEL, SI_TIMER, SIGALRM, SIGKILL, SIGPROF, SIGVTALRM, SIGXCPU, SigInfo
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
 EPOCH_NS = 1_085_184_000 * 1_000_000_000  # 2004-05-22 00:00:00 UTC
 NSEC = 1_000_000_000
+BOOT_NS = BOOT_S * NSEC
 ITIMER_REAL, ITIMER_VIRTUAL, ITIMER_PROF = 0, 1, 2
 SIGEV_SIGNAL, SIGEV_NONE, SIGEV_THREAD, SIGEV_THREAD_ID = 0, 1, 2, 4
 DELAYTIMER_MAX = 0x7FFFFFFF
@@ -56,15 +59,19 @@ class Timers:
         self.host = host
         self.host_start = time.perf_counter_ns()
         self.skipped = 0  # ns jumped over while all slept
-        self.realtime_offset = EPOCH_NS
+        self.realtime_offset = EPOCH_NS - BOOT_NS
 
     # -- reading -------------------------------------------------------------------------------------------------------
 
-    def now(self) -> int:
-        """Monotonic time as the guest reads it, ns since boot."""
+    def elapsed(self) -> int:
+        """ns since the first program started, by the clock that the guest reads."""
         if self.host:
             return time.perf_counter_ns() - self.host_start + self.skipped
         return self.clock.now
+
+    def now(self) -> int:
+        """Monotonic time as the guest reads it, ns since boot."""
+        return self.elapsed() + BOOT_NS
 
     def realtime(self) -> int:
         """ns since 1970."""

@@ -15,7 +15,7 @@ from sandbox.fs.at import base_of, fget, fget_read, fget_write, s32, s64
 from sandbox.fs.file import File
 from sandbox.fs.leases import Breaking
 from sandbox.fs.notify import touched
-from sandbox.fs.rw import CHUNK, copy_in, copy_out, gather, import_iovec, page_wait, read_iov, read_wait, write_iov
+from sandbox.fs.rw import CHUNK, copy_in, copy_out, gather, has_waited, import_iovec, page_wait, read_iov, read_wait, step, write_iov
 from sandbox.fs.uapi import (
     DN_ACCESS,
     FMODE_READ,
@@ -41,7 +41,7 @@ def sys_read(task: Any, fd: int, buf: int, n: int) -> Any:
     file = fds[fd] if fd < len(fds) else None
     if file is None or not file.f_mode & FMODE_READ:
         raise SysError(EBADF)
-    if 0 < n <= CHUNK:
+    if 0 < n <= CHUNK and not (file.regular and has_waited(task)):
         data = file.peek(task, n)
         if data:
             n = len(data)
@@ -70,7 +70,7 @@ def sys_write(task: Any, fd: int, buf: int, n: int) -> Any:
     file = fds[fd] if fd < len(fds) else None
     if file is None or not file.f_mode & FMODE_WRITE:
         raise SysError(EBADF)
-    if 0 < n <= CHUNK:
+    if 0 < n <= CHUNK and not (file.regular and has_waited(task)):
         try:
             data = read_mm(task.mem, task.mm, buf, n)
         except SysError:
@@ -100,7 +100,7 @@ def sys_readv(task: Any, fd: int, vec: int, count: int) -> Any:
 def sys_writev(task: Any, fd: int, vec: int, count: int) -> Any:
     file = fget_write(task, fd)
     iov, total = import_iovec(task, vec, count)
-    if total <= CHUNK:
+    if total <= CHUNK and not (file.regular and has_waited(task)):
         # Nothing has changed so far, so a page to wait for restarts the call; most calls end here without a generator.
         if not total:
             return 0
@@ -124,8 +124,8 @@ def sys_pread64(task: Any, fd: int, buf: int, n: int, low: int, high: int) -> An
     file = fget_read(task, fd)
     pos = _positioned(task, file, low, high)
     n = min(n, MAX_RW_COUNT)
-    data = file.pread(pos, min(n, CHUNK))
-    if n <= CHUNK:
+    if n <= CHUNK and not (n and has_waited(task)):
+        data = file.pread(pos, n)
         if not data:
             return 0
         done = copy_out(task, buf, data)
@@ -294,8 +294,9 @@ def _copy(task: Any, source: File, target: File, pos: int | None, total: int) ->
     try:
         while done < total:
             try:
-                want = min(CHUNK, total - done)
-                data = source.peek(task, want) if pos is None else source.pread(pos + done, want)
+                at = source.pos if pos is None else pos + done
+                want = step(task, source, total - done, at)
+                data = source.peek(task, want) if pos is None else source.pread(at, want)
                 if data is None:
                     if done:
                         break
