@@ -18,7 +18,10 @@ from typing import TYPE_CHECKING, Any
 from mmcore.errors import SysError
 from sandbox.fs.dentry import Dentry, d_path
 from sandbox.fs.inode import drop_privileges
+from sandbox.fs.notify import touched
 from sandbox.fs.uapi import (
+    DN_ACCESS,
+    DN_MODIFY,
     FMODE_READ,
     FMODE_WRITE,
     MAX_LFS_FILESIZE,
@@ -195,6 +198,11 @@ class RegularFile(SeekableFile):
             return b""
         return self.mapping.read(pos, n if n < left else left)
 
+    def consume(self, n: int) -> None:
+        self.pos += n
+        if n and self.dentry.parent.inode.watches:
+            touched(self.dentry, DN_ACCESS)
+
     def seek_hole(self, offset: int, whence: int) -> int:
         """tmpfs knows its holes: what has no page, in memory or in swap. Linux: mapping_seek_hole_data, mm/filemap.c, 6.1."""
         plain = super().seek_hole(offset, whence)
@@ -223,6 +231,8 @@ class RegularFile(SeekableFile):
         if inode.mode & 0o6000:
             drop_privileges(task, inode)
         self.pos = pos + n
+        if n and self.dentry.parent.inode.watches:
+            touched(self.dentry, DN_MODIFY)
         return n
 
     def pwrite(self, pos: int, data: bytes) -> int:

@@ -76,7 +76,7 @@ class Inode:
     """
 
     __slots__ = ("ino", "mode", "uid", "gid", "nlink", "rdev", "i_size", "atime", "mtime", "ctime", "sb", "mapping", "count", "writers", "readers",
-                 "addr", "cache", "locks", "flocks", "pipe", "seals", "lock_queue", "leases", "rw_hint")
+                 "addr", "cache", "locks", "flocks", "pipe", "seals", "lock_queue", "leases", "rw_hint", "watches")
 
     def __init__(self, sb: SuperBlock, mode: int, cache: Any = None, ino: int = 0) -> None:
         self.cache = cache
@@ -100,6 +100,7 @@ class Inode:
         self.seals = 0
         self.leases: Any = None
         self.rw_hint = 0
+        self.watches: list[Any] | None = None  # F_NOTIFY
 
     @property
     def size(self) -> int:

@@ -18,7 +18,8 @@ from typing import Any
 from mmcore.errors import MustWait, SysError
 from sandbox.fs.file import File, within_limit
 from sandbox.fs.inode import drop_privileges
-from sandbox.fs.uapi import MAX_RW_COUNT, O_NONBLOCK, UIO_MAXIOV
+from sandbox.fs.notify import touched
+from sandbox.fs.uapi import DN_ACCESS, DN_MODIFY, MAX_RW_COUNT, O_NONBLOCK, UIO_MAXIOV
 from sandbox.kernel.sched import TASK_UNINTERRUPTIBLE, Interrupted, Wait
 from sandbox.kernel.uaccess import copy_from_user, copy_to_user, write_mm
 
@@ -201,6 +202,8 @@ def read_iov(task: Any, file: File, iov: Iov, total: int, pos: int | None = None
                 raise
             if pos is None:
                 file.consume(copied)
+            elif copied:
+                touched(file.dentry, DN_ACCESS)
             done += copied
             awaited.let_go(task)
             if copied < len(data) or len(data) < want and not file.regular:
@@ -231,6 +234,8 @@ def write_iov(task: Any, file: File, iov: Iov, total: int, done: int = 0, pos: i
                         data = within_limit(task, pos + done, data)
                     taken = file.pwrite(pos + done, data)
                     drop_privileges(task, file.inode)
+                    if taken:
+                        touched(file.dentry, DN_MODIFY)
             except MustWait as wait:
                 yield page_wait(wait)
                 continue

@@ -31,8 +31,11 @@ from sandbox.fs.inode import BOOT_EPOCH_S, Caches, SuperBlock, drop_privileges, 
 from sandbox.fs.leases import break_lease
 from sandbox.fs.memfd import memfd
 from sandbox.fs.namei import child_of, walk, walk_parent
+from sandbox.fs.notify import happened, touched
 from sandbox.fs.tmpfs import TmpfsInode, TmpfsSuper
 from sandbox.fs.uapi import (
+    DN_CREATE,
+    DN_MODIFY,
     EXT2_SUPER_MAGIC,
     MAX_NON_LFS,
     MAX_SYMLINKS,
@@ -338,6 +341,7 @@ class Vfs:
                 permission(task, parent.inode, MAY_WRITE | MAY_EXEC)
                 umask = task.fs.umask if task is not None else 0
                 child = parent.inode.create(task, parent, name, S_IFREG | mode & 0o7777 & ~umask)
+                happened(parent.inode, DN_CREATE)
                 return self.may_open(task, child, flags, True)
             if flags & O_EXCL:
                 raise SysError(EEXIST)
@@ -401,6 +405,7 @@ class Vfs:
                 file.put()
                 raise
             drop_privileges(task, inode)
+            touched(dentry, DN_MODIFY)
         return file
 
 

@@ -13,6 +13,7 @@ from sandbox.fs.file import File
 from sandbox.fs.inode import owned
 from sandbox.fs.leases import get_lease, set_lease
 from sandbox.fs.memfd import add_seals, get_seals
+from sandbox.fs.notify import watch
 from sandbox.fs.pipe import PAGE, PipeFile
 from sandbox.fs.sigio import get_owner, set_owner
 from sandbox.fs.uapi import (
@@ -30,6 +31,7 @@ from sandbox.fs.uapi import (
     F_GETOWN_EX,
     F_GETPIPE_SZ,
     F_GETSIG,
+    F_NOTIFY,
     F_OFD_GETLK,
     F_OFD_SETLK,
     F_OFD_SETLKW,
@@ -171,6 +173,9 @@ def sys_fcntl64(task: Any, fd: int, cmd: int, arg: int) -> Any:
         return 0
     if cmd == F_GETLEASE:
         return get_lease(file)
+    if cmd == F_NOTIFY:
+        watch(task, file, fd, arg)
+        return 0
     if cmd == F_GET_RW_HINT or cmd == F_SET_RW_HINT:
         return _rw_hint(task, file, cmd, arg)
     if cmd == F_ADD_SEALS:

@@ -8,16 +8,19 @@ from typing import Any
 
 from mmcore.errors import MustWait, OutOfMemory, SysError
 from sandbox.fs.at import fget, s32, s64
+from sandbox.fs.dentry import Dentry
 from sandbox.fs.file import File
 from sandbox.fs.hooks import send_signal
 from sandbox.fs.inode import Inode, drop_privileges, permission
 from sandbox.fs.leases import wait_broken
 from sandbox.fs.memfd import check_resize_seals, check_write_seals
 from sandbox.fs.namei import walk
+from sandbox.fs.notify import touched
 from sandbox.fs.rw import page_wait
 from sandbox.fs.sysctl import drop_clean
 from sandbox.fs.tmpfs import TmpfsInode
 from sandbox.fs.uapi import (
+    DN_MODIFY,
     FALLOC_FL_KEEP_SIZE,
     FALLOC_FL_PUNCH_HOLE,
     FALLOC_FL_ZERO_RANGE,
@@ -37,7 +40,8 @@ from sandbox.syscalls.table import syscall
 def _truncate(task: Any, path: int, length: int) -> Any:
     if length < 0:
         raise SysError(EINVAL)
-    inode = walk(task, strncpy_from_user(task, path)).inode
+    dentry = walk(task, strncpy_from_user(task, path))
+    inode = dentry.inode
     if S_ISDIR(inode.mode):
         raise SysError(EISDIR)
     if not S_ISREG(inode.mode):
@@ -48,27 +52,29 @@ def _truncate(task: Any, path: int, length: int) -> Any:
     if inode.writers < 0:
         raise SysError(26)  # ETXTBSY
     if inode.leases:
-        return _truncate_leased(task, inode, length)
-    _set_size(task, inode, length)
+        return _truncate_leased(task, dentry, length)
+    _set_size(task, dentry, length)
     return 0
 
 
-def _truncate_leased(task: Any, inode: Inode, length: int) -> Any:
-    yield from wait_broken(task, inode, O_WRONLY)
+def _truncate_leased(task: Any, dentry: Dentry, length: int) -> Any:
+    yield from wait_broken(task, dentry.inode, O_WRONLY)
     while True:
         try:
-            _set_size(task, inode, length)
+            _set_size(task, dentry, length)
             return 0
         except MustWait as wait:
             yield page_wait(wait)
 
 
-def _set_size(task: Any, inode: Inode, length: int) -> None:
+def _set_size(task: Any, dentry: Dentry, length: int) -> None:
+    inode = dentry.inode
     if length > inode.i_size and length > task.signal.rlimits[1][0]:
         send_signal(task, 25)  # SIGXFSZ
         raise SysError(EFBIG)
     inode.truncate(length)
     drop_privileges(task, inode)
+    touched(dentry, DN_MODIFY)
 
 
 def _ftruncate(task: Any, fd: int, length: int, small: bool) -> int:
@@ -79,7 +85,7 @@ def _ftruncate(task: Any, fd: int, length: int, small: bool) -> int:
         raise SysError(EINVAL)
     if small and length > 0x7FFFFFFF and not file.f_flags & O_LARGEFILE:
         raise SysError(EINVAL)
-    _set_size(task, file.inode, length)
+    _set_size(task, file.dentry, length)
     return 0
 
 
@@ -129,7 +135,8 @@ def _reserve_pages(inode: Inode, first: int, last: int) -> Any:
         index += 1
 
 
-def _fallocate(task: Any, inode: Inode, mode: int, offset: int, length: int) -> Any:
+def _fallocate(task: Any, dentry: Dentry, mode: int, offset: int, length: int) -> Any:
+    inode = dentry.inode
     end = offset + length
     mapping = inode.mapping
     if mode & (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE):
@@ -148,6 +155,7 @@ def _fallocate(task: Any, inode: Inode, mode: int, offset: int, length: int) -> 
             inode.i_size = end
     drop_privileges(task, inode)
     inode.touch()
+    touched(dentry, DN_MODIFY)
     return 0
 
 
@@ -174,7 +182,7 @@ def sys_fallocate(task: Any, fd: int, mode: int, offset_low: int, offset_high: i
         raise SysError(EFBIG)
     if not isinstance(inode, TmpfsInode) or mode & FALLOC_FL_ZERO_RANGE:
         raise SysError(EOPNOTSUPP)  # tmpfs has no ZERO_RANGE either
-    return _fallocate(task, inode, mode, offset, length)
+    return _fallocate(task, file.dentry, mode, offset, length)
 
 
 # write-back and advice --------------------------------------------------------------------------------------------------------------------

@@ -14,8 +14,10 @@ from mmcore.errors import MustWait, SysError
 from sandbox.fs.at import base_of, fget, fget_read, fget_write, s32, s64
 from sandbox.fs.file import File
 from sandbox.fs.leases import Breaking
+from sandbox.fs.notify import touched
 from sandbox.fs.rw import CHUNK, copy_in, copy_out, gather, has_waited, import_iovec, page_wait, read_iov, read_wait, step, write_iov
 from sandbox.fs.uapi import (
+    DN_ACCESS,
     FMODE_READ,
     FMODE_WRITE,
     MAX_RW_COUNT,
@@ -124,7 +126,11 @@ def sys_pread64(task: Any, fd: int, buf: int, n: int, low: int, high: int) -> An
     n = min(n, MAX_RW_COUNT)
     if n <= CHUNK and not (n and has_waited(task)):
         data = file.pread(pos, n)
-        return copy_out(task, buf, data) if data else 0
+        if not data:
+            return 0
+        done = copy_out(task, buf, data)
+        touched(file.dentry, DN_ACCESS)
+        return done
     return read_iov(task, file, [(buf, n)], n, pos)
 
 
@@ -322,6 +328,8 @@ def _copy(task: Any, source: File, target: File, pos: int | None, total: int) ->
                 continue
             if pos is None:
                 source.consume(taken)
+            else:
+                touched(source.dentry, DN_ACCESS)
             done += taken
             task.mem.awaited.let_go(task)
             if len(data) < want and not source.regular:
