@@ -13,7 +13,7 @@ from mmcore.errors import SysError
 from sandbox.kernel.sched import SLICE_NS
 from sandbox.kernel.task import RLIM_INFINITY, RLIMIT_CPU, RLIMIT_NOFILE, Task
 from sandbox.kernel.timespec import put_timespec32, put_timespec64, timeval32
-from sandbox.kernel.uaccess import copy_from_user, copy_to_user, put_user32
+from sandbox.kernel.uaccess import copy_from_user, copy_to_user, prepare_result, put_user32
 from sandbox.syscalls.table import syscall
 
 RLIM_NLIMITS = 16
@@ -89,10 +89,13 @@ def sys_setrlimit(task: Task, which: int, addr: int) -> int:
 def sys_prlimit64(task: Task, pid: int, which: int, new: int, old: int) -> int:
     target = _target(task, pid)
     limits = _get_limit(target, which)
+    wanted = struct.unpack("<2Q", copy_from_user(task, new, 16)) if new else None
+    if old:
+        prepare_result(task, old, 16)
+    if wanted is not None:
+        _set_limit(target, which, *wanted)
     if old:
         copy_to_user(task, old, struct.pack("<2Q", *limits))
-    if new:
-        _set_limit(target, which, *struct.unpack("<2Q", copy_from_user(task, new, 16)))
     return 0
 
 
