@@ -104,7 +104,7 @@ class Disk:
         before = self.writes_done
         while self.writes_done == before and clock.now < deadline:
             if self._active is None or self._done_at > deadline:
-                clock.charge(deadline - clock.now)
+                clock.nap(deadline - clock.now)
                 return
             if not self.wait_next():
                 return
@@ -149,7 +149,7 @@ class Disk:
         if request.position != self._head:
             cost += SEEK_NS
         self._head = request.position + n
-        self._done_at = now + cost
+        self._done_at = now + cost if self.clock.models_waits else now
         self._timer = self.clock.at(self._done_at, self._complete)
 
     def _complete(self) -> None:

@@ -19,14 +19,16 @@ class Timer:
 
 class VirtualClock:
     """``now`` is read freely, and so is ``due``, when something may fall due (NEVER: nothing will); time moves by ``charge`` (work done) and
-    ``advance_to`` (everybody sleeps)."""
+    ``advance_to`` (everybody sleeps). ``models_waits`` False: the disk and the allocator's naps take no time, as where the host's clock counts.
+    """
 
-    __slots__ = ("now", "due", "_heap", "_sequence", "_running", "_cancelled")
+    __slots__ = ("now", "due", "_heap", "_sequence", "_running", "_cancelled", "models_waits")
 
     NEVER = 1 << 62
 
     def __init__(self) -> None:
         self.now = 0
+        self.models_waits = True
         self._heap: list[tuple[int, int, Timer]] = []
         self._sequence = 0
         self._running = False
@@ -38,6 +40,10 @@ class VirtualClock:
         self.now += ns
         if self.now >= self.due:
             self.run_due()
+
+    def nap(self, ns: int) -> None:
+        """The machine itself waits ``ns``."""
+        self.charge(ns if self.models_waits else 0)
 
     def at(self, when: int, fn: Callable[[], None]) -> Timer:
         """Calls ``fn()`` once ``now >= when`` (at the earliest from the next charge)."""

@@ -93,15 +93,18 @@ class AwaitedPages:
             del self.users[pfn]
 
     def revoke(self) -> bool:
-        """The last resort of an allocation that finds nothing to reclaim while no I/O is under way that would change it: the other tasks' pages may be
-        taken, and they will read them again. False: they hold none."""
+        """The last resort of an allocation that finds nothing to reclaim while no I/O is under way that would change it: pages that tasks keep may be
+        taken, the others' first and then the current task's own; they will read them again. False: there are none."""
         if not self.mem.swap.disk.idle:
             return False
-        others = [task for task, held in self.held.items() if held and task is not self.mem.current]
-        for task in others:
+        current = self.mem.current
+        tasks = [task for task, held in self.held.items() if held and task is not current]
+        if not tasks and self.held.get(current):
+            tasks = [current]
+        for task in tasks:
             held, self.held[task] = self.held[task], {}
             self._drop(held)
-        return bool(others)
+        return bool(tasks)
 
     def references(self) -> dict[int, int]:
         """frame -> tasks that hold it, counted anew for the auditor."""

@@ -199,6 +199,7 @@ class PageAllocator:
                 if pfn >= 0:
                     return pfn
         give_up = self.clock.now + HUNG_NS
+        napped = 0
         while True:
             if self.memalloc or self.current_memdie():
                 for zone in zones:
@@ -218,8 +219,9 @@ class PageAllocator:
                 raise OutOfMemory(f"no {need} free frames in a row")
             if self.last_resort():
                 continue
-            self.clock.charge(HZ_50_NS)
-            if self.clock.now > give_up:
+            self.clock.nap(HZ_50_NS)
+            napped += HZ_50_NS
+            if self.clock.now > give_up or napped > HUNG_NS:
                 raise Hung(
                     f"an allocation of {need} frame(s) made no progress for {HUNG_NS // 10**9} virtual seconds: low memory is exhausted "
                     f"({self.nr_free()} frames free) while swap is not; give the machine more --memory"

@@ -88,16 +88,23 @@ class Mount(msgspec.Struct, frozen=True):
         """Raise `BadValue` unless the host side is readable and the guest side can be a mount point."""
         if self.mode not in ("ro", "rw"):
             raise BadValue("mounts", f"{self.host}:{self.guest}:{self.mode}: {self.mode!r} must be ro or rw")
-        if not self.guest.startswith("/") or self.guest.strip("/") == "" or ".." in self.guest.split("/"):
+        names = self.guest_names()
+        if not self.guest.startswith("/") or not names or "." in names or ".." in names:
             raise BadValue("mounts", f"{self.guest!r}: the guest's side is an absolute path below /, as in /data")
         gone = deleted_directory(self.host)
         if gone:
             raise BadValue("mounts", f"{self.host}: {gone}")
+        if names[0] in ("proc", "sys"):
+            raise BadValue("mounts", f"{self.guest!r}: /{names[0]} is the guest kernel's own, nothing can be mounted in it: choose another path, as in /data")
         if not os.path.exists(self.host):
             raise BadValue("mounts", f"{self.host}: no such file or directory on the host")
         wanted = os.R_OK | (os.W_OK if self.mode == "rw" else 0) | (os.X_OK if os.path.isdir(self.host) else 0)
         if not os.access(self.host, wanted):
             raise BadValue("mounts", f"{self.host}: this user may not {'write' if self.mode == 'rw' else 'read'} it")
+
+    def guest_names(self) -> list[str]:
+        """The components of the guest's path."""
+        return [name for name in self.guest.split("/") if name]
 
     def __str__(self) -> str:
         return f"{self.host}:{self.guest}:{self.mode}"
@@ -170,8 +177,12 @@ class Config(msgspec.Struct, kw_only=True):
         if not isinstance(self.scheme_options, dict):
             raise BadValue("scheme_options", "must be a table of the scheme's own options")
         mounts = [mount if isinstance(mount, Mount) else Mount.parse(mount) for mount in self.mounts]
+        taken: dict[tuple[str, ...], Mount] = {}
         for mount in mounts:
             mount.check()
+            other = taken.setdefault(tuple(mount.guest_names()), mount)
+            if other is not mount:
+                raise BadValue("mounts", f"{mount.host}:{mount.guest}: {other.host} is mounted there already: choose another path for one of them")
         self.mounts = tuple(mounts)
         self._env()
         self._stdin()

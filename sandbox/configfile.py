@@ -18,6 +18,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from mmcore.errors import ConfigError
+from mmcore.rmap.registry import names_file
 from sandbox.config import BadValue, Config, Mount
 
 FILE_NAME = "rmapbox.toml"
@@ -70,12 +71,20 @@ def read_file(path: str) -> tuple[dict[str, Any], dict[str, str], dict[str, dict
                 raise ConfigError(f"{path}: unknown key {key!r} in [{table}]: {nearest(key, known)}")
             fields[known[key]] = value
             names[known[key]] = f"{path}: {table}.{key}"
-    _resolve_paths(os.path.dirname(path), fields, names)
-    return fields, names, options
+    directory = os.path.dirname(path)
+    _resolve_paths(directory, fields, names)
+    return fields, names, {_scheme_path(directory, name): own for name, own in options.items()}
+
+
+def _scheme_path(directory: str, scheme: str) -> str:
+    """A scheme's name as it is; a scheme's file relative to `directory`."""
+    return os.path.join(directory, scheme) if names_file(scheme) else scheme
 
 
 def _resolve_paths(directory: str, fields: dict[str, Any], names: dict[str, str]) -> None:
     """Make the host paths of `fields` relative to `directory`, where the file stands."""
+    if isinstance(fields.get("scheme"), str):
+        fields["scheme"] = _scheme_path(directory, fields["scheme"])
     if isinstance(fields.get("stdin"), str):
         fields["stdin"] = os.path.join(directory, fields["stdin"])
     if "mounts" in fields:

@@ -15,10 +15,10 @@ from mmcore.errors import ConfigError
 from sandbox import toolchain
 from sandbox.config import unreadable
 from sandbox.configfile import nearest
+from sandbox.kernel.binfmt import ET_DYN, ET_EXEC, PT_INTERP, PT_LOAD, is_i386
 
 _EHDR = struct.Struct("<16sHHIIIIIHHHHHH")
 _PHDR = struct.Struct("<8I")
-_ET_EXEC, _ET_DYN, _EM_386, _PT_LOAD, _PT_INTERP = 2, 3, 3, 1, 3
 
 _MACHINES = {8: "MIPS", 20: "PowerPC", 40: "ARM", 62: "x86-64", 183: "AArch64", 243: "RISC-V"}
 _BUILD_IT = "give the C file, or compile it with `gcc -m32 -static`"
@@ -86,24 +86,23 @@ def check_image(name: str, image: bytes, *, mounts: bool = False) -> None:
         raise ConfigError(f"{name}: not an ELF file: give an i386 executable, a .c file or a bundled program's name")
     if len(image) < 20:
         raise ConfigError(f"{name}: truncated ELF file ({len(image)} bytes): copy or build it again")
-    elf_class, data = image[4], image[5]
-    machine = int.from_bytes(image[18:20], "little" if data == 1 else "big")
-    if elf_class != 1 or data != 1 or machine != _EM_386:
+    machine = int.from_bytes(image[18:20], "little" if image[5] == 1 else "big")
+    if not is_i386(image, machine):
         kind = _MACHINES.get(machine, f"machine {machine}")
         raise ConfigError(f"{name}: an ELF file for {kind}, not for i386: {_BUILD_IT}")
     if len(image) < _EHDR.size:
         raise ConfigError(f"{name}: truncated ELF file ({len(image)} bytes): copy or build it again")
     _, e_type, _, _, _, phoff, _, _, _, phentsize, phnum, *_ = _EHDR.unpack_from(image)
-    if e_type not in (_ET_EXEC, _ET_DYN) or phentsize != _PHDR.size or phnum == 0:
+    if e_type not in (ET_EXEC, ET_DYN) or phentsize != _PHDR.size or phnum == 0:
         raise ConfigError(f"{name}: an ELF file but not an executable (an object file or library?): link it first")
     if phoff + phnum * _PHDR.size > len(image):
         raise ConfigError(f"{name}: truncated ELF file: its program headers lie beyond its end; copy or build it again")
     for number in range(phnum):
         p_type, offset, _, _, filesz, *_ = _PHDR.unpack_from(image, phoff + number * _PHDR.size)
-        if p_type in (_PT_LOAD, _PT_INTERP) and offset + filesz > len(image):
+        if p_type in (PT_LOAD, PT_INTERP) and offset + filesz > len(image):
             raise ConfigError(f"{name}: truncated ELF file: segment {number} ends at {offset + filesz}, "
                               f"the file at {len(image)}; copy or build it again")
-        if p_type == _PT_INTERP and not mounts:
+        if p_type == PT_INTERP and not mounts:
             interpreter = image[offset : offset + filesz].rstrip(b"\0").decode(errors="replace")
             raise ConfigError(f"{name}: dynamically linked, and the guest has no {interpreter}: link it with -static, "
                               f"or --mount the libraries")

@@ -25,7 +25,7 @@ def parse_spec(text: str) -> tuple[str, dict[str, str]]:
     options: dict[str, str] = {}
     for part in parts:
         key, equals, value = part.partition("=")
-        if not equals or (not name and "/" in key):  # a path may hold an equals sign
+        if not equals or (not name and ("/" in part or part.endswith(".py"))):  # a path may hold an equals sign
             if options:
                 raise ConfigError(f"--rmap {text}: {part!r} is not an option: write NAME:key=value")
             name.append(part)

@@ -44,9 +44,14 @@ def scheme_names() -> list[str]:
     return sorted({*(e.name for e in _installed()), *_bundled()})
 
 
+def names_file(name: str) -> bool:
+    """Does ``name`` stand for a file, not for a scheme that is known by its name?"""
+    return name.endswith(".py") or ".py:" in name or "/" in name
+
+
 def load_scheme(name: str) -> type[RmapScheme]:
     """The class of a scheme. Raises PluginError with the remedy in it."""
-    if name.endswith(".py") or ".py:" in name or "/" in name:
+    if names_file(name):
         return _from_file(name)
     module = _bundled().get(name)
     if module is not None:
@@ -82,6 +87,8 @@ def _from_file(name: str) -> type[RmapScheme]:
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[module_name] = module
+    directory = str(path.resolve().parent)
+    _make_importable(directory)
     try:
         spec.loader.exec_module(module)
     except KeyboardInterrupt:
@@ -96,6 +103,32 @@ def _from_file(name: str) -> type[RmapScheme]:
         close = difflib.get_close_matches(class_name, classes, 1, 0.3)
         raise PluginError(f"scheme {name!r}: {path} has no class {class_name}" + (f"; did you mean {close[0]}?" if close else ""))
     return _checked(found, name)
+
+
+_plugin_directories: list[str] = []
+"""Directories of schemes given as a file, which stand at the end of sys.path; the newest comes first."""
+
+
+def _make_importable(directory: str) -> None:
+    """The file may import modules beside it, now and while it runs. Ours and installed ones of the same name come first.
+
+    What an earlier scheme's file imported from its own directory does not stand for a module of that name here.
+    """
+    if directory in sys.path and directory not in _plugin_directories:
+        return
+    others = [other for other in _plugin_directories if other != directory]
+    sys.path[:] = [*(place for place in sys.path if place not in _plugin_directories), directory, *others]
+    _plugin_directories[:] = [directory, *others]
+    for top in [name for name in sys.modules if "." not in name and not name.startswith(FILE_MODULE)]:
+        if _directory_of(sys.modules[top]) in others and (Path(directory, top + ".py").is_file() or Path(directory, top).is_dir()):
+            for name in [name for name in sys.modules if name.partition(".")[0] == top]:
+                del sys.modules[name]
+
+
+def _directory_of(module: object) -> str:
+    """Where the file of a module, or the directory of a package, stands."""
+    file = Path(getattr(module, "__file__", None) or "")
+    return str(file.parent.parent if file.stem == "__init__" else file.parent)
 
 
 def _one_line(error: BaseException) -> str:

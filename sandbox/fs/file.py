@@ -60,11 +60,13 @@ class File:
         self.pos = 0
         self.mapping: Any = inode.mapping
         self.count = 1
-        self.owner = 0
+        self.owner: Any = None  # who is told by signal (sigio.Owner)
         self.signum = 0
         dentry.count += 1
         if self.f_mode & FMODE_WRITE:
             inode.writers += 1
+        elif self.f_mode:
+            inode.readers += 1
 
     # references -------------------------------------------------------------------------------------------------------------------
     def get(self) -> File:
@@ -83,8 +85,14 @@ class File:
             from sandbox.fs.locks import forget_flock
 
             forget_flock(self)
+        if inode.leases:
+            from sandbox.fs.leases import forget_lease
+
+            forget_lease(self)
         if self.f_mode & FMODE_WRITE:
             inode.writers -= 1
+        elif self.f_mode:
+            inode.readers -= 1
         dentry = self.dentry
         dentry.sb.caches.filp.free(self.addr)
         dentry.put()

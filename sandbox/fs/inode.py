@@ -75,8 +75,8 @@ class Inode:
     Directory operations take the directory's dentry and answer with dentries; what a kind cannot do raises the errno Linux gives.
     """
 
-    __slots__ = ("ino", "mode", "uid", "gid", "nlink", "rdev", "i_size", "atime", "mtime", "ctime", "sb", "mapping", "count", "writers",
-                 "addr", "cache", "locks", "flocks", "pipe", "seals", "lock_queue")
+    __slots__ = ("ino", "mode", "uid", "gid", "nlink", "rdev", "i_size", "atime", "mtime", "ctime", "sb", "mapping", "count", "writers", "readers",
+                 "addr", "cache", "locks", "flocks", "pipe", "seals", "lock_queue", "leases", "rw_hint")
 
     def __init__(self, sb: SuperBlock, mode: int, cache: Any = None, ino: int = 0) -> None:
         self.cache = cache
@@ -92,11 +92,14 @@ class Inode:
         self.mapping: Any = None
         self.count = 0
         self.writers = 0  # > 0: open for writing; < 0: being executed (ETXTBSY)
+        self.readers = 0  # open for reading alone
         self.locks: list[Any] | None = None
         self.flocks: list[Any] | None = None
         self.lock_queue: Any = None
         self.pipe: Any = None
         self.seals = 0
+        self.leases: Any = None
+        self.rw_hint = 0
 
     @property
     def size(self) -> int:

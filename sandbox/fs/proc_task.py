@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from errno import EINVAL
+from errno import EINVAL, EPERM
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -225,11 +225,12 @@ def oom_score_adj(task: Any) -> str:
 
 TEXTS: dict[str, Callable[[Any], str | bytes]] = {
     "auxv": auxv, "cmdline": cmdline, "comm": lambda task: comm_of(task) + "\n", "environ": environ, "limits": limits, "maps": maps, "oom_score": oom_score,
-    "oom_score_adj": oom_score_adj, "stat": stat, "statm": statm, "status": status, "wchan": wchan,
+    "oom_score_adj": oom_score_adj, "stat": stat, "statm": statm, "status": status,
+    "timerslack_ns": lambda task: f"{task.timer_slack}\n", "wchan": wchan,
 }
 
 
-MODES = {"auxv": 0o400, "environ": 0o400}
+MODES = {"auxv": 0o400, "environ": 0o400, "timerslack_ns": 0o666}
 
 
 def store_for(task: Any, name: str) -> Callable[[Any, bytes], None] | None:
@@ -244,6 +245,15 @@ def store_for(task: Any, name: str) -> Callable[[Any, bytes], None] | None:
                 raise SysError(EINVAL)
             task.signal.oom_score_adj = value
         return store_adj
+    if name == "timerslack_ns":
+        def store_slack(writer: Any, data: bytes) -> None:
+            if writer is not None and writer.signal is not task.signal and writer.euid:
+                raise SysError(EPERM)
+            try:
+                task.timer_slack = int(data.strip()) or task.default_timer_slack
+            except ValueError:
+                raise SysError(EINVAL) from None
+        return store_slack
     if name == "comm":
         def store_comm(writer: Any, data: bytes) -> None:
             name = data.split(b"\0")[0].rstrip(b"\n")[:15]

@@ -3,7 +3,8 @@
     one buffer, at most CHUNK bytes, nothing to wait for     done at once: the system calls' own fast path
     anything else                                            the generators here, CHUNK by CHUNK
 
-A chunk that must wait for a page starts over and loses nothing: a file gives its bytes up (``consume``) only when they are with the user, and takes
+A chunk that must wait for a page starts over and loses nothing (a read goes on page by page then, as it needs all pages of a chunk at once, and a write
+takes the user's bytes once): a file gives its bytes up (``consume``) only when they are with the user, and takes
 them (``accept``) whole or in part before the count is noted. A bad pointer in the middle ends a transfer early; at its start it is EFAULT.
 """
 
@@ -133,6 +134,16 @@ def scatter(task: Any, iov: Iov, skip: int, data: bytes) -> int:
     return done
 
 
+def has_waited(task: Any) -> bool:
+    """The task's call starts over, because a page had to be waited for."""
+    return task in task.mem.awaited.held
+
+
+def step(task: Any, file: File, left: int, pos: int) -> int:
+    """How much to read at ``pos`` in one go: a chunk, of a file the rest of a page while there are pages to wait for."""
+    return min(left, PAGE - (pos & PAGE - 1) if file.regular and has_waited(task) else CHUNK)
+
+
 def page_wait(wait: MustWait) -> Wait:
     """The wait for a page under I/O: no signal ends it."""
     return Wait((wait.queue,), None, TASK_UNINTERRUPTIBLE)
@@ -164,11 +175,11 @@ def read_wait(task: Any, file: File, address: int, n: int) -> Transfer:
 def read_iov(task: Any, file: File, iov: Iov, total: int, pos: int | None = None) -> Transfer:
     """Reads into the buffers; from ``pos`` without moving the file's position when given."""
     done = 0
-    let_go = task.mem.awaited.let_go  # each chunk has its own pages to wait for
+    awaited = task.mem.awaited
     file.count += 1
     try:
         while done < total:
-            want = min(CHUNK, total - done)
+            want = step(task, file, total - done, file.pos if pos is None else pos + done)
             try:
                 data = file.peek(task, want) if pos is None else file.pread(pos + done, want)
                 if data is None:
@@ -191,7 +202,7 @@ def read_iov(task: Any, file: File, iov: Iov, total: int, pos: int | None = None
             if pos is None:
                 file.consume(copied)
             done += copied
-            let_go(task)
+            awaited.let_go(task)
             if copied < len(data) or len(data) < want and not file.regular:
                 break
         return done
@@ -202,12 +213,17 @@ def read_iov(task: Any, file: File, iov: Iov, total: int, pos: int | None = None
 def write_iov(task: Any, file: File, iov: Iov, total: int, done: int = 0, pos: int | None = None) -> Transfer:
     """Writes the buffers from byte ``done`` on; to ``pos`` (of byte 0) without moving the file's position when given."""
     let_go = task.mem.awaited.let_go
+    data = b""
+    kept = False  # ``data`` is with us already, and waits for pages of the file
     file.count += 1
     try:
         while done < total:
             want = min(CHUNK, total - done)
             try:
-                data = gather(task, iov, done, want)
+                if not kept:
+                    data = gather(task, iov, done, want)
+                    kept = file.regular
+                    let_go(task)
                 if pos is None:
                     taken = file.accept(task, data)
                 else:
@@ -223,6 +239,7 @@ def write_iov(task: Any, file: File, iov: Iov, total: int, done: int = 0, pos: i
                     break
                 raise
             done += taken
+            kept = False
             let_go(task)
             if taken == len(data):
                 if taken < want:

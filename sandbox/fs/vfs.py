@@ -28,6 +28,7 @@ from sandbox.fs.fdtable import FileTable, FsStruct
 from sandbox.fs.file import File, PathFile, RegularFile
 from sandbox.fs.hostfs import HostSuper
 from sandbox.fs.inode import BOOT_EPOCH_S, Caches, SuperBlock, drop_privileges, owned, permission
+from sandbox.fs.leases import break_lease
 from sandbox.fs.memfd import memfd
 from sandbox.fs.namei import child_of, walk, walk_parent
 from sandbox.fs.tmpfs import TmpfsInode, TmpfsSuper
@@ -220,6 +221,8 @@ class Vfs:
                 head, _, name = os.fsencode(guest).rpartition(b"/")
                 parent = self.mkdir(head)
                 at = child_of(parent, name) or parent.inode.create(None, parent, name, S_IFREG | 0o644)
+                if S_ISLNK(at.inode.mode):
+                    raise SysError(ELOOP)  # nobody would get to it: the guest goes on to what the link names
         except SysError as error:
             raise ConfigError(f"--mount {host}:{guest}: {guest} cannot be a mount point ({os.strerror(error.errno)}): choose a path of its own") from None
         self._cover(at, sb.root)
@@ -315,7 +318,7 @@ class Vfs:
         return file
 
     def open_may_wait(self, task: Any, path: bytes, flags: int, mode: int, base: Dentry | None = None) -> Any:
-        """As ``open``; for a FIFO whose other end is missing a generator that waits for it and returns the File."""
+        """As ``open``; for a FIFO whose other end is missing a generator that waits for it and returns the File. Raises Breaking."""
         root = task.fs.root if task is not None else self.root
         if flags & O_PATH:
             flags &= O_PATH | O_DIRECTORY | O_NOFOLLOW
@@ -395,6 +398,8 @@ class Vfs:
                     raise SysError(ETXTBSY)
                 if inode.i_size > MAX_NON_LFS and not flags & O_LARGEFILE:
                     raise SysError(EOVERFLOW)
+                if inode.leases and task is not None:
+                    break_lease(task, inode, flags)
         file = inode.open(task, dentry, flags & ~_NOT_KEPT)
         if flags & O_TRUNC and kind == S_IFREG and not created:
             try:

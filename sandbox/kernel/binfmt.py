@@ -27,6 +27,11 @@ _EHDR = struct.Struct("<16s HHIIIIIHHHHHH")
 _PHDR = struct.Struct("<8I")
 
 
+def is_i386(ident: bytes, machine: int) -> bool:
+    """32 bits, little-endian, for this CPU. Linux: elf_check_arch, include/asm-i386/elf.h."""
+    return ident[4] == 1 and ident[5] == 1 and machine in (EM_386, EM_486)
+
+
 class Segment:
     """One PT_LOAD. All values as in the header; ``flags`` PF_R, PF_W, PF_X."""
 
@@ -55,7 +60,7 @@ class ElfImage:
         if len(header) < _EHDR.size or header[:4] != b"\x7fELF":
             raise SysError(bad)
         ident, self.type, machine, _, self.entry, self.phoff, _, _, _, phentsize, self.phnum, _, _, _ = _EHDR.unpack_from(header)
-        if ident[4] != 1 or ident[5] != 1 or self.type not in (ET_EXEC, ET_DYN) or machine not in (EM_386, EM_486):
+        if not is_i386(ident, machine) or self.type not in (ET_EXEC, ET_DYN):
             raise SysError(bad)
         size = self.phnum * _PHDR.size
         if phentsize != _PHDR.size or not 0 < self.phnum <= 65536 // _PHDR.size:

@@ -173,6 +173,11 @@ def _notify_parent(leader: Task) -> None:
     code = signal.exit_code
     leader.exit_code = code
     kernel.process_ended(leader)
+    _tell_parent(leader, parent, sig, code)
+
+
+def _tell_parent(leader: Task, parent: SignalStruct | None, sig: int, code: int) -> None:
+    kernel, signal = leader.kernel, leader.signal
     if parent is None or parent.leader.pid == 1:
         kernel.release_process(leader)
         return
@@ -193,10 +198,20 @@ def _notify_parent(leader: Task) -> None:
         kernel.release_process(leader)
 
 
+def _find_reaper(kernel: Kernel, signal: SignalStruct) -> SignalStruct:
+    """Who takes over the children. Linux: find_new_reaper, 3.4."""
+    at = signal.parent
+    while at is not None:
+        if at.subreaper and at.live:
+            return at
+        at = at.parent
+    return kernel.init.signal
+
+
 def _forget_children(kernel: Kernel, signal: SignalStruct) -> None:
-    """Children go to init, which reaps them; those who asked get a signal; groups orphaned by it that are stopped are let go."""
-    init = kernel.init.signal
-    reaper = init
+    """Children go to the nearest ancestor that is a subreaper, else to init, which reaps them; those who asked get a signal; groups
+    orphaned by it that are stopped are let go."""
+    reaper = _find_reaper(kernel, signal)
     children, signal.children = signal.children, {}
     for child in children:
         child.signal.parent = reaper
@@ -206,7 +221,7 @@ def _forget_children(kernel: Kernel, signal: SignalStruct) -> None:
                 send_group(thread, SigInfo(thread.pdeath_signal, SI_KERNEL))
         child.exit_signal = SIGCHLD
         if child.state == TASK_ZOMBIE and child.signal.live == 0:
-            kernel.release_process(child)
+            _tell_parent(child, reaper, SIGCHLD, child.signal.exit_code)
         elif child.signal.pgrp != signal.pgrp and child.signal.session == signal.session:
             _kill_orphaned_pgrp(kernel, child.signal.pgrp, signal)
 

@@ -176,7 +176,8 @@ def _inherit(task: Task, child: Task) -> None:
     child.gid, child.egid, child.sgid, child.fsgid = task.gid, task.egid, task.sgid, task.fsgid
     child.groups = task.groups
     child.keep_caps, child.no_new_privs = task.keep_caps, task.no_new_privs
-    child.dumpable, child.timer_slack = task.dumpable, task.timer_slack
+    child.timer_slack = child.default_timer_slack = task.timer_slack
+    child.cap_bset, child.no_tsc = task.cap_bset, task.no_tsc
     child.start_ns = task.kernel.clock.now
 
 

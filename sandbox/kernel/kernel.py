@@ -75,6 +75,7 @@ class Kernel:
         self.log: Callable[[int], None] = self.events.append
         self.timers = Timers(self, clock == "host")
         self.host_clock = clock == "host"
+        self.clock.models_waits = not self.host_clock
         self.time_limit = time_limit
         self.layout_rng = random.Random(seed) if seed is not None else None
         self.entropy = random.Random(0 if seed is None else seed ^ 0x5EED)

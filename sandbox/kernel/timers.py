@@ -2,7 +2,7 @@
 
 Everything runs on the virtual clock: ns since the first program started, at EPOCH by the calendar. The machine was switched on BOOT_NS
 before that, and what counts from there (monotonic clocks, uptime) says so. With the host's clock (for benchmarks) what the guest reads is
-the host's elapsed time plus the time that was skipped while every task slept; deadlines stay virtual.
+the host's elapsed time plus the time that was skipped while every task slept; deadlines stay virtual, and the disk takes none.
 Linux: kernel/itimer.c, kernel/posix-timers.c, 2.6.7.
 """
 

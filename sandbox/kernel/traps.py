@@ -94,14 +94,14 @@ def bad_area(task: Task, answer: int, address: int, error_code: int) -> None:
 
 
 def _emulate_rdtsc(task: Task) -> bool:
-    """rdtsc is made to trap, so that it shows virtual time. False: another instruction."""
+    """rdtsc is made to trap, so that it shows virtual time. False: another instruction, or forbidden (PR_SET_TSC)."""
     eip = task.regs[EIP]
     try:
         code = copy_from_user(task, eip, min(15, 4096 - (eip & 0xFFF)))
     except (SysError, MustWait):
         return False
     length = is_rdtsc(code)
-    if not length:
+    if not length or task.no_tsc:
         return False
     value = task.kernel.timers.now() * TSC_PER_NS
     regs = task.regs

@@ -11,6 +11,7 @@ from sandbox.fs.at import fget, s32, s64
 from sandbox.fs.file import File
 from sandbox.fs.hooks import send_signal
 from sandbox.fs.inode import Inode, drop_privileges, permission
+from sandbox.fs.leases import wait_broken
 from sandbox.fs.memfd import check_resize_seals, check_write_seals
 from sandbox.fs.namei import walk
 from sandbox.fs.rw import page_wait
@@ -25,6 +26,7 @@ from sandbox.fs.uapi import (
     MFD_ALLOW_SEALING,
     MFD_CLOEXEC,
     O_LARGEFILE,
+    O_WRONLY,
 )
 from sandbox.kernel.sched import TASK_UNINTERRUPTIBLE, Wait
 from sandbox.kernel.uaccess import strncpy_from_user
@@ -32,7 +34,7 @@ from sandbox.syscalls.table import syscall
 
 
 # size -------------------------------------------------------------------------------------------------------------------------------------
-def _truncate(task: Any, path: int, length: int) -> int:
+def _truncate(task: Any, path: int, length: int) -> Any:
     if length < 0:
         raise SysError(EINVAL)
     inode = walk(task, strncpy_from_user(task, path)).inode
@@ -45,8 +47,20 @@ def _truncate(task: Any, path: int, length: int) -> int:
         raise SysError(EROFS)
     if inode.writers < 0:
         raise SysError(26)  # ETXTBSY
+    if inode.leases:
+        return _truncate_leased(task, inode, length)
     _set_size(task, inode, length)
     return 0
+
+
+def _truncate_leased(task: Any, inode: Inode, length: int) -> Any:
+    yield from wait_broken(task, inode, O_WRONLY)
+    while True:
+        try:
+            _set_size(task, inode, length)
+            return 0
+        except MustWait as wait:
+            yield page_wait(wait)
 
 
 def _set_size(task: Any, inode: Inode, length: int) -> None:
@@ -70,12 +84,12 @@ def _ftruncate(task: Any, fd: int, length: int, small: bool) -> int:
 
 
 @syscall(92, "truncate", 2)
-def sys_truncate(task: Any, path: int, length: int) -> int:
+def sys_truncate(task: Any, path: int, length: int) -> Any:
     return _truncate(task, path, s32(length))
 
 
 @syscall(193, "truncate64", 3)
-def sys_truncate64(task: Any, path: int, low: int, high: int) -> int:
+def sys_truncate64(task: Any, path: int, low: int, high: int) -> Any:
     return _truncate(task, path, s64(low, high))
 
 
