@@ -185,8 +185,10 @@ class _Running:
         except (SysError, OomPanic) as error:
             raise ConfigError(f"{self.argv[0]}: does not fit into a machine of this size ({error}): give more --memory or "
                               f"--swap") from None
-        envp = [os.fsencode(f"{name}={value}") for name, value in self.config.environment().items()]
-        self.kernel.spawn_init(path, [os.fsencode(word) for word in self.argv], envp, files, self.vfs.fs)
+        environment = self.config.environment()
+        envp = [os.fsencode(f"{name}={value}") for name, value in environment.items()]
+        argv = [self._called(path, environment.get("PATH", "")), *(os.fsencode(word) for word in self.argv[1:])]
+        self.kernel.spawn_init(path, argv, envp, files, self.vfs.fs)
         ending = self.kernel.run()
         if self.config.audit != "off" and not ending.torn:
             self.auditor.audit("at the end")
@@ -195,6 +197,12 @@ class _Running:
         self.vfs.sync()
         self.vfs.close()
         return ending
+
+    def _called(self, path: bytes, search: str) -> bytes:
+        """The program's argv[0]: as the user typed it where the guest finds a file by it, itself or along PATH, else the place of its copy."""
+        typed = os.fsencode(self.argv[0])
+        places = [typed] if b"/" in typed else [os.fsencode(f"{directory}/") + typed for directory in search.split(":") if directory]
+        return typed if any(self.vfs.exists(place) for place in places) else path
 
     def sample(self) -> Sample:
         """For the status line; read from another thread, so from plain counters only."""

@@ -117,7 +117,7 @@ def status(task: Any) -> str:
     ]
     if task.mm is not None:
         lines += _memory_lines(task)
-    queued = len(signal.shared.queue) + sum(len(t.pending.queue) for t in signal.threads)
+    queued = task.kernel.sigpending[task.uid]
     ignored, caught = _signal_sets(task) if task.sighand is not None else (0, 0)
     capabilities = _mask(0xFFFFFEFF if task.euid == 0 else 0)
     lines += [

@@ -189,6 +189,13 @@ class Vfs:
         finally:
             file.put()
 
+    def exists(self, path: bytes) -> bool:
+        """Whether a walk from the root ends at a regular file."""
+        try:
+            return S_ISREG(walk(None, path, self.root, True, self.root).inode.mode)
+        except SysError:
+            return False
+
     def _mount(self, sb: SuperBlock, path: str, tree: Any) -> None:
         from sandbox.fs.pseudofs import mount_root
 

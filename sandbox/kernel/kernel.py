@@ -88,6 +88,7 @@ class Kernel:
         self.total_forks = 0
         self.nr_switches = 0
         self.unknown_syscalls: Counter[int] = Counter()
+        self.sigpending: Counter[int] = Counter()  # by user: queued signals, and timers, which hold a place for theirs
         self.futexes: dict[Any, list[Any]] = {}  # key -> sleepers, oldest first
         self.records: list[TaskRecord] = []
         self.crashes: list[crash.CrashInfo] = []  # the first few in full

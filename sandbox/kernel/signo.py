@@ -6,6 +6,7 @@ A set of signals is an int; signal n is bit n-1.
 from __future__ import annotations
 
 import struct
+from typing import Any
 
 (SIGHUP, SIGINT, SIGQUIT, SIGILL, SIGTRAP, SIGABRT, SIGBUS, SIGFPE, SIGKILL, SIGUSR1, SIGSEGV, SIGUSR2, SIGPIPE, SIGALRM, SIGTERM,
  SIGSTKFLT, SIGCHLD, SIGCONT, SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU, SIGURG, SIGXCPU, SIGXFSZ, SIGVTALRM, SIGPROF, SIGWINCH, SIGIO,
@@ -72,13 +73,15 @@ def name(sig: int) -> str:
 class SigInfo:
     """One queued signal: ``code``, ``errno`` (only a program's own sigqueue sets it) and the union of siginfo_t as packed bytes."""
 
-    __slots__ = ("sig", "code", "fields", "errno")
+    __slots__ = ("sig", "code", "fields", "errno", "owner", "timer")
 
     def __init__(self, sig: int, code: int = SI_USER, fields: bytes = b"", errno: int = 0) -> None:
         self.sig = sig
         self.code = code
         self.fields = fields
         self.errno = errno
+        self.owner = -1  # the user in whose RLIMIT_SIGPENDING it counts while it is queued
+        self.timer: Any = None  # the POSIX timer that sent it
 
     def pack(self) -> bytes:
         """The 128 bytes of siginfo_t as the guest sees them."""

@@ -177,6 +177,16 @@ def prefault(task: Task, addr: int, n: int, write: bool) -> None:
         addr = (addr | 0xFFF) + 1
 
 
+def prepare_result(task: Task, addr: int, n: int) -> None:
+    """Before a call whose deed stands even where its result cannot be written: waits now for what is under way, and leaves EFAULT to the
+    writing afterwards."""
+    try:
+        prefault(task, addr, n, True)
+    except SysError as error:
+        if error.errno != errno.EFAULT:
+            raise
+
+
 def pin_user(task: Task, addr: int, n: int, write: bool) -> None:
     """Faults the range in and pins its pages till the system call ends. Raises EFAULT or MustWait (before side effects)."""
     if addr + n > TASK_SIZE:

@@ -13,7 +13,7 @@ from mmcore.errors import SysError
 from sandbox.kernel.sched import SLICE_NS
 from sandbox.kernel.task import RLIM_INFINITY, RLIMIT_CPU, RLIMIT_NICE, RLIMIT_NOFILE, RLIMIT_RTPRIO, Task
 from sandbox.kernel.timespec import put_timespec32, put_timespec64, timeval32
-from sandbox.kernel.uaccess import copy_from_user, copy_to_user, put_user32
+from sandbox.kernel.uaccess import copy_from_user, copy_to_user, prepare_result, put_user32
 from sandbox.syscalls.creds import same_owner
 from sandbox.syscalls.table import syscall
 
@@ -93,10 +93,13 @@ def sys_prlimit64(task: Task, pid: int, which: int, new: int, old: int) -> int:
             {task.uid} != {target.uid, target.euid, target.suid} or {task.gid} != {target.gid, target.egid, target.sgid}):
         raise SysError(errno.EPERM)
     limits = _get_limit(target, which)
+    wanted = struct.unpack("<2Q", copy_from_user(task, new, 16)) if new else None
+    if old:
+        prepare_result(task, old, 16)
+    if wanted is not None:
+        _set_limit(target, which, *wanted)
     if old:
         copy_to_user(task, old, struct.pack("<2Q", *limits))
-    if new:
-        _set_limit(target, which, *struct.unpack("<2Q", copy_from_user(task, new, 16)))
     return 0
 
 

@@ -33,7 +33,7 @@ from sandbox.kernel.timespec import (
     put_timespec64,
     timeval32,
 )
-from sandbox.kernel.uaccess import copy_from_user, copy_to_user, get_user32, prefault, put_user32
+from sandbox.kernel.uaccess import copy_from_user, copy_to_user, get_user32, prefault, prepare_result, put_user32
 from sandbox.syscalls.table import syscall
 
 TIMER_ABSTIME = 1
@@ -247,7 +247,7 @@ def sys_setitimer(task: Task, which: int, new: int, old: int) -> int:
     if which > 2:
         raise SysError(errno.EINVAL)
     if old:
-        prefault(task, old, 16, True)
+        prepare_result(task, old, 16)
     task.kernel.account()
     before = task.kernel.timers.setitimer(task.signal, which, value, interval)
     if old:
@@ -295,7 +295,7 @@ def _settime(task: Task, ident: int, flags: int, value: int, interval: int) -> t
     when = 0
     if value:
         when = deadline_of(task, timer.clock, value) if flags & TIMER_ABSTIME else timers.clock.now + value
-        when = max(when, 1)
+        when = when or 1  # 0 means disarmed; a time long past is kept: every period since is an overrun
     return timers.settime(timer, when, interval)
 
 
@@ -305,7 +305,7 @@ def sys_timer_settime(task: Task, ident: int, flags: int, new: int, old: int) ->
         raise SysError(errno.EINVAL)
     interval, value = get_timespec32(task, new), get_timespec32(task, new + 8)
     if old:
-        prefault(task, old, 16, True)
+        prepare_result(task, old, 16)
     left, period = _settime(task, ident, flags, value, interval)
     if old:
         put_timespec32(task, old, period)
@@ -319,7 +319,7 @@ def sys_timer_settime64(task: Task, ident: int, flags: int, new: int, old: int) 
         raise SysError(errno.EINVAL)
     interval, value = get_timespec64(task, new), get_timespec64(task, new + 16)
     if old:
-        prefault(task, old, 32, True)
+        prepare_result(task, old, 32)
     left, period = _settime(task, ident, flags, value, interval)
     if old:
         put_timespec64(task, old, period)
