@@ -91,7 +91,7 @@ class Mount(msgspec.Struct, frozen=True):
         if not self.guest.startswith("/") or not names or "." in names or ".." in names:
             raise BadValue("mounts", f"{self.guest!r}: the guest's side is an absolute path below /, as in /data")
         if names[0] in ("proc", "sys"):
-            raise BadValue("mounts", f"{self.guest!r}: /{names[0]} is the guest kernel's own and nothing can be mounted in it: choose a path of its own, as in /data")
+            raise BadValue("mounts", f"{self.guest!r}: /{names[0]} is the guest kernel's own: choose a path of its own, as in /data")
         if not os.path.exists(self.host):
             raise BadValue("mounts", f"{self.host}: no such file or directory on the host")
         wanted = os.R_OK | (os.W_OK if self.mode == "rw" else 0) | (os.X_OK if os.path.isdir(self.host) else 0)
