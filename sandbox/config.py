@@ -95,7 +95,7 @@ class Mount(msgspec.Struct, frozen=True):
         if gone:
             raise BadValue("mounts", f"{self.host}: {gone}")
         if names[0] in ("proc", "sys"):
-            raise BadValue("mounts", f"{self.guest!r}: /{names[0]} is the guest kernel's own, nothing can be mounted in it: choose another path, as in /data")
+            raise BadValue("mounts", f"{self.guest!r}: /{names[0]} is the guest kernel's own: choose a path of its own, as in /data")
         if not os.path.exists(self.host):
             raise BadValue("mounts", f"{self.host}: no such file or directory on the host")
         wanted = os.R_OK | (os.W_OK if self.mode == "rw" else 0) | (os.X_OK if os.path.isdir(self.host) else 0)

@@ -49,7 +49,7 @@ def read_file(path: str) -> tuple[dict[str, Any], dict[str, str], dict[str, dict
     """
     try:
         with open(path, "rb") as file:
-            tables = tomllib.load(file)
+            tables = tomllib.loads(file.read().decode("utf-8-sig"))  # editors of Windows begin a file with a BOM
     except OSError as error:
         raise ConfigError(f"{path}: cannot read the configuration: {(error.strerror or str(error)).lower()}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from mmcore.errors import ConfigError, InvariantViolation
 from sandbox.cli.arguments import Parser, Words, split, split_tail
 from sandbox.cli.run import add_options, check_given, overrides_of, write_json
+from sandbox.hostsignals import handle_interrupt, restore_interrupt
 
 if TYPE_CHECKING:
     from sandbox.lab.compare import Comparison, Contender
@@ -49,6 +50,7 @@ def main(words: list[str]) -> int:
 
     from sandbox.lab.compare import Cut, compare
     from sandbox.lab.compare_table import print_table, rows
+    from sandbox.lab.status import can_rewrite
     from sandbox.program import load_program
 
     contenders = _contenders(given)
@@ -57,15 +59,15 @@ def main(words: list[str]) -> int:
     stdin = _standard_input(contenders[0].config)
     for contender in contenders:
         contender.config.stdin = stdin
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # so that the bars leave the terminal as it was
+    before = handle_interrupt(signal.default_int_handler)  # so that the bars leave the terminal as it was
     try:
-        with _progress(len(contenders) * (2 if given.pressure else 1), sys.stderr.isatty() and not given.quiet) as watch:
+        with _progress(len(contenders) * (2 if given.pressure else 1), can_rewrite(sys.stderr) and not given.quiet) as watch:
             found = compare(contenders, argv, pressure=given.pressure, memory=not given.output_only, watch=watch)
     except Cut as cut:
         print(f"rmapbox: {cut}", file=sys.stderr)
         return cut.status
     finally:
-        signal.signal(signal.SIGINT, before)
+        restore_interrupt(before)
     table = rows(found.results)
     if given.json is not None:
         import msgspec
@@ -172,11 +174,12 @@ def _progress(runs: int, terminal: bool) -> Iterator[_Progress | None]:
     if not terminal:
         yield None
         return
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+    from sandbox.lab.console import TableConsole
+
     columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.fields[text]}"))
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+    with Progress(*columns, console=TableConsole(stderr=True), transient=True) as bars:
         yield _Progress(bars, runs)
 
 

@@ -15,6 +15,8 @@ import sys
 from importlib import import_module
 from types import FrameType
 
+from sandbox.hostsignals import handle_interrupt
+
 ERROR_STATUS = 2
 INTERRUPT_STATUS = 130
 PIPE_STATUS = 128 + signal.SIGPIPE  # what a shell shows of any other program in `... | head`
@@ -179,7 +181,7 @@ def main() -> None:
     The cyclic garbage collector looks at every object again and again while hundreds of modules are imported and a machine
     is built; nothing of that is garbage. Afterwards it runs, but rarely.
     """
-    signal.signal(signal.SIGINT, _leave)
+    handle_interrupt(_leave)
     gc.set_threshold(100_000, 50, 100)
     _open_standard_descriptors()
     sys.exit(command())

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
-from typing import Any
+from typing import Any, BinaryIO
 
 from mmcore.errors import ConfigError, InvariantViolation
 from sandbox.cli.arguments import Parser, split
@@ -82,11 +83,21 @@ def check_given(given: Any) -> None:
 def write_json(path: str, data: bytes) -> None:
     """The file of `--json`. Raises `ConfigError`."""
     try:
-        with open(path, "wb") as file:
+        with _opened(path) as file:
             file.write(data)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise ConfigError(f"--json {path}: {reason}: the result is not written; give another place") from None
+
+
+def _opened(path: str) -> BinaryIO:
+    """A file to write anew; what is one of our own descriptors already (/dev/stdout, the file standard output goes to) is written on."""
+    sys.stdout.flush()
+    numbered = re.fullmatch(r"/(?:dev|proc/self)/fd/(\d+)", path)
+    for fd in (int(numbered[1]),) if numbered else (1, 2):
+        if numbered or os.path.exists(path) and os.path.samestat(os.stat(path), os.fstat(fd)):
+            return open(os.dup(fd), "wb")
+    return open(path, "wb")
 
 
 def main(words: list[str]) -> int:
@@ -109,10 +120,11 @@ def main(words: list[str]) -> int:
     if not given.quiet:
         _tell_strays(words, program, arguments, parser.own_options())
 
+    from sandbox.lab.status import can_rewrite
     from sandbox.machine import Machine
 
     argv = [program, *arguments]
-    terminal = not given.quiet and sys.stderr.isatty()
+    terminal = not given.quiet and can_rewrite(sys.stderr)
     if given.pressure:
         from sandbox.pressure import run_under_pressure
 

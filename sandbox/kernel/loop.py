@@ -18,6 +18,7 @@ from mmcore.errors import Hung, MustWait, OomPanic, SysError
 from mmcore.fault import DONE, OOM, WAIT
 from sandbox.cpu.regs import EAX, EBP, EBX, ECX, EDI, EDX, EIP, ESI
 from sandbox.cpu.trap import BUDGET, PAGE_FAULT, PF_PROT, SYSCALL
+from sandbox.hostsignals import handle_interrupt, restore_interrupt
 from sandbox.kernel import traps
 from sandbox.kernel.deliver import do_signal
 from sandbox.kernel.events import EVENT_FAULT, EVENT_SWITCH, EVENT_TRAP
@@ -75,6 +76,8 @@ class Loop:
         self.user_ns = self.nice_ns = self.system_ns = 0  # of all tasks since the start
         self.next_tick = TICK_NS
         self.deadline = 0.0
+        self.alarm_at = 0.0  # host's monotonic time of our own SIGALRM
+        self.foreign_alarm: Any = None  # who had SIGALRM before
         self.watch_cpu = False  # somebody wants to know of CPU time as it passes: CPU timers, limits, the end of the run
         self.busy_since_end = 0
         self.slice_end = 0
@@ -85,12 +88,12 @@ class Loop:
         kernel = self.kernel
         limit = kernel.time_limit
         self.deadline = time.monotonic() + limit if limit else 0.0
-        restore = []
-        if threading.current_thread() is threading.main_thread():
-            restore.append((host_signal.SIGINT, host_signal.signal(host_signal.SIGINT, self._on_sigint)))
-            restore.append((host_signal.SIGALRM, host_signal.signal(host_signal.SIGALRM, self._on_overrun)))
+        main_thread = threading.current_thread() is threading.main_thread()
+        if main_thread:
+            interrupt = handle_interrupt(self._on_sigint)
+            self.foreign_alarm = host_signal.signal(host_signal.SIGALRM, self._on_alarm)
             if limit:
-                host_signal.setitimer(host_signal.ITIMER_REAL, limit + OVERRUN_S)
+                self._set_alarm(limit + OVERRUN_S)
         try:
             return self._run()
         except Overrun:
@@ -102,14 +105,28 @@ class Loop:
         except KeyboardInterrupt:
             return kernel.ending("interrupted", torn=True)
         finally:
-            if restore:
-                host_signal.setitimer(host_signal.ITIMER_REAL, 0)
-            for number, handler in restore:
-                host_signal.signal(number, handler)
+            if main_thread:
+                if self.alarm_at:
+                    host_signal.setitimer(host_signal.ITIMER_REAL, 0)
+                if self.foreign_alarm is not None:
+                    host_signal.signal(host_signal.SIGALRM, self.foreign_alarm)
+                restore_interrupt(interrupt)
             self.account()
 
-    def _on_overrun(self, _number: int, _frame: FrameType | None) -> None:
-        """The time limit or Ctrl-C is long past and nobody looked: a scheme that never ends, a call that takes for ever."""
+    def _set_alarm(self, seconds: float) -> None:
+        self.alarm_at = time.monotonic() + seconds
+        host_signal.setitimer(host_signal.ITIMER_REAL, seconds)
+
+    def _on_alarm(self, number: int, frame: FrameType | None) -> None:
+        """Ours: the time limit or Ctrl-C is long past and nobody looked (a scheme that never ends, a call that takes for ever). One that
+        comes earlier is somebody else's, and does what it would have done without us."""
+        if not self.alarm_at or time.monotonic() < self.alarm_at - 0.05:
+            if callable(self.foreign_alarm):
+                self.foreign_alarm(number, frame)
+            elif self.foreign_alarm == host_signal.SIG_DFL:
+                host_signal.signal(number, host_signal.SIG_DFL)
+                host_signal.raise_signal(number)
+            return
         if self.kernel.stop_requested == "interrupted":
             raise KeyboardInterrupt
         raise Overrun
@@ -119,7 +136,7 @@ class Loop:
         if self.kernel.stop_requested:
             raise KeyboardInterrupt
         self.kernel.stop_requested = "interrupted"
-        host_signal.setitimer(host_signal.ITIMER_REAL, OVERRUN_S)
+        self._set_alarm(OVERRUN_S)
 
     def _what_walks_found(self) -> list[str]:
         """Memory that reclaim cannot get may be the scheme's doing: one that does not find PTEs keeps every page where it is."""

@@ -16,6 +16,7 @@ from typing import Any, NoReturn, Protocol
 from mmcore import errors
 from mmcore.errors import ConfigError
 from sandbox.config import Config
+from sandbox.hostsignals import handle_interrupt, restore_interrupt
 from sandbox.lab.cell import LENGTH, Job
 from sandbox.result import Result
 
@@ -105,7 +106,7 @@ def run_cells(jobs: list[tuple[str, Config]], argv: list[str], *, hash_memory: b
     running: dict[int, tuple[int, _Cell]] = {}
     results: dict[int, Result] = {}
     main_thread = threading.current_thread() is threading.main_thread()
-    before = signal.signal(signal.SIGINT, signal.default_int_handler) if main_thread else None
+    before = handle_interrupt(signal.default_int_handler) if main_thread else None
     try:
         with selectors.DefaultSelector() as selector:
             while waiting or running:
@@ -128,5 +129,5 @@ def run_cells(jobs: list[tuple[str, Config]], argv: list[str], *, hash_memory: b
         for _, cell in running.values():
             cell.close()
         if main_thread:
-            signal.signal(signal.SIGINT, before)
+            restore_interrupt(before)
     return [results[number] for number in range(len(jobs))]

@@ -1,14 +1,26 @@
-"""Tables on standard output, as `rich` draws them."""
+"""Tables on standard output, as `rich` draws them, and what a terminal can do."""
 
 from __future__ import annotations
 
-from typing import NoReturn
+import os
+from typing import Any, NoReturn
 
 from rich.console import Console
 
 
 class TableConsole(Console):
-    """A console that leaves a reader who went (`... | head`) to the command, which knows the exit status; rich's own would exit with 1."""
+    """A console that leaves a reader who went (`... | head`) to the command, which knows the exit status; rich's own would exit with 1.
+
+    A size in the environment that is none (COLUMNS=0) is not taken for one: nothing fits into it, and nothing would be printed.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES") or _is_size(value)}
+        super().__init__(_environ=environment, **options)
 
     def on_broken_pipe(self) -> NoReturn:
         raise BrokenPipeError
+
+
+def _is_size(text: str) -> bool:
+    return text.isascii() and text.isdigit() and int(text) > 0

@@ -7,14 +7,20 @@ while the guest's last line is unfinished (a prompt), the status line stays away
 
 from __future__ import annotations
 
+import os
 import shutil
 import threading
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 INTERVAL = 0.25
 """Seconds between two lines: often enough to be alive, rare enough to cost nothing."""
+
+
+def can_rewrite(stream: IO[str]) -> bool:
+    """Is the stream a terminal that can go back over its line?"""
+    return stream.isatty() and os.environ.get("TERM", "dumb") not in ("dumb", "unknown", "")
 
 
 class Sample(NamedTuple):

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import pty
+import signal
+import subprocess
+import time
 from pathlib import Path
 
 import pytest
 
 from mmcore.errors import ConfigError
 from mmcore.rmap.registry import load_scheme
-from sandbox import Config
+from sandbox import Config, Machine
 from sandbox.program import load_program
+from tests.cli.conftest import COMMAND
 
 SHOW = r"""
 #include <fcntl.h>
@@ -121,3 +127,119 @@ def test_a_program_for_the_486_runs(tmp_path: Path, rmapbox, compile_c) -> None:
     image[18] = 62
     path.write_bytes(image)
     assert "an ELF file for x86-64, not for i386" in rmapbox("run", path).error_line()
+
+
+# --- signals ----------------------------------------------------------------------------------------------------------------
+
+SPIN = """
+#include <stdio.h>
+#include <unistd.h>
+int main(void)
+{
+    write(1, "go\\n", 3);
+    for (volatile int i = 0; i < 25000000; i++);
+    write(1, "end", 3);
+    return 0;
+}
+"""
+
+
+def signalled(program: Path, number: int, environment: dict[str, str], *words: str, preexec=None) -> tuple[int, bytes, bytes]:
+    """(status, output, errors) of a run that got the signal while its guest ran."""
+    with subprocess.Popen([*COMMAND, "run", "--quiet", *words, str(program)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                          env=environment, preexec_fn=preexec) as process:
+        assert process.stdout is not None and process.stdout.read(3) == b"go\n"
+        process.send_signal(number)
+        out, err = process.communicate(timeout=60)
+    return process.returncode, out, err
+
+
+def test_sigint_that_was_ignored_stays_so(environment, compile_c) -> None:
+    program = compile_c(SPIN)
+
+    def ignore() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    assert signalled(program, signal.SIGINT, environment, preexec=ignore)[:2] == (0, b"end")
+    status, out, _ = signalled(program, signal.SIGINT, environment)
+    assert status == 130 and out == b""
+
+
+def test_a_foreign_alarm_is_no_time_limit(environment, compile_c) -> None:
+    """It ends the command as it ends any other that did not ask for it; ignored at start, it does nothing."""
+    program = compile_c(SPIN)
+    for words in ((), ("--time-limit", "50")):
+        assert signalled(program, signal.SIGALRM, environment, *words)[0] == -signal.SIGALRM
+    ignore = lambda: signal.signal(signal.SIGALRM, signal.SIG_IGN)  # noqa: E731
+    assert signalled(program, signal.SIGALRM, environment, preexec=ignore)[:2] == (0, b"end")
+
+
+def test_an_alarm_of_the_embedding_program_is_its_own(compile_c) -> None:
+    program = str(compile_c(SPIN))
+    load_program(program)
+    rung: list[float] = []
+    before = signal.signal(signal.SIGALRM, lambda *_: rung.append(time.monotonic()))
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.5)
+        result = Machine(Config(stdin=b"", time_limit=None)).run([program], capture=True)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert result.ended == "exited" and len(rung) == 1
+
+
+# --- terminals, tables, files -----------------------------------------------------------------------------------------------
+
+
+def on_a_terminal(environment: dict[str, str], cwd: Path, *words: str) -> bytes:
+    """What the command writes to a terminal."""
+    master, slave = pty.openpty()
+    process = subprocess.Popen([*COMMAND, *words], stdin=subprocess.DEVNULL, stdout=slave, stderr=slave, env=environment, cwd=cwd)
+    os.close(slave)
+    seen = b""
+    while True:
+        try:
+            data = os.read(master, 65536)
+        except OSError:  # EIO: the other side is gone
+            break
+        if not data:
+            break
+        seen += data
+    os.close(master)
+    assert process.wait(60) == 0
+    return seen
+
+
+@pytest.mark.parametrize("columns", ["0", "\u00b2"])
+def test_a_size_that_is_none_hides_no_table(tmp_path: Path, environment, rmapbox, columns: str) -> None:
+    assert rmapbox("run", "--quiet", "--json", "r.json", "hello").status == 0
+    for words, row in ((("lowmem", "r.json"), b"kernel_image"), (("compare", "hello", "--rmap", "anon_vma,pte_chain"), b"pte_chain")):
+        shown = on_a_terminal({**environment, "COLUMNS": columns, "LINES": columns, "TERM": "xterm"}, tmp_path, *words)
+        assert row in shown and shown.count(b"\n") > 10, words
+
+
+@pytest.mark.parametrize("term", ["dumb", "unknown"])
+def test_a_terminal_without_escape_sequences_gets_none(tmp_path: Path, environment, compile_c, term: str) -> None:
+    program = str(compile_c(SPIN))
+    for words in (("run", program), ("compare", "hello", "--rmap", "anon_vma,pte_chain")):
+        assert b"\x1b" not in on_a_terminal({**environment, "TERM": term}, tmp_path, *words), words
+    assert b"\x1b[K" in on_a_terminal({**environment, "TERM": "xterm"}, tmp_path, "run", program)
+
+
+def test_a_configuration_that_begins_with_a_byte_order_mark(tmp_path: Path, rmapbox) -> None:
+    (tmp_path / "rmapbox.toml").write_bytes(b'\xef\xbb\xbf[machine]\r\nmemory = "32M"\r\n')
+    ran = rmapbox("run", "--quiet", "--json", "r.json", "hello")
+    assert ran.status == 0, ran.err
+    assert f'"memory": {32 << 20}' in (tmp_path / "r.json").read_text()
+
+
+@pytest.mark.parametrize("name", ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1", "out.txt"])
+def test_json_to_standard_output_keeps_what_stands_there(tmp_path: Path, environment, compile_c, name: str) -> None:
+    with open(tmp_path / "out.txt", "wb") as out:
+        out.write(b"before\n")
+        out.flush()
+        done = subprocess.run([*COMMAND, "run", "--quiet", "--json", name, str(compile_c(SHOW)), "/etc/hostname"], stdin=subprocess.DEVNULL,
+                              stdout=out, stderr=subprocess.PIPE, env=environment, cwd=tmp_path, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    text = (tmp_path / "out.txt").read_text()
+    assert text.startswith("before\nrmapbox\n{") and text.count('"virtual_ns"') == 1
