@@ -29,6 +29,10 @@ class SysError(Exception):
         return f"{name}: {self.why}" if self.why else name
 
 
+class NotHere(SysError):
+    """Refused because this machine does not have it, where Linux would do it: ``why`` names it for the summary of a run."""
+
+
 class OutOfMemory(SysError):
     """An allocation of emulated memory failed (ENOMEM)."""
 

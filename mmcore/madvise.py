@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING
 
-from mmcore.errors import SysError
+from mmcore.errors import NotHere, SysError
 from mmcore.frames import PG_UPTODATE
 from mmcore.pgtable import FILE, PROTNONE, TASK_SIZE, D, P
 from mmcore.vma import (
@@ -52,6 +52,7 @@ _FLAG_ADVICE = {
 }
 # Advice about things this machine does not have (same-page merging, huge pages): accepted where Linux accepts it, and nothing to do.
 _NO_SUCH_THING = {MADV_MERGEABLE, MADV_UNMERGEABLE, MADV_HUGEPAGE, MADV_NOHUGEPAGE}
+_NOT_HERE = {25: "MADV_COLLAPSE", 100: "MADV_HWPOISON", 101: "MADV_SOFT_OFFLINE", 102: "MADV_GUARD_INSTALL", 103: "MADV_GUARD_REMOVE"}
 _KNOWN = set(_FLAG_ADVICE) | _NO_SUCH_THING | {
     MADV_WILLNEED, MADV_DONTNEED, MADV_FREE, MADV_REMOVE, MADV_COLD, MADV_PAGEOUT, MADV_POPULATE_READ, MADV_POPULATE_WRITE, MADV_DONTNEED_LOCKED,
 }
@@ -60,6 +61,8 @@ _KNOWN = set(_FLAG_ADVICE) | _NO_SUCH_THING | {
 def do_madvise(mem: Memory, mm: Mm, start: int, length: int, advice: int) -> None:
     """Takes advice about ``[start, start + length)`` (bytes). Raises EINVAL (arguments, an area the advice does not fit), EBADF, EACCES,
     EFAULT, ENOMEM (holes; all areas between are advised nevertheless)."""
+    if advice in _NOT_HERE:
+        raise NotHere(errno.EINVAL, f"{_NOT_HERE[advice]} (madvise)")
     if advice not in _KNOWN or start & 4095:
         raise SysError(errno.EINVAL)
     end = start + (length + 4095 & ~4095)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING, Any
 
-from mmcore.errors import SysError
+from mmcore.errors import NotHere, SysError
 from mmcore.layout import MMAP_MIN_ADDR, gap_grew, get_unmapped_area
 from mmcore.overcommit import OVERCOMMIT_NEVER, can_do_mlock, may_expand_vm, mlock_future_ok
 from mmcore.pgtable import TASK_SIZE
@@ -89,7 +89,7 @@ def do_mmap(mem: Memory, mm: Mm, addr: int, length: int, prot: int, flags: int, 
         pgoff = 0
         vm_flags |= VM_SHARED | VM_MAYSHARE
     else:
-        raise SysError(errno.EOPNOTSUPP if kind == MAP_DROPPABLE else errno.EINVAL)
+        raise NotHere(errno.EOPNOTSUPP, "MAP_DROPPABLE (mmap)") if kind == MAP_DROPPABLE else SysError(errno.EINVAL)
     if flags & MAP_NORESERVE and mem.overcommit.mode != OVERCOMMIT_NEVER:
         vm_flags |= VM_NORESERVE
     mmap_region(mem, mm, addr, length, vm_flags, pgoff, file)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mmcore.errors import MustWait, OutOfMemory, SysError
+from mmcore.errors import MustWait, NotHere, OutOfMemory, SysError
 from mmcore.fault import DONE, WAIT
 from mmcore.layout import get_unmapped_area
 from mmcore.mmap import do_munmap, unmap_areas
@@ -41,6 +41,8 @@ def do_mremap(mem: Memory, mm: Mm, addr: int, old_len: int, new_len: int, flags:
     old_len = old_len + 4095 & ~4095
     new_len = new_len + 4095 & ~4095
     if flags & ~(MREMAP_MAYMOVE | MREMAP_FIXED) or addr & 4095 or not new_len or new_len > TASK_SIZE:
+        if flags & ~(MREMAP_MAYMOVE | MREMAP_FIXED) == MREMAP_DONTUNMAP and flags & MREMAP_MAYMOVE:
+            raise NotHere(errno.EINVAL, "MREMAP_DONTUNMAP (mremap)")
         raise SysError(errno.EINVAL)
     if flags & MREMAP_FIXED:
         if new_addr > TASK_SIZE - new_len or new_addr & 4095 or not flags & MREMAP_MAYMOVE:

@@ -219,6 +219,7 @@ class _Running:
             signal=ending.signal,
             oom_kills=[str(kill) for kill in mem.oom.kills],
             unknown_syscalls={name_of(nr): count for nr, count in kernel.unknown_syscalls.items()},
+            not_here={f"{what}: {errno.errorcode[code]}": count for (what, code), count in kernel.not_here.items()},
             crashes=[_crash(info) for info in kernel.crashes],
             more_crashes={f"{comm} by {signal_name(number)}": count for (comm, number), count in kernel.more_crashes.items()},
             violations=list(self.auditor.violations),

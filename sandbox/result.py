@@ -130,6 +130,8 @@ class Notes(msgspec.Struct):
     """The signal that killed the first process, if one did."""
     oom_kills: list[str] = []
     unknown_syscalls: dict[str, int] = {}
+    not_here: dict[str, int] = {}
+    """Asked for and refused because the machine does not have it: "WHAT: ERRNO" -> how often."""
     crashes: list[Crash] = []
     """The first few tasks that faults of their own killed."""
     more_crashes: dict[str, int] = {}

@@ -27,12 +27,18 @@ def meminfo(vfs: Vfs) -> str:
     vmalloc_total = (VMALLOC_END - (0xC0000000 + (mem.frames.nr << 12) + VMALLOC_START_GAP & ~(VMALLOC_START_GAP - 1))) >> 10
     vmalloc_used = sum(frames + 1 for _, frames in mem.slab.vmalloc_areas()) << 2
     swap_total, swap_free = mem.swap.si_swapinfo()
+    shmem = sum(len(space.pages) for space in mem.mappings.values() if space.is_shmem)
+    low = sum(z.pages_low for z in zones)
+    # What could be had without swapping: free pages above the low watermark, and the clean half of the files' cache at least. Linux: 3.14.
+    available = max(0, free - low + cached - shmem - min((cached - shmem) // 2, low))
     rows = (
-        ("MemTotal", mem.total_pages << 2), ("MemFree", free << 2), ("Buffers", 0), ("Cached", cached << 2), ("SwapCached", len(mem.swap.cache) << 2),
-        ("Active", sum(z.nr_active for z in zones) << 2), ("Inactive", sum(z.nr_inactive for z in zones) << 2), ("HighTotal", 0), ("HighFree", 0),
-        ("LowTotal", mem.total_pages << 2), ("LowFree", free << 2), ("SwapTotal", swap_total << 2), ("SwapFree", swap_free << 2),
-        ("Dirty", mem.vmstat.nr_dirty << 2), ("Writeback", mem.vmstat.nr_writeback << 2), ("Mapped", mem.vmstat.nr_mapped << 2),
-        ("Slab", mem.pages.owned[SLAB] << 2), ("Committed_AS", mem.overcommit.committed << 2), ("PageTables", mem.vmstat.nr_page_table_pages << 2),
+        ("MemTotal", mem.total_pages << 2), ("MemFree", free << 2), ("MemAvailable", available << 2), ("Buffers", 0), ("Cached", cached << 2),
+        ("SwapCached", len(mem.swap.cache) << 2), ("Active", sum(z.nr_active for z in zones) << 2), ("Inactive", sum(z.nr_inactive for z in zones) << 2),
+        ("HighTotal", 0), ("HighFree", 0), ("LowTotal", mem.total_pages << 2), ("LowFree", free << 2), ("SwapTotal", swap_total << 2),
+        ("SwapFree", swap_free << 2), ("Dirty", mem.vmstat.nr_dirty << 2), ("Writeback", mem.vmstat.nr_writeback << 2),
+        ("Mapped", mem.vmstat.nr_mapped << 2), ("Shmem", shmem << 2), ("Slab", mem.pages.owned[SLAB] << 2),
+        ("CommitLimit", mem.overcommit.commit_limit() << 2), ("Committed_AS", mem.overcommit.committed << 2),
+        ("PageTables", mem.vmstat.nr_page_table_pages << 2),
         ("VmallocTotal", vmalloc_total), ("VmallocUsed", vmalloc_used), ("VmallocChunk", vmalloc_total - vmalloc_used),
     )
     return "".join(f"{name + ':':<13}{kb:8d} kB\n" for name, kb in rows)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mmcore.errors import MustWait, SysError
+from sandbox.fs import proc_areas
 from sandbox.fs.inode import BOOT_S
 from sandbox.kernel.sched import state_letter
 
@@ -225,12 +226,13 @@ def oom_score_adj(task: Any) -> str:
 
 TEXTS: dict[str, Callable[[Any], str | bytes]] = {
     "auxv": auxv, "cmdline": cmdline, "comm": lambda task: comm_of(task) + "\n", "environ": environ, "limits": limits, "maps": maps, "oom_score": oom_score,
-    "oom_score_adj": oom_score_adj, "stat": stat, "statm": statm, "status": status,
+    "oom_score_adj": oom_score_adj, "smaps": proc_areas.smaps, "smaps_rollup": proc_areas.smaps_rollup, "stat": stat, "statm": statm,
+    "status": status, "syscall": proc_areas.syscall,
     "timerslack_ns": lambda task: f"{task.timer_slack}\n", "wchan": wchan,
 }
 
 
-MODES = {"auxv": 0o400, "environ": 0o400, "timerslack_ns": 0o666}
+MODES = {"auxv": 0o400, "environ": 0o400, "syscall": 0o400, "timerslack_ns": 0o666}
 
 
 def store_for(task: Any, name: str) -> Callable[[Any, bytes], None] | None:

@@ -1,6 +1,6 @@
 """/proc: its tree. The texts are made in proc_system (the machine), proc_task (a process) and sysctl (/proc/sys).
 
-    /proc/self -> PID      /proc/PID/{cmdline comm cwd environ exe fd/ maps mounts ... task/TID/}
+    /proc/self -> PID      /proc/PID/{cmdline comm cwd environ exe fd/ map_files/ maps mounts smaps ... task/TID/}
     /proc/{meminfo vmstat cpuinfo stat uptime ...}      /proc/sys/{kernel,vm,fs}/...
 
 A directory of a process holds for as long as the process: once it is gone, names in it are ENOENT and open files of it ESRCH.
@@ -18,13 +18,14 @@ from mmcore.errors import SysError
 from sandbox.fs import proc_system, proc_task, sysctl
 from sandbox.fs.dentry import Dentry, d_path
 from sandbox.fs.pagemap import Pagemap
+from sandbox.fs.proc_areas import MapFilesDir
 from sandbox.fs.pseudofs import Dir, Link, Node, Text
 from sandbox.fs.uapi import FMODE_READ, FMODE_WRITE
 
 if TYPE_CHECKING:
     from sandbox.fs.vfs import Vfs
 
-# Inode numbers as 2.6.7 makes them: pid << 16 | kind, descriptors from 0x8000.
+# Inode numbers as 2.6.7 makes them: pid << 16 | kind, descriptors from 0x8000, mapped files from 0x6000.
 _FD_BASE = 0x8000
 _TASK_BASE = 0x4000
 
@@ -40,11 +41,11 @@ class TaskDir(Dir):
         self.task = task
         self.thread = thread
         self.uid, self.gid = task.euid, task.egid
-        self.subdirs = 1 if thread else 2
+        self.subdirs = 1 if thread else 3
 
     def find(self, name: bytes) -> Node | None:
         number = _NUMBERS.get(name)
-        if number is None or self.thread and name == b"task" or not proc_task.alive(self.vfs, self.task):
+        if number is None or self.thread and name in (b"map_files", b"task") or not proc_task.alive(self.vfs, self.task):
             return None
         node = self._node(name.decode(), self.ino + 1 + number)
         # Once another user's, memory is root's to see; directories, and one's own descriptors, stay with the process. Linux: task_dump_owner.
@@ -61,6 +62,8 @@ class TaskDir(Dir):
             return Pagemap(task, ino)
         if name == "fd":
             return FdDir(vfs, task, ino)
+        if name == "map_files":
+            return MapFilesDir(vfs, task, ino)
         if name == "task":
             return ThreadsDir(vfs, task, ino)
         if name == "mounts":
@@ -82,7 +85,8 @@ class TaskDir(Dir):
         return [(name, node) for name in _NUMBERS if (node := self.find(name)) is not None]
 
 
-_NUMBERS = {name.encode(): number for number, name in enumerate(sorted([*proc_task.TEXTS, "fd", "task", "mounts", "pagemap", "exe", "cwd", "root"]))}
+_NUMBERS = {name.encode(): number for number, name in enumerate(sorted([
+    *proc_task.TEXTS, "fd", "map_files", "task", "mounts", "pagemap", "exe", "cwd", "root"]))}
 
 
 def _place(task: Any, name: str) -> Callable[[], Dentry]:

@@ -2,7 +2,7 @@
 
     vm/rmapbox_reclaim   ours: writing N reclaims N pages now; absent natively, so programs can skip it
     vm/*                 overcommit_memory, overcommit_ratio, swappiness, page-cluster, min_free_kbytes, max_map_count, drop_caches
-    kernel/*             names of the system, pid_max, boot_id ...
+    kernel/*             names of the system, pid_max, boot_id, core_pattern ...
 
 Linux: kernel/sysctl.c, 2.6.7 (drop_caches: 2.6.16).
 """
@@ -22,6 +22,9 @@ from sandbox.fs.pseudofs import Dir, Text
 
 if TYPE_CHECKING:
     from sandbox.fs.vfs import Vfs
+
+
+CORE_PATTERN_MAX = 127
 
 
 def parse_int(data: bytes) -> int:
@@ -85,6 +88,9 @@ def tree(vfs: Vfs) -> Dir:
     def set_hostname(task: Any, data: bytes) -> None:
         vfs.kernel.hostname = data.split(b"\n")[0][:64]
 
+    def set_core_pattern(task: Any, data: bytes) -> None:
+        vfs.core_pattern = data.split(b"\n")[0].split(b"\0")[0][:CORE_PATTERN_MAX]
+
     bits = vfs.rng.getrandbits
     boot_id = f"{bits(32):08x}-{bits(16):04x}-4{bits(12):03x}-8{bits(12):03x}-{bits(48):012x}"
     file_max = mem.total_pages * 4 // 10
@@ -100,6 +106,8 @@ def tree(vfs: Vfs) -> Dir:
     })
     kernel = Dir({
         "cap_last_cap": _fixed("30"),
+        "core_pattern": Text(lambda: vfs.core_pattern + b"\n", set_core_pattern),
+        "core_uses_pid": _attribute(lambda: vfs, "core_uses_pid", 0, 1),
         "domainname": _fixed("(none)"),
         "hostname": Text(hostname, set_hostname),
         "ngroups_max": _fixed("65536"),
@@ -108,10 +116,15 @@ def tree(vfs: Vfs) -> Dir:
         "pid_max": _fixed("32768"),
         "random": Dir({"boot_id": _fixed(boot_id), "entropy_avail": _fixed("4096"), "poolsize": _fixed("4096")}),
         "randomize_va_space": _fixed("0"),
+        "shmall": _fixed("2097152"),
+        "shmmax": _fixed("33554432"),
+        "shmmni": _fixed("4096"),
+        "tainted": _fixed("0"),
         "threads-max": Text(lambda: f"{mem.total_pages // 16}\n"),
         "version": _fixed(VERSION),
     })
     fs = Dir({"file-max": Text(lambda: f"{file_max}\n"), "file-nr": Text(lambda: f"{vfs.caches.filp.objects}\t0\t{file_max}\n"),
               "lease-break-time": _fixed(str(LEASE_BREAK_S)),
-              "nr_open": _fixed("1048576"), "pipe-max-size": _fixed(str(PIPE_MAX_SIZE))})
+              "nr_open": _fixed("1048576"), "pipe-max-size": _fixed(str(PIPE_MAX_SIZE)),
+              "pipe-user-pages-hard": _fixed("0"), "pipe-user-pages-soft": _fixed("0")})  # 0: no limit
     return Dir({"fs": fs, "kernel": kernel, "vm": vm})

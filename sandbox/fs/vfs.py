@@ -119,6 +119,9 @@ class Vfs:
     def attach(self, kernel: Any) -> None:
         self.kernel = kernel
 
+    core_pattern = b"core"
+    core_uses_pid = 0
+
     def _now(self) -> int:
         return self.realtime()
 

@@ -10,7 +10,7 @@ import errno
 from collections.abc import Generator
 from contextlib import ExitStack, suppress
 
-from mmcore.errors import MustWait, SysError
+from mmcore.errors import MustWait, NotHere, SysError
 from mmcore.fork import dup_mmap
 from mmcore.mm import mmput
 from mmcore.wait import WaitQueue
@@ -47,9 +47,12 @@ def check_flags(flags: int) -> None:
         flags & CLONE_THREAD and not flags & CLONE_SIGHAND
         or flags & CLONE_SIGHAND and not flags & CLONE_VM
         or flags & (CLONE_NEWNS | CLONE_FS) == CLONE_NEWNS | CLONE_FS
-        or flags & (CLONE_NEWNS | CLONE_NAMESPACES | CLONE_PIDFD)
     ):
         raise SysError(errno.EINVAL)
+    if flags & (CLONE_NEWNS | CLONE_NAMESPACES):
+        raise NotHere(errno.EINVAL, "namespaces (clone)")
+    if flags & CLONE_PIDFD:
+        raise NotHere(errno.EINVAL, "pidfds (clone)")
 
 
 def do_fork(task: Task, flags: int, stack: int, parent_tid: int, tls: int, child_tid: int) -> int | Generator[Wait, bool, int]:

@@ -11,7 +11,7 @@ import errno
 import struct
 from collections.abc import Generator, Hashable
 
-from mmcore.errors import SysError
+from mmcore.errors import NotHere, SysError
 from mmcore.vma import VM_MAYSHARE
 from mmcore.wait import WaitQueue
 from sandbox.kernel.sched import ERESTART_RESTARTBLOCK, Interrupted, Wait
@@ -21,6 +21,7 @@ from sandbox.kernel.uaccess import TASK_SIZE, get_user32, prefault, put_user32
 
 (FUTEX_WAIT, FUTEX_WAKE, FUTEX_FD, FUTEX_REQUEUE, FUTEX_CMP_REQUEUE, FUTEX_WAKE_OP, FUTEX_LOCK_PI, FUTEX_UNLOCK_PI, FUTEX_TRYLOCK_PI,
  FUTEX_WAIT_BITSET, FUTEX_WAKE_BITSET) = range(11)
+_PI_COMMANDS = {FUTEX_LOCK_PI, FUTEX_UNLOCK_PI, FUTEX_TRYLOCK_PI, 11, 12, 13}  # and WAIT_REQUEUE_PI, CMP_REQUEUE_PI, LOCK_PI2
 FUTEX_PRIVATE = 128
 FUTEX_CLOCK_REALTIME = 256
 MATCH_ANY = 0xFFFFFFFF
@@ -170,6 +171,8 @@ def _wake_op(task: Task, addr: int, addr2: int, nr_wake: int, nr_wake2: int, cod
 def do_futex(task: Task, addr: int, op: int, value: int, timeout: int, addr2: int, value3: int, get_timespec) -> int | Generator[Wait, bool, int]:
     command = op & 127
     private = bool(op & FUTEX_PRIVATE)
+    if command in _PI_COMMANDS:
+        raise NotHere(errno.ENOSYS, "priority inheritance (futex)")
     if op & FUTEX_CLOCK_REALTIME and command != FUTEX_WAIT_BITSET:
         raise SysError(errno.ENOSYS)
     if command in (FUTEX_WAIT, FUTEX_WAIT_BITSET):

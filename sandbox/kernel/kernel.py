@@ -88,6 +88,7 @@ class Kernel:
         self.total_forks = 0
         self.nr_switches = 0
         self.unknown_syscalls: Counter[int] = Counter()
+        self.not_here: Counter[tuple[str, int]] = Counter()  # (what was asked for, errno): refused for want of it
         self.sigpending: Counter[int] = Counter()  # by user: queued signals, and timers, which hold a place for theirs
         self.futexes: dict[Any, list[Any]] = {}  # key -> sleepers, oldest first
         self.records: list[TaskRecord] = []

@@ -14,7 +14,7 @@ import time
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from mmcore.errors import Hung, MustWait, OomPanic, SysError
+from mmcore.errors import Hung, MustWait, NotHere, OomPanic, SysError
 from mmcore.fault import DONE, OOM, WAIT
 from sandbox.cpu.regs import EAX, EBP, EBX, ECX, EDI, EDX, EIP, ESI
 from sandbox.cpu.trap import BUDGET, PAGE_FAULT, PF_PROT, SYSCALL
@@ -255,6 +255,8 @@ class Loop:
                                 result = function(task, regs[EBX], regs[ECX], regs[EDX], regs[ESI], regs[EDI], regs[EBP])
                         except SysError as error:
                             result = -error.errno & 0xFFFFFFFF
+                            if error.__class__ is NotHere:
+                                kernel.not_here[error.why, error.errno] += 1
                         except MustWait as wait:
                             self.restart_later(task, wait)
                             break
@@ -475,6 +477,8 @@ class Loop:
                 break
             except SysError as failure:
                 result = -failure.errno
+                if failure.__class__ is NotHere:
+                    self.kernel.not_here[failure.why, failure.errno] += 1
                 break
             except Interrupted as interrupted:
                 result = -interrupted.mode

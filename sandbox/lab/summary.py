@@ -102,5 +102,6 @@ def summary(result: Result) -> str:
     if result.notes.unknown_syscalls:
         calls = ", ".join(f"{name} x{count}" for name, count in sorted(result.notes.unknown_syscalls.items()))
         lines.append(f"not here    system calls answered ENOSYS: {calls}")
+    lines += [f"not here    {what} x{count}" for what, count in sorted(result.notes.not_here.items())]
     lines += [f"            {line}" for line in first_few(result.notes.detail.splitlines(), DETAILS)]
     return "\n".join(lines)

@@ -6,7 +6,7 @@ from errno import EBADF, EFBIG, EINVAL, EISDIR, ENODEV, EOPNOTSUPP, EROFS, ESPIP
 from stat import S_ISDIR, S_ISFIFO, S_ISREG
 from typing import Any
 
-from mmcore.errors import MustWait, OutOfMemory, SysError
+from mmcore.errors import MustWait, NotHere, OutOfMemory, SysError
 from sandbox.fs.at import fget, s32, s64
 from sandbox.fs.dentry import Dentry
 from sandbox.fs.file import File
@@ -28,6 +28,7 @@ from sandbox.fs.uapi import (
     MAY_WRITE,
     MFD_ALLOW_SEALING,
     MFD_CLOEXEC,
+    MFD_HUGETLB,
     O_LARGEFILE,
     O_WRONLY,
 )
@@ -283,6 +284,8 @@ def sys_readahead(task: Any, fd: int, low: int, high: int, count: int) -> int:
 # files without a name ---------------------------------------------------------------------------------------------------------------------
 @syscall(356, "memfd_create", 2)
 def sys_memfd_create(task: Any, name_at: int, flags: int) -> int:
+    if flags & MFD_HUGETLB:
+        raise NotHere(EINVAL, "huge pages (memfd_create)")
     if flags & ~(MFD_CLOEXEC | MFD_ALLOW_SEALING | 8 | 16):  # NOEXEC_SEAL and EXEC are accepted: nothing here checks them
         raise SysError(EINVAL)
     try:

@@ -11,7 +11,7 @@ from collections.abc import Generator
 from typing import TYPE_CHECKING
 
 from mmcore import fremap, madvise, mlock
-from mmcore.errors import SysError
+from mmcore.errors import NotHere, SysError
 from mmcore.mmap import MAP_ANONYMOUS, MAP_HUGETLB, do_mmap, do_munmap, set_brk
 from mmcore.mprotect import do_mprotect
 from mmcore.mremap import do_mremap
@@ -37,11 +37,11 @@ def sys_mmap2(task: Task, addr: int, length: int, prot: int, flags: int, fd: int
 def _mmap(task: Task, addr: int, length: int, prot: int, flags: int, fd: int, pgoff: int) -> int:
     if flags & MAP_ANONYMOUS:
         if flags & MAP_HUGETLB:
-            raise SysError(errno.ENOMEM)  # this machine has no huge pages
+            raise NotHere(errno.ENOMEM, "huge pages (mmap)")
         return do_mmap(task.mem, task.mm, addr, length, prot, flags, None, pgoff)
     file = fget(task, fd)
     if flags & MAP_HUGETLB:
-        raise SysError(errno.EINVAL)
+        raise NotHere(errno.EINVAL, "huge pages (mmap)")
     return do_mmap(task.mem, task.mm, addr, length, prot, flags, file, pgoff)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import struct
 
-from mmcore.errors import SysError
+from mmcore.errors import NotHere, SysError
 from sandbox.kernel.task import Task
 from sandbox.kernel.timers import NSEC
 from sandbox.kernel.uaccess import copy_from_user, copy_to_user, strncpy_from_user
@@ -153,6 +153,8 @@ def sys_membarrier(task: Task, command: int, flags: int, cpu: int) -> int:
     if command == MEMBARRIER_GET_REGISTRATIONS:
         # Registering for the core-serialising barrier shows as the plain one too, though that still refuses to work.
         return mm.membarrier | (16 if mm.membarrier & 64 else 0)
+    if command in (128, 256):
+        raise NotHere(errno.EINVAL, "restartable sequences (membarrier)")
     raise SysError(errno.EINVAL)
 
 

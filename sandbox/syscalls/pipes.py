@@ -6,7 +6,7 @@ import struct
 from errno import EAFNOSUPPORT, EINVAL, ENOTSOCK
 from typing import Any
 
-from mmcore.errors import SysError
+from mmcore.errors import NotHere, SysError
 from sandbox.fs.pipe import create_pipe
 from sandbox.fs.uapi import O_CLOEXEC, O_DIRECT, O_NONBLOCK
 from sandbox.kernel.uaccess import copy_from_user, copy_to_user, pin_user
@@ -50,6 +50,7 @@ def sys_pipe2(task: Any, fds: int, flags: int) -> int:
 # Number of argument words of each call of the multiplexer, by its number from 1. Linux: net/socket.c, nargs.
 _SOCKETCALL_ARGS = (0, 3, 3, 3, 2, 3, 3, 3, 4, 4, 4, 6, 6, 2, 5, 5, 3, 3, 4, 5, 4)
 _SOCKET, _SOCKETPAIR = 1, 8
+_FAMILIES = {1: "AF_UNIX", 2: "AF_INET", 10: "AF_INET6", 16: "AF_NETLINK", 17: "AF_PACKET", 38: "AF_ALG", 40: "AF_VSOCK"}
 
 
 def _not_a_socket(task: Any, fd: int) -> int:
@@ -63,14 +64,18 @@ def sys_socketcall(task: Any, call: int, args: int) -> int:
         raise SysError(EINVAL)
     words = struct.unpack(f"<{_SOCKETCALL_ARGS[call]}I", copy_from_user(task, args, 4 * _SOCKETCALL_ARGS[call]))
     if call in (_SOCKET, _SOCKETPAIR):
-        raise SysError(EAFNOSUPPORT)
+        raise _no_sockets(words[0])
     return _not_a_socket(task, words[0])
+
+
+def _no_sockets(family: int) -> NotHere:
+    return NotHere(EAFNOSUPPORT, f"sockets of {_FAMILIES.get(family, f'family {family}')}")
 
 
 @syscall(359, "socket", 3)
 @syscall(360, "socketpair", 4)
-def sys_socket(task: Any, *args: int) -> int:
-    raise SysError(EAFNOSUPPORT)
+def sys_socket(task: Any, family: int, *args: int) -> int:
+    raise _no_sockets(family)
 
 
 @syscall(361, "bind", 3)

@@ -8,13 +8,14 @@ from __future__ import annotations
 import errno
 from collections.abc import Generator
 
-from mmcore.errors import SysError
+from mmcore.errors import NotHere, SysError
 from sandbox.kernel.binprm import MAX_ARG_STRLEN
 from sandbox.kernel.exec import close_exec, do_execve, open_exec
 from sandbox.kernel.exit import (
     P_ALL,
     P_PGID,
     P_PID,
+    P_PIDFD,
     WALL,
     WCLONE,
     WCONTINUED,
@@ -205,6 +206,8 @@ def sys_waitid(task: Task, which: int, ident: int, infop: int, options: int, rus
         raise SysError(errno.EINVAL)
     if not options & (WEXITED | WSTOPPED | WCONTINUED):
         raise SysError(errno.EINVAL)
+    if which == P_PIDFD:
+        raise NotHere(errno.EINVAL, "pidfds (waitid)")
     ident = signed(ident)
     if which == P_PID and ident <= 0 or which == P_PGID and ident < 0 or which > P_PGID:
         raise SysError(errno.EINVAL)

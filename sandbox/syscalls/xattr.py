@@ -9,7 +9,7 @@ from __future__ import annotations
 from errno import E2BIG, EINVAL, ENAMETOOLONG, EOPNOTSUPP, ERANGE, EROFS
 from typing import Any, NoReturn
 
-from mmcore.errors import SysError
+from mmcore.errors import NotHere, SysError
 from sandbox.fs.at import fget
 from sandbox.fs.inode import Inode
 from sandbox.fs.namei import walk
@@ -51,7 +51,7 @@ def _set(task: Any, inode: Inode, name: int, value: int, size: int, flags: int) 
         copy_from_user(task, value, size)
     if inode.sb.readonly:
         raise SysError(EROFS)
-    raise SysError(EOPNOTSUPP)
+    raise NotHere(EOPNOTSUPP, "extended attributes (setxattr)")
 
 
 @syscall(226, "setxattr", 5)

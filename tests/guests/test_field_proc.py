@@ -10,6 +10,8 @@ import pytest
 from sandbox import Config, Machine, toolchain
 from sandbox.result import Result
 from tests.guests.native import run_native, why_not_native
+from tests.sandbox.fs_world import World
+from tests.sandbox.test_fs_proc import table
 
 FIELD = Path(__file__).with_name("field")
 
@@ -43,3 +45,24 @@ def test_times_of_the_machine(name: str) -> None:
         assert lines[0] == "fine" == natively(name)[0]
     else:
         assert lines == natively(name)
+
+
+@pytest.mark.parametrize("name", ["smaps", "sysctls"])
+def test_files_of_proc(name: str) -> None:
+    assert boxed(name).stdout.decode().splitlines() == natively(name)
+
+
+@pytest.mark.parametrize("scheme", ["anon_vma", "pte_chain"])
+def test_smaps_under_pressure(scheme: str) -> None:
+    assert boxed("smaps_swap", memory="8M", swap="64M", scheme=scheme).stdout == b"10240 10240\n1 1\n"
+
+
+def test_memory_available() -> None:
+    """Clean pages of files are available, those of shared memory are not, whatever Cached says of both."""
+    world = World()
+    before = table(world.vfs.read_file("/proc/meminfo"))
+    world.open("/tmp/f", 0o102).accept(world.task, b"s" * 2_000_000)
+    after = table(world.vfs.read_file("/proc/meminfo"))
+    assert after["Shmem"] - before["Shmem"] == after["Cached"] - before["Cached"] == 489 * 4
+    assert before["MemAvailable"] - after["MemAvailable"] >= 489 * 4
+    assert 0 < after["MemAvailable"] < after["MemFree"] and after["CommitLimit"] > after["MemTotal"] // 2 - 1

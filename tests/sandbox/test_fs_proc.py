@@ -32,7 +32,7 @@ def test_meminfo_is_the_machines_own_account() -> None:
     assert after["Cached"] - rows["Cached"] == 400
     assert rows["SwapTotal"] == rows["SwapFree"] == (8 << 10) - 4
     names = [line.split(b":")[0].decode() for line in world.vfs.read_file("/proc/meminfo").splitlines()]
-    assert names[:4] == ["MemTotal", "MemFree", "Buffers", "Cached"] and names[-1] == "VmallocChunk"
+    assert names[:5] == ["MemTotal", "MemFree", "MemAvailable", "Buffers", "Cached"] and names[-1] == "VmallocChunk"
 
 
 def test_slabinfo_and_buddyinfo_count_exactly() -> None:
