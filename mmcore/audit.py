@@ -201,7 +201,7 @@ class Auditor:
             wrong.append(f"PG_anon without a mapping: {frames.describe(pfn)}")
 
     def _references(self, wrong: list[str]) -> None:
-        """count = PTEs + page cache + swap cache + pins."""
+        """count = PTEs + page cache + swap cache + pins + tasks that wait for the page."""
         mem, frames = self.mem, self.mem.frames
         expected = frames.np_mapcount.astype(np.int64)
         listed = (frames.np_owner == USER) | (frames.np_owner == PAGECACHE)  # frames that reclaim must be able to find
@@ -217,8 +217,9 @@ class Auditor:
                 wrong.append(f"mapping {mapping.addr:#x}: {len(mapping.pages)} pages, {mapping.nodes.items} in its tree")
         cached = np.nonzero((frames.np_flags & np.uint32(PG_SWAPCACHE)) != 0)[0]
         expected[cached] += 1
-        for pfn, n in self.pins().items():
-            expected[pfn] += n
+        for holders in (self.pins(), mem.awaited.references()):
+            for pfn, n in holders.items():
+                expected[pfn] += n
         known = (expected > 0) & (frames.np_owner != FREE) & (frames.np_owner != PCP) & (frames.np_owner != BOOT)
         for pfn in np.nonzero(known & (frames.np_count != expected))[0].tolist():
             wrong.append(f"count is not that of its {int(expected[pfn])} users: {frames.describe(pfn)}")

@@ -37,7 +37,8 @@ class OutOfMemory(SysError):
 
 
 class MustWait(Exception):
-    """An access must wait on ``queue`` and then start over. Raised only before side effects."""
+    """An access must wait on ``queue`` and then start over. Raised only before side effects; for a page under I/O by
+    ``AwaitedPages.must_wait``, which keeps the page for whoever waits."""
 
     def __init__(self, queue: WaitQueue) -> None:
         super().__init__(queue)

@@ -50,6 +50,7 @@ class Faults:
         self.reserve, self.release, self.scheme_add_anon = mem.scheme.reserve, mem.scheme.release, mem.scheme.add_anon
         self.flags, self.mapcount, self.stamp = mem.frames.flags, mem.frames.mapcount, mem.frames.stamp
         self.swap = mem.swap
+        self.awaited = mem.awaited
         self.vmstat = mem.vmstat
         self.meters = mem.meters
         self.lru_cache_add_active = mem.reclaim.lru_cache_add_active
@@ -305,6 +306,7 @@ class Faults:
         entry = self.pgtables.pte_to_swp(pte)
         pfn = swap.lookup_swap_cache(entry)
         if pfn < 0:
+            self.awaited.take_turn()
             self.mem.current.fault_major = True
             swap.swapin_readahead(entry)
             pfn = swap.lookup_swap_cache(entry)
@@ -312,7 +314,9 @@ class Faults:
                 raise OutOfMemory("no frame to read a swapped page into")
         try:
             if frames.flags[pfn] & PG_LOCKED:
-                raise MustWait(self.mem.reclaim.page_wait(pfn))
+                raise self.awaited.must_wait(pfn)
+            if self.awaited.held:
+                self.awaited.let_go_page(pfn)
             scheme = self.scheme
             token = scheme.reserve("anon_fault", vma)
             try:
@@ -387,7 +391,10 @@ class Faults:
                 pte = ptes[i]
                 if pte & need == need:
                     ptes[i] = pte | (A | D if write else A)
-                    return pte >> 12 & mask
+                    pfn = pte >> 12 & mask
+                    if self.awaited.held:
+                        self.awaited.keep_if_waited(pfn)
+                    return pfn
             answer = self.do_page_fault(mm, address, _PF_WRITE if write else 0)
             if answer == DONE:
                 continue
@@ -438,12 +445,15 @@ class Faults:
             i = self.pte_index(mm.pgd, address)
             pte = self.ptes[i] if i >= 0 else 0
             if not pte & P or (write and not pte & W):
+                self.awaited.on_the_spot = True
                 answer = self.handle_mm_fault(mm, vma, address, write)
+                self.awaited.on_the_spot = False
                 if answer == WAIT:
                     assert self.wait_queue is not None
                     self.mem.reclaim.wait_sync(self.wait_queue)
                     continue
                 current = self.mem.current
+                self.awaited.let_go(current)
                 if answer != DONE:
                     current.fault_major = False
                     return errno.ENOMEM if answer == OOM else errno.EFAULT

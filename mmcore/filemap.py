@@ -202,6 +202,8 @@ class AddressSpace:
         while index <= last:
             stop = min(last + 1, index + chunk)
             try:
+                if index not in self.pages:
+                    self.mem.awaited.take_turn()
                 self.read_ahead(index, stop - index)
                 held = self._hold(index, stop)
             except (MustWait, SysError):

@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING, Any, Protocol
 
-from mmcore.errors import MustWait, OutOfMemory, SysError
+from mmcore.errors import OutOfMemory, SysError
 from mmcore.filemap import AddressSpace
 from mmcore.frames import PAGECACHE, PG_DIRTY, PG_ERROR, PG_LOCKED, PG_UPTODATE, PG_WRITEBACK
 from mmcore.gfp import GFP_HIGHUSER
@@ -57,6 +57,7 @@ class FileSpace(AddressSpace):
     def _peek(self, index: int, around: bool = False) -> int:
         pfn = self.pages.get(index, -1)
         if pfn < 0:
+            self.mem.awaited.take_turn()
             # A fault reads around its page, a read reads ahead.
             start = max(0, index - RA_PAGES // 2) if around else index
             self.read_ahead(start, RA_PAGES)
@@ -68,7 +69,7 @@ class FileSpace(AddressSpace):
         if f & PG_UPTODATE:
             return pfn
         if f & PG_LOCKED:
-            raise MustWait(self.mem.swap.disk.page_wait(pfn))
+            raise self.mem.awaited.must_wait(pfn)
         self.drop_pages(index, index + 1)  # the next attempt reads anew
         raise SysError(errno.EIO)
 

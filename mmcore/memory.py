@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from mmcore.clock import VirtualClock
 from mmcore.errors import ConfigError, PluginError
 from mmcore.fileindex import FILE_INDEXES
 from mmcore.frames import BOOT, FREE, OWNER_NAMES, SLAB, Frames
+from mmcore.pagewait import AwaitedPages
 from mmcore.pgtable import PaeTables, PageTables, TwoLevelTables
 from mmcore.ram import PAGE_SHIFT, PAGE_SIZE, Ram
 from mmcore.rmap.core import Rmap
@@ -75,6 +77,16 @@ def _file_index(scheme: type[RmapScheme], options: dict[str, Any]) -> str:
     if index not in FILE_INDEXES:
         raise PluginError(f"scheme {scheme.card.name!r}: file_index({options}) answers {index!r}: it must be one of {', '.join(FILE_INDEXES)}")
     return index
+
+
+def _scheme(kind: type[RmapScheme], env: SchemeEnv, options: dict[str, Any]) -> RmapScheme:
+    """The scheme of one machine. Raises PluginError when its constructor leaves out the base class's."""
+    scheme = kind(env, options)
+    if getattr(scheme, "env", None) is not env or not hasattr(scheme, "options"):
+        code = next(vars(base)["__init__"] for base in kind.__mro__ if "__init__" in vars(base)).__code__
+        raise PluginError(f"scheme {kind.card.name!r}: {kind.__name__}.__init__ ({os.path.basename(code.co_filename)}, line {code.co_firstlineno}) does not "
+                          "set up its base class: call super().__init__(env, options) first in it")
+    return scheme
 
 
 def _layout(scheme: type[RmapScheme], machine: MachineFacts, options: dict[str, Any]) -> Layout:
@@ -146,10 +158,11 @@ class Memory:
         self.vma_cache = self.slab.cache("vm_area_struct", VM_AREA_STRUCT + self.layout.vma)
         self.mm_cache = self.slab.cache("mm_struct", MM_STRUCT + self.layout.mm, hwcache=config.cache_line)
         env = SchemeEnv(self.frames, self.ram, self.slab, self.meters, self.pgtables, self.mms, self.machine)
-        self.scheme = scheme_class(env, config.scheme_options)
+        self.scheme = _scheme(scheme_class, env, config.scheme_options)
         self.rmap = Rmap(self, self.scheme)
         self.overcommit = Overcommit(self)
         self.swap = Swap(self)
+        self.awaited = AwaitedPages(self)
         self.reclaim = Vmscan(self) if self.rmap.exact else SwapOut(self)
         self.oom = OomKiller(self)
         self.shmem_zero_setup = ShmemMount(self)

@@ -37,7 +37,7 @@ class Mm:
         "addr", "pgd", "vmas", "starts", "mmap_cache", "mm_users", "flush_pending", "nr_ptes", "rss", "anon_rss", "hiwater_rss", "hiwater_vm",
         "total_vm", "locked_vm", "data_vm", "exec_vm", "stack_vm", "def_flags", "mmap_base", "topdown", "gap_top", "gap_size",
         "start_code", "end_code", "start_data", "end_data", "start_brk", "brk", "start_stack", "arg_start", "arg_end", "env_start", "env_end",
-        "saved_auxv", "dumpable", "exe_file", "read_implies_exec", "rmap",
+        "saved_auxv", "dumpable", "membarrier", "exe_file", "read_implies_exec", "rmap",
     )
     max_map_count = MAX_MAP_COUNT
 
@@ -61,6 +61,7 @@ class Mm:
         self.arg_start = self.arg_end = self.env_start = self.env_end = 0
         self.saved_auxv = b""
         self.dumpable = 1
+        self.membarrier = 0  # what its tasks registered for
         self.exe_file: Any = None
         self.read_implies_exec = False
         self.rmap: Any = None  # the scheme's
@@ -199,7 +200,7 @@ def mm_alloc(mem: Memory) -> Mm:
 
 _INHERITED = (
     "mmap_base", "topdown", "start_code", "end_code", "start_data", "end_data", "start_brk", "brk", "start_stack",
-    "arg_start", "arg_end", "env_start", "env_end", "saved_auxv", "dumpable", "read_implies_exec", "total_vm", "data_vm", "exec_vm", "stack_vm",
+    "arg_start", "arg_end", "env_start", "env_end", "saved_auxv", "dumpable", "membarrier", "read_implies_exec", "total_vm", "data_vm", "exec_vm", "stack_vm",
 )
 
 

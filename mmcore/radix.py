@@ -48,12 +48,11 @@ class RadixNodes:
         self._grow(index, gfp)
         self.items += 1
 
-    def _grow(self, index: int, gfp: int) -> None:
+    def _missing(self, index: int) -> tuple[int, list[tuple[int, int]]]:
+        """The height that ``index`` asks for, and the nodes (level, number) that are not there."""
         height = self.height
         while index >> RADIX_SHIFT * height:
             height += 1
-        if not height:  # the first item, at index 0: the root points at it
-            return
         # Extending an existing tree puts one node on top of the old root per new level.
         missing = [(level, 0) for level in range(self.height, height)] if self.items else []
         for level in range(height):
@@ -62,14 +61,24 @@ class RadixNodes:
                 break
             if (level, node) not in missing:
                 missing.append((level, node))
+        return height, missing
+
+    def _grow(self, index: int, gfp: int) -> None:
         taken: list[int] = []
         try:
-            for _ in missing:
+            while True:  # an allocation may reclaim, and reclaim inserts and deletes here: what is missing is asked after the last one
+                height, missing = self._missing(index)
+                if len(taken) >= len(missing):
+                    break
                 taken.append(self._cache.alloc(gfp))
         except OutOfMemory:
             for address in taken:
                 self._cache.free(address)
             raise
+        while len(taken) > len(missing):
+            self._cache.free(taken.pop())
+        if not height:  # the first item, at index 0: the root points at it
+            return
         levels = self._levels
         while len(levels) < height:
             levels.append({})

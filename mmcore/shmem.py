@@ -109,6 +109,7 @@ class ShmemSpace(AddressSpace):
         mem, frames, swap = self.mem, self.frames, self.mem.swap
         pfn = swap.lookup_swap_cache(entry)
         if pfn < 0:
+            mem.awaited.take_turn()
             swap.swapin_readahead(entry)
             pfn = swap.lookup_swap_cache(entry)
             if pfn < 0:
@@ -116,7 +117,7 @@ class ShmemSpace(AddressSpace):
         try:
             flags = frames.flags[pfn]
             if flags & (PG_LOCKED | PG_WRITEBACK):
-                raise MustWait(swap.disk.page_wait(pfn))
+                raise mem.awaited.must_wait(pfn)
             if not flags & PG_UPTODATE:
                 raise SysError(errno.EIO)
             self.from_swap(pfn, index, entry)

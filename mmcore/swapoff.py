@@ -69,8 +69,10 @@ def try_to_unuse(mem: Memory, interrupted: Callable[[], bool]) -> Generator[Wait
             pfn = swap.read_swap_cache_async(entry)
             if pfn < 0 or not flags[pfn] & (PG_LOCKED | PG_WRITEBACK):
                 break
+            mem.awaited.keep(pfn)
             mem.pages.put_page(pfn)
             yield swap.disk.page_wait(pfn)
+        mem.awaited.let_go(mem.current)
         if pfn >= 0:
             start_mm = _unuse(mem, entry, pfn, start_mm, files.get(entry))
         elif np_map[entry]:

@@ -71,7 +71,7 @@ class Zone:
 
 
 class PageAllocator:
-    """Hands out frames. The hooks ``try_to_free_pages``, ``wakeup_kswapd``, ``on_new_low`` and ``on_code_reuse`` are set by their owners."""
+    """Hands out frames. The hooks ``try_to_free_pages``, ``wakeup_kswapd``, ``last_resort``, ``on_new_low`` and ``on_code_reuse`` are set by their owners."""
 
     def __init__(self, frames: Frames, clock: VirtualClock) -> None:
         self.frames = frames
@@ -97,6 +97,7 @@ class PageAllocator:
         self._min_is_new = False
         self.try_to_free_pages: Callable[[int, int], int] = lambda gfp, order: 0
         self.wakeup_kswapd: Callable[[], None] = lambda: None
+        self.last_resort: Callable[[], bool] = lambda: False  # something that reclaim could not get may be got now
         self.on_new_low: Callable[[], None] = lambda: None
         self.on_code_reuse: Callable[[], None] = lambda: None
         self.inject: Callable[[int], bool] | None = None  # tests: answers True where an allocation shall fail
@@ -216,6 +217,8 @@ class PageAllocator:
                         return pfn
             if gfp & GFPF_NORETRY or not (order <= 3 or gfp & (GFPF_REPEAT | GFPF_NOFAIL)) or not gfp & GFPF_FS:
                 raise OutOfMemory(f"no {need} free frames in a row")
+            if self.last_resort():
+                continue
             self.clock.nap(HZ_50_NS)
             napped += HZ_50_NS
             if self.clock.now > give_up or napped > HUNG_NS:

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from mmcore.vma import VmArea
 
 _PAGE_OFFSET = 0xC0000000
+_LONG = 16  # nodes of a chain: searching a longer one builds its index
+_SHORT = 8  # nodes of a chain that needs none any more
 
 
 def _line(machine: MachineFacts, options: dict[str, Any]) -> int:
@@ -34,6 +36,17 @@ def _line(machine: MachineFacts, options: dict[str, Any]) -> int:
     if line not in (32, 64, 128):
         raise PluginError(f"pte_chain: cache_line = {line!r} is not 32, 64 or 128")
     return int(line)
+
+
+class _Index:
+    """Where the entries of one long chain stand. History searches node by node, and the meter counts that; here the search takes the host no time.
+    The chain in RAM is the truth: this follows each change of it. Nodes come and go at the head only, so a node's distance from the tail is fixed."""
+
+    __slots__ = ("nodes", "slot")
+
+    def __init__(self) -> None:
+        self.nodes: dict[int, int] = {}  # node -> nodes behind it, the tail first
+        self.slot: dict[int, int] = {}  # PTE address -> its index in the slots view
 
 
 class PteChain(RmapScheme):
@@ -72,6 +85,7 @@ class PteChain(RmapScheme):
         self.nrpte = (self.line - 4) // (8 if self._wide else 4)
         self._cache = env.cache("pte_chain", self.line, hwcache=self.line)
         self._cache.ctor = self._zero_slab
+        self._indices: dict[int, _Index] = {}  # of the frames with long chains
         self._stash = 0  # local_pte_chain: one free node kept per cpu
         self._grown = 0  # slabs the cache took from the zones so far
         self._frames = env.frames
@@ -193,9 +207,15 @@ class PteChain(RmapScheme):
             words[node >> 2] = word | n - 1
             slots[self._slot(node, n - 1)] = address
             frames.rmap[pfn] = node
+            if pfn in self._indices:
+                index = self._indices[pfn]
+                index.nodes[node] = len(index.nodes)
+                index.slot[address] = self._slot(node, n - 1)
             return
         slots[self._slot(word, idx - 1)] = address
         words[word >> 2] = head - 1
+        if pfn in self._indices:
+            self._indices[pfn].slot[address] = self._slot(word, idx - 1)
 
     def add_anon(self, pfn: int, vma: VmArea, address: int, pte: int, exclusive: bool, token: list[int]) -> int:
         self._add(pfn, pte, token)
@@ -210,6 +230,10 @@ class PteChain(RmapScheme):
         word = frames.rmap[pfn]
         if not word or frames.flags[pfn] & PG_RESERVED:
             return
+        if pfn in self._indices:
+            self._remove_indexed(pfn, word, address)
+            return
+        before = self._meters.removal_nodes
         if frames.flags[pfn] & PG_DIRECT:
             if word == address:
                 frames.rmap[pfn] = 0
@@ -223,9 +247,51 @@ class PteChain(RmapScheme):
             base = self._slot(node, 0)
             for i in range(head & n, n):
                 if slots[base + i] == address:
+                    if self._meters.removal_nodes - before > _LONG:
+                        self._build_index(pfn)
                     self._drop_slot(pfn, word, base + i)
                     return
             node = head & ~n
+
+    def _build_index(self, pfn: int) -> None:
+        index = self._indices[pfn] = _Index()
+        index.nodes, index.slot = self._stands(pfn)
+
+    def _stands(self, pfn: int) -> tuple[dict[int, int], dict[int, int]]:
+        """An index's contents, from the chain."""
+        where: dict[int, int] = {}
+        slots, words, n = self._slots, self._words, self.nrpte
+        node = self._frames.rmap[pfn]
+        nodes: list[int] = []
+        while node:
+            nodes.append(node)
+            head = words[node >> 2]
+            base = self._slot(node, 0)
+            for i in range(head & n, n):
+                where[slots[base + i]] = base + i
+            node = head & ~n
+        return {node: behind for behind, node in enumerate(reversed(nodes))}, where
+
+    def _remove_indexed(self, pfn: int, head: int, address: int) -> None:
+        """What the search finds, and counts, on its way from the head."""
+        index = self._indices[pfn]
+        victim = index.slot.get(address)
+        if victim is None:
+            self._meters.removal_nodes += len(index.nodes)
+            return
+        node = victim * self._step & ~(self.line - 1)
+        self._meters.removal_nodes += len(index.nodes) - index.nodes[node]
+        self._drop_slot(pfn, head, victim)
+
+    def _moved(self, pfn: int, address: int, moved: int, victim: int, emptied: int) -> None:
+        """The index follows: ``address`` is gone, ``moved`` stands in its slot ``victim``, and the head ``emptied`` (or 0) has left the chain."""
+        index = self._indices[pfn]
+        index.slot[moved] = victim
+        del index.slot[address]
+        if emptied:
+            del index.nodes[emptied]
+            if len(index.nodes) <= _SHORT:
+                del self._indices[pfn]
 
     def _drop_slot(self, pfn: int, head: int, victim: int) -> None:
         """The head's lowest used entry takes the victim's place; an emptied head leaves the chain."""
@@ -233,6 +299,8 @@ class PteChain(RmapScheme):
         word = words[head >> 2]
         idx = word & n
         lowest = self._slot(head, idx)
+        if pfn in self._indices:
+            self._moved(pfn, slots[victim], slots[lowest], victim, head if idx == n - 1 else 0)
         slots[victim] = slots[lowest]
         slots[lowest] = 0
         if idx == n - 1:
@@ -266,6 +334,10 @@ class PteChain(RmapScheme):
             self._np_slots[(nodes + self._first) // self._step + room - 1] = addresses[at]
             self._np_words[nodes >> 2] -= np.uint32(1)
             full[chained[~roomy]] = True
+            if self._indices:
+                for k, slot in zip(at.tolist(), ((nodes + self._first) // self._step + room - 1).tolist(), strict=True):
+                    if int(pfns[k]) in self._indices:
+                        self._indices[int(pfns[k])].slot[int(addresses[k])] = slot
         at = np.nonzero(direct)[0]
         if len(at):
             nodes = np.array([token.pop() for _ in range(len(at))], np.int64)
@@ -306,9 +378,13 @@ class PteChain(RmapScheme):
         heads = words[nodes >> 2]
         idx = (heads & np.uint32(n)).astype(np.int64)
         lowest = base + idx
+        last = idx == n - 1
+        if self._indices:
+            for k, at in enumerate(pfns[rest].tolist()):
+                if at in self._indices:
+                    self._moved(at, int(slots[victim[k]]), int(slots[lowest[k]]), int(victim[k]), int(nodes[k]) if last[k] else 0)
         slots[victim] = slots[lowest]
         slots[lowest] = 0
-        last = idx == n - 1
         words[nodes[~last] >> 2] += np.uint32(1)
         frames.np_rmap[pfns[rest[last]]] = (heads[last] & np.uint32(~n & 0xFFFFFFFF)).astype(np.uint64)
         for node in nodes[last].tolist():
@@ -426,6 +502,9 @@ class PteChain(RmapScheme):
                 if any(slots[base + i] for i in range(idx)) or not all(slots[base + i] for i in range(idx, n)):
                     wrong.append(f"pte_chain: node {node:#x} of frame {pfn:#x}: used slots are not those from {idx} on")
                 node, is_head = head & ~n, False
+        for pfn, index in self._indices.items():
+            if pfn not in chained or (index.nodes, index.slot) != self._stands(pfn):
+                wrong.append(f"pte_chain: the index of a long chain is not what stands in it: {frames.describe(pfn)}")
         if nodes != self._cache.objects:
             wrong.append(f"pte_chain: {nodes} nodes in chains and stash, {self._cache.objects} in the cache")
         return wrong

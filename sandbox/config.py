@@ -16,6 +16,7 @@ import msgspec
 
 from mmcore.errors import ConfigError
 from mmcore.memory import MAX_MEMORY, MIN_MEMORY
+from sandbox.hostlimits import deleted_directory
 
 PAGE_SIZE = 4096
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
@@ -90,6 +91,9 @@ class Mount(msgspec.Struct, frozen=True):
         names = self.guest_names()
         if not self.guest.startswith("/") or not names or "." in names or ".." in names:
             raise BadValue("mounts", f"{self.guest!r}: the guest's side is an absolute path below /, as in /data")
+        gone = deleted_directory(self.host)
+        if gone:
+            raise BadValue("mounts", f"{self.host}: {gone}")
         if names[0] in ("proc", "sys"):
             raise BadValue("mounts", f"{self.guest!r}: /{names[0]} is the guest kernel's own: choose a path of its own, as in /data")
         if not os.path.exists(self.host):

@@ -24,6 +24,7 @@ from sandbox.auditing import AuditingCpu, pinned
 from sandbox.blame import foreign, scheme_fault
 from sandbox.config import Config
 from sandbox.configfile import nearest
+from sandbox.kernel.signo import name as signal_name
 from sandbox.lab.status import Sample, StatusLine
 from sandbox.program import Program, load_program
 from sandbox.result import Area, AuditResult, Crash, LowMem, Notes, Owner, Result, Snapshot, TaskResult
@@ -165,6 +166,7 @@ class _Running:
             cpu.kernel = self.kernel
         self.auditor.pins = lambda: pinned(self.kernel)
         self.vfs.attach(self.kernel)
+        self.vfs.realtime = self.kernel.timers.realtime  # files bear the time that the guest reads, though it sets the clock
         self.recorder: Any = None
         self.image: Any = None
         if hash_memory:
@@ -183,8 +185,10 @@ class _Running:
         except (SysError, OomPanic) as error:
             raise ConfigError(f"{self.argv[0]}: does not fit into a machine of this size ({error}): give more --memory or "
                               f"--swap") from None
-        envp = [os.fsencode(f"{name}={value}") for name, value in self.config.environment().items()]
-        self.kernel.spawn_init(path, [os.fsencode(word) for word in self.argv], envp, files, self.vfs.fs)
+        environment = self.config.environment()
+        envp = [os.fsencode(f"{name}={value}") for name, value in environment.items()]
+        argv = [self._called(path, environment.get("PATH", "")), *(os.fsencode(word) for word in self.argv[1:])]
+        self.kernel.spawn_init(path, argv, envp, files, self.vfs.fs)
         ending = self.kernel.run()
         if self.config.audit != "off" and not ending.torn:
             self.auditor.audit("at the end")
@@ -193,6 +197,12 @@ class _Running:
         self.vfs.sync()
         self.vfs.close()
         return ending
+
+    def _called(self, path: bytes, search: str) -> bytes:
+        """The program's argv[0]: as the user typed it where the guest finds a file by it, itself or along PATH, else the place of its copy."""
+        typed = os.fsencode(self.argv[0])
+        places = [typed] if b"/" in typed else [os.fsencode(f"{directory}/") + typed for directory in search.split(":") if directory]
+        return typed if any(self.vfs.exists(place) for place in places) else path
 
     def sample(self) -> Sample:
         """For the status line; read from another thread, so from plain counters only."""
@@ -210,6 +220,7 @@ class _Running:
             oom_kills=[str(kill) for kill in mem.oom.kills],
             unknown_syscalls={name_of(nr): count for nr, count in kernel.unknown_syscalls.items()},
             crashes=[_crash(info) for info in kernel.crashes],
+            more_crashes={f"{comm} by {signal_name(number)}": count for (comm, number), count in kernel.more_crashes.items()},
             violations=list(self.auditor.violations),
             memory=self.image,
         )

@@ -131,6 +131,9 @@ class Notes(msgspec.Struct):
     oom_kills: list[str] = []
     unknown_syscalls: dict[str, int] = {}
     crashes: list[Crash] = []
+    """The first few tasks that faults of their own killed."""
+    more_crashes: dict[str, int] = {}
+    """The others: "NAME by SIGNAL" -> how many."""
     violations: list[str] = []
     """What the auditor found at the end."""
     pressure: str = ""

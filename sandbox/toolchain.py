@@ -50,6 +50,18 @@ class CompileError(Exception):
     """A program that cannot be built; the message is the compiler's first error lines, or the remedy for its absence."""
 
 
+def _refuse_shortage(error: Exception) -> None:
+    """Raises ConfigError when it is the host that lacks something: no other compiler would help."""
+    try:
+        from mmcore.errors import ConfigError
+        from sandbox.hostlimits import shortage
+    except ImportError:  # setup.py: nothing is installed yet
+        return
+    lacking = shortage(error)
+    if lacking is not None:
+        raise ConfigError(lacking) from None
+
+
 @dataclass(frozen=True)
 class Compiler:
     """A way to make i386 programs. `kind` is "gcc", "clang" or "zig"; `command` starts its command lines."""
@@ -85,6 +97,7 @@ class Compiler:
             return subprocess.run(command, check=False, capture_output=True, stdin=subprocess.DEVNULL, timeout=SECONDS,
                                   env={**os.environ, "LC_ALL": "C"})
         except (OSError, subprocess.TimeoutExpired) as error:
+            _refuse_shortage(error)
             raise CompileError(f"{self.command[0]}: {error}; {REMEDY}") from None
 
 

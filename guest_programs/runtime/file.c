@@ -196,6 +196,21 @@ int mkdir(const char *path, mode_t mode)
     return checked(syscall2(SYS_mkdir, (long)path, (long)mode));
 }
 
+int mknod(const char *path, mode_t mode, dev_t device)
+{
+    return checked(syscall3(SYS_mknod, (long)path, (long)mode, (long)device));
+}
+
+int mkfifo(const char *path, mode_t mode)
+{
+    return mknod(path, mode | S_IFIFO, 0);
+}
+
+int fchmod(int fd, mode_t mode)
+{
+    return checked(syscall2(SYS_fchmod, fd, (long)mode));
+}
+
 int chmod(const char *path, mode_t mode)
 {
     return checked(syscall2(SYS_chmod, (long)path, (long)mode));

@@ -120,6 +120,16 @@ gid_t getegid(void)
     return syscall0(SYS_getegid32);
 }
 
+int setuid(uid_t user)
+{
+    return checked(syscall1(SYS_setuid32, (long)user));
+}
+
+int setgid(gid_t group)
+{
+    return checked(syscall1(SYS_setgid32, (long)group));
+}
+
 int nice(int increment)
 {
     return checked(syscall1(SYS_nice, increment));

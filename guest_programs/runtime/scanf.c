@@ -1,10 +1,41 @@
-/* sscanf: d i u x o c s [set] n %, with width, assignment suppression and lengths hh h l ll z j. */
+/* sscanf, fscanf, scanf: d i u x o p c s [set] a e f g n %, with width, assignment suppression and lengths hh h l ll L z j t. Numbers with
+ * a point are read as decimal text and have the precision of a double. */
 #include <ctype.h>
 #include <limits.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+enum { UNREAD = -2, ROOM = 512 };
+
+/* What is scanned: a string, or a file a character at a time. A character is fetched when it is looked at, so that a terminal or a pipe is
+ * not asked for more than the format needs. */
+struct source {
+    const char *text;
+    FILE *file;
+    int next;
+    long taken;
+};
+
+static int peek(struct source *in)
+{
+    if (in->next == UNREAD)
+        in->next = in->file ? getc(in->file) : *in->text ? (unsigned char)*in->text++ : EOF;
+    return in->next;
+}
+
+static void take(struct source *in)
+{
+    in->next = UNREAD;
+    in->taken++;
+}
+
+static void skip_spaces(struct source *in)
+{
+    while (isspace(peek(in)))
+        take(in);
+}
 
 static void store(void *to, int size, unsigned long long value)
 {
@@ -30,96 +61,209 @@ static int in_set(const char *set, const char *end, int c)
     return 0;
 }
 
-int vsscanf(const char *restrict from, const char *restrict format, va_list list)
+/* The text of a number, as far as it goes. */
+struct number {
+    char text[ROOM];
+    int length, limit;
+};
+
+static int accept(struct source *in, struct number *n, int wanted)
 {
-    const char *at = from;
+    if (n->length == n->limit || !wanted)
+        return 0;
+    n->text[n->length++] = (char)in->next;
+    n->text[n->length] = 0;
+    take(in);
+    return 1;
+}
+
+static int accept_any(struct source *in, struct number *n, const char *set)
+{
+    return n->length < n->limit && peek(in) > 0 && accept(in, n, strchr(set, peek(in)) != NULL);
+}
+
+static int is_digit_of(int c, int base)
+{
+    return base == 16 ? isxdigit(c) : base == 8 ? isdigit(c) && c < '8' : isdigit(c);
+}
+
+static void accept_digits(struct source *in, struct number *n, int base)
+{
+    while (n->length < n->limit && accept(in, n, is_digit_of(peek(in), base)))
+        ;
+}
+
+/* Reads an integer; 0 when there is none. */
+static int read_integer(struct source *in, struct number *n, int base, unsigned long long *value)
+{
+    char *end;
+    accept_any(in, n, "+-");
+    if ((base == 0 || base == 16) && accept_any(in, n, "0"))
+        base = accept_any(in, n, "xX") ? 16 : base ? base : 8;
+    accept_digits(in, n, base ? base : 10);
+    *value = strtoull(n->text, &end, base ? base : 10);
+    return n->length && end == n->text + n->length;
+}
+
+/* Reads a number that may have a point and an exponent; 0 when there is none. */
+static int read_real(struct source *in, struct number *n, double *value)
+{
+    char *end;
+    accept_any(in, n, "+-");
+    if (isalpha(peek(in))) {
+        for (const char *word = peek(in) == 'n' || peek(in) == 'N' ? "nan" : "infinity"; *word && accept(in, n, (peek(in) | 32) == *word); word++)
+            ;
+    } else {
+        accept_digits(in, n, 10);
+        if (accept_any(in, n, "."))
+            accept_digits(in, n, 10);
+        if (n->length && (isdigit((unsigned char)n->text[n->length - 1]) || n->length > 1) && accept_any(in, n, "eE")) {
+            accept_any(in, n, "+-");
+            accept_digits(in, n, 10);
+        }
+    }
+    *value = strtod(n->text, &end);
+    return n->length && end == n->text + n->length;
+}
+
+/* One conversion as the format has it. */
+struct conversion {
+    char kind;
+    int width, keep, size, longs;
+    const char *set, *set_end;
+    int invert;
+};
+
+/* Reads a conversion from behind its %; the end of it, on its last character, or NULL where it makes no sense. */
+static const char *parse(const char *format, struct conversion *c)
+{
+    *c = (struct conversion){ .keep = 1, .size = 4 };
+    if (*format == '*') {
+        c->keep = 0;
+        format++;
+    }
+    for (; isdigit((unsigned char)*format); format++)
+        c->width = c->width * 10 + *format - '0';
+    for (; *format && strchr("lhzjtL", *format); format++) {
+        c->longs += *format == 'l' ? 1 : *format == 'L' ? 2 : 0;
+        c->size = *format == 'j' || c->longs == 2 ? 8 : *format == 'h' ? (c->size == 2 ? 1 : 2) : c->size;
+    }
+    c->kind = *format;
+    if (c->kind != '[')
+        return c->kind ? format : NULL;
+    c->set = format + 1;
+    if (*c->set == '^') {
+        c->invert = 1;
+        c->set++;
+    }
+    return *c->set ? c->set_end = strchr(c->set + 1, ']') : NULL;
+}
+
+static void store_real(void *to, int longs, double value)
+{
+    if (longs == 2)
+        *(long double *)to = value;
+    else if (longs == 1)
+        *(double *)to = value;
+    else
+        *(float *)to = (float)value;
+}
+
+static int scan_number(struct source *in, const struct conversion *c, void *to)
+{
+    struct number n = { .length = 0, .limit = c->width && c->width < ROOM ? c->width : ROOM - 1 };
+    n.text[0] = 0;
+    if (strchr("aAeEfFgG", c->kind)) {
+        double value;
+        if (!read_real(in, &n, &value))
+            return 0;
+        if (to)
+            store_real(to, c->longs, value);
+        return 1;
+    }
+    unsigned long long value;
+    if (!read_integer(in, &n, c->kind == 'i' ? 0 : c->kind == 'o' ? 8 : c->kind == 'd' || c->kind == 'u' ? 10 : 16, &value))
+        return 0;
+    if (to)
+        store(to, c->size, value);
+    return 1;
+}
+
+static int scan_text(struct source *in, const struct conversion *c, char *to)
+{
+    int taken = 0, limit = c->width ? c->width : c->kind == 'c' ? 1 : INT_MAX;
+    for (; taken < limit && peek(in) != EOF; taken++, take(in)) {
+        int letter = peek(in);
+        if (c->kind == 's' ? isspace(letter) : c->kind == '[' && in_set(c->set, c->set_end, letter) == c->invert)
+            break;
+        if (to)
+            to[taken] = (char)letter;
+    }
+    if (!taken || (c->kind == 'c' && taken < limit))
+        return 0;
+    if (to && c->kind != 'c')
+        to[taken] = 0;
+    return 1;
+}
+
+static int scan(struct source *in, const char *format, va_list list)
+{
+    struct conversion c;
     int assigned = 0;
     for (; *format; format++) {
         if (isspace((unsigned char)*format)) {
-            while (isspace((unsigned char)*at))
-                at++;
+            skip_spaces(in);
             continue;
         }
-        if (*format != '%') {
-            if (*at != *format)
-                return *at || assigned ? assigned : EOF;
-            at++;
+        if (*format != '%' || format[1] == '%') {
+            if (*format == '%') {
+                format++;
+                skip_spaces(in);
+            }
+            if (peek(in) != (unsigned char)*format)
+                return peek(in) != EOF || assigned ? assigned : EOF;
+            take(in);
             continue;
         }
-        int width = 0, size = 4, keep = 1;
-        if (*++format == '*') {
-            keep = 0;
-            format++;
-        }
-        for (; isdigit((unsigned char)*format); format++)
-            width = width * 10 + *format - '0';
-        for (; *format == 'l' || *format == 'h' || *format == 'z' || *format == 'j' || *format == 't'; format++)
-            size = *format == 'j' || (*format == 'l' && format[1] == 'l') ? 8 : *format == 'h' ? (size == 2 ? 1 : 2) : size;
-        char kind = *format;
-        if (kind == 'n') {
-            if (keep)
-                store(va_arg(list, void *), size, at - from);
+        format = parse(format + 1, &c);
+        if (!format)
+            return assigned;
+        if (c.kind == 'n') {
+            if (c.keep)
+                store(va_arg(list, void *), c.size, in->taken);
             continue;
         }
-        if (kind != 'c' && kind != '[')
-            while (isspace((unsigned char)*at))
-                at++;
-        if (!*at)
+        if (c.kind != 'c' && c.kind != '[')
+            skip_spaces(in);
+        if (peek(in) == EOF)
             return assigned ? assigned : EOF;
-        int limit = width ? width : INT_MAX;
-        if (kind == '%') {
-            if (*at++ != '%')
-                return assigned;
-        } else if (strchr("diuxXop", kind)) {
-            char digits[72], *end;
-            int base = kind == 'i' ? 0 : kind == 'o' ? 8 : kind == 'x' || kind == 'X' || kind == 'p' ? 16 : 10;
-            size_t length = strnlen(at, limit < (int)sizeof digits ? (size_t)limit : sizeof digits - 1);
-            memcpy(digits, at, length);
-            digits[length] = 0;
-            unsigned long long value = strtoull(digits, &end, base);
-            if (end == digits)
-                return assigned;
-            at += end - digits;
-            if (keep) {
-                store(va_arg(list, void *), size, value);
-                assigned++;
-            }
-        } else {
-            const char *set = NULL, *set_end = NULL;
-            int invert = 0, taken = 0;
-            if (kind == '[') {
-                set = format + 1;
-                if (*set == '^') {
-                    invert = 1;
-                    set++;
-                }
-                set_end = strchr(set + 1, ']');
-                if (!set_end)
-                    return assigned;
-                format = set_end;
-            } else if (kind == 'c')
-                limit = width ? width : 1;
-            else if (kind != 's')
-                return assigned;
-            char *to = keep ? va_arg(list, char *) : NULL;
-            for (; taken < limit && at[taken]; taken++) {
-                unsigned char c = at[taken];
-                if (kind == 's' ? isspace(c) : kind == '[' && in_set(set, set_end, c) == invert)
-                    break;
-                if (to)
-                    to[taken] = c;
-            }
-            if (!taken || (kind == 'c' && taken < limit))
-                return assigned;
-            at += taken;
-            if (to) {
-                if (kind != 'c')
-                    to[taken] = 0;
-                assigned++;
-            }
-        }
+        void *to = c.keep ? va_arg(list, void *) : NULL;
+        int found = strchr("diuxXopaAeEfFgG", c.kind) ? scan_number(in, &c, to) : strchr("cs[", c.kind) && scan_text(in, &c, to);
+        if (!found)
+            return assigned;
+        assigned += c.keep;
     }
     return assigned;
+}
+
+int vsscanf(const char *restrict from, const char *restrict format, va_list list)
+{
+    struct source in = { .text = from, .next = UNREAD };
+    return scan(&in, format, list);
+}
+
+int vfscanf(FILE *restrict file, const char *restrict format, va_list list)
+{
+    struct source in = { .file = file, .next = UNREAD };
+    int assigned = scan(&in, format, list);
+    if (in.next >= 0)
+        ungetc(in.next, file);
+    return assigned;
+}
+
+int vscanf(const char *restrict format, va_list list)
+{
+    return vfscanf(stdin, format, list);
 }
 
 int sscanf(const char *restrict from, const char *restrict format, ...)
@@ -127,6 +271,24 @@ int sscanf(const char *restrict from, const char *restrict format, ...)
     va_list list;
     va_start(list, format);
     int assigned = vsscanf(from, format, list);
+    va_end(list);
+    return assigned;
+}
+
+int fscanf(FILE *restrict file, const char *restrict format, ...)
+{
+    va_list list;
+    va_start(list, format);
+    int assigned = vfscanf(file, format, list);
+    va_end(list);
+    return assigned;
+}
+
+int scanf(const char *restrict format, ...)
+{
+    va_list list;
+    va_start(list, format);
+    int assigned = vfscanf(stdin, format, list);
     va_end(list);
     return assigned;
 }

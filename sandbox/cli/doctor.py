@@ -58,6 +58,14 @@ def _trap_loop() -> Finding:
 
 
 def _calibration() -> Finding:
+    from mmcore.errors import ConfigError
+    from sandbox.hostlimits import check_address_space
+
+    try:
+        check_address_space()
+    except ConfigError as error:
+        found, _, remedy = str(error).rpartition(": ")
+        return Finding(MISSING, "address space", found, remedy)
     try:
         from sandbox.cpu import calibrate
 
@@ -65,6 +73,20 @@ def _calibration() -> Finding:
     except Exception as error:  # whatever it is, the CPU cannot run here
         return Finding(MISSING, "calibration", str(error) or type(error).__name__, "pip install --force-reinstall unicorn==2.1.4")
     return Finding(OK, "calibration", "every field of the CPU's saved state found")
+
+
+def _x87() -> Finding:
+    """Tried on the engine itself: a release that computes right is told as ok."""
+    from sandbox.cpu.x87 import wrong
+
+    try:
+        found = wrong()
+    except Exception as error:  # the line above says what is missing
+        return Finding(NOTE, "x87", f"not tried: {str(error) or type(error).__name__}")
+    if not found:
+        return Finding(OK, "x87", "64-bit mantissas and exception flags as a processor's")
+    return Finding(NOTE, "x87", f"{', '.join(found)} not as a processor's: long double results may be wrong, as may the last digits of musl's strtod",
+                   "link with a libm that does without them, or compare native runs with care (docs/differences.md)")
 
 
 def _compiler() -> Finding:
@@ -105,7 +127,7 @@ def _native() -> Finding:
                    "boot an x86-64 kernel with CONFIG_IA32_EMULATION (ia32_emulation=1)")
 
 
-CHECKS: tuple[Callable[[], Finding], ...] = (_unicorn, _trap_loop, _calibration, _compiler, _native)
+CHECKS: tuple[Callable[[], Finding], ...] = (_unicorn, _trap_loop, _calibration, _x87, _compiler, _native)
 
 
 def findings() -> Iterator[Finding]:

@@ -33,6 +33,9 @@ COMMANDS = {
 """Each a module of `sandbox.cli` with `main(words) -> exit status`, imported when it is asked for."""
 
 
+_MACHINES = ("run", "compare", "schemes")
+
+
 def usage() -> str:
     """What `rmapbox --help` prints."""
     lines = ["usage: rmapbox COMMAND [OPTIONS] ...", "",
@@ -65,6 +68,10 @@ def dispatch(words: list[str]) -> int:
         from sandbox.configfile import nearest
 
         raise ConfigError(f"no such command {words[0]!r}: {nearest(words[0], COMMANDS)}")
+    if words[0] in _MACHINES:
+        from sandbox.hostlimits import check_address_space
+
+        check_address_space()  # before numpy is loaded, whose libraries end the process by themselves, too
     return import_module(f"sandbox.cli.{words[0]}").main(words[1:])
 
 
@@ -124,9 +131,23 @@ def command(words: list[str] | None = None) -> int:
         return PIPE_STATUS
     except InvariantViolation as error:
         return _own_fault("the emulated kernel contradicts itself", error)
-    except MemoryError:
-        complain("this host has not enough memory: give a smaller --memory or --swap, or the guest a smaller --stdin")
-    except OSError as error:
+    except (MemoryError, RuntimeError, OSError) as error:
+        return _worlds_error(error)
+    except Exception as error:  # the last guard: a user never sees a traceback
+        return _own_fault("internal error", error)
+    return ERROR_STATUS
+
+
+def _worlds_error(error: MemoryError | RuntimeError | OSError) -> int:
+    """The host lacks something, or refuses a file; else it is an internal error after all."""
+    from sandbox.hostlimits import shortage
+
+    lacking = shortage(error)
+    if lacking is not None:
+        complain(lacking)
+    elif not isinstance(error, OSError):
+        return _own_fault("internal error", error)
+    else:
         if not error.filename and error.errno in _FULL:
             _forget_stdout()
             complain(f"the output cannot be written: {(error.strerror or str(error)).lower()}: make room, or let it go elsewhere")
@@ -134,8 +155,6 @@ def command(words: list[str] | None = None) -> int:
         if not error.filename:
             return _own_fault("internal error", error)
         complain(f"{error.filename}: {(error.strerror or str(error)).lower()}")
-    except Exception as error:  # the last guard: a user never sees a traceback
-        return _own_fault("internal error", error)
     return ERROR_STATUS
 
 

@@ -163,18 +163,24 @@ def _number(text: str, kind: type) -> Any:
 
 def _check_writable(path: str) -> None:
     """Fail before the run, not after it, when the result cannot be written."""
+    from sandbox.hostlimits import deleted_directory
+
+    gone = deleted_directory(path)
+    if gone:
+        raise ConfigError(f"--json {path}: {gone}")
     directory = os.path.dirname(path) or "."
     if os.path.isdir(path) or not os.access(path if os.path.exists(path) else directory, os.W_OK):
         raise ConfigError(f"--json {path}: cannot write there: give a file in a directory that exists and is writable")
 
 
 def _report(result, quiet: bool) -> None:
-    from sandbox.lab.crash import crash_report
+    from sandbox.lab.crash import crash_report, more_crashes
     from sandbox.lab.summary import summary
 
     if quiet:
         return
     lines = [crash_report(crash) for crash in result.notes.crashes]
+    lines += more_crashes(result.notes.more_crashes)
     lines.append(summary(result))
     try:
         print("\n".join(lines), file=sys.stderr, flush=True)

@@ -5,6 +5,6 @@ Everything known about Unicorn, its private layout and its traps stays in this p
 
 from sandbox.cpu.context import Context
 from sandbox.cpu.cpu import Cpu
-from sandbox.cpu.errors import CpuError
+from sandbox.cpu.errors import CpuError, CpuGap
 
-__all__ = ["Context", "Cpu", "CpuError"]
+__all__ = ["Context", "Cpu", "CpuError", "CpuGap"]

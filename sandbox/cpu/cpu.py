@@ -11,13 +11,14 @@ see `flush_code`.
 from sandbox.cpu import boot, calibrate, unicorn_api
 from sandbox.cpu.boot import GDT_ENTRIES, GDT_TLS_MAX, GDT_TLS_MIN, STACK_OFFSET, USER_CS, USER_DS
 from sandbox.cpu.context import Context
-from sandbox.cpu.errors import CpuError
+from sandbox.cpu.errors import CpuError, CpuGap
 from sandbox.cpu.regs import CS, DS, EFLAGS, ES, SS, describe
 from sandbox.cpu.unicorn_api import ffi, lib
 
 _FIRST_EFLAGS = 0x202
 _VM = 1 << 17
 _DOUBLE_FAULT = 8
+_UNMAPPED = (6, 7, 8)  # UC_ERR_READ_UNMAPPED, _WRITE_, _FETCH_: outside physical memory, where no program's page can lie
 
 
 class Cpu:
@@ -101,18 +102,24 @@ class Cpu:
         return self._run, self._state
 
     def lost(self, ctx: Context, cr3: int) -> CpuError:
-        """The error to raise when the function of `door` answers with a negative kind."""
+        """The error when the function of `door` answers with a negative kind: CpuGap when only the program's state is lost, to be
+        killed with it; any other is to be raised."""
         return self._lost(ctx, cr3)
 
     def _lost(self, ctx: Context, cr3: int) -> CpuError:
         state, regs = self._state, ctx.regs
         if regs[EFLAGS] & _VM:
-            why = "the program entered virtual-8086 mode by an iret, which this CPU does not emulate; remove that instruction"
+            why = "an iret with VM set in the popped flags, which a processor ignores and the emulator does not; remove that instruction"
+        elif regs[CS] & 3 != 3:
+            why = "a far jump or return to a privilege that a program cannot have; remove that instruction"
         elif state.vector == _DOUBLE_FAULT:
             why = "double fault: a saved exception was not cleared; run the tests in tests/cpu against this Unicorn release"
+        elif state.uc_error in _UNMAPPED:
+            return CpuError(f"the emulated CPU stopped: no trap (Unicorn error {state.uc_error}); look for a page-table entry under "
+                            f"cr3={cr3:#x} that points outside RAM: {describe(regs)}")
         else:
-            why = f"no trap (Unicorn error {state.uc_error}); look for a page-table entry under cr3={cr3:#x} that points outside RAM"
-        return CpuError(f"the emulated CPU stopped: {why}: {describe(regs)}")
+            why = f"no trap (Unicorn error {state.uc_error})"
+        return CpuGap(f"the emulated CPU cannot do what the program did: {why}: {describe(regs)}")
 
     @property
     def blocks(self) -> int:

@@ -5,11 +5,13 @@ The trap loop gets the addresses out of the library that the Python binding has 
 
 import ctypes
 
-from unicorn import UC_ARCH_X86, UC_MODE_32, Uc, UcError
+from unicorn import UC_ARCH_X86, UC_ERR_NOMEM, UC_MODE_32, Uc, UcError
 from unicorn.unicorn_py3.unicorn import uclib
 from unicorn.x86_const import UC_CPU_X86_COREDUO
 
+from mmcore.errors import ConfigError
 from sandbox.cpu.errors import CpuError
+from sandbox.hostlimits import check_address_space, shortage
 
 try:
     from sandbox.cpu._trap import ffi, lib
@@ -39,7 +41,9 @@ _load()
 
 
 def open_engine(address: int, size: int) -> Uc:
-    """A fresh engine with `size` bytes of host memory at `address` as its physical memory from 0. Raises CpuError."""
+    """A fresh engine with `size` bytes of host memory at `address` as its physical memory from 0. Raises CpuError, and ConfigError
+    when the host has no room for it."""
+    check_address_space()
     try:
         uc = Uc(UC_ARCH_X86, UC_MODE_32)
         uc.ctl_set_cpu_model(MODEL)
@@ -47,7 +51,9 @@ def open_engine(address: int, size: int) -> Uc:
         uc.ctl_exits_enabled(True)
         uc.mem_map_ptr(0, size, 7, ctypes.c_void_p(address))
     except UcError as error:
-        raise CpuError(f"Unicorn cannot make an engine over {size} bytes of memory: {error}; ask for less memory") from None
+        if error.errno == UC_ERR_NOMEM:
+            raise ConfigError(shortage(MemoryError())) from None
+        raise CpuError(f"Unicorn cannot make an engine over {size} bytes of memory: {error}") from None
     return uc
 
 

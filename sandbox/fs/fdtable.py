@@ -114,6 +114,10 @@ class FileTable:
             from sandbox.fs.locks import forget_posix
 
             forget_posix(file.inode, self)
+        if file.inode.watches:
+            from sandbox.fs.notify import forget
+
+            forget(file, self)
         file.on_flush(task)
         file.count -= 1
         if file.count == 0:

@@ -12,11 +12,16 @@ Linux: fs/file_table.c, fs/read_write.c, 2.6.7.
 from __future__ import annotations
 
 from errno import EBADF, EFBIG, EINVAL, EISDIR, ENODEV, ENOTTY, ESPIPE
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from mmcore.errors import SysError
 from sandbox.fs.dentry import Dentry, d_path
+from sandbox.fs.inode import drop_privileges
+from sandbox.fs.notify import touched
 from sandbox.fs.uapi import (
+    DN_ACCESS,
+    DN_MODIFY,
     FMODE_READ,
     FMODE_WRITE,
     MAX_LFS_FILESIZE,
@@ -58,11 +63,13 @@ class File:
         self.pos = 0
         self.mapping: Any = inode.mapping
         self.count = 1
-        self.owner = 0
+        self.owner: Any = None  # who is told by signal (sigio.Owner)
         self.signum = 0
         dentry.count += 1
         if self.f_mode & FMODE_WRITE:
             inode.writers += 1
+        elif self.f_mode:
+            inode.readers += 1
 
     # references -------------------------------------------------------------------------------------------------------------------
     def get(self) -> File:
@@ -81,8 +88,14 @@ class File:
             from sandbox.fs.locks import forget_flock
 
             forget_flock(self)
+        if inode.leases:
+            from sandbox.fs.leases import forget_lease
+
+            forget_lease(self)
         if self.f_mode & FMODE_WRITE:
             inode.writers -= 1
+        elif self.f_mode:
+            inode.readers -= 1
         dentry = self.dentry
         dentry.sb.caches.filp.free(self.addr)
         dentry.put()
@@ -185,13 +198,41 @@ class RegularFile(SeekableFile):
             return b""
         return self.mapping.read(pos, n if n < left else left)
 
+    def consume(self, n: int) -> None:
+        self.pos += n
+        if n and self.dentry.parent.inode.watches:
+            touched(self.dentry, DN_ACCESS)
+
+    def seek_hole(self, offset: int, whence: int) -> int:
+        """tmpfs knows its holes: what has no page, in memory or in swap. Linux: mapping_seek_hole_data, mm/filemap.c, 6.1."""
+        plain = super().seek_hole(offset, whence)
+        mapping = self.mapping
+        if not mapping.is_shmem:
+            return plain
+        size = self.inode.i_size
+        index = offset >> 12
+        if whence == SEEK_HOLE:
+            while index in mapping.pages or index in mapping.swapped:
+                index += 1
+            return min(max(offset, index << 12), size)
+        if index not in mapping.pages and index not in mapping.swapped:
+            index = min((i for i in chain(mapping.pages, mapping.swapped) if i > index), default=size + 4095 >> 12)
+        at = max(offset, index << 12)
+        if at >= size:
+            raise SysError(6)  # ENXIO
+        return at
+
     def accept(self, task: Any, data: bytes) -> int:
         inode = self.inode
         pos = inode.i_size if self.f_flags & O_APPEND else self.pos
         if task is not None and pos + len(data) > task.signal.rlimits[1][0]:
             data = within_limit(task, pos, data)
         n = self.pwrite(pos, data)
+        if inode.mode & 0o6000:
+            drop_privileges(task, inode)
         self.pos = pos + n
+        if n and self.dentry.parent.inode.watches:
+            touched(self.dentry, DN_MODIFY)
         return n
 
     def pwrite(self, pos: int, data: bytes) -> int:
@@ -208,8 +249,6 @@ class RegularFile(SeekableFile):
 
             check_write_seals(inode, end)
         n = self.mapping.write(pos, data)
-        if inode.mode & 0o6000:
-            inode.mode &= ~0o6000 if inode.mode & 0o10 else ~0o4000
         inode.mtime = inode.ctime = inode.sb.now()
         return n
 

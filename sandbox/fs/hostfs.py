@@ -3,8 +3,9 @@
     guest path walk ──> HostInode.lookup(name) ──> one component, opened below its parent, never through a symbolic link
     page cache      ──> read_page / write_page  on a host descriptor (a few stay open, least recently used closed first)
 
-A symbolic link is followed by the guest's own walk, in the guest's tree, so none leads out of the mount. Only directories, regular files and
-symbolic links exist; everything else on the host is hidden. Inode numbers are given in the order in which the guest meets the files, times are
+A symbolic link is followed by the guest's own walk, in the guest's tree, so none leads out of the mount. Only directories, regular files,
+symbolic links and FIFOs exist; everything else on the host is hidden. A FIFO connects guest processes, as one on NFS connects those of one
+machine: the host's is never opened. Inode numbers are given in the order in which the guest meets the files, times are
 the machine's epoch until the guest writes, owner is root: nothing of the host but names, modes and contents shows.
 """
 
@@ -13,24 +14,32 @@ from __future__ import annotations
 import os
 from collections import OrderedDict
 from collections.abc import Callable
-from errno import EIO, EISDIR, ENOENT, EPERM, EROFS
-from stat import S_IFDIR, S_IFLNK, S_IFREG, S_ISDIR
+from errno import EACCES, EIO, EISDIR, ENOENT, EPERM, EROFS
+from stat import S_IFDIR, S_IFIFO, S_IFLNK, S_IFREG, S_ISDIR
 from typing import Any
 
 from mmcore.errors import SysError
 from sandbox.fs.dentry import Dentry
-from sandbox.fs.file import DirFile, File, RegularFile
+from sandbox.fs.file import DirFile, RegularFile
 from sandbox.fs.inode import BOOT_EPOCH_S, Inode, SuperBlock, check_size, init_owner
+from sandbox.fs.pipe import open_fifo
 from sandbox.fs.uapi import S_IFMT
 
 _EPOCH_NS = BOOT_EPOCH_S * 1_000_000_000
 MAX_OPEN = 64  # host descriptors kept open for regular files
 PAGE = 4096
-_SHOWN = (S_IFDIR, S_IFREG, S_IFLNK)
+_SHOWN = (S_IFDIR, S_IFREG, S_IFLNK, S_IFIFO)
 
 
 def _host_error(error: OSError) -> SysError:
     return SysError(error.errno or EIO)
+
+
+def _kind(entry: os.DirEntry[str]) -> int:
+    """The kind of file as the listing alone tells it, for a directory that may be read and not searched; 0 for what is hidden."""
+    if entry.is_symlink():
+        return S_IFLNK
+    return S_IFDIR if entry.is_dir(follow_symlinks=False) else S_IFREG if entry.is_file(follow_symlinks=False) else 0
 
 
 class HostSuper(SuperBlock):
@@ -54,12 +63,11 @@ class HostSuper(SuperBlock):
         except OSError as error:
             raise _host_error(error) from None
         inode = self.inode_for(status)
-        if inode is None:
+        if inode is None or status.st_mode & S_IFMT == S_IFIFO:
             raise SysError(EPERM, f"{os.fsdecode(path)} is neither a file nor a directory")
         self.root = inode.where = Dentry(None, b"", inode, self)
 
-    def ino_of(self, status: os.stat_result) -> int:
-        key = (status.st_dev, status.st_ino)
+    def number(self, key: tuple[int, int]) -> int:
         ino = self.inos.get(key)
         if ino is None:
             ino = self.inos[key] = self.new_ino()
@@ -136,7 +144,7 @@ class HostInode(Inode):
     __slots__ = ("where", "key", "target", "loaded", "pinned_fd")
 
     def __init__(self, sb: HostSuper, status: os.stat_result, key: tuple[int, int]) -> None:
-        super().__init__(sb, status.st_mode, sb.caches.inode, sb.ino_of(status))
+        super().__init__(sb, status.st_mode, sb.caches.inode, sb.number(key))
         self.where: Dentry | None = None
         self.key = key
         self.target: bytes | None = None
@@ -224,10 +232,36 @@ class HostInode(Inode):
         if mapping is not None and not self.sb.readonly:
             mapping.writeback()
 
+    def allow(self, mask: int) -> None:
+        """What the host refuses its user is refused here at open, not shown as an empty directory or lost when a page is written."""
+        if self.nlink == 0 or self.mode & S_IFMT == S_IFIFO:
+            return
+        try:
+            fd = self.sb.open_file(self.parts(), os.O_PATH)
+            try:
+                allowed = os.access(f"/proc/self/fd/{fd}", mask & 7, effective_ids=os.access in os.supports_effective_ids)
+            finally:
+                os.close(fd)
+        except OSError as error:
+            raise _host_error(error) from None
+        if not allowed:
+            raise SysError(EACCES)
+
+    def pin(self) -> None:
+        """The last name is about to go: whoever has the file open keeps it. What cannot be opened nobody has."""
+        if self.mode & S_IFMT == S_IFREG and self.nlink == 1 and self.pinned_fd < 0:
+            try:
+                self.pinned_fd = os.dup(self.host_fd())
+            except SysError as error:
+                if error.errno != EACCES:
+                    raise
+
     # the inode --------------------------------------------------------------------------------------------------------------------
-    def open(self, task: Any, dentry: Dentry, flags: int) -> File:
+    def open(self, task: Any, dentry: Dentry, flags: int) -> Any:
         if S_ISDIR(self.mode):
             return DirFile(dentry, flags)
+        if self.mode & S_IFMT == S_IFIFO:
+            return open_fifo(task, dentry, flags)
         self.host_fd()  # what the user may not read fails here, not in the middle of a read
         return RegularFile(dentry, flags)
 
@@ -265,20 +299,24 @@ class HostInode(Inode):
             try:
                 above = self.sb.open_dir(self.parts())
                 try:
-                    readable = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=above)
+                    readable = os.open(f"/proc/self/fd/{above}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)  # "." would ask for search
                 finally:
                     os.close(above)
                 try:
-                    names = sorted(os.fsencode(name) for name in os.listdir(readable))
+                    with os.scandir(readable) as listed:
+                        found = sorted((os.fsencode(entry.name), entry) for entry in listed)
+                    device = os.fstat(readable).st_dev
                 finally:
                     os.close(readable)
             except OSError as error:
                 raise _host_error(error) from None
-            for name in names:
+            for name, _ in found:
                 if name not in dentry.children:
                     try:
                         self._child(dentry, name)
                     except SysError as error:
+                        if error.errno == EACCES:
+                            return [(name, self.sb.number((device, entry.inode())), kind) for name, entry in found if (kind := _kind(entry))]
                         if error.errno != ENOENT:
                             raise
             self.loaded = True
@@ -300,6 +338,8 @@ class HostInode(Inode):
                     os.mkdir(name, mode & 0o7777, dir_fd=above)
                 elif kind == S_IFLNK:
                     os.symlink(target, name, dir_fd=above)
+                elif kind == S_IFIFO:
+                    os.mkfifo(name, mode & 0o7777 | 0o600, dir_fd=above)
                 else:
                     os.close(os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode & 0o7777 | 0o600, dir_fd=above))
             finally:
@@ -342,9 +382,7 @@ class HostInode(Inode):
 
     def _remove(self, parent: Dentry, child: Dentry, host_remove: Callable[..., None] | None) -> None:
         inode = child.inode
-        if inode.mode & S_IFMT == S_IFREG and inode.nlink == 1 and inode.pinned_fd < 0:
-            fd = inode.host_fd()
-            inode.pinned_fd = os.dup(fd)
+        inode.pin()
         if host_remove is not None:
             try:
                 above = self.sb.open_dir(self.parts())
@@ -376,8 +414,8 @@ class HostInode(Inode):
         self._writable()
         new_dir = new_parent.inode
         assert isinstance(new_dir, HostInode)
-        if victim is not None and victim.inode.mode & S_IFMT == S_IFREG and victim.inode.nlink == 1 and victim.inode.pinned_fd < 0:
-            victim.inode.pinned_fd = os.dup(victim.inode.host_fd())
+        if victim is not None:
+            victim.inode.pin()
         self._two(self.parts(child.name), new_dir.parts(name), lambda a, b, afd, bfd: os.rename(a, b, src_dir_fd=afd, dst_dir_fd=bfd))
         if victim is not None:
             new_dir._remove(new_parent, victim, None)
@@ -440,6 +478,12 @@ class HostInode(Inode):
         try:
             if S_ISDIR(self.mode):
                 fd = self.sb.open_dir(self.parts())
+                try:
+                    os.chmod(f"/proc/self/fd/{fd}", self.mode & 0o7777)
+                finally:
+                    os.close(fd)
+            elif self.mode & S_IFMT == S_IFIFO:
+                fd = self.sb.open_file(self.parts(), os.O_PATH)
                 try:
                     os.chmod(f"/proc/self/fd/{fd}", self.mode & 0o7777)
                 finally:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from sandbox.fs.file import File
 
 BOOT_EPOCH_S = 1_085_184_000
+BOOT_S = 10  # how long the machine has been on when the first program starts
 """2004-05-22 00:00:00 UTC, when every machine boots and the time of every file that no guest has written."""
 
 
@@ -74,8 +75,8 @@ class Inode:
     Directory operations take the directory's dentry and answer with dentries; what a kind cannot do raises the errno Linux gives.
     """
 
-    __slots__ = ("ino", "mode", "uid", "gid", "nlink", "rdev", "i_size", "atime", "mtime", "ctime", "sb", "mapping", "count", "writers",
-                 "addr", "cache", "locks", "flocks", "pipe", "seals", "lock_queue")
+    __slots__ = ("ino", "mode", "uid", "gid", "nlink", "rdev", "i_size", "atime", "mtime", "ctime", "sb", "mapping", "count", "writers", "readers",
+                 "addr", "cache", "locks", "flocks", "pipe", "seals", "lock_queue", "leases", "rw_hint", "watches")
 
     def __init__(self, sb: SuperBlock, mode: int, cache: Any = None, ino: int = 0) -> None:
         self.cache = cache
@@ -91,11 +92,15 @@ class Inode:
         self.mapping: Any = None
         self.count = 0
         self.writers = 0  # > 0: open for writing; < 0: being executed (ETXTBSY)
+        self.readers = 0  # open for reading alone
         self.locks: list[Any] | None = None
         self.flocks: list[Any] | None = None
         self.lock_queue: Any = None
         self.pipe: Any = None
         self.seals = 0
+        self.leases: Any = None
+        self.rw_hint = 0
+        self.watches: list[Any] | None = None  # F_NOTIFY
 
     @property
     def size(self) -> int:
@@ -166,6 +171,9 @@ class Inode:
     def setattr(self) -> None:
         """Mode, owner or times were changed in memory; a kind with a backing store passes them on."""
 
+    def allow(self, mask: int) -> None:
+        """EACCES for what the backing store refuses, whoever in the guest asks."""
+
     def fsync(self) -> None:
         """Dirty pages go to the backing store, if there is one."""
 
@@ -188,6 +196,7 @@ def permission(task: Any, inode: Inode, mask: int) -> None:
     if task is None or task.fsuid == 0:
         if mask & MAY_EXEC and not S_ISDIR(mode) and not mode & 0o111:
             raise SysError(EACCES)
+        inode.allow(mask)
         return
     if task.fsuid == inode.uid:
         mode >>= 6
@@ -195,6 +204,7 @@ def permission(task: Any, inode: Inode, mask: int) -> None:
         mode >>= 3
     if mode & mask & 7 != mask:
         raise SysError(EACCES)
+    inode.allow(mask)
 
 
 def in_group(task: Any, gid: int) -> bool:
@@ -204,6 +214,19 @@ def in_group(task: Any, gid: int) -> bool:
 def owned(task: Any, inode: Inode) -> bool:
     """May the task change mode and times? CAP_FOWNER goes with fsuid 0."""
     return task is None or task.fsuid == 0 or task.fsuid == inode.uid
+
+
+def drop_privileges(task: Any, inode: Inode) -> None:
+    """The content changes: set-user-ID goes, and set-group-ID that means it, unless root writes (CAP_FSETID). Linux: file_remove_privs, 6.1."""
+    mode = inode.mode
+    if not mode & 0o6000 or task is None or task.fsuid == 0 or mode & S_IFMT != S_IFREG:
+        return
+    inode.mode = mode & ~_privileges(task, inode)
+
+
+def _privileges(task: Any, inode: Inode) -> int:
+    """The bits to take away. Set-group-ID without execution for the group stays with members. Linux: setattr_should_drop_suidgid."""
+    return 0o6000 if inode.mode & 0o010 or not in_group(task, inode.gid) else 0o4000
 
 
 def init_owner(task: Any, inode: Inode, parent: Inode) -> None:

@@ -9,7 +9,7 @@ A write of up to PIPE_BUF bytes goes in whole or waits. Linux: fs/pipe.c of 2.6.
 from __future__ import annotations
 
 from collections import deque
-from errno import ENXIO, EPIPE
+from errno import EINVAL, ENXIO, EPERM, EPIPE
 from stat import S_IFIFO
 from typing import Any
 
@@ -37,6 +37,7 @@ from sandbox.kernel.sched import Wait
 SIGPIPE = 13
 PIPE_BUFFERS = 16
 PAGE = 4096
+PIPE_MAX_SIZE = 1 << 20  # bytes: /proc/sys/fs/pipe-max-size
 PIPE_INODE_INFO = 64  # bytes of struct pipe_inode_info. Linux: include/linux/pipe_fs_i.h, 2.6.7
 
 
@@ -258,11 +259,16 @@ class PipeFile(File):
             return 0
         return super().ioctl(task, cmd, arg)
 
-    def resize(self, nbytes: int) -> int:
-        """F_SETPIPE_SZ: rounded up to a power of two of pages; EBUSY when the content does not fit."""
+    def resize(self, nbytes: int, privileged: bool) -> int:
+        """F_SETPIPE_SZ: rounded up to a power of two of pages. EBUSY when the content does not fit; EPERM for growing beyond
+        pipe-max-size without privilege. Linux: pipe_set_size, fs/pipe.c, 6.1."""
+        if nbytes > 1 << 31:
+            raise SysError(EINVAL)
         slots = 1
         while slots * PAGE < nbytes:
             slots <<= 1
+        if slots > self.pipe.max_slots and slots * PAGE > PIPE_MAX_SIZE and not privileged:
+            raise SysError(EPERM)
         if len(self.pipe.slots) > slots:
             raise SysError(16)  # EBUSY
         self.pipe.max_slots = slots

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from errno import EINVAL
+from errno import EINVAL, EPERM
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mmcore.errors import MustWait, SysError
+from sandbox.fs.inode import BOOT_S
 from sandbox.kernel.sched import state_letter
 
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ def status(task: Any) -> str:
     ]
     if task.mm is not None:
         lines += _memory_lines(task)
-    queued = len(signal.shared.queue) + sum(len(t.pending.queue) for t in signal.threads)
+    queued = task.kernel.sigpending[task.uid]
     ignored, caught = _signal_sets(task) if task.sighand is not None else (0, 0)
     capabilities = _mask(0xFFFFFEFF if task.euid == 0 else 0)
     lines += [
@@ -140,7 +141,7 @@ def stat(task: Any) -> str:
     fields = [
         task.pid, f"({_escape(comm_of(task))})", state_letter(task.state), task.ppid, signal.pgrp, signal.session, 0, -1, task.flags,
         min_flt, signal.cmin_flt, maj_flt, signal.cmaj_flt, user // USER_HZ_NS, system // USER_HZ_NS, signal.cutime_ns // USER_HZ_NS,
-        signal.cstime_ns // USER_HZ_NS, 20 + task.nice, task.nice, len(signal.threads), 0, task.start_ns // USER_HZ_NS,
+        signal.cstime_ns // USER_HZ_NS, 20 + task.nice, task.nice, len(signal.threads), 0, (task.start_ns + BOOT_S * 1_000_000_000) // USER_HZ_NS,
         mm.total_vm << 12 if mm else 0, mm.rss if mm else 0, min(signal.rlimits[5][0], 0xFFFFFFFF),
         mm.start_code if mm else 0, mm.end_code if mm else 0, mm.start_stack if mm else 0, esp, eip,
         task.pending.set & 0x7FFFFFFF, task.blocked & 0x7FFFFFFF, ignored & 0x7FFFFFFF, caught & 0x7FFFFFFF, 0, 0, 0, task.exit_signal, 0,
@@ -224,11 +225,12 @@ def oom_score_adj(task: Any) -> str:
 
 TEXTS: dict[str, Callable[[Any], str | bytes]] = {
     "auxv": auxv, "cmdline": cmdline, "comm": lambda task: comm_of(task) + "\n", "environ": environ, "limits": limits, "maps": maps, "oom_score": oom_score,
-    "oom_score_adj": oom_score_adj, "stat": stat, "statm": statm, "status": status, "wchan": wchan,
+    "oom_score_adj": oom_score_adj, "stat": stat, "statm": statm, "status": status,
+    "timerslack_ns": lambda task: f"{task.timer_slack}\n", "wchan": wchan,
 }
 
 
-MODES = {"auxv": 0o400, "environ": 0o400}
+MODES = {"auxv": 0o400, "environ": 0o400, "timerslack_ns": 0o666}
 
 
 def store_for(task: Any, name: str) -> Callable[[Any, bytes], None] | None:
@@ -243,6 +245,15 @@ def store_for(task: Any, name: str) -> Callable[[Any, bytes], None] | None:
                 raise SysError(EINVAL)
             task.signal.oom_score_adj = value
         return store_adj
+    if name == "timerslack_ns":
+        def store_slack(writer: Any, data: bytes) -> None:
+            if writer is not None and writer.signal is not task.signal and writer.euid:
+                raise SysError(EPERM)
+            try:
+                task.timer_slack = int(data.strip()) or task.default_timer_slack
+            except ValueError:
+                raise SysError(EINVAL) from None
+        return store_slack
     if name == "comm":
         def store_comm(writer: Any, data: bytes) -> None:
             name = data.split(b"\0")[0].rstrip(b"\n")[:15]

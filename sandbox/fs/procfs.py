@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from errno import ENOENT, ESRCH
+from stat import S_IFDIR
 from typing import TYPE_CHECKING, Any
 
 from mmcore.errors import SysError
@@ -46,7 +47,9 @@ class TaskDir(Dir):
         if number is None or self.thread and name == b"task" or not proc_task.alive(self.vfs, self.task):
             return None
         node = self._node(name.decode(), self.ino + 1 + number)
-        node.uid, node.gid = self.uid, self.gid
+        # Once another user's, memory is root's to see; directories, and one's own descriptors, stay with the process. Linux: task_dump_owner.
+        if node.mode == S_IFDIR | 0o555 or name == b"fd" or self.task.mm is None or self.task.mm.dumpable == 1:
+            node.uid, node.gid = self.uid, self.gid
         return node
 
     def _node(self, name: str, ino: int) -> Node:
@@ -125,7 +128,7 @@ class FdDir(Dir):
                 raise SysError(ENOENT)
             return file.dentry
 
-        link = Link(_text_of(target), _jump_of(target), self.task.pid << 16 | _FD_BASE + fd)
+        link = Link(_text_of(target), _jump_of(target), self.task.pid << 16 | _FD_BASE + fd, 64)
         mode = files.fds[fd].f_mode
         link.mode = link.mode & ~0o777 | (0o500 if mode & FMODE_READ else 0o100) | (0o300 if mode & FMODE_WRITE else 0)
         return link

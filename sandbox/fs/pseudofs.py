@@ -61,12 +61,13 @@ class Text(Node):
 
 
 class Link(Node):
-    """``text(task)`` is what readlink gives; ``jump(task)``, when there is one, the dentry a walk goes to."""
+    """``text(task)`` is what readlink gives; ``jump(task)``, when there is one, the dentry a walk goes to; ``size`` what lstat says."""
 
-    __slots__ = ("text", "jump")
+    __slots__ = ("text", "jump", "size")
 
-    def __init__(self, text: Callable[[Any], bytes], jump: Callable[[Any], Dentry] | None = None, ino: int = 0) -> None:
+    def __init__(self, text: Callable[[Any], bytes], jump: Callable[[Any], Dentry] | None = None, ino: int = 0, size: int = 0) -> None:
         super().__init__(S_IFLNK | 0o777, ino)
+        self.size = size
         self.text = text
         self.jump = jump
 
@@ -89,6 +90,8 @@ class PseudoInode(Inode):
         self.uid, self.gid = node.uid, node.gid
         if isinstance(node, Dir):
             self.nlink = 2 + node.subdirs
+        elif isinstance(node, Link):
+            self.i_size = node.size
 
     def open(self, task: Any, dentry: Dentry, flags: int) -> File:
         node = self.node

@@ -3,7 +3,8 @@
     one buffer, at most CHUNK bytes, nothing to wait for     done at once: the system calls' own fast path
     anything else                                            the generators here, CHUNK by CHUNK
 
-A chunk that must wait for a page starts over and loses nothing: a file gives its bytes up (``consume``) only when they are with the user, and takes
+A chunk that must wait for a page starts over and loses nothing (a read goes on page by page then, as it needs all pages of a chunk at once, and a write
+takes the user's bytes once): a file gives its bytes up (``consume``) only when they are with the user, and takes
 them (``accept``) whole or in part before the count is noted. A bad pointer in the middle ends a transfer early; at its start it is EFAULT.
 """
 
@@ -16,7 +17,9 @@ from typing import Any
 
 from mmcore.errors import MustWait, SysError
 from sandbox.fs.file import File, within_limit
-from sandbox.fs.uapi import MAX_RW_COUNT, O_NONBLOCK, UIO_MAXIOV
+from sandbox.fs.inode import drop_privileges
+from sandbox.fs.notify import touched
+from sandbox.fs.uapi import DN_ACCESS, DN_MODIFY, MAX_RW_COUNT, O_NONBLOCK, UIO_MAXIOV
 from sandbox.kernel.sched import TASK_UNINTERRUPTIBLE, Interrupted, Wait
 from sandbox.kernel.uaccess import copy_from_user, copy_to_user, write_mm
 
@@ -132,6 +135,16 @@ def scatter(task: Any, iov: Iov, skip: int, data: bytes) -> int:
     return done
 
 
+def has_waited(task: Any) -> bool:
+    """The task's call starts over, because a page had to be waited for."""
+    return task in task.mem.awaited.held
+
+
+def step(task: Any, file: File, left: int, pos: int) -> int:
+    """How much to read at ``pos`` in one go: a chunk, of a file the rest of a page while there are pages to wait for."""
+    return min(left, PAGE - (pos & PAGE - 1) if file.regular and has_waited(task) else CHUNK)
+
+
 def page_wait(wait: MustWait) -> Wait:
     """The wait for a page under I/O: no signal ends it."""
     return Wait((wait.queue,), None, TASK_UNINTERRUPTIBLE)
@@ -163,10 +176,11 @@ def read_wait(task: Any, file: File, address: int, n: int) -> Transfer:
 def read_iov(task: Any, file: File, iov: Iov, total: int, pos: int | None = None) -> Transfer:
     """Reads into the buffers; from ``pos`` without moving the file's position when given."""
     done = 0
+    awaited = task.mem.awaited
     file.count += 1
     try:
         while done < total:
-            want = min(CHUNK, total - done)
+            want = step(task, file, total - done, file.pos if pos is None else pos + done)
             try:
                 data = file.peek(task, want) if pos is None else file.pread(pos + done, want)
                 if data is None:
@@ -188,7 +202,10 @@ def read_iov(task: Any, file: File, iov: Iov, total: int, pos: int | None = None
                 raise
             if pos is None:
                 file.consume(copied)
+            elif copied:
+                touched(file.dentry, DN_ACCESS)
             done += copied
+            awaited.let_go(task)
             if copied < len(data) or len(data) < want and not file.regular:
                 break
         return done
@@ -198,18 +215,27 @@ def read_iov(task: Any, file: File, iov: Iov, total: int, pos: int | None = None
 
 def write_iov(task: Any, file: File, iov: Iov, total: int, done: int = 0, pos: int | None = None) -> Transfer:
     """Writes the buffers from byte ``done`` on; to ``pos`` (of byte 0) without moving the file's position when given."""
+    let_go = task.mem.awaited.let_go
+    data = b""
+    kept = False  # ``data`` is with us already, and waits for pages of the file
     file.count += 1
     try:
         while done < total:
             want = min(CHUNK, total - done)
             try:
-                data = gather(task, iov, done, want)
+                if not kept:
+                    data = gather(task, iov, done, want)
+                    kept = file.regular
+                    let_go(task)
                 if pos is None:
                     taken = file.accept(task, data)
                 else:
                     if file.regular:
                         data = within_limit(task, pos + done, data)
                     taken = file.pwrite(pos + done, data)
+                    drop_privileges(task, file.inode)
+                    if taken:
+                        touched(file.dentry, DN_MODIFY)
             except MustWait as wait:
                 yield page_wait(wait)
                 continue
@@ -218,6 +244,8 @@ def write_iov(task: Any, file: File, iov: Iov, total: int, done: int = 0, pos: i
                     break
                 raise
             done += taken
+            kept = False
+            let_go(task)
             if taken == len(data):
                 if taken < want:
                     break

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from mmcore.errors import SysError
 from mmcore.frames import PG_DIRTY, PG_LOCKED, PG_WRITEBACK
+from sandbox.fs.leases import LEASE_BREAK_S
+from sandbox.fs.pipe import PIPE_MAX_SIZE
 from sandbox.fs.proc_system import RELEASE, VERSION
 from sandbox.fs.pseudofs import Dir, Text
 
@@ -110,5 +112,6 @@ def tree(vfs: Vfs) -> Dir:
         "version": _fixed(VERSION),
     })
     fs = Dir({"file-max": Text(lambda: f"{file_max}\n"), "file-nr": Text(lambda: f"{vfs.caches.filp.objects}\t0\t{file_max}\n"),
-              "nr_open": _fixed("1048576"), "pipe-max-size": _fixed("1048576")})
+              "lease-break-time": _fixed(str(LEASE_BREAK_S)),
+              "nr_open": _fixed("1048576"), "pipe-max-size": _fixed(str(PIPE_MAX_SIZE))})
     return Dir({"fs": fs, "kernel": kernel, "vm": vm})

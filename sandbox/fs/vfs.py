@@ -27,11 +27,15 @@ from sandbox.fs.devices import NODES, PTS0, SWAP_DEV, SWAP_NAME, open_special
 from sandbox.fs.fdtable import FileTable, FsStruct
 from sandbox.fs.file import File, PathFile, RegularFile
 from sandbox.fs.hostfs import HostSuper
-from sandbox.fs.inode import BOOT_EPOCH_S, Caches, SuperBlock, owned, permission
+from sandbox.fs.inode import BOOT_EPOCH_S, Caches, SuperBlock, drop_privileges, owned, permission
+from sandbox.fs.leases import break_lease
 from sandbox.fs.memfd import memfd
 from sandbox.fs.namei import child_of, walk, walk_parent
+from sandbox.fs.notify import happened, touched
 from sandbox.fs.tmpfs import TmpfsInode, TmpfsSuper
 from sandbox.fs.uapi import (
+    DN_CREATE,
+    DN_MODIFY,
     EXT2_SUPER_MAGIC,
     MAX_NON_LFS,
     MAX_SYMLINKS,
@@ -185,6 +189,13 @@ class Vfs:
         finally:
             file.put()
 
+    def exists(self, path: bytes) -> bool:
+        """Whether a walk from the root ends at a regular file."""
+        try:
+            return S_ISREG(walk(None, path, self.root, True, self.root).inode.mode)
+        except SysError:
+            return False
+
     def _mount(self, sb: SuperBlock, path: str, tree: Any) -> None:
         from sandbox.fs.pseudofs import mount_root
 
@@ -310,7 +321,7 @@ class Vfs:
         return file
 
     def open_may_wait(self, task: Any, path: bytes, flags: int, mode: int, base: Dentry | None = None) -> Any:
-        """As ``open``; for a FIFO whose other end is missing a generator that waits for it and returns the File."""
+        """As ``open``; for a FIFO whose other end is missing a generator that waits for it and returns the File. Raises Breaking."""
         root = task.fs.root if task is not None else self.root
         if flags & O_PATH:
             flags &= O_PATH | O_DIRECTORY | O_NOFOLLOW
@@ -337,6 +348,7 @@ class Vfs:
                 permission(task, parent.inode, MAY_WRITE | MAY_EXEC)
                 umask = task.fs.umask if task is not None else 0
                 child = parent.inode.create(task, parent, name, S_IFREG | mode & 0o7777 & ~umask)
+                happened(parent.inode, DN_CREATE)
                 return self.may_open(task, child, flags, True)
             if flags & O_EXCL:
                 raise SysError(EEXIST)
@@ -386,10 +398,12 @@ class Vfs:
             if flags & O_NOATIME and not owned(task, inode):
                 raise SysError(1)  # EPERM
             if kind == S_IFREG:
-                if access & MAY_WRITE and inode.writers < 0:
+                if (access & MAY_WRITE or flags & O_TRUNC) and inode.writers < 0:
                     raise SysError(ETXTBSY)
                 if inode.i_size > MAX_NON_LFS and not flags & O_LARGEFILE:
                     raise SysError(EOVERFLOW)
+                if inode.leases and task is not None:
+                    break_lease(task, inode, flags)
         file = inode.open(task, dentry, flags & ~_NOT_KEPT)
         if flags & O_TRUNC and kind == S_IFREG and not created:
             try:
@@ -397,6 +411,8 @@ class Vfs:
             except SysError:
                 file.put()
                 raise
+            drop_privileges(task, inode)
+            touched(dentry, DN_MODIFY)
         return file
 
 

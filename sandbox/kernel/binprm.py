@@ -74,7 +74,10 @@ class StackImage:
     def _reach(self, addr: int) -> None:
         """The stack area covers ``addr``. Linux: get_arg_page."""
         if addr < self.vma.vm_start:
-            expand_stack(self.mem, self.vma, addr & ~(PAGE - 1))
+            try:
+                expand_stack(self.mem, self.vma, addr & ~(PAGE - 1))
+            except SysError:  # more than RLIMIT_STACK, or than the machine, has room for
+                raise SysError(errno.E2BIG) from None
 
     def settle(self, executable: int) -> None:
         """Final permissions and place of the stack, and room for it to start with. Linux: setup_arg_pages."""

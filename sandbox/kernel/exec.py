@@ -59,18 +59,50 @@ def page_align(addr: int) -> int:
 
 
 def open_exec(task: Task, path: bytes) -> Any:
-    """The file to execute. Raises ENOENT, EACCES (no regular file, not executable), ETXTBSY (open for writing)."""
+    """The file to execute. Raises ENOENT, EACCES (no regular file, not executable), ETXTBSY (open for writing).
+
+    Until close_exec nobody can open it for writing."""
     file = task.kernel.vfs.open(task, path, 0, 0)
     try:
         inode = file.inode
         if not S_ISREG(inode.mode) or not inode.mode & 0o111 or file.mapping is None:
             raise SysError(errno.EACCES)
-        if inode.writers > 0:
+        if not inode.deny_write():
             raise SysError(errno.ETXTBSY)
     except SysError:
         file.put()
         raise
     return file
+
+
+def close_exec(file: Any) -> None:
+    """Gives back what open_exec gave: the file may be written again, unless an address space runs it."""
+    file.inode.allow_write()
+    file.put()
+
+
+class ExeFile:
+    """The program of an address space, shared by those forked from it: while one of them lives, the file is not written (ETXTBSY).
+
+    An interpreter and libraries are protected only while exec reads them. Linux: set_mm_exe_file, kernel/fork.c, 2.6.26.
+    """
+
+    __slots__ = ("file", "dentry", "count")
+
+    def __init__(self, file: Any) -> None:
+        self.file = file.get()
+        self.dentry = file.dentry
+        self.count = 1
+        file.inode.writers -= 1
+
+    def get(self) -> ExeFile:
+        self.count += 1
+        return self
+
+    def put(self) -> None:
+        self.count -= 1
+        if not self.count:
+            close_exec(self.file)
 
 
 class Program:
@@ -104,7 +136,7 @@ class Program:
             interpreter, argument = script
             self.argv = [interpreter, *([argument] if argument else []), filename, *self.argv[1:]]
             filename = interpreter
-            self.file.put()
+            close_exec(self.file)
             self.file = None
             self.file = open_exec(task, interpreter)
         self.image = ElfImage(header, self.file)
@@ -115,12 +147,12 @@ class Program:
     def put(self) -> None:
         for file in (self.file, self.interp_file):
             if file is not None:
-                file.put()
+                close_exec(file)
         self.file = self.interp_file = None
 
 
 def do_execve(task: Task, filename: bytes, file: Any, argv: list[bytes], envp: list[bytes]) -> Generator[Wait, bool, int]:
-    """The system call once its arguments are in the kernel; ``file`` (from open_exec) is the callee's to put. Returns 0 in the new program,
+    """The system call once its arguments are in the kernel; ``file`` (from open_exec) is the callee's to close. Returns 0 in the new program,
     or raises SysError in the old one."""
     kernel = task.kernel
     program = Program(task, filename, file, argv)
@@ -182,7 +214,7 @@ def _flush_old_exec(task: Task, mm: Any, program: Program) -> None:
     task.work |= WORK_RELOAD
     if old is not None:
         mmput(mem, old)
-    mm.exe_file = program.file.get()
+    mm.exe_file = ExeFile(program.file)
     arch_pick_mmap_layout(mem, mm)
     image = program.image
     task.personality &= ~READ_IMPLIES_EXEC

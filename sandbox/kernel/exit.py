@@ -35,6 +35,7 @@ from sandbox.kernel.signo import (
     SIGHUP,
     SigInfo,
     child_info,
+    valid_signal,
 )
 from sandbox.kernel.task import PF_DEAD, PF_EXITING, SignalStruct, Task
 from sandbox.kernel.uaccess import put_user32, unpin
@@ -71,6 +72,7 @@ def do_exit(task: Task, code: int) -> Generator[Wait, bool, int]:
     task.flags |= PF_EXITING
     task.deferred = None
     unpin(task)
+    mem.awaited.let_go(task)
     kernel.log(EVENT_EXIT | (code & 0xFFFF) << 32 | task.pid)
     mm = task.mm
     if mm is not None:
@@ -78,6 +80,7 @@ def do_exit(task: Task, code: int) -> Generator[Wait, bool, int]:
             yield from _patiently(exit_robust_list, task)
         if task.clear_child_tid and mm.mm_users > 1:
             yield from _patiently(_clear_tid, task)
+        mem.awaited.let_go(task)
     signal.live -= 1
     last = signal.live == 0
     if last:
@@ -95,6 +98,7 @@ def do_exit(task: Task, code: int) -> Generator[Wait, bool, int]:
             kernel.mm_ended(task, mm, "exit")
         task.mm = None
         mmput(mem, mm)
+    mem.awaited.end_turn(task)
     _exit_files(task)
     task.flags |= PF_DEAD
     _exit_notify(task, last)
@@ -169,6 +173,11 @@ def _notify_parent(leader: Task) -> None:
     code = signal.exit_code
     leader.exit_code = code
     kernel.process_ended(leader)
+    _tell_parent(leader, parent, sig, code)
+
+
+def _tell_parent(leader: Task, parent: SignalStruct | None, sig: int, code: int) -> None:
+    kernel, signal = leader.kernel, leader.signal
     if parent is None or parent.leader.pid == 1:
         kernel.release_process(leader)
         return
@@ -178,7 +187,7 @@ def _notify_parent(leader: Task) -> None:
         reap = True
         if action.handler == SIG_IGN:
             sig = 0
-    if sig:
+    if valid_signal(sig):  # clone takes any number up to 255, and shows it in /proc; what is no signal is not sent
         user, system = signal.cpu_times()
         status = code & 0x7F if code & 0x7F else code >> 8 & 0xFF
         send_group(parent.leader, child_info(
@@ -189,10 +198,20 @@ def _notify_parent(leader: Task) -> None:
         kernel.release_process(leader)
 
 
+def _find_reaper(kernel: Kernel, signal: SignalStruct) -> SignalStruct:
+    """Who takes over the children. Linux: find_new_reaper, 3.4."""
+    at = signal.parent
+    while at is not None:
+        if at.subreaper and at.live:
+            return at
+        at = at.parent
+    return kernel.init.signal
+
+
 def _forget_children(kernel: Kernel, signal: SignalStruct) -> None:
-    """Children go to init, which reaps them; those who asked get a signal; groups orphaned by it that are stopped are let go."""
-    init = kernel.init.signal
-    reaper = init
+    """Children go to the nearest ancestor that is a subreaper, else to init, which reaps them; those who asked get a signal; groups
+    orphaned by it that are stopped are let go."""
+    reaper = _find_reaper(kernel, signal)
     children, signal.children = signal.children, {}
     for child in children:
         child.signal.parent = reaper
@@ -202,7 +221,7 @@ def _forget_children(kernel: Kernel, signal: SignalStruct) -> None:
                 send_group(thread, SigInfo(thread.pdeath_signal, SI_KERNEL))
         child.exit_signal = SIGCHLD
         if child.state == TASK_ZOMBIE and child.signal.live == 0:
-            kernel.release_process(child)
+            _tell_parent(child, reaper, SIGCHLD, child.signal.exit_code)
         elif child.signal.pgrp != signal.pgrp and child.signal.session == signal.session:
             _kill_orphaned_pgrp(kernel, child.signal.pgrp, signal)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Generator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 from mmcore.errors import MustWait, SysError
 from mmcore.fork import dup_mmap
@@ -19,7 +19,7 @@ from sandbox.kernel.sched import TASK_KILLABLE, TASK_UNINTERRUPTIBLE, Wait
 from sandbox.kernel.segments import GDT_TLS_MIN, UserDesc
 from sandbox.kernel.signo import SIGCHLD
 from sandbox.kernel.task import PF_FORKNOEXEC, SigHand, SignalStruct, Task
-from sandbox.kernel.uaccess import copy_from_user, prefault, put_user32
+from sandbox.kernel.uaccess import copy_from_user, prepare_result, put_user32
 
 CSIGNAL = 0xFF
 CLONE_VM = 0x100
@@ -61,11 +61,12 @@ def do_fork(task: Task, flags: int, stack: int, parent_tid: int, tls: int, child
         if not desc.settable():
             raise SysError(errno.EINVAL)
     if flags & CLONE_PARENT_SETTID:
-        prefault(task, parent_tid, 4, True)
+        prepare_result(task, parent_tid, 4)
     child = copy_process(task, flags, stack, desc, child_tid)
     pid = child.pid
     if flags & CLONE_PARENT_SETTID:
-        put_user32(task, parent_tid, pid)
+        with suppress(SysError):  # an address that cannot be written keeps nobody from being born (2.6.7 answered EFAULT)
+            put_user32(task, parent_tid, pid)
     task.kernel.wake_up_new_task(child)
     if not flags & CLONE_VFORK:
         return pid
@@ -175,7 +176,8 @@ def _inherit(task: Task, child: Task) -> None:
     child.gid, child.egid, child.sgid, child.fsgid = task.gid, task.egid, task.sgid, task.fsgid
     child.groups = task.groups
     child.keep_caps, child.no_new_privs = task.keep_caps, task.no_new_privs
-    child.dumpable, child.timer_slack = task.dumpable, task.timer_slack
+    child.timer_slack = child.default_timer_slack = task.timer_slack
+    child.cap_bset, child.no_tsc = task.cap_bset, task.no_tsc
     child.start_ns = task.kernel.clock.now
 
 

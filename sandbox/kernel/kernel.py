@@ -37,6 +37,7 @@ from sandbox.kernel.timers import Timers
 PID_MAX = 32768
 LINGER_NS = 60_000_000_000
 MAX_WAITERS = 32  # lines about a deadlock
+CRASHES_KEPT = 3  # reports in full; a parent can make crashing children without end
 
 
 class Ending(NamedTuple):
@@ -87,9 +88,11 @@ class Kernel:
         self.total_forks = 0
         self.nr_switches = 0
         self.unknown_syscalls: Counter[int] = Counter()
+        self.sigpending: Counter[int] = Counter()  # by user: queued signals, and timers, which hold a place for theirs
         self.futexes: dict[Any, list[Any]] = {}  # key -> sleepers, oldest first
         self.records: list[TaskRecord] = []
-        self.crashes: list[crash.CrashInfo] = []
+        self.crashes: list[crash.CrashInfo] = []  # the first few in full
+        self.more_crashes: Counter[tuple[str, int]] = Counter()  # (comm, signal) -> how many after those
         self.notes: list[str] = []
         self.main_status: int | None = None
         self.stop_requested: str | None = None
@@ -250,8 +253,10 @@ class Kernel:
         """A signal is about to kill the task."""
         report = crash.gather(task, info)
         if report is not None:
-            task.crash = report
-            self.crashes.append(report)
+            if len(self.crashes) < CRASHES_KEPT:
+                self.crashes.append(report)
+            else:
+                self.more_crashes[report.comm, report.signal] += 1
 
     def note(self, line: str) -> None:
         """A line for the user after the run."""

@@ -27,6 +27,7 @@ from sandbox.kernel.sched import (
     EINTR,
     NS_PER_BLOCK_SHIFT,
     TASK_INTERRUPTIBLE,
+    TASK_STOPPED,
     TASK_UNINTERRUPTIBLE,
     TASK_ZOMBIE,
     TICK_NS,
@@ -72,6 +73,7 @@ class Loop:
         self.tls = (0, 0, 0)
         self.blocks = 0  # of user code since the last accounting
         self.accounted = 0  # virtual time up to which CPU time is accounted
+        self.user_ns = self.nice_ns = self.system_ns = 0  # of all tasks since the start
         self.next_tick = TICK_NS
         self.deadline = 0.0
         self.alarm_at = 0.0  # host's monotonic time of our own SIGALRM
@@ -150,7 +152,8 @@ class Loop:
         kernel, cpu, clock, mem = self.kernel, self.cpu, self.clock, self.mem
         runq, log, reclaim = kernel.runq, kernel.log, mem.reclaim
         run, state = cpu.door()
-        faults = mem.faults
+        faults, awaited = mem.faults, mem.awaited
+        waiting = awaited.held
         do_page_fault = faults.do_page_fault
         unpaid = 0  # EIP of a store that is to do a flush's work
         notes_code, entries = kernel.notes_code, table
@@ -286,11 +289,14 @@ class Loop:
                         else:
                             traps.bad_area(task, answer, address, error_code)
                 elif kind != BUDGET:
+                    log(EVENT_TRAP | (kind & 0xFF) << 32 | regs[EIP])
                     if kind < 0:
-                        raise cpu.lost(task.ctx, root)
-                    log(EVENT_TRAP | kind << 32 | regs[EIP])
-                    traps.do_trap(task, kind, state.error_code, state.vector)
+                        traps.state_lost(task, cpu.lost(task.ctx, root))
+                    else:
+                        traps.do_trap(task, kind, state.error_code, state.vector)
 
+                if waiting and task in waiting:  # the access that waited is made, or given up
+                    awaited.let_go(task)
                 if reclaim.kswapd_wanted:
                     reclaim.kswapd()
                 if task.work:
@@ -368,7 +374,7 @@ class Loop:
             kernel.tick_hook()
 
     def _follow_host(self) -> None:
-        behind = self.kernel.timers.now() - self.clock.now
+        behind = self.kernel.timers.elapsed() - self.clock.now
         if behind > 0:
             self.clock.charge(behind)
 
@@ -383,8 +389,7 @@ class Loop:
                 self.account()
             else:
                 user = self.blocks << NS_PER_BLOCK_SHIFT
-                last.utime_ns += user
-                last.stime_ns += now - self.accounted - user
+                self._charge(last, user, now - self.accounted - user)
         self.accounted = now
         self.blocks = 0
         self.task = kernel.current = self.mem.current = task
@@ -426,6 +431,15 @@ class Loop:
                 self.cpu.set_tls(6 + i, new)
         self.tls = task.tls
 
+    def _charge(self, task: Task, user: int, system: int) -> None:
+        task.utime_ns += user
+        task.stime_ns += system
+        self.system_ns += system
+        if task.nice > 0:
+            self.nice_ns += user
+        else:
+            self.user_ns += user
+
     def account(self) -> None:
         """CPU time since the last call goes to the running task: its blocks as user time, the rest as system time."""
         task = self.task
@@ -436,8 +450,7 @@ class Loop:
         self.blocks = 0
         if task is None or spent <= 0:
             return
-        task.utime_ns += user
-        task.stime_ns += spent - user
+        self._charge(task, user, spent - user)
         if self.watch_cpu:
             if self.kernel.main_status is not None:
                 self.busy_since_end += spent
@@ -483,10 +496,13 @@ class Loop:
             if deadline is not None and deadline <= self.clock.now:
                 value = False
                 continue
+            if state != TASK_UNINTERRUPTIBLE:  # not for a page: it may take for ever
+                self.mem.awaited.let_go(task)
             task.gen = gen
             self.park(task, wait.queues, deadline, state)
             return False
         task.gen = None
+        self.mem.awaited.let_go(task)
         if task.state >= TASK_ZOMBIE:
             return False
         task.regs[EAX] = result & 0xFFFFFFFF
@@ -518,6 +534,8 @@ class Loop:
         if task.work & WORK_PINS:
             unpin(task)
         if task.work & WORK_SIGNAL and not do_signal(self, task):
+            if task.state == TASK_STOPPED:
+                self.mem.awaited.let_go(task)
             return False
         if task.work & WORK_RESCHED and self._preempted(task):
             return False

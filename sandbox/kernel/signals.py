@@ -9,6 +9,8 @@ process's) and what SIGCONT and stops do to each other follow current kernels wh
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from mmcore.errors import OutOfMemory
 from sandbox.kernel.sched import TASK_RUNNING, TASK_STOPPED, TASK_ZOMBIE, WORK_SIGNAL
 from sandbox.kernel.signo import (
@@ -32,7 +34,10 @@ from sandbox.kernel.signo import (
     SigInfo,
     child_info,
 )
-from sandbox.kernel.task import DEFAULT_ACTION, PF_EXITING, Pending, SigAction, SignalStruct, Task
+from sandbox.kernel.task import DEFAULT_ACTION, PF_EXITING, RLIMIT_SIGPENDING, Pending, SigAction, SignalStruct, Task
+
+if TYPE_CHECKING:
+    from sandbox.kernel.timers import PosixTimer
 
 EVENT_SIGNAL = 4 << 60
 EVENT_SEND = 5 << 60
@@ -51,18 +56,60 @@ def sig_ignored(task: Task, sig: int) -> bool:
     return handler == SIG_IGN or (handler == SIG_DFL and bool(IGNORED_BY_DEFAULT & mask))
 
 
-def _queue(task: Task, pending: Pending, info: SigInfo) -> bool:
-    """False: a standard signal that is pending already."""
-    mask = 1 << info.sig - 1
-    if info.sig < SIGRTMIN and pending.set & mask:
+def must_have_room(info: SigInfo) -> bool:
+    """Does the signal count against RLIMIT_SIGPENDING? Standard ones from the kernel or kill() always have their place."""
+    return info.sig >= SIGRTMIN or info.code < 0
+
+
+def queue_is_full(task: Task, info: SigInfo) -> bool:
+    """Is the sender of a real-time signal with a value to be told (EAGAIN) that the receiver's user has as many queued as is allowed?"""
+    if info.sig < SIGRTMIN or info.code in (SI_USER, SI_KERNEL) or sig_ignored(task, info.sig):
         return False
+    return task.kernel.sigpending[task.uid] >= task.rlimits[RLIMIT_SIGPENDING][0]
+
+
+def _queue(task: Task, pending: Pending, info: SigInfo, prepaid: bool = False) -> bool:
+    """False: a standard signal that is pending already, or a real-time one that there is no room for. ``prepaid``: a timer's, which was
+    counted when the timer was made and stands beside others of its number. A signal without room that need not tell its value is pending
+    all the same. Linux: __send_signal, send_sigqueue."""
+    mask = 1 << info.sig - 1
+    if info.sig < SIGRTMIN and pending.set & mask and not prepaid:
+        return False
+    kernel = task.kernel
+    if prepaid:
+        _forget_stale(kernel, pending, info.timer)
+    else:
+        if must_have_room(info) and kernel.sigpending[task.uid] >= task.rlimits[RLIMIT_SIGPENDING][0]:
+            if queue_is_full(task, info):
+                return False
+            pending.set |= mask
+            return True
+        info.owner = task.uid
+        kernel.sigpending[task.uid] += 1
     try:
-        addr = task.kernel.objects.alloc_sigqueue()
+        addr = kernel.objects.alloc_sigqueue()
     except OutOfMemory:
         addr = 0  # the signal is delivered without a place of its own, as SEND_SIG_PRIV is
     pending.queue.append((info, addr))
     pending.set |= mask
     return True
+
+
+def _free(kernel, info: SigInfo, addr: int) -> None:
+    """A queued signal is queued no more."""
+    if info.owner >= 0:
+        kernel.sigpending[info.owner] -= 1
+        info.owner = -1
+    kernel.objects.free_sigqueue(addr)
+
+
+def _forget_stale(kernel, pending: Pending, timer: PosixTimer) -> None:
+    """A timer has one place: what it sent before it was set anew leaves it."""
+    for entry in pending.queue:
+        if entry[0].timer is timer:
+            pending.queue.remove(entry)
+            _free(kernel, *entry)
+            return
 
 
 def _drop(kernel, pending: Pending, mask: int) -> None:
@@ -73,7 +120,7 @@ def _drop(kernel, pending: Pending, mask: int) -> None:
     kept = []
     for entry in pending.queue:
         if 1 << entry[0].sig - 1 & mask:
-            kernel.objects.free_sigqueue(entry[1])
+            _free(kernel, *entry)
         else:
             kept.append(entry)
     pending.queue.clear()
@@ -150,7 +197,7 @@ def _prepare(task: Task, sig: int) -> None:
             notify_parent_stop(task, CLD_CONTINUED)
 
 
-def _send(task: Task, info: SigInfo, group: bool) -> bool:
+def _send(task: Task, info: SigInfo, group: bool, prepaid: bool = False) -> bool:
     sig = info.sig
     task.kernel.log(EVENT_SEND | sig << 32 | task.pid)
     _prepare(task, sig)
@@ -159,7 +206,7 @@ def _send(task: Task, info: SigInfo, group: bool) -> bool:
     forced = info.code == SI_KERNEL and sig == SIGKILL
     if not forced and sig_ignored(task, sig):
         return False
-    if not _queue(task, task.signal.shared if group else task.pending, info):
+    if not _queue(task, task.signal.shared if group else task.pending, info, prepaid):
         return False
     _complete(task, sig, group)
     return True
@@ -173,6 +220,11 @@ def send_task(task: Task, info: SigInfo) -> bool:
 def send_group(task: Task, info: SigInfo) -> bool:
     """A signal to the process of ``task``. True: queued."""
     return _send(task.signal.leader, info, True)
+
+
+def send_timer(task: Task, info: SigInfo, group: bool) -> bool:
+    """A POSIX timer's signal, whose place in the queue the timer holds. True: queued."""
+    return _send(task.signal.leader if group else task, info, group, prepaid=True)
 
 
 def send_signal(task: Task, sig: int, info: SigInfo | None = None) -> bool:
@@ -283,7 +335,7 @@ def _collect(kernel, pending: Pending, sig: int) -> SigInfo:
         return SigInfo(sig, SI_USER)
     info, addr = queue[found]
     del queue[found]
-    kernel.objects.free_sigqueue(addr)
+    _free(kernel, info, addr)
     return info
 
 
@@ -291,14 +343,11 @@ def dequeue(task: Task, blocked: int) -> SigInfo | None:
     """The next signal not in ``blocked``, taken off its queue."""
     kernel = task.kernel
     for pending in (task.pending, task.signal.shared):
-        ready = pending.set & ~blocked
-        if ready:
+        while ready := pending.set & ~blocked:
             first = ready & SYNCHRONOUS or ready
             info = _collect(kernel, pending, (first & -first).bit_length())
-            rearm = info.code == -2 and task.signal.posix_timers
-            if rearm:
-                kernel.timers.rearm(task, info)
-            return info
+            if info.timer is None or kernel.timers.rearm(info):
+                return info
     return None
 
 

@@ -6,6 +6,7 @@ A set of signals is an int; signal n is bit n-1.
 from __future__ import annotations
 
 import struct
+from typing import Any
 
 (SIGHUP, SIGINT, SIGQUIT, SIGILL, SIGTRAP, SIGABRT, SIGBUS, SIGFPE, SIGKILL, SIGUSR1, SIGSEGV, SIGUSR2, SIGPIPE, SIGALRM, SIGTERM,
  SIGSTKFLT, SIGCHLD, SIGCONT, SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU, SIGURG, SIGXCPU, SIGXFSZ, SIGVTALRM, SIGPROF, SIGWINCH, SIGIO,
@@ -60,6 +61,11 @@ IGNORED_BY_DEFAULT = sigset(SIGCONT, SIGCHLD, SIGWINCH, SIGURG)
 SYNCHRONOUS = sigset(SIGSEGV, SIGBUS, SIGILL, SIGTRAP, SIGFPE, SIGSYS)
 
 
+def valid_signal(sig: int) -> bool:
+    """Can it be sent? Linux: valid_signal, without the 0 that sends nothing."""
+    return 0 < sig <= NSIG
+
+
 def name(sig: int) -> str:
     return NAMES.get(sig) or f"SIGRTMIN+{sig - SIGRTMIN}"
 
@@ -67,13 +73,15 @@ def name(sig: int) -> str:
 class SigInfo:
     """One queued signal: ``code``, ``errno`` (only a program's own sigqueue sets it) and the union of siginfo_t as packed bytes."""
 
-    __slots__ = ("sig", "code", "fields", "errno")
+    __slots__ = ("sig", "code", "fields", "errno", "owner", "timer")
 
     def __init__(self, sig: int, code: int = SI_USER, fields: bytes = b"", errno: int = 0) -> None:
         self.sig = sig
         self.code = code
         self.fields = fields
         self.errno = errno
+        self.owner = -1  # the user in whose RLIMIT_SIGPENDING it counts while it is queued
+        self.timer: Any = None  # the POSIX timer that sent it
 
     def pack(self) -> bytes:
         """The 128 bytes of siginfo_t as the guest sees them."""
@@ -82,7 +90,7 @@ class SigInfo:
 
 def user_info(sig: int, pid: int, uid: int, code: int = SI_USER) -> SigInfo:
     """kill and tkill: who sent it."""
-    return SigInfo(sig, code, struct.pack("<2i", pid, uid))
+    return SigInfo(sig, code, struct.pack("<iI", pid, uid))
 
 
 def fault_info(sig: int, code: int, address: int) -> SigInfo:
@@ -91,4 +99,4 @@ def fault_info(sig: int, code: int, address: int) -> SigInfo:
 
 def child_info(sig: int, code: int, pid: int, uid: int, status: int, utime: int, stime: int) -> SigInfo:
     """SIGCHLD; ``utime`` and ``stime`` in clock ticks of 10 ms."""
-    return SigInfo(sig, code, struct.pack("<5i", pid, uid, status, utime & 0x7FFFFFFF, stime & 0x7FFFFFFF))
+    return SigInfo(sig, code, struct.pack("<iI3i", pid, uid, status, utime & 0x7FFFFFFF, stime & 0x7FFFFFFF))

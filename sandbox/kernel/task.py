@@ -180,8 +180,8 @@ class Task:
         "sas_ss_size", "sas_ss_flags", "tls", "exit_code", "exit_signal", "pdeath_signal", "clear_child_tid",
         "set_child_tid", "robust_list", "vfork_done", "pins", "addr", "stack", "min_flt", "maj_flt", "utime_ns",
         "stime_ns", "nvcsw", "nivcsw", "start_ns", "nice", "personality", "policy", "rt_priority", "trap_no",
-        "error_code", "cr2", "crash", "memdie", "uid", "euid", "suid", "fsuid", "gid", "egid", "sgid", "fsgid",
-        "groups", "keep_caps", "exec_file", "no_new_privs", "dumpable", "timer_slack", "rlimits", "fault_major", "swapoff",
+        "error_code", "cr2", "memdie", "uid", "euid", "suid", "fsuid", "gid", "egid", "sgid", "fsgid",
+        "groups", "keep_caps", "exec_file", "no_new_privs", "timer_slack", "default_timer_slack", "cap_bset", "no_tsc", "rlimits", "fault_major", "swapoff",
         "woken_ns", "owed_ns", "ahead", "slice_left",
     )
 
@@ -235,7 +235,6 @@ class Task:
         self.personality = 0
         self.policy = self.rt_priority = 0
         self.trap_no = self.error_code = self.cr2 = 0
-        self.crash: Any = None
         self.memdie = False
         self.swapoff = False  # in swapoff: the first to go when memory runs out
         self.uid = self.euid = self.suid = self.fsuid = self.gid = self.egid = self.sgid = self.fsgid = 0
@@ -243,8 +242,9 @@ class Task:
         self.keep_caps = False
         self.exec_file: Any = None
         self.no_new_privs = False
-        self.dumpable = 1
-        self.timer_slack = 50_000
+        self.timer_slack = self.default_timer_slack = 50_000  # ns; shown and inherited: timers here are exact
+        self.cap_bset = (1 << 41) - 1
+        self.no_tsc = False  # rdtsc is SIGSEGV
         self.rlimits: list[tuple[int, int]] = []  # the process's, the same list
         self.fault_major = False  # the core's: the fault under way had to wait
 

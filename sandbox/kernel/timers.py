@@ -1,7 +1,8 @@
 """Clocks and timers of the guest: what time it is, setitimer, alarm, POSIX timers.
 
-Everything runs on the virtual clock: ns since boot; the calendar starts at EPOCH. With the host's clock (for benchmarks) what the
-guest reads is the host's elapsed time plus the time that was skipped while every task slept; deadlines stay virtual, and the disk takes none.
+Everything runs on the virtual clock: ns since the first program started, at EPOCH by the calendar. The machine was switched on BOOT_NS
+before that, and what counts from there (monotonic clocks, uptime) says so. With the host's clock (for benchmarks) what the guest reads is
+the host's elapsed time plus the time that was skipped while every task slept; deadlines stay virtual, and the disk takes none.
 Linux: kernel/itimer.c, kernel/posix-timers.c, 2.6.7.
 """
 
@@ -13,16 +14,18 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from mmcore.errors import SysError
+from sandbox.fs.inode import BOOT_S
 from sandbox.kernel.sched import TASK_ZOMBIE, TICK_NS
-from sandbox.kernel.signals import send_group, send_task
+from sandbox.kernel.signals import send_group, send_timer
 from sandbox.kernel.signo import NSIG, SI_KERNEL, SI_TIMER, SIGALRM, SIGKILL, SIGPROF, SIGVTALRM, SIGXCPU, SigInfo
-from sandbox.kernel.task import RLIM_INFINITY, RLIMIT_CPU, SignalStruct, Task
+from sandbox.kernel.task import RLIM_INFINITY, RLIMIT_CPU, RLIMIT_SIGPENDING, SignalStruct, Task
 
 if TYPE_CHECKING:
     from sandbox.kernel.kernel import Kernel
 
 EPOCH_NS = 1_085_184_000 * 1_000_000_000  # 2004-05-22 00:00:00 UTC
 NSEC = 1_000_000_000
+BOOT_NS = BOOT_S * NSEC
 ITIMER_REAL, ITIMER_VIRTUAL, ITIMER_PROF = 0, 1, 2
 SIGEV_SIGNAL, SIGEV_NONE, SIGEV_THREAD, SIGEV_THREAD_ID = 0, 1, 2, 4
 DELAYTIMER_MAX = 0x7FFFFFFF
@@ -31,7 +34,8 @@ DELAYTIMER_MAX = 0x7FFFFFFF
 class PosixTimer:
     """One timer_create: ``expires`` in virtual ns since boot (0: disarmed), ``interval`` ns."""
 
-    __slots__ = ("ident", "signal", "clock", "sig", "notify", "value", "thread", "expires", "interval", "timer", "overrun", "last_overrun", "queued")
+    __slots__ = ("ident", "signal", "clock", "sig", "notify", "value", "thread", "expires", "interval", "timer", "overrun", "last_overrun", "queued",
+                 "owner")
 
     def __init__(self, ident: int, signal: SignalStruct, clock: int, sig: int, notify: int, value: int, thread: Task | None) -> None:
         self.ident = ident
@@ -44,7 +48,8 @@ class PosixTimer:
         self.expires = self.interval = 0
         self.timer: Any = None
         self.overrun = self.last_overrun = 0
-        self.queued = False
+        self.queued: SigInfo | None = None  # the signal of its last expiry, till it is taken
+        self.owner = 0  # the user whose RLIMIT_SIGPENDING it counts in
 
 
 class Timers:
@@ -56,15 +61,19 @@ class Timers:
         self.host = host
         self.host_start = time.perf_counter_ns()
         self.skipped = 0  # ns jumped over while all slept
-        self.realtime_offset = EPOCH_NS
+        self.realtime_offset = EPOCH_NS - BOOT_NS
 
     # -- reading -------------------------------------------------------------------------------------------------------
 
-    def now(self) -> int:
-        """Monotonic time as the guest reads it, ns since boot."""
+    def elapsed(self) -> int:
+        """ns since the first program started, by the clock that the guest reads."""
         if self.host:
             return time.perf_counter_ns() - self.host_start + self.skipped
         return self.clock.now
+
+    def now(self) -> int:
+        """Monotonic time as the guest reads it, ns since boot."""
+        return self.elapsed() + BOOT_NS
 
     def realtime(self) -> int:
         """ns since 1970."""
@@ -148,13 +157,18 @@ class Timers:
     # -- POSIX timers ------------------------------------------------------------------------------------------------------
 
     def create(self, task: Task, clock: int, sig: int, notify: int, value: int | None, thread: Task | None) -> int:
-        """A disarmed timer; its id. Raises EINVAL for a bad signal."""
+        """A disarmed timer; its id. Raises EINVAL for a bad signal, EAGAIN where its signal finds no place within RLIMIT_SIGPENDING."""
+        signal = task.signal
         if notify not in (SIGEV_NONE, SIGEV_SIGNAL, SIGEV_THREAD, SIGEV_SIGNAL | SIGEV_THREAD_ID) or (notify != SIGEV_NONE and not 0 < sig <= NSIG):
             raise SysError(errno.EINVAL)
-        signal = task.signal
+        pending = self.kernel.sigpending
+        if pending[task.uid] >= signal.rlimits[RLIMIT_SIGPENDING][0]:
+            raise SysError(errno.EAGAIN)
+        pending[task.uid] += 1
         ident = signal.next_timer_id
         signal.next_timer_id += 1
-        signal.posix_timers[ident] = PosixTimer(ident, signal, clock, sig, notify, ident if value is None else value, thread)
+        timer = signal.posix_timers[ident] = PosixTimer(ident, signal, clock, sig, notify, ident if value is None else value, thread)
+        timer.owner = task.uid
         return ident
 
     @staticmethod
@@ -177,6 +191,7 @@ class Timers:
         timer.expires = 0
         timer.interval = interval
         timer.overrun = timer.last_overrun = 0
+        timer.queued = None
         if when:
             self._arm(timer, when)
         return old
@@ -191,10 +206,12 @@ class Timers:
             timer.expires = 0
             return
         info = SigInfo(timer.sig, SI_TIMER, struct.pack("<iiI", timer.ident, 0, timer.value & 0xFFFFFFFF))
+        info.timer = timer
         if timer.thread is not None and timer.thread.state < TASK_ZOMBIE:
-            timer.queued = send_task(timer.thread, info)
+            sent = send_timer(timer.thread, info, False)
         else:
-            timer.queued = send_group(timer.signal.leader, info)
+            sent = send_timer(timer.signal.leader, info, True)
+        timer.queued = info if sent else None
         when, timer.expires = timer.expires, 0
         if timer.interval:
             if timer.queued:
@@ -202,13 +219,13 @@ class Timers:
             else:
                 self._arm(timer, max(when + timer.interval, self.clock.now + TICK_NS // 100))
 
-    def rearm(self, task: Task, info: SigInfo) -> None:
-        """A timer's signal is being taken: counts the periods that passed meanwhile, starts the next. Linux: do_schedule_next_timer."""
-        ident = struct.unpack_from("<i", info.fields)[0]
-        timer = task.signal.posix_timers.get(ident)
-        if timer is None or not timer.queued:
-            return
-        timer.queued = False
+    def rearm(self, info: SigInfo) -> bool:
+        """A timer's signal is being taken: counts the periods that passed meanwhile, starts the next. False: the timer was set anew or deleted
+        since, and nobody gets the signal (6.13 and later; before, it still came). Linux: posixtimer_deliver_signal."""
+        timer = info.timer
+        if timer.queued is not info:
+            return False
+        timer.queued = None
         timer.last_overrun = 0
         if timer.interval and timer.expires:
             now = self.clock.now
@@ -218,11 +235,13 @@ class Timers:
                 timer.expires += missed * timer.interval
             self._arm(timer, timer.expires)
         info.fields = info.fields[:4] + struct.pack("<i", timer.last_overrun) + info.fields[8:]
+        return True
 
     def delete(self, timer: PosixTimer) -> None:
         self.clock.cancel(timer.timer)
-        timer.timer = None
-        timer.signal.posix_timers.pop(timer.ident, None)
+        timer.timer = timer.queued = None
+        if timer.signal.posix_timers.pop(timer.ident, None) is not None:
+            self.kernel.sigpending[timer.owner] -= 1
 
     def forget_posix(self, signal: SignalStruct) -> None:
         for timer in list(signal.posix_timers.values()):

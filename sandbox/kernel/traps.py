@@ -8,10 +8,10 @@ from __future__ import annotations
 import struct
 
 from mmcore.errors import MustWait, SysError
-from sandbox.cpu import trap
+from sandbox.cpu import CpuError, CpuGap, trap
 from sandbox.cpu.insn import is_rdtsc
 from sandbox.cpu.regs import EAX, EDX, EIP
-from sandbox.kernel.signals import force_sig
+from sandbox.kernel.signals import force_sig, kill_group
 from sandbox.kernel.signo import (
     BUS_ADRALN,
     BUS_ADRERR,
@@ -70,6 +70,15 @@ def do_trap(task: Task, kind: int, error_code: int, vector: int) -> None:
     force_sig(task, SigInfo(sig, SI_KERNEL, bytes(4)) if code is None else fault_info(sig, code, eip))
 
 
+def state_lost(task: Task, error: CpuError) -> None:
+    """The emulator lost the program's state. A gap costs the process its life, at once: no handler can run on registers that are gone.
+    Raises ``error`` when it is the machine that is broken."""
+    if not isinstance(error, CpuGap):
+        raise error
+    task.kernel.note(f"{task.comm}[{task.pid}] killed by SIGSEGV: {error}")
+    kill_group(task.signal, SIGSEGV)
+
+
 def bad_area(task: Task, answer: int, address: int, error_code: int) -> None:
     """A page fault the program may not make. ``answer`` is the core's: SIGSEGV_MAPERR, SIGSEGV_ACCERR or SIGBUS."""
     from mmcore.fault import SIGBUS as FAULT_SIGBUS
@@ -85,14 +94,14 @@ def bad_area(task: Task, answer: int, address: int, error_code: int) -> None:
 
 
 def _emulate_rdtsc(task: Task) -> bool:
-    """rdtsc is made to trap, so that it shows virtual time. False: another instruction."""
+    """rdtsc is made to trap, so that it shows virtual time. False: another instruction, or forbidden (PR_SET_TSC)."""
     eip = task.regs[EIP]
     try:
         code = copy_from_user(task, eip, min(15, 4096 - (eip & 0xFFF)))
     except (SysError, MustWait):
         return False
     length = is_rdtsc(code)
-    if not length:
+    if not length or task.no_tsc:
         return False
     value = task.kernel.timers.now() * TSC_PER_NS
     regs = task.regs

@@ -1,7 +1,7 @@
 """The kernel's door to guest memory: user addresses go through the task's page tables and fault as the guest's own accesses would.
 
 Each function raises SysError(EFAULT) for a bad pointer, and MustWait when a page is on its way from disk: the system call is then
-run again from its start once the page is there. A call that changes state before it writes its results pins its output first
+run again from its start once the page is there, and keeps what it waited for till it ends. A call that changes state before it writes its results pins its output first
 (`pin_user`), so that the write cannot wait. Linux: include/asm-i386/uaccess.h, 2.6.7; kernel writes set A and D as stores do.
 """
 
@@ -175,6 +175,16 @@ def prefault(task: Task, addr: int, n: int, write: bool) -> None:
     while addr < end:
         reach(task.mem, task.mm, addr)
         addr = (addr | 0xFFF) + 1
+
+
+def prepare_result(task: Task, addr: int, n: int) -> None:
+    """Before a call whose deed stands even where its result cannot be written: waits now for what is under way, and leaves EFAULT to the
+    writing afterwards."""
+    try:
+        prefault(task, addr, n, True)
+    except SysError as error:
+        if error.errno != errno.EFAULT:
+            raise
 
 
 def pin_user(task: Task, addr: int, n: int, write: bool) -> None:

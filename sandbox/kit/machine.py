@@ -61,9 +61,11 @@ class Machine:
             if answer == WAIT:
                 assert mem.faults.wait_queue is not None
                 mem.reclaim.wait_sync(mem.faults.wait_queue)
-            elif answer == OOM:
+                continue
+            mem.awaited.let_go(mem.current)
+            if answer == OOM:
                 raise MemoryError
-            elif answer != DONE:
+            if answer != DONE:
                 raise Fault("SIGBUS" if answer == SIGBUS else "SIGSEGV")
             if mem.reclaim.kswapd_wanted:
                 mem.reclaim.kswapd()

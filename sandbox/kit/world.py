@@ -122,11 +122,15 @@ class World(Comparison):
         return held
 
     def _patient(self, fn: Callable[..., Any], *args: Any) -> Any:
-        for _ in range(2000):
-            try:
-                return fn(*args)
-            except MustWait as wait:
-                self.mem.reclaim.wait_sync(wait.queue)
+        mem = self.mem
+        try:
+            for _ in range(2000):
+                try:
+                    return fn(*args)
+                except MustWait as wait:
+                    mem.reclaim.wait_sync(wait.queue)
+        finally:
+            mem.awaited.let_go(mem.current)
         raise AssertionError(f"{fn.__name__} waits for ever")
 
     def process(self, who: int) -> Process:

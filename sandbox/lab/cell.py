@@ -75,6 +75,11 @@ def _run(job: Job, out: int) -> tuple[Any, ...]:
         status = cast(IO[str], _StatusStream(out)) if job.report else None
         return "result", Machine(job.config).run(job.argv, capture=True, status=status, hash_memory=job.hash_memory)
     except Exception as error:
+        from sandbox.hostlimits import shortage
+
+        lacking = shortage(error)
+        if lacking is not None:
+            return "error", "ConfigError", lacking, ""
         kind = next((base.__name__ for base in type(error).__mro__ if base.__name__ in _KNOWN), type(error).__name__)
         text = str(error) or type(error).__name__
         if isinstance(error, OSError) and error.filename:

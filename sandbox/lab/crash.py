@@ -62,6 +62,16 @@ def _area_line(mark: str, area: Area) -> str:
     return f"  {mark} {area.start:08x}-{area.end:08x} {area.perms} {area.name}".rstrip()
 
 
+def more_crashes(counts: dict[str, int], kinds: int = 4) -> list[str]:
+    """One line for all crashes beyond those reported in full ("NAME by SIGNAL" -> how many), or none."""
+    if not counts:
+        return []
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    text = ", ".join(f"{what} x{count}" for what, count in ordered[:kinds])
+    others = sum(count for _, count in ordered[kinds:])
+    return [f"and {sum(counts.values())} more killed by faults of their own: {text}" + (f", others x{others}" if others else "")]
+
+
 def crash_report(crash: Crash) -> str:
     """The whole report, several lines, without a final newline."""
     name = signal.Signals(crash.signal).name

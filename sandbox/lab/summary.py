@@ -7,6 +7,9 @@ import signal
 from sandbox.config import format_size
 from sandbox.result import LowMem, Owner, Result
 
+DETAILS = 40
+"""Lines of `Notes.detail` shown: a deadlock's list of waiters has fewer."""
+
 LARGEST = 4
 """Owners named per line of low memory."""
 
@@ -20,6 +23,11 @@ def largest(owners: dict[str, Owner], count: int = LARGEST) -> str:
     """The `count` largest owners, "user pages 12.0 MB, mem_map 704 kB, ..."."""
     ordered = sorted(owners.items(), key=lambda item: (-item[1].bytes, item[0]))
     return ", ".join(f"{name} {amount(owner.bytes)}" for name, owner in ordered[:count] if owner.bytes)
+
+
+def first_few(lines: list[str], count: int = 5) -> list[str]:
+    """The first `count` of `lines`, and how many more there are: a guest can make any number of them."""
+    return lines if len(lines) <= count else [*lines[:count], f"and {len(lines) - count} more"]
 
 
 def how_it_ended(result: Result) -> str:
@@ -90,10 +98,9 @@ def summary(result: Result) -> str:
     ]
     if result.config.get("audit", "off") != "off":
         lines.append(f"audit       {result.audit.checks} checks, {result.audit.violations} violations")
-    for line in result.notes.oom_kills:
-        lines.append(f"oom killer  {line}")
+    lines += [f"oom killer  {line}" for line in first_few(result.notes.oom_kills)]
     if result.notes.unknown_syscalls:
         calls = ", ".join(f"{name} x{count}" for name, count in sorted(result.notes.unknown_syscalls.items()))
         lines.append(f"not here    system calls answered ENOSYS: {calls}")
-    lines += [f"            {line}" for line in result.notes.detail.splitlines()]
+    lines += [f"            {line}" for line in first_few(result.notes.detail.splitlines(), DETAILS)]
     return "\n".join(lines)

@@ -9,12 +9,17 @@ from typing import Any
 
 from mmcore.errors import SysError
 from sandbox.fs.at import fget, walk_at
+from sandbox.fs.dentry import Dentry
 from sandbox.fs.inode import Inode, in_group, owned, permission
 from sandbox.fs.namei import walk
+from sandbox.fs.notify import touched
 from sandbox.fs.uapi import (
     AT_EMPTY_PATH,
     AT_FDCWD,
     AT_SYMLINK_NOFOLLOW,
+    DN_ACCESS,
+    DN_ATTRIB,
+    DN_MODIFY,
     MAY_WRITE,
     S_IFMT,
 )
@@ -28,8 +33,8 @@ def _writable_inode(inode: Inode) -> Inode:
     return inode
 
 
-def _chmod(task: Any, inode: Inode, mode: int) -> int:
-    _writable_inode(inode)
+def _chmod(task: Any, dentry: Dentry, mode: int) -> int:
+    inode = _writable_inode(dentry.inode)
     if not owned(task, inode):
         raise SysError(EPERM)
     if task.fsuid and not in_group(task, inode.gid):
@@ -37,22 +42,23 @@ def _chmod(task: Any, inode: Inode, mode: int) -> int:
     inode.mode = inode.mode & S_IFMT | mode & 0o7777
     inode.ctime = inode.sb.now()
     inode.setattr()
+    touched(dentry, DN_ATTRIB)
     return 0
 
 
 @syscall(15, "chmod", 2)
 def sys_chmod(task: Any, path: int, mode: int) -> int:
-    return _chmod(task, walk(task, strncpy_from_user(task, path)).inode, mode)
+    return _chmod(task, walk(task, strncpy_from_user(task, path)), mode)
 
 
 @syscall(94, "fchmod", 2)
 def sys_fchmod(task: Any, fd: int, mode: int) -> int:
-    return _chmod(task, fget(task, fd).inode, mode)
+    return _chmod(task, fget(task, fd).dentry, mode)
 
 
 @syscall(306, "fchmodat", 3)
 def sys_fchmodat(task: Any, dirfd: int, path: int, mode: int) -> int:
-    return _chmod(task, walk_at(task, dirfd, strncpy_from_user(task, path)).inode, mode)
+    return _chmod(task, walk_at(task, dirfd, strncpy_from_user(task, path)), mode)
 
 
 @syscall(452, "fchmodat2", 4)
@@ -62,11 +68,11 @@ def sys_fchmodat2(task: Any, dirfd: int, path: int, mode: int, flags: int) -> in
     dentry = walk_at(task, dirfd, strncpy_from_user(task, path), not flags & AT_SYMLINK_NOFOLLOW, bool(flags & AT_EMPTY_PATH))
     if dentry.inode.mode & S_IFMT == S_IFLNK:
         raise SysError(95)  # EOPNOTSUPP
-    return _chmod(task, dentry.inode, mode)
+    return _chmod(task, dentry, mode)
 
 
-def _chown(task: Any, inode: Inode, uid: int, gid: int) -> int:
-    _writable_inode(inode)
+def _chown(task: Any, dentry: Dentry, uid: int, gid: int) -> int:
+    inode = _writable_inode(dentry.inode)
     keep = 0xFFFFFFFF
     if task.fsuid:
         if uid not in (keep, inode.uid) or gid != keep and (task.fsuid != inode.uid or not in_group(task, gid)):
@@ -80,6 +86,7 @@ def _chown(task: Any, inode: Inode, uid: int, gid: int) -> int:
         if inode.mode & 0o010:
             inode.mode &= ~0o2000
     inode.ctime = inode.sb.now()
+    touched(dentry, DN_ATTRIB)
     return 0
 
 
@@ -91,17 +98,17 @@ def _id16(value: int) -> int:
 
 @syscall(212, "chown32", 3)
 def sys_chown32(task: Any, path: int, uid: int, gid: int) -> int:
-    return _chown(task, walk(task, strncpy_from_user(task, path)).inode, uid, gid)
+    return _chown(task, walk(task, strncpy_from_user(task, path)), uid, gid)
 
 
 @syscall(198, "lchown32", 3)
 def sys_lchown32(task: Any, path: int, uid: int, gid: int) -> int:
-    return _chown(task, walk(task, strncpy_from_user(task, path), None, False).inode, uid, gid)
+    return _chown(task, walk(task, strncpy_from_user(task, path), None, False), uid, gid)
 
 
 @syscall(207, "fchown32", 3)
 def sys_fchown32(task: Any, fd: int, uid: int, gid: int) -> int:
-    return _chown(task, fget(task, fd).inode, uid, gid)
+    return _chown(task, fget(task, fd).dentry, uid, gid)
 
 
 @syscall(182, "chown", 3)
@@ -124,17 +131,19 @@ def sys_fchownat(task: Any, dirfd: int, path: int, uid: int, gid: int, flags: in
     if flags & ~(AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH):
         raise SysError(EINVAL)
     dentry = walk_at(task, dirfd, strncpy_from_user(task, path), not flags & AT_SYMLINK_NOFOLLOW, bool(flags & AT_EMPTY_PATH))
-    return _chown(task, dentry.inode, uid, gid)
+    return _chown(task, dentry, uid, gid)
 
 
 _NOW, _OMIT = (1 << 30) - 1, (1 << 30) - 2
 _NS = 1_000_000_000
+_ENDS = (-1 << 63, (1 << 63) - 1)  # no time is later than the last second's start, none earlier. Linux: timestamp_truncate, 5.4
 
 
-def _set_times(task: Any, inode: Inode, times: tuple[int | None, int | None] | None) -> int:
+def _set_times(task: Any, dentry: Dentry, times: tuple[int | None, int | None] | None) -> int:
     """``times``: (access, modification) in ns, None to leave one; None for both: now. Linux: utimes_common, fs/utimes.c."""
-    _writable_inode(inode)
+    inode = _writable_inode(dentry.inode)
     now = inode.sb.now()
+    event = DN_ATTRIB
     if times is None:
         if not owned(task, inode):
             try:
@@ -152,17 +161,19 @@ def _set_times(task: Any, inode: Inode, times: tuple[int | None, int | None] | N
             inode.atime = atime
         if mtime is not None:
             inode.mtime = mtime
+        event = DN_ACCESS if mtime is None else DN_MODIFY if atime is None else DN_ATTRIB
     inode.ctime = now
+    touched(dentry, event)
     return 0
 
 
 @syscall(30, "utime", 2)
 def sys_utime(task: Any, path: int, times: int) -> int:
-    inode = walk(task, strncpy_from_user(task, path)).inode
+    dentry = walk(task, strncpy_from_user(task, path))
     if not times:
-        return _set_times(task, inode, None)
+        return _set_times(task, dentry, None)
     atime, mtime = struct.unpack("<ii", copy_from_user(task, times, 8))
-    return _set_times(task, inode, (atime * _NS, mtime * _NS))
+    return _set_times(task, dentry, (atime * _NS, mtime * _NS))
 
 
 def _timevals(task: Any, times: int) -> tuple[int | None, int | None] | None:
@@ -177,14 +188,14 @@ def _timevals(task: Any, times: int) -> tuple[int | None, int | None] | None:
 @syscall(271, "utimes", 2)
 def sys_utimes(task: Any, path: int, times: int) -> int:
     values = _timevals(task, times)
-    return _set_times(task, walk(task, strncpy_from_user(task, path)).inode, values)
+    return _set_times(task, walk(task, strncpy_from_user(task, path)), values)
 
 
 @syscall(299, "futimesat", 3)
 def sys_futimesat(task: Any, dirfd: int, path: int, times: int) -> int:
     values = _timevals(task, times)
-    inode = walk_at(task, dirfd, strncpy_from_user(task, path)).inode if path else fget(task, dirfd).inode
-    return _set_times(task, inode, values)
+    dentry = walk_at(task, dirfd, strncpy_from_user(task, path)) if path else fget(task, dirfd).dentry
+    return _set_times(task, dentry, values)
 
 
 def _timespec(seconds: int, nanoseconds: int, now: int) -> int | None:
@@ -194,6 +205,8 @@ def _timespec(seconds: int, nanoseconds: int, now: int) -> int | None:
         return now
     if not 0 <= nanoseconds < _NS:
         raise SysError(EINVAL)
+    if seconds in _ENDS:
+        return seconds * _NS
     return seconds * _NS + nanoseconds
 
 
@@ -202,17 +215,17 @@ def _utimensat(task: Any, dirfd: int, path: int, times: tuple[int, ...] | None, 
         raise SysError(EINVAL)
     if path:
         name = strncpy_from_user(task, path)
-        inode = walk_at(task, dirfd, name, not flags & AT_SYMLINK_NOFOLLOW, bool(flags & AT_EMPTY_PATH)).inode
+        dentry = walk_at(task, dirfd, name, not flags & AT_SYMLINK_NOFOLLOW, bool(flags & AT_EMPTY_PATH))
     else:
         if dirfd == AT_FDCWD & 0xFFFFFFFF:
             raise SysError(EFAULT)
         if flags:
             raise SysError(EINVAL)
-        inode = fget(task, dirfd).inode
+        dentry = fget(task, dirfd).dentry
     if times is None or times[1] == _NOW and times[3] == _NOW:
-        return _set_times(task, inode, None)
-    now = inode.sb.now()
-    return _set_times(task, inode, (_timespec(times[0], times[1], now), _timespec(times[2], times[3], now)))
+        return _set_times(task, dentry, None)
+    now = dentry.sb.now()
+    return _set_times(task, dentry, (_timespec(times[0], times[1], now), _timespec(times[2], times[3], now)))
 
 
 @syscall(320, "utimensat", 4)

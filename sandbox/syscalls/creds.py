@@ -50,6 +50,19 @@ for _nr, _name, _field, _old in (
     _getter(_nr, _name, _field, _old)
 
 
+def may_look(task: Task, target: Task) -> bool:
+    """May the task see into the target? Linux: ptrace_may_access with PTRACE_MODE_READ_REALCREDS, 4.5."""
+    if target.signal is task.signal or not task.euid:
+        return True
+    same = task.uid == target.uid == target.euid == target.suid and task.gid == target.gid == target.egid == target.sgid
+    return same and (target.mm is None or target.mm.dumpable == 1)
+
+
+def same_owner(task: Task, target: Task) -> bool:
+    """May the task schedule the target? CAP_SYS_NICE goes with root. Linux: check_same_owner, kernel/sched/core.c."""
+    return not task.euid or task.euid in (target.uid, target.euid)
+
+
 class Ids:
     """The four ids of one kind of a task, user or group."""
 
@@ -66,6 +79,8 @@ class Ids:
 
     def set(self, real: int, effective: int, saved: int) -> None:
         task, kind = self.task, self.kind
+        if effective != getattr(task, "e" + kind) or effective != getattr(task, "fs" + kind):
+            _changed(task)
         setattr(task, kind, real)
         setattr(task, "e" + kind, effective)
         setattr(task, "s" + kind, saved)
@@ -107,8 +122,17 @@ class Ids:
         """setfsuid, setfsgid: the old one, always."""
         old = getattr(self.task, "fs" + self.kind)
         if ident != KEEP and (not self.task.euid or ident in (*self.get(), old)):
+            if ident != old:
+                _changed(self.task)
             setattr(self.task, "fs" + self.kind, ident)
         return old
+
+
+def _changed(task: Task) -> None:
+    """Another user: his memory may hold what only the old one should see. Linux: commit_creds, kernel/cred.c."""
+    if task.mm is not None:
+        task.mm.dumpable = 0
+    task.pdeath_signal = 0
 
 
 def _setters(kind: str, one: tuple[int, int], re: tuple[int, int], res: tuple[int, int], getres: tuple[int, int], fs: tuple[int, int]) -> None:

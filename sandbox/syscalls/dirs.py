@@ -12,7 +12,9 @@ from sandbox.fs.at import fget, s32, walk_at
 from sandbox.fs.dentry import Dentry, d_path, reachable
 from sandbox.fs.inode import permission
 from sandbox.fs.namei import walk
+from sandbox.fs.notify import touched
 from sandbox.fs.uapi import (
+    DN_ACCESS,
     MAY_EXEC,
     PATH_MAX,
     S_IFMT,
@@ -91,6 +93,7 @@ def _getdents(task: Any, fd: int, buf: int, size: int, pack: Any) -> int:
         out.append(record)
     copy_to_user(task, buf, b"".join(out))
     file.pos = at
+    touched(file.dentry, DN_ACCESS)
     return size - room
 
 
@@ -118,6 +121,7 @@ def sys_old_readdir(task: Any, fd: int, buf: int, count: int) -> int:
     name, ino, _ = entries[at]
     copy_to_user(task, buf, struct.pack("<IIH", ino & 0xFFFFFFFF, at, len(name)) + name + b"\0")
     file.pos = at + 1
+    touched(file.dentry, DN_ACCESS)
     return 1
 
 

@@ -10,31 +10,44 @@ from mmcore.errors import SysError
 from sandbox.fs import locks
 from sandbox.fs.at import fget, s32
 from sandbox.fs.file import File
+from sandbox.fs.inode import owned
+from sandbox.fs.leases import get_lease, set_lease
 from sandbox.fs.memfd import add_seals, get_seals
+from sandbox.fs.notify import watch
 from sandbox.fs.pipe import PAGE, PipeFile
+from sandbox.fs.sigio import get_owner, set_owner
 from sandbox.fs.uapi import (
     F_ADD_SEALS,
     F_DUPFD,
     F_DUPFD_CLOEXEC,
+    F_GET_RW_HINT,
     F_GET_SEALS,
     F_GETFD,
     F_GETFL,
+    F_GETLEASE,
     F_GETLK,
     F_GETLK64,
     F_GETOWN,
+    F_GETOWN_EX,
     F_GETPIPE_SZ,
     F_GETSIG,
+    F_NOTIFY,
     F_OFD_GETLK,
     F_OFD_SETLK,
     F_OFD_SETLKW,
+    F_OWNER_PGRP,
+    F_OWNER_PID,
     F_RDLCK,
+    F_SET_RW_HINT,
     F_SETFD,
     F_SETFL,
+    F_SETLEASE,
     F_SETLK,
     F_SETLK64,
     F_SETLKW,
     F_SETLKW64,
     F_SETOWN,
+    F_SETOWN_EX,
     F_SETPIPE_SZ,
     F_SETSIG,
     F_UNLCK,
@@ -58,7 +71,7 @@ from sandbox.fs.uapi import (
     O_SETTABLE,
 )
 from sandbox.kernel.sched import Wait
-from sandbox.kernel.uaccess import copy_from_user, copy_to_user, get_user32, pin_user, put_user32
+from sandbox.kernel.uaccess import copy_from_user, copy_to_user, get_user32, pin_user, put_user32, put_user64
 from sandbox.syscalls.table import syscall
 
 
@@ -128,9 +141,19 @@ def sys_fcntl64(task: Any, fd: int, cmd: int, arg: int) -> Any:
     if cmd in _LOCKS:
         return _record_lock(task, file, cmd, arg)
     if cmd == F_GETOWN:
-        return file.owner & 0xFFFFFFFF
+        kind, ident = get_owner(task, file)
+        return (-ident if kind == F_OWNER_PGRP else ident) & 0xFFFFFFFF
     if cmd == F_SETOWN:
-        file.owner = s32(arg)
+        who = s32(arg)
+        if who == -1 << 31:
+            raise SysError(EINVAL)
+        set_owner(task, file, F_OWNER_PGRP if who < 0 else F_OWNER_PID, abs(who))
+        return 0
+    if cmd == F_GETOWN_EX:
+        copy_to_user(task, arg, struct.pack("<2i", *get_owner(task, file)))
+        return 0
+    if cmd == F_SETOWN_EX:
+        set_owner(task, file, *struct.unpack("<2i", copy_from_user(task, arg, 8)))
         return 0
     if cmd == F_GETSIG:
         return file.signum
@@ -144,16 +167,37 @@ def sys_fcntl64(task: Any, fd: int, cmd: int, arg: int) -> Any:
             raise SysError(EBADF)
         if cmd == F_GETPIPE_SZ:
             return file.pipe.max_slots * PAGE
-        if arg > 1 << 20 and task.euid:
-            raise SysError(EPERM)
-        if not 0 < arg <= 1 << 31:
-            raise SysError(EINVAL)
-        return file.resize(arg)
+        return file.resize(arg, privileged=not task.euid)
+    if cmd == F_SETLEASE:
+        set_lease(task, file, fd, arg)
+        return 0
+    if cmd == F_GETLEASE:
+        return get_lease(file)
+    if cmd == F_NOTIFY:
+        watch(task, file, fd, arg)
+        return 0
+    if cmd == F_GET_RW_HINT or cmd == F_SET_RW_HINT:
+        return _rw_hint(task, file, cmd, arg)
     if cmd == F_ADD_SEALS:
         return add_seals(file, arg)
     if cmd == F_GET_SEALS:
         return get_seals(file)
     raise SysError(EINVAL)
+
+
+def _rw_hint(task: Any, file: File, cmd: int, arg: int) -> int:
+    """How long what is written will live (RWH_WRITE_LIFE_*, 0 to 5): kept with the file, and nothing more. Linux: fs/fcntl.c, 6.8."""
+    inode = file.inode
+    if cmd == F_GET_RW_HINT:
+        put_user64(task, arg, inode.rw_hint)
+        return 0
+    if not owned(task, inode):
+        raise SysError(EPERM)
+    hint = struct.unpack("<Q", copy_from_user(task, arg, 8))[0]
+    if hint > 5:
+        raise SysError(EINVAL)
+    inode.rw_hint = hint
+    return 0
 
 
 @syscall(55, "fcntl", 3)

@@ -8,15 +8,19 @@ from typing import Any
 
 from mmcore.errors import MustWait, OutOfMemory, SysError
 from sandbox.fs.at import fget, s32, s64
+from sandbox.fs.dentry import Dentry
 from sandbox.fs.file import File
 from sandbox.fs.hooks import send_signal
-from sandbox.fs.inode import Inode, permission
+from sandbox.fs.inode import Inode, drop_privileges, permission
+from sandbox.fs.leases import wait_broken
 from sandbox.fs.memfd import check_resize_seals, check_write_seals
 from sandbox.fs.namei import walk
+from sandbox.fs.notify import touched
 from sandbox.fs.rw import page_wait
 from sandbox.fs.sysctl import drop_clean
 from sandbox.fs.tmpfs import TmpfsInode
 from sandbox.fs.uapi import (
+    DN_MODIFY,
     FALLOC_FL_KEEP_SIZE,
     FALLOC_FL_PUNCH_HOLE,
     FALLOC_FL_ZERO_RANGE,
@@ -25,6 +29,7 @@ from sandbox.fs.uapi import (
     MFD_ALLOW_SEALING,
     MFD_CLOEXEC,
     O_LARGEFILE,
+    O_WRONLY,
 )
 from sandbox.kernel.sched import TASK_UNINTERRUPTIBLE, Wait
 from sandbox.kernel.uaccess import strncpy_from_user
@@ -32,10 +37,11 @@ from sandbox.syscalls.table import syscall
 
 
 # size -------------------------------------------------------------------------------------------------------------------------------------
-def _truncate(task: Any, path: int, length: int) -> int:
+def _truncate(task: Any, path: int, length: int) -> Any:
     if length < 0:
         raise SysError(EINVAL)
-    inode = walk(task, strncpy_from_user(task, path)).inode
+    dentry = walk(task, strncpy_from_user(task, path))
+    inode = dentry.inode
     if S_ISDIR(inode.mode):
         raise SysError(EISDIR)
     if not S_ISREG(inode.mode):
@@ -45,15 +51,30 @@ def _truncate(task: Any, path: int, length: int) -> int:
         raise SysError(EROFS)
     if inode.writers < 0:
         raise SysError(26)  # ETXTBSY
-    _set_size(task, inode, length)
+    if inode.leases:
+        return _truncate_leased(task, dentry, length)
+    _set_size(task, dentry, length)
     return 0
 
 
-def _set_size(task: Any, inode: Inode, length: int) -> None:
+def _truncate_leased(task: Any, dentry: Dentry, length: int) -> Any:
+    yield from wait_broken(task, dentry.inode, O_WRONLY)
+    while True:
+        try:
+            _set_size(task, dentry, length)
+            return 0
+        except MustWait as wait:
+            yield page_wait(wait)
+
+
+def _set_size(task: Any, dentry: Dentry, length: int) -> None:
+    inode = dentry.inode
     if length > inode.i_size and length > task.signal.rlimits[1][0]:
         send_signal(task, 25)  # SIGXFSZ
         raise SysError(EFBIG)
     inode.truncate(length)
+    drop_privileges(task, inode)
+    touched(dentry, DN_MODIFY)
 
 
 def _ftruncate(task: Any, fd: int, length: int, small: bool) -> int:
@@ -64,17 +85,17 @@ def _ftruncate(task: Any, fd: int, length: int, small: bool) -> int:
         raise SysError(EINVAL)
     if small and length > 0x7FFFFFFF and not file.f_flags & O_LARGEFILE:
         raise SysError(EINVAL)
-    _set_size(task, file.inode, length)
+    _set_size(task, file.dentry, length)
     return 0
 
 
 @syscall(92, "truncate", 2)
-def sys_truncate(task: Any, path: int, length: int) -> int:
+def sys_truncate(task: Any, path: int, length: int) -> Any:
     return _truncate(task, path, s32(length))
 
 
 @syscall(193, "truncate64", 3)
-def sys_truncate64(task: Any, path: int, low: int, high: int) -> int:
+def sys_truncate64(task: Any, path: int, low: int, high: int) -> Any:
     return _truncate(task, path, s64(low, high))
 
 
@@ -91,7 +112,7 @@ def sys_ftruncate64(task: Any, fd: int, low: int, high: int) -> int:
 # room -------------------------------------------------------------------------------------------------------------------------------------
 def _reserve_pages(inode: Inode, first: int, last: int) -> Any:
     """Gives every page of the range a frame (generator: may wait for swapped ones); on failure takes back what it gave."""
-    mapping = inode.mapping
+    mapping, mem = inode.mapping, inode.mapping.mem
     added: list[int] = []
     index = first
     while index <= last:
@@ -108,12 +129,14 @@ def _reserve_pages(inode: Inode, first: int, last: int) -> Any:
                 mapping.drop_pages(done, done + 1)
             raise SysError(28) from error if isinstance(error, OutOfMemory) else error  # ENOSPC
         mapping.set_page_dirty(pfn)  # else reclaim would take it for a hole
-        mapping.mem.pages.put_page(pfn)
+        mem.pages.put_page(pfn)
+        mem.awaited.let_go(mem.current)
         added.append(index)
         index += 1
 
 
-def _fallocate(inode: Inode, mode: int, offset: int, length: int) -> Any:
+def _fallocate(task: Any, dentry: Dentry, mode: int, offset: int, length: int) -> Any:
+    inode = dentry.inode
     end = offset + length
     mapping = inode.mapping
     if mode & (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE):
@@ -130,7 +153,9 @@ def _fallocate(inode: Inode, mode: int, offset: int, length: int) -> Any:
         yield from _reserve_pages(inode, offset >> 12, end - 1 >> 12)
         if end > inode.i_size and not mode & FALLOC_FL_KEEP_SIZE:
             inode.i_size = end
+    drop_privileges(task, inode)
     inode.touch()
+    touched(dentry, DN_MODIFY)
     return 0
 
 
@@ -157,7 +182,7 @@ def sys_fallocate(task: Any, fd: int, mode: int, offset_low: int, offset_high: i
         raise SysError(EFBIG)
     if not isinstance(inode, TmpfsInode) or mode & FALLOC_FL_ZERO_RANGE:
         raise SysError(EOPNOTSUPP)  # tmpfs has no ZERO_RANGE either
-    return _fallocate(inode, mode, offset, length)
+    return _fallocate(task, file.dentry, mode, offset, length)
 
 
 # write-back and advice --------------------------------------------------------------------------------------------------------------------

@@ -13,8 +13,11 @@ from typing import Any
 from mmcore.errors import MustWait, SysError
 from sandbox.fs.at import base_of, fget, fget_read, fget_write, s32, s64
 from sandbox.fs.file import File
-from sandbox.fs.rw import CHUNK, copy_in, copy_out, gather, import_iovec, page_wait, read_iov, read_wait, write_iov
+from sandbox.fs.leases import Breaking
+from sandbox.fs.notify import touched
+from sandbox.fs.rw import CHUNK, copy_in, copy_out, gather, has_waited, import_iovec, page_wait, read_iov, read_wait, step, write_iov
 from sandbox.fs.uapi import (
+    DN_ACCESS,
     FMODE_READ,
     FMODE_WRITE,
     MAX_RW_COUNT,
@@ -38,7 +41,7 @@ def sys_read(task: Any, fd: int, buf: int, n: int) -> Any:
     file = fds[fd] if fd < len(fds) else None
     if file is None or not file.f_mode & FMODE_READ:
         raise SysError(EBADF)
-    if 0 < n <= CHUNK:
+    if 0 < n <= CHUNK and not (file.regular and has_waited(task)):
         data = file.peek(task, n)
         if data:
             n = len(data)
@@ -67,7 +70,7 @@ def sys_write(task: Any, fd: int, buf: int, n: int) -> Any:
     file = fds[fd] if fd < len(fds) else None
     if file is None or not file.f_mode & FMODE_WRITE:
         raise SysError(EBADF)
-    if 0 < n <= CHUNK:
+    if 0 < n <= CHUNK and not (file.regular and has_waited(task)):
         try:
             data = read_mm(task.mem, task.mm, buf, n)
         except SysError:
@@ -97,7 +100,7 @@ def sys_readv(task: Any, fd: int, vec: int, count: int) -> Any:
 def sys_writev(task: Any, fd: int, vec: int, count: int) -> Any:
     file = fget_write(task, fd)
     iov, total = import_iovec(task, vec, count)
-    if total <= CHUNK:
+    if total <= CHUNK and not (file.regular and has_waited(task)):
         # Nothing has changed so far, so a page to wait for restarts the call; most calls end here without a generator.
         if not total:
             return 0
@@ -121,9 +124,13 @@ def sys_pread64(task: Any, fd: int, buf: int, n: int, low: int, high: int) -> An
     file = fget_read(task, fd)
     pos = _positioned(task, file, low, high)
     n = min(n, MAX_RW_COUNT)
-    data = file.pread(pos, min(n, CHUNK))
-    if n <= CHUNK:
-        return copy_out(task, buf, data) if data else 0
+    if n <= CHUNK and not (n and has_waited(task)):
+        data = file.pread(pos, n)
+        if not data:
+            return 0
+        done = copy_out(task, buf, data)
+        touched(file.dentry, DN_ACCESS)
+        return done
     return read_iov(task, file, [(buf, n)], n, pos)
 
 
@@ -203,7 +210,11 @@ def do_open(task: Any, dirfd: int, path_at: int, flags: int, mode: int) -> Any:
     files = task.files
     vfs = task.kernel.vfs
     vfs.trim()
-    opened = vfs.open_may_wait(task, path, flags, mode, base_of(task, dirfd, path))
+    base = base_of(task, dirfd, path)
+    try:
+        opened = vfs.open_may_wait(task, path, flags, mode, base)
+    except Breaking as wait:
+        return _install_later(task, _open_broken(task, path, flags, mode, base, wait), flags)
     if isinstance(opened, types.GeneratorType):
         return _install_later(task, opened, flags)
     try:
@@ -211,6 +222,18 @@ def do_open(task: Any, dirfd: int, path_at: int, flags: int, mode: int) -> Any:
     except SysError:
         opened.put()
         raise
+
+
+def _open_broken(task: Any, path: bytes, flags: int, mode: int, base: Any, wait: Breaking) -> Any:
+    """Opens once the leases in the way are given back."""
+    while True:
+        yield Wait([wait.queue])
+        try:
+            opened = task.kernel.vfs.open_may_wait(task, path, flags, mode, base)
+        except Breaking as again:
+            wait = again
+            continue
+        return (yield from opened) if isinstance(opened, types.GeneratorType) else opened
 
 
 def _install_later(task: Any, opening: Any, flags: int) -> Any:
@@ -247,9 +270,12 @@ def sys_close(task: Any, fd: int) -> int:
 def sys_close_range(task: Any, first: int, last: int, flags: int) -> int:
     if first > last or flags & ~6:
         raise SysError(EINVAL)
+    if flags & 2 and task.files.users > 1:  # CLOSE_RANGE_UNSHARE
+        address = task.kernel.objects.files.alloc()
+        own = task.files.copy()
+        task.files.put(task)
+        task.files, task.files_addr = own, address
     files = task.files
-    if flags & 2 and files.users > 1:  # CLOSE_RANGE_UNSHARE
-        raise SysError(EINVAL)
     for fd in range(first, min(last, len(files.fds) - 1) + 1):
         if files.fds[fd] is not None:
             if flags & 4:
@@ -268,8 +294,9 @@ def _copy(task: Any, source: File, target: File, pos: int | None, total: int) ->
     try:
         while done < total:
             try:
-                want = min(CHUNK, total - done)
-                data = source.peek(task, want) if pos is None else source.pread(pos + done, want)
+                at = source.pos if pos is None else pos + done
+                want = step(task, source, total - done, at)
+                data = source.peek(task, want) if pos is None else source.pread(at, want)
                 if data is None:
                     if done:
                         break
@@ -301,7 +328,10 @@ def _copy(task: Any, source: File, target: File, pos: int | None, total: int) ->
                 continue
             if pos is None:
                 source.consume(taken)
+            else:
+                touched(source.dentry, DN_ACCESS)
             done += taken
+            task.mem.awaited.let_go(task)
             if len(data) < want and not source.regular:
                 break
         return done

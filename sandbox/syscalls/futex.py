@@ -14,6 +14,7 @@ from sandbox.kernel.sched import Wait
 from sandbox.kernel.task import Task
 from sandbox.kernel.timespec import get_timespec32, get_timespec64
 from sandbox.kernel.uaccess import put_user32
+from sandbox.syscalls.creds import may_look
 from sandbox.syscalls.table import syscall
 
 
@@ -40,6 +41,8 @@ def sys_get_robust_list(task: Task, pid: int, head: int, length: int) -> int:
     target = task.kernel.find_task(signed(pid)) if pid else task
     if target is None:
         raise SysError(errno.ESRCH)
+    if not may_look(task, target):
+        raise SysError(errno.EPERM)
     put_user32(task, length, 12)
     put_user32(task, head, target.robust_list)
     return 0

@@ -11,26 +11,13 @@ import struct
 from mmcore.errors import SysError
 from sandbox.kernel.task import Task
 from sandbox.kernel.timers import NSEC
-from sandbox.kernel.uaccess import copy_from_user, copy_to_user, put_user32, strncpy_from_user
+from sandbox.kernel.uaccess import copy_from_user, copy_to_user, strncpy_from_user
 from sandbox.syscalls.table import syscall
 
 SYSNAME, RELEASE, MACHINE = b"Linux", b"2.6.7-rmapbox", b"i686"
 VERSION = b"#1 Sat May 22 00:00:00 UTC 2004"
 UTS_FIELD = 65
 ADDR_NO_RANDOMIZE = 0x0040000
-
-(PR_SET_PDEATHSIG, PR_GET_PDEATHSIG, PR_GET_DUMPABLE, PR_SET_DUMPABLE) = range(1, 5)
-PR_GET_KEEPCAPS, PR_SET_KEEPCAPS = 7, 8
-PR_GET_TIMING, PR_SET_TIMING = 13, 14
-PR_SET_NAME, PR_GET_NAME = 15, 16
-PR_GET_SECCOMP = 21
-PR_CAPBSET_READ, PR_CAPBSET_DROP = 23, 24
-PR_GET_TSC, PR_SET_TSC = 25, 26
-PR_SET_TIMERSLACK, PR_GET_TIMERSLACK = 29, 30
-PR_SET_CHILD_SUBREAPER, PR_GET_CHILD_SUBREAPER = 36, 37
-PR_SET_NO_NEW_PRIVS, PR_GET_NO_NEW_PRIVS = 38, 39
-PR_GET_TID_ADDRESS = 40
-PR_SET_THP_DISABLE, PR_GET_THP_DISABLE = 41, 42
 
 
 @syscall(122, "uname", 1)
@@ -109,78 +96,6 @@ def sys_personality(task: Task, persona: int) -> int:
     return old
 
 
-@syscall(172, "prctl", 5)
-def sys_prctl(task: Task, option: int, a: int, b: int, c: int, d: int) -> int:
-    if option == PR_SET_NAME:
-        name = copy_name(task, a)
-        task.comm = name.decode("utf-8", "surrogateescape")
-    elif option == PR_GET_NAME:
-        copy_to_user(task, a, task.comm.encode("utf-8", "surrogateescape")[:15].ljust(16, b"\0"))
-    elif option == PR_SET_PDEATHSIG:
-        if a > 64:
-            raise SysError(errno.EINVAL)
-        task.pdeath_signal = a
-    elif option == PR_GET_PDEATHSIG:
-        put_user32(task, a, task.pdeath_signal)
-    elif option == PR_GET_DUMPABLE:
-        return task.dumpable
-    elif option == PR_SET_DUMPABLE:
-        if a > 1:
-            raise SysError(errno.EINVAL)
-        task.dumpable = a
-    elif option == PR_GET_KEEPCAPS:
-        return int(task.keep_caps)
-    elif option == PR_SET_KEEPCAPS:
-        if a > 1:
-            raise SysError(errno.EINVAL)
-        task.keep_caps = bool(a)
-    elif option in (PR_GET_TIMING, PR_GET_SECCOMP, PR_GET_THP_DISABLE):
-        return 0
-    elif option == PR_SET_TIMING:
-        if a:
-            raise SysError(errno.EINVAL)
-    elif option == PR_CAPBSET_READ:
-        if a > 40:
-            raise SysError(errno.EINVAL)
-        return 1
-    elif option in (PR_CAPBSET_DROP, PR_SET_TSC):
-        return 0
-    elif option == PR_GET_TSC:
-        put_user32(task, a, 1)
-    elif option == PR_SET_TIMERSLACK:
-        task.timer_slack = a or 50_000
-    elif option == PR_GET_TIMERSLACK:
-        return task.timer_slack
-    elif option == PR_SET_CHILD_SUBREAPER:
-        task.signal.subreaper = bool(a)
-    elif option == PR_GET_CHILD_SUBREAPER:
-        put_user32(task, a, int(task.signal.subreaper))
-    elif option == PR_SET_NO_NEW_PRIVS:
-        if a != 1 or b or c or d:
-            raise SysError(errno.EINVAL)
-        task.no_new_privs = True
-    elif option == PR_GET_NO_NEW_PRIVS:
-        if a or b or c or d:
-            raise SysError(errno.EINVAL)
-        return int(task.no_new_privs)
-    elif option == PR_GET_TID_ADDRESS:
-        put_user32(task, a, task.clear_child_tid)
-    else:
-        raise SysError(errno.EINVAL)
-    return 0
-
-
-def copy_name(task: Task, addr: int) -> bytes:
-    """At most 15 bytes of a string."""
-    data = bytearray()
-    while len(data) < 15:
-        byte = copy_from_user(task, addr + len(data), 1)
-        if byte == b"\0":
-            break
-        data += byte
-    return bytes(data)
-
-
 @syscall(103, "syslog", 3)
 def sys_syslog(task: Task, action: int, addr: int, length: int) -> int:
     """The kernel's log is empty; its buffer would hold 16 KB."""
@@ -214,16 +129,31 @@ def sys_bdflush(task: Task, function: int, data: int) -> int:
     return 0
 
 
+# command -> the registration it needs; a registration's own number is its bit in mm.membarrier
+_BARRIERS = {1: 0, 2: 0, 8: 16, 32: 64}
+_REGISTRATIONS = {4: 4, 16: 16, 64: 64}
+MEMBARRIER_QUERY, MEMBARRIER_GET_REGISTRATIONS = 0, 512
+
+
 @syscall(375, "membarrier", 3)
 def sys_membarrier(task: Task, command: int, flags: int, cpu: int) -> int:
-    """One CPU: every barrier is there already. Query answers with the commands accepted."""
+    """One CPU: every barrier is there already, for those who registered. Linux: kernel/sched/membarrier.c, 6.3, without rseq."""
     if flags:
         raise SysError(errno.EINVAL)
-    if command == 0:
-        return 0x7F
-    if command & command - 1 or command > 0x40:
-        raise SysError(errno.EINVAL)
-    return 0
+    mm = task.mm
+    if command == MEMBARRIER_QUERY:
+        return sum(_BARRIERS) + sum(_REGISTRATIONS) + MEMBARRIER_GET_REGISTRATIONS
+    if command in _BARRIERS:
+        if _BARRIERS[command] & ~mm.membarrier:
+            raise SysError(errno.EPERM)
+        return 0
+    if command in _REGISTRATIONS:
+        mm.membarrier |= _REGISTRATIONS[command]
+        return 0
+    if command == MEMBARRIER_GET_REGISTRATIONS:
+        # Registering for the core-serialising barrier shows as the plain one too, though that still refuses to work.
+        return mm.membarrier | (16 if mm.membarrier & 64 else 0)
+    raise SysError(errno.EINVAL)
 
 
 @syscall(51, "acct", 1)

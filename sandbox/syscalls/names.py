@@ -10,11 +10,14 @@ from mmcore.errors import SysError
 from sandbox.fs.at import walk_at, walk_parent_at
 from sandbox.fs.dentry import Dentry
 from sandbox.fs.namei import child_of
+from sandbox.fs.notify import happened, moved
 from sandbox.fs.tmpfs import TmpfsInode
 from sandbox.fs.uapi import (
     AT_EMPTY_PATH,
     AT_REMOVEDIR,
     AT_SYMLINK_FOLLOW,
+    DN_CREATE,
+    DN_DELETE,
     RENAME_EXCHANGE,
     RENAME_NOREPLACE,
     S_IFMT,
@@ -45,6 +48,7 @@ def _creating(task: Any, dirfd: int, path: bytes, directory: bool = False) -> tu
 def sys_mkdirat(task: Any, dirfd: int, path: int, mode: int) -> int:
     parent, name = _creating(task, dirfd, strncpy_from_user(task, path), directory=True)
     parent.inode.create(task, parent, name, S_IFDIR | mode & 0o1777 & ~task.fs.umask)
+    happened(parent.inode, DN_CREATE)
     return 0
 
 
@@ -65,6 +69,7 @@ def sys_mknodat(task: Any, dirfd: int, path: int, mode: int, dev: int) -> int:
     if kind in (S_IFCHR, S_IFBLK) and task.fsuid:
         raise SysError(EPERM)
     parent.inode.create(task, parent, name, (kind or S_IFREG) | mode & 0o7777 & ~task.fs.umask, new_decode_dev(dev))
+    happened(parent.inode, DN_CREATE)
     return 0
 
 
@@ -80,6 +85,7 @@ def sys_symlinkat(task: Any, target: int, dirfd: int, path: int) -> int:
         raise SysError(ENOENT)
     parent, name = _creating(task, dirfd, strncpy_from_user(task, path))
     parent.inode.create(task, parent, name, S_IFLNK | 0o777, 0, text)
+    happened(parent.inode, DN_CREATE)
     return 0
 
 
@@ -102,6 +108,7 @@ def sys_linkat(task: Any, olddir: int, old: int, newdir: int, new: int, flags: i
     if inode.nlink == 0 and source.name != b"#tmpfile":
         raise SysError(ENOENT)
     parent.inode.link(parent, name, inode)
+    happened(parent.inode, DN_CREATE)
     return 0
 
 
@@ -128,6 +135,7 @@ def _rmdir(task: Any, dirfd: int, path: bytes) -> int:
     if child.mounted is not None or child is task.fs.root:
         raise SysError(EBUSY)
     parent.inode.rmdir(parent, child)
+    happened(parent.inode, DN_DELETE)
     return 0
 
 
@@ -146,6 +154,7 @@ def _unlink(task: Any, dirfd: int, path: bytes) -> int:
     if child.mounted is not None:
         raise SysError(EBUSY)
     parent.inode.unlink(parent, child)
+    happened(parent.inode, DN_DELETE)
     return 0
 
 
@@ -215,8 +224,10 @@ def sys_renameat2(task: Any, olddir: int, old: int, newdir: int, new: int, flags
         if not isinstance(directory, TmpfsInode):
             raise SysError(EINVAL)
         directory.exchange(source, victim)  # type: ignore[arg-type]
+        moved(new_parent.inode, directory)
     else:
         directory.rename(source, new_parent, new_name, victim)
+    moved(directory, new_parent.inode)
     return 0
 
 

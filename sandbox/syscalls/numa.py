@@ -14,6 +14,7 @@ from mmcore.errors import SysError
 from mmcore.migrate import migrate_page
 from mmcore.pgtable import PROTNONE, P
 from sandbox.kernel.uaccess import copy_from_user, copy_to_user, get_user32, put_user32
+from sandbox.syscalls.creds import may_look
 from sandbox.syscalls.table import syscall
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def sys_move_pages(task: Task, pid: int, nr_pages: int, pages: int, nodes: int, 
     target = task if not pid else task.kernel.find_task(pid)
     if target is None:
         raise SysError(errno.ESRCH)
-    if not _may_look(task, target):
+    if not may_look(task, target):
         raise SysError(errno.EPERM)
     if target.mm is None:
         raise SysError(errno.EINVAL)
@@ -43,14 +44,6 @@ def sys_move_pages(task: Task, pid: int, nr_pages: int, pages: int, nodes: int, 
     else:
         _ask(task, target.mm, nr_pages, pages, status)
     return 0
-
-
-def _may_look(task: Task, target: Task) -> bool:
-    """Linux: ptrace_may_access with PTRACE_MODE_READ_REALCREDS."""
-    if target.signal is task.signal or not task.euid:
-        return True
-    same = task.uid == target.uid == target.euid == target.suid and task.gid == target.gid == target.egid == target.sgid
-    return same and bool(target.dumpable)
 
 
 def _page(mem: Any, mm: Any, address: int) -> int:

@@ -10,7 +10,7 @@ from collections.abc import Generator
 
 from mmcore.errors import SysError
 from sandbox.kernel.binprm import MAX_ARG_STRLEN
-from sandbox.kernel.exec import do_execve, open_exec
+from sandbox.kernel.exec import close_exec, do_execve, open_exec
 from sandbox.kernel.exit import (
     P_ALL,
     P_PGID,
@@ -89,7 +89,7 @@ def _exec(task: Task, path: bytes, argv: int, envp: int) -> Generator[Wait, bool
         # A program without arguments gets an empty one: argc is never 0 (Linux 5.18).
         arguments, environment = _strings(task, argv) or [b""], _strings(task, envp)
     except BaseException:
-        file.put()
+        close_exec(file)
         raise
     return do_execve(task, path, file, arguments, environment)
 

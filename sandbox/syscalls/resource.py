@@ -11,9 +11,10 @@ import struct
 
 from mmcore.errors import SysError
 from sandbox.kernel.sched import SLICE_NS
-from sandbox.kernel.task import RLIM_INFINITY, RLIMIT_CPU, RLIMIT_NOFILE, Task
+from sandbox.kernel.task import RLIM_INFINITY, RLIMIT_CPU, RLIMIT_NICE, RLIMIT_NOFILE, RLIMIT_RTPRIO, Task
 from sandbox.kernel.timespec import put_timespec32, put_timespec64, timeval32
-from sandbox.kernel.uaccess import copy_from_user, copy_to_user, put_user32
+from sandbox.kernel.uaccess import copy_from_user, copy_to_user, prepare_result, put_user32
+from sandbox.syscalls.creds import same_owner
 from sandbox.syscalls.table import syscall
 
 RLIM_NLIMITS = 16
@@ -88,11 +89,17 @@ def sys_setrlimit(task: Task, which: int, addr: int) -> int:
 @syscall(340, "prlimit64", 4)
 def sys_prlimit64(task: Task, pid: int, which: int, new: int, old: int) -> int:
     target = _target(task, pid)
+    if target.signal is not task.signal and task.euid and (
+            {task.uid} != {target.uid, target.euid, target.suid} or {task.gid} != {target.gid, target.egid, target.sgid}):
+        raise SysError(errno.EPERM)
     limits = _get_limit(target, which)
+    wanted = struct.unpack("<2Q", copy_from_user(task, new, 16)) if new else None
+    if old:
+        prepare_result(task, old, 16)
+    if wanted is not None:
+        _set_limit(target, which, *wanted)
     if old:
         copy_to_user(task, old, struct.pack("<2Q", *limits))
-    if new:
-        _set_limit(target, which, *struct.unpack("<2Q", copy_from_user(task, new, 16)))
     return 0
 
 
@@ -182,19 +189,31 @@ def sys_setpriority(task: Task, which: int, who: int, value: int) -> int:
     if not chosen:
         raise SysError(errno.ESRCH)
     nice = max(-20, min(19, signed(value)))
-    if task.euid and any(nice < one.nice for one in chosen):
-        raise SysError(errno.EACCES)
-    for one in chosen:
-        one.nice = nice
+    error = 0
+    for one in chosen:  # those who may be set are, whatever the others answer
+        if not same_owner(task, one):
+            error = errno.EPERM
+        elif nice < one.nice and not _can_nice(task, one, nice):
+            error = errno.EACCES
+        else:
+            one.nice = nice
+    if error:
+        raise SysError(error)
     return 0
+
+
+def _can_nice(task: Task, target: Task, nice: int) -> bool:
+    """RLIMIT_NICE counts from 1 (nice 19) to 40 (nice -20). Linux: can_nice."""
+    return not task.euid or 20 - nice <= target.rlimits[RLIMIT_NICE][0]
 
 
 @syscall(34, "nice", 1)
 def sys_nice(task: Task, increment: int) -> int:
     step = max(-40, min(40, signed(increment)))
-    if step < 0 and task.euid:
+    nice = max(-20, min(19, task.nice + step))
+    if step < 0 and not _can_nice(task, task, nice):
         raise SysError(errno.EPERM)
-    task.nice = max(-20, min(19, task.nice + step))
+    task.nice = nice
     return 0
 
 
@@ -209,6 +228,18 @@ def _check_policy(policy: int, priority: int) -> None:
         raise SysError(errno.EINVAL)
 
 
+def _may_schedule(task: Task, target: Task, policy: int, priority: int) -> None:
+    """Raises EPERM: another user's task, real time beyond RLIMIT_RTPRIO, out of SCHED_IDLE. Linux: user_check_sched_setscheduler, 6.1."""
+    if not task.euid:
+        return
+    if policy in (SCHED_FIFO, SCHED_RR):
+        limit = target.rlimits[RLIMIT_RTPRIO][0]
+        if policy != target.policy and not limit or priority > max(target.rt_priority, limit):
+            raise SysError(errno.EPERM)
+    if target.policy == SCHED_IDLE != policy and not _can_nice(task, target, target.nice) or not same_owner(task, target):
+        raise SysError(errno.EPERM)
+
+
 @syscall(156, "sched_setscheduler", 3)
 def sys_sched_setscheduler(task: Task, pid: int, policy: int, param: int) -> int:
     policy = signed(policy & ~SCHED_RESET_ON_FORK)
@@ -217,6 +248,7 @@ def sys_sched_setscheduler(task: Task, pid: int, policy: int, param: int) -> int
     priority = struct.unpack("<i", copy_from_user(task, param, 4))[0]
     target = _target(task, pid)
     _check_policy(policy, priority)
+    _may_schedule(task, target, policy, priority)
     target.policy, target.rt_priority = policy, priority
     return 0
 
@@ -228,6 +260,7 @@ def sys_sched_setparam(task: Task, pid: int, param: int) -> int:
     priority = struct.unpack("<i", copy_from_user(task, param, 4))[0]
     target = _target(task, pid)
     _check_policy(target.policy, priority)
+    _may_schedule(task, target, target.policy, priority)
     target.rt_priority = priority
     return 0
 
@@ -280,7 +313,8 @@ def sys_sched_rr_get_interval_time64(task: Task, pid: int, addr: int) -> int:
 @syscall(241, "sched_setaffinity", 3)
 def sys_sched_setaffinity(task: Task, pid: int, length: int, addr: int) -> int:
     mask = copy_from_user(task, addr, min(length, 4))
-    _target(task, pid)
+    if not same_owner(task, _target(task, pid)):
+        raise SysError(errno.EPERM)
     if not mask or not mask[0] & 1:
         raise SysError(errno.EINVAL)
     return 0

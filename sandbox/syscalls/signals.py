@@ -14,7 +14,7 @@ from sandbox.cpu.regs import EAX, ESP
 from sandbox.kernel import sigframe
 from sandbox.kernel.sched import EINTR, ERESTARTNOHAND, Interrupted, Wait, waiting
 from sandbox.kernel.sigframe import sas_ss_flags, set_altstack
-from sandbox.kernel.signals import dequeue, drop_ignored, force_sig, group_members, send_group, send_task, set_blocked
+from sandbox.kernel.signals import dequeue, drop_ignored, force_sig, group_members, queue_is_full, send_group, send_task, set_blocked
 from sandbox.kernel.signo import (
     IGNORED_BY_DEFAULT,
     NSIG,
@@ -33,7 +33,7 @@ from sandbox.kernel.signo import (
 )
 from sandbox.kernel.task import SigAction, Task
 from sandbox.kernel.timespec import get_timespec32, get_timespec64
-from sandbox.kernel.uaccess import copy_from_user, copy_to_user, get_user32, prefault, put_user32
+from sandbox.kernel.uaccess import copy_from_user, copy_to_user, get_user32, prefault, prepare_result, put_user32
 from sandbox.syscalls.table import syscall
 
 SIG_BLOCK, SIG_UNBLOCK, SIG_SETMASK = 0, 1, 2
@@ -69,7 +69,7 @@ def sys_rt_sigaction(task: Task, sig: int, new: int, old: int, size: int) -> int
     _check(sig, action is not None)
     before = task.sighand.action[sig]
     if old:
-        prefault(task, old, 20, True)
+        prepare_result(task, old, 20)
     if action is not None:
         _install(task, sig, action)
     if old:
@@ -86,7 +86,7 @@ def sys_sigaction(task: Task, sig: int, new: int, old: int) -> int:
     _check(sig, action is not None)
     before = task.sighand.action[sig]
     if old:
-        prefault(task, old, 16, True)
+        prepare_result(task, old, 16)
     if action is not None:
         _install(task, sig, action)
     if old:
@@ -124,9 +124,11 @@ def sys_rt_sigprocmask(task: Task, how: int, new: int, old: int, size: int) -> i
     if new:
         mask = _change(task, how, struct.unpack("<Q", copy_from_user(task, new, 8))[0] & ~UNBLOCKABLE)
     if old:
-        copy_to_user(task, old, struct.pack("<Q", before))
+        prepare_result(task, old, 8)
     if mask is not None and mask != before:
         set_blocked(task, mask)
+    if old:
+        copy_to_user(task, old, struct.pack("<Q", before))
     return 0
 
 
@@ -138,9 +140,11 @@ def sys_sigprocmask(task: Task, how: int, new: int, old: int) -> int:
         low = get_user32(task, new) & ~UNBLOCKABLE
         mask = before & ~0xFFFFFFFF | low if how == SIG_SETMASK else _change(task, how, low)
     if old:
-        put_user32(task, old, before)
+        prepare_result(task, old, 4)
     if mask is not None:
         set_blocked(task, mask)
+    if old:
+        put_user32(task, old, before)
     return 0
 
 
@@ -177,7 +181,7 @@ def sys_sigaltstack(task: Task, new: int, old: int) -> int:
     before = struct.pack("<3I", task.sas_ss_sp, sas_ss_flags(task, sp) | task.sas_ss_flags & 0x80000000, task.sas_ss_size)
     wanted = struct.unpack("<3I", copy_from_user(task, new, 12)) if new else None
     if old:
-        prefault(task, old, 12, True)
+        prepare_result(task, old, 12)
     if wanted is not None:
         set_altstack(task, wanted[0], wanted[1], wanted[2], sp)
     if old:
@@ -219,6 +223,8 @@ def _kill_one(task: Task, target: Task, info: SigInfo) -> None:
     if not _may_kill(task, target):
         raise SysError(errno.EPERM)
     if info.sig and target is not task.kernel.init:
+        if queue_is_full(target, info):
+            raise SysError(errno.EAGAIN)
         send_group(target, info)
 
 
@@ -260,6 +266,8 @@ def _tkill(task: Task, tgid: int | None, pid: int, info: SigInfo) -> int:
     if not _may_kill(task, target):
         raise SysError(errno.EPERM)
     if info.sig and target is not task.kernel.init:
+        if queue_is_full(target, info):
+            raise SysError(errno.EAGAIN)
         send_task(target, info)
     return 0
 

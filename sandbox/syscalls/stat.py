@@ -42,6 +42,7 @@ def blocks_of(inode: Inode) -> int:
 
 
 def _times(inode: Inode) -> tuple[int, ...]:
+    """Access, modification, change. The old structures have 32 bits for the seconds, and get the lower ones, as natively."""
     ns = 1_000_000_000
     return (inode.atime // ns & 0xFFFFFFFF, inode.atime % ns, inode.mtime // ns & 0xFFFFFFFF, inode.mtime % ns,
             inode.ctime // ns & 0xFFFFFFFF, inode.ctime % ns)
@@ -76,11 +77,11 @@ def pack_old_stat(inode: Inode) -> bytes:
 
 def pack_statx(inode: Inode) -> bytes:
     """struct statx (256 bytes) with everything basic."""
-    times = _times(inode)
+    ns = 1_000_000_000
     rdev, dev = inode.rdev, inode.sb.dev
     return struct.pack(
         "<IIQIIIH2xQQQQ qI4x 16x qI4x qI4x IIII 112x".replace(" ", ""), STATX_BASIC_STATS, BLOCK, 0, inode.nlink, inode.uid, inode.gid, inode.mode,
-        inode.ino, inode.i_size, blocks_of(inode), 0, times[0], times[1], times[4], times[5], times[2], times[3],
+        inode.ino, inode.i_size, blocks_of(inode), 0, *divmod(inode.atime, ns), *divmod(inode.ctime, ns), *divmod(inode.mtime, ns),
         rdev >> 20, rdev & 0xFFFFF, dev >> 20, dev & 0xFFFFF,
     )
 

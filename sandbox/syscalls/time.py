@@ -22,6 +22,7 @@ from sandbox.kernel.timespec import (
     CLOCK_REALTIME_COARSE,
     CLOCK_TAI,
     CLOCK_THREAD_CPUTIME_ID,
+    KTIME_MAX,
     MONOTONIC_CLOCKS,
     WALL_CLOCKS,
     deadline_of,
@@ -32,11 +33,12 @@ from sandbox.kernel.timespec import (
     put_timespec64,
     timeval32,
 )
-from sandbox.kernel.uaccess import copy_from_user, copy_to_user, get_user32, prefault, put_user32
+from sandbox.kernel.uaccess import copy_from_user, copy_to_user, get_user32, prefault, prepare_result, put_user32
 from sandbox.syscalls.table import syscall
 
 TIMER_ABSTIME = 1
 COARSE_NS = 10_000_000
+SETTOD_MAX = (KTIME_MAX // NSEC - 30 * 365 * 24 * 3600) * NSEC  # 30 years of uptime have to fit. Linux: TIME_SETTOD_SEC_MAX, 5.1
 
 
 def signed(value: int) -> int:
@@ -112,8 +114,12 @@ def sys_clock_getres_time64(task: Task, clock: int, addr: int) -> int:
 
 
 def _set_realtime(task: Task, ns: int) -> int:
+    if not 0 <= ns < SETTOD_MAX:
+        raise SysError(errno.EINVAL)
     if task.euid:
         raise SysError(errno.EPERM)
+    if ns < task.kernel.timers.now():  # the machine would have been switched on before 1970
+        raise SysError(errno.EINVAL)
     task.kernel.timers.realtime_offset = ns - task.kernel.timers.now()
     return 0
 
@@ -144,7 +150,7 @@ def sys_time(task: Task, addr: int) -> int:
 
 @syscall(25, "stime", 1)
 def sys_stime(task: Task, addr: int) -> int:
-    return _set_realtime(task, get_user32(task, addr) * NSEC)
+    return _set_realtime(task, signed(get_user32(task, addr)) * NSEC)
 
 
 @syscall(78, "gettimeofday", 2)
@@ -241,7 +247,7 @@ def sys_setitimer(task: Task, which: int, new: int, old: int) -> int:
     if which > 2:
         raise SysError(errno.EINVAL)
     if old:
-        prefault(task, old, 16, True)
+        prepare_result(task, old, 16)
     task.kernel.account()
     before = task.kernel.timers.setitimer(task.signal, which, value, interval)
     if old:
@@ -289,7 +295,7 @@ def _settime(task: Task, ident: int, flags: int, value: int, interval: int) -> t
     when = 0
     if value:
         when = deadline_of(task, timer.clock, value) if flags & TIMER_ABSTIME else timers.clock.now + value
-        when = max(when, 1)
+        when = when or 1  # 0 means disarmed; a time long past is kept: every period since is an overrun
     return timers.settime(timer, when, interval)
 
 
@@ -299,7 +305,7 @@ def sys_timer_settime(task: Task, ident: int, flags: int, new: int, old: int) ->
         raise SysError(errno.EINVAL)
     interval, value = get_timespec32(task, new), get_timespec32(task, new + 8)
     if old:
-        prefault(task, old, 16, True)
+        prepare_result(task, old, 16)
     left, period = _settime(task, ident, flags, value, interval)
     if old:
         put_timespec32(task, old, period)
@@ -313,7 +319,7 @@ def sys_timer_settime64(task: Task, ident: int, flags: int, new: int, old: int) 
         raise SysError(errno.EINVAL)
     interval, value = get_timespec64(task, new), get_timespec64(task, new + 16)
     if old:
-        prefault(task, old, 32, True)
+        prepare_result(task, old, 32)
     left, period = _settime(task, ident, flags, value, interval)
     if old:
         put_timespec64(task, old, period)

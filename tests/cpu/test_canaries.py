@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from unicorn.x86_const import UC_CPU_X86_PENTIUM3
 
-from sandbox.cpu import CpuError, calibrate, unicorn_api
+from sandbox.cpu import CpuError, CpuGap, calibrate, unicorn_api
 from sandbox.cpu.regs import CS, EAX, EBX, ECX, EDX, EFLAGS, EIP, ESI, ESP, SS
 from sandbox.cpu.trap import BREAKPOINT, BUDGET, DIVIDE, ILLEGAL, OVERFLOW, PAGE_FAULT, PROTECTION, SYSCALL
 from tests.cpu.conftest import BOOT_VA, CODE, DATA, EXIT, GDT_VA, NX, PAGE, STACK, P, U, W
@@ -382,7 +382,7 @@ def test_entering_virtual_8086_mode_is_an_error(bench):
     bench.regs[ESP] = STACK
     stack = bench.entry(bench.pte(STACK)) & 0xFFFFF000
     struct.pack_into("<9I", bench.ram.buf, stack, 0, 0x100, 0x20202, 0, 0x200, 0, 0, 0, 0)
-    with pytest.raises(CpuError, match="virtual-8086.*eflags=00020202"):
+    with pytest.raises(CpuGap, match="iret with VM set.*eflags=00020202"):
         bench.run(budget=1)
     bench.ctx.reset()
     bench.load(EXIT, va=0x09000000)

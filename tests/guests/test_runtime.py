@@ -9,7 +9,8 @@ import random
 from elftools.elf.elffile import ELFFile
 
 HEADERS = "".join(f"#include <{name}.h>\n" for name in (
-    "assert", "ctype", "errno", "fcntl", "inttypes", "limits", "poll", "pthread", "sched", "setjmp", "signal", "stdarg", "stdbool", "stddef",
+    "assert", "ctype", "dirent", "errno", "fcntl", "inttypes", "limits", "linux/stat", "poll", "pthread", "sched",
+    "setjmp", "signal", "stdarg", "stdbool", "stddef",
     "stdint", "stdio", "stdlib", "string", "strings", "sys/auxv", "sys/mman", "sys/resource", "sys/stat", "sys/syscall", "sys/time", "sys/wait",
     "time", "unistd"))
 

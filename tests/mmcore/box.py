@@ -85,6 +85,7 @@ class Box(Machine):
         while True:
             try:
                 do_mremap(self.mem, mm or self.mm, AT + (page << 12), pages << 12, (new or pages) << 12, 3, AT + (to << 12))
+                self.mem.awaited.let_go(self.mem.current)
                 return
             except MustWait as wait:
                 self.mem.reclaim.wait_sync(wait.queue)

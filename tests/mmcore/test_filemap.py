@@ -68,12 +68,15 @@ class File:
 
 def waiting(m: Machine, fn, *args, **kw):
     """Calls, waits for the disk and calls again, as the system-call layer does."""
-    for _ in range(1000):
-        try:
-            return fn(*args, **kw)
-        except MustWait as wait:
-            m.mem.reclaim.wait_sync(wait.queue)
-    raise AssertionError("waits for ever")
+    try:
+        for _ in range(1000):
+            try:
+                return fn(*args, **kw)
+            except MustWait as wait:
+                m.mem.reclaim.wait_sync(wait.queue)
+        raise AssertionError("waits for ever")
+    finally:
+        m.mem.awaited.let_go(m.mem.current)
 
 
 def file_space(m: Machine, data: bytes) -> tuple[FileSpace, Store, File]:

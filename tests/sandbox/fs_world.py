@@ -36,12 +36,15 @@ class World:
 
     def patiently(self, step: Any) -> Any:
         """Runs a step that may have to wait for I/O, letting virtual time pass."""
-        for _ in range(10_000):
-            try:
-                return step()
-            except MustWait:
-                self.mem.clock.advance_to(self.mem.clock.next_due())
-        raise AssertionError("waited for ever")
+        try:
+            for _ in range(10_000):
+                try:
+                    return step()
+                except MustWait:
+                    self.mem.clock.advance_to(self.mem.clock.next_due())
+            raise AssertionError("waited for ever")
+        finally:
+            self.mem.awaited.let_go(self.mem.current)
 
     def objects(self) -> dict[str, int]:
         """Objects in use of every cache that files and names take from."""

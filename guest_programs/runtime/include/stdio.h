@@ -26,7 +26,12 @@ int vprintf(const char *restrict format, va_list list);
 int vfprintf(FILE *restrict file, const char *restrict format, va_list list);
 int vsprintf(char *restrict to, const char *restrict format, va_list list);
 int vsnprintf(char *restrict to, size_t size, const char *restrict format, va_list list);
-int sscanf(const char *restrict from, const char *restrict format, ...) __attribute__((format(scanf, 2, 3)));
+#define __scanf_like(pattern, first) __attribute__((format(scanf, pattern, first)))
+int scanf(const char *restrict format, ...) __scanf_like(1, 2);
+int fscanf(FILE *restrict file, const char *restrict format, ...) __scanf_like(2, 3);
+int sscanf(const char *restrict from, const char *restrict format, ...) __scanf_like(2, 3);
+int vscanf(const char *restrict format, va_list list);
+int vfscanf(FILE *restrict file, const char *restrict format, va_list list);
 int vsscanf(const char *restrict from, const char *restrict format, va_list list);
 FILE *fopen(const char *restrict path, const char *restrict mode);
 FILE *fdopen(int fd, const char *mode);

@@ -16,6 +16,8 @@ int atexit(void (*function)(void));
 int atoi(const char *s);
 long atol(const char *s);
 long long atoll(const char *s);
+double atof(const char *s);
+double strtod(const char *restrict s, char **restrict end);
 long strtol(const char *restrict s, char **restrict end, int base);
 unsigned long strtoul(const char *restrict s, char **restrict end, int base);
 long long strtoll(const char *restrict s, char **restrict end, int base);

@@ -11,6 +11,8 @@
 #define SEEK_CUR 1
 #define SEEK_END 2
 #endif
+#define SEEK_DATA 3
+#define SEEK_HOLE 4
 #define F_OK 0
 #define X_OK 1
 #define W_OK 2
@@ -62,6 +64,8 @@ uid_t getuid(void);
 uid_t geteuid(void);
 gid_t getgid(void);
 gid_t getegid(void);
+int setuid(uid_t user);
+int setgid(gid_t group);
 int nice(int increment);
 int pause(void);
 unsigned alarm(unsigned seconds);
