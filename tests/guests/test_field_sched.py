@@ -56,6 +56,14 @@ def test_a_woken_waiter_has_its_turn(turns: Path, kind: str) -> None:
         assert result.virtual_ns < 150_000_000, padding
 
 
+def test_lock2_of_will_it_scale(turns: Path) -> None:
+    """The program that showed it, through the runtime's own fcntl."""
+    program = toolchain.compile_c(FIELD / "starve.c")
+    for padding in (1, 900, 5139, 8565, 17130):
+        result = boxed(program, padding)
+        assert result.stdout == b"the child had it\n" and result.virtual_ns < 150_000_000, padding
+
+
 def test_a_run_is_repeated(turns: Path) -> None:
     first, again = (boxed(turns, "record", 900).event_hash for _ in range(2))
     assert first is not None and first == again
