@@ -13,7 +13,7 @@ from collections.abc import Callable
 from errno import EINVAL
 from typing import TYPE_CHECKING, Any
 
-from mmcore.errors import SysError
+from mmcore.errors import NotHere, SysError
 from mmcore.frames import PG_DIRTY, PG_LOCKED, PG_WRITEBACK
 from sandbox.fs.leases import LEASE_BREAK_S
 from sandbox.fs.pipe import PIPE_MAX_SIZE
@@ -89,6 +89,8 @@ def tree(vfs: Vfs) -> Dir:
         vfs.kernel.hostname = data.split(b"\n")[0][:64]
 
     def set_core_pattern(task: Any, data: bytes) -> None:
+        if data.startswith(b"|"):
+            raise NotHere(EINVAL, "a program that takes core files (core_pattern)")
         vfs.core_pattern = data.split(b"\n")[0].split(b"\0")[0][:CORE_PATTERN_MAX]
 
     bits = vfs.rng.getrandbits

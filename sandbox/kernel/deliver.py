@@ -33,6 +33,8 @@ def do_signal(loop: Loop, task: Task) -> bool:
             taken = get_signal(task)
         if taken is None:
             break
+        if isinstance(taken, SigInfo):
+            return loop.die(task, do_group_exit(task, taken.sig), taken)
         if isinstance(taken, int):
             return taken >= 0 and loop.die(task, do_group_exit(task, taken))
         task.deferred = None

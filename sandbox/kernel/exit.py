@@ -25,6 +25,7 @@ from sandbox.kernel.signals import (
     send_pgrp,
 )
 from sandbox.kernel.signo import (
+    CLD_DUMPED,
     CLD_EXITED,
     CLD_KILLED,
     SA_NOCLDWAIT,
@@ -164,6 +165,13 @@ def _exit_notify(task: Task, last: bool) -> None:
         signal.exec_wait.wake_all()
 
 
+def _cld(code: int) -> int:
+    """How a process ended, as siginfo has it."""
+    if not code & 0x7F:
+        return CLD_EXITED
+    return CLD_DUMPED if code & 0x80 else CLD_KILLED
+
+
 def _notify_parent(leader: Task) -> None:
     """SIGCHLD (or the signal clone named) for a process that has ended; a parent that ignores it lets it go at once."""
     signal = leader.signal
@@ -191,7 +199,7 @@ def _tell_parent(leader: Task, parent: SignalStruct | None, sig: int, code: int)
         user, system = signal.cpu_times()
         status = code & 0x7F if code & 0x7F else code >> 8 & 0xFF
         send_group(parent.leader, child_info(
-            sig, CLD_KILLED if code & 0x7F else CLD_EXITED, leader.pid, leader.uid, status, user // USER_TICK_NS, system // USER_TICK_NS,
+            sig, _cld(code), leader.pid, leader.uid, status, user // USER_TICK_NS, system // USER_TICK_NS,
         ))
     parent.wait_chldexit.wake_all()
     if reap:
@@ -306,7 +314,7 @@ def find_child(task: Task, which: int, ident: int, options: int) -> Event | None
             if signal.live == 0 and options & WEXITED:
                 code = signal.exit_code
                 killed = code & 0x7F
-                return Event(child, CLD_KILLED if killed else CLD_EXITED, code, killed or code >> 8 & 0xFF)
+                return Event(child, _cld(code), code, killed or code >> 8 & 0xFF)
             continue
         if options & WSTOPPED and signal.stop_code:
             return Event(child, 5, signal.stop_code << 8 | 0x7F, signal.stop_code)

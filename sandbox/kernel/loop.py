@@ -22,6 +22,7 @@ from sandbox.hostsignals import handle_interrupt, restore_interrupt
 from sandbox.kernel import traps
 from sandbox.kernel.deliver import do_signal
 from sandbox.kernel.events import EVENT_FAULT, EVENT_SWITCH, EVENT_TRAP
+from sandbox.kernel.coredump import killed
 from sandbox.kernel.exit import do_exit
 from sandbox.kernel.sched import (
     EINTR,
@@ -551,11 +552,11 @@ class Loop:
         task.work &= ~WORK_RELOAD
         return True
 
-    def die(self, task: Task, code: int) -> bool:
-        """The task exits in the kernel's own time. Always False: it does not go on."""
+    def die(self, task: Task, code: int, info: SigInfo | None = None) -> bool:
+        """The task exits in the kernel's own time, killed by the signal ``info`` if there is one. Always False: it does not go on."""
         if not task.flags & PF_EXITING:
             task.restart_nr = -1
-            self._drive(task, do_exit(task, code), None)
+            self._drive(task, do_exit(task, code) if info is None else killed(task, code, info), None)
         return False
 
     def _out_of_memory(self, task: Task) -> None:

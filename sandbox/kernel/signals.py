@@ -351,8 +351,9 @@ def dequeue(task: Task, blocked: int) -> SigInfo | None:
     return None
 
 
-def get_signal(task: Task) -> tuple[SigInfo, SigAction] | int | None:
-    """The handler to run: (info, action); None: nothing more; an int >= 0: the process dies with this exit code; -1: it has stopped.
+def get_signal(task: Task) -> tuple[SigInfo, SigAction] | SigInfo | int | None:
+    """The handler to run: (info, action); None: nothing more; a SigInfo: the signal kills the process; an int >= 0: the process dies with this
+    exit code; -1: it has stopped.
 
     Linux: get_signal_to_deliver, 2.6.7.
     """
@@ -388,7 +389,7 @@ def get_signal(task: Task) -> tuple[SigInfo, SigAction] | int | None:
             continue
         kernel.log(EVENT_SIGNAL | sig << 32 | task.pid)
         kernel.note_fatal(task, info)
-        return sig
+        return info
 
 
 def begin_group_stop(task: Task, sig: int) -> None:

@@ -139,7 +139,7 @@ def _rmdir(task: Any, dirfd: int, path: bytes) -> int:
     return 0
 
 
-def _unlink(task: Any, dirfd: int, path: bytes) -> int:
+def do_unlinkat(task: Any, dirfd: int, path: bytes) -> int:
     parent, name, slash = walk_parent_at(task, dirfd, path)
     if not name or name in (b".", b".."):
         raise SysError(EISDIR)
@@ -163,12 +163,12 @@ def sys_unlinkat(task: Any, dirfd: int, path: int, flags: int) -> int:
     if flags & ~AT_REMOVEDIR:
         raise SysError(EINVAL)
     name = strncpy_from_user(task, path)
-    return _rmdir(task, dirfd, name) if flags else _unlink(task, dirfd, name)
+    return _rmdir(task, dirfd, name) if flags else do_unlinkat(task, dirfd, name)
 
 
 @syscall(10, "unlink", 1)
 def sys_unlink(task: Any, path: int) -> int:
-    return _unlink(task, CWD, strncpy_from_user(task, path))
+    return do_unlinkat(task, CWD, strncpy_from_user(task, path))
 
 
 @syscall(40, "rmdir", 1)
