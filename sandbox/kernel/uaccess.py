@@ -2,7 +2,8 @@
 
 Each function raises SysError(EFAULT) for a bad pointer, and MustWait when a page is on its way from disk: the system call is then
 run again from its start once the page is there, and keeps what it waited for till it ends. A call that changes state before it
-writes its results pins its output first (`pin_user`), so that the write cannot wait. Linux: include/asm-i386/uaccess.h, 2.6.7; kernel writes set A and D as stores do.
+writes its results pins its output first (`pin_user`), so that the write cannot wait.
+Linux: include/asm-i386/uaccess.h, 2.6.7; kernel writes set A and D as stores do.
 """
 
 from __future__ import annotations
