@@ -74,6 +74,10 @@ def test_privileges_holes_fifos_links_pipes(shared: Path) -> None:
     assert lines(result) == native("filemisc", str(shared), root=True)
 
 
+def test_what_fallocate_reserved_is_no_data_yet() -> None:
+    assert lines(boxed("reserved")) == native("reserved")
+
+
 def test_a_fifo_in_a_writable_mount(tmp_path: Path) -> None:
     tmp_path.chmod(0o777)
     result = boxed("filemisc", "/m", mounts=(Mount(str(tmp_path), "/m", "rw"),))
