@@ -7,15 +7,18 @@ user wrote: `--memory` on the command line, `rmapbox.toml: machine.memory` in th
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 import stat
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 
 from mmcore.errors import ConfigError
 from mmcore.memory import MAX_MEMORY, MIN_MEMORY
+from mmcore.rmap.registry import check_name
 from sandbox.hostlimits import deleted_directory
 
 PAGE_SIZE = 4096
@@ -69,6 +72,15 @@ def format_size(size: int) -> str:
     return str(size)
 
 
+def nearest(word: str, known: Iterable[str]) -> str:
+    """"did you mean 'X'?" for the member of `known` closest to `word`, else the list of them all."""
+    known = sorted(known)
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    return f"known are {', '.join(known)}" if known else "none is known here"
+
+
 class Mount(msgspec.Struct, frozen=True):
     """A host file or directory shown to the guest at an absolute path, read-only unless `mode` is "rw"."""
 
@@ -110,7 +122,17 @@ class Mount(msgspec.Struct, frozen=True):
         return f"{self.host}:{self.guest}:{self.mode}"
 
 
-class Config(msgspec.Struct, kw_only=True):
+class _Checked(msgspec.StructMeta):
+    """Makes an unknown name among the settings an error of ours, with the nearest one, instead of a TypeError."""
+
+    def __call__(cls, *positional: Any, **settings: Any) -> Any:
+        for name in settings:
+            if name not in cls.__struct_fields__:
+                raise BadValue(name, f"is no setting: {nearest(name, cls.__struct_fields__)}")
+        return super().__call__(*positional, **settings)
+
+
+class Config(msgspec.Struct, kw_only=True, metaclass=_Checked):
     """Everything that decides a run, checked when it is built (`ConfigError` names the setting).
 
     Sizes are bytes, or strings such as "64M". `env` is added to a small fixed environment (nothing of the host's leaks
@@ -174,6 +196,7 @@ class Config(msgspec.Struct, kw_only=True):
             self._time_limit()
         if not isinstance(self.scheme, str) or not self.scheme:
             raise BadValue("scheme", "must be a scheme's name, or path/to/file.py:Class")
+        check_name(self.scheme)
         if not isinstance(self.scheme_options, dict):
             raise BadValue("scheme_options", "must be a table of the scheme's own options")
         mounts = [mount if isinstance(mount, Mount) else Mount.parse(mount) for mount in self.mounts]

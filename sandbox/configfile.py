@@ -11,7 +11,6 @@ Paths in the file are relative to the file. A key that no table knows is an erro
 
 from __future__ import annotations
 
-import difflib
 import os
 import tomllib
 from collections.abc import Iterable
@@ -19,7 +18,7 @@ from typing import Any
 
 from mmcore.errors import ConfigError
 from mmcore.rmap.registry import names_file
-from sandbox.config import BadValue, Config, Mount
+from sandbox.config import BadValue, Config, Mount, nearest
 
 FILE_NAME = "rmapbox.toml"
 
@@ -31,15 +30,6 @@ KEYS: dict[str, dict[str, str]] = {
     "audit": {"when": "audit"},
 }
 """table -> key -> the field of `Config` it sets."""
-
-
-def nearest(word: str, known) -> str:
-    """"; did you mean X?" for the member of `known` closest to `word`, else the list of them all."""
-    known = sorted(known)
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    if close:
-        return f"did you mean {close[0]!r}?"
-    return f"known are {', '.join(known)}" if known else "none is known here"
 
 
 def read_file(path: str) -> tuple[dict[str, Any], dict[str, str], dict[str, dict]]:

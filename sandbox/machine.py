@@ -11,7 +11,7 @@ import errno
 import os
 import posixpath
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import IO, Any
 
 from mmcore.audit import Auditor
@@ -26,7 +26,7 @@ from sandbox.config import Config
 from sandbox.configfile import nearest
 from sandbox.kernel.signo import name as signal_name
 from sandbox.lab.status import Sample, StatusLine
-from sandbox.program import Program, load_program
+from sandbox.program import Program, argument_list, load_program
 from sandbox.result import Area, AuditResult, Crash, LowMem, Notes, Owner, Result, Snapshot, TaskResult
 from sandbox.syscalls.table import name_of
 
@@ -64,21 +64,20 @@ class Machine:
     def __init__(self, config: Config | None = None) -> None:
         self.config = config or Config()
 
-    def run(self, argv: list[str], *, capture: bool = False, status: IO[str] | None = None, hash_memory: bool = False) -> Result:
-        """Boot, run the program `argv[0]` (see `sandbox.program`) with its arguments to its end, and return the result.
+    def run(self, program: str | os.PathLike | Sequence[str | os.PathLike], *, capture: bool = False, status: IO[str] | None = None, hash_memory: bool = False) -> Result:
+        """Boot, run `program` (a name or file, see `sandbox.program`; or a list of it and its arguments) to its end, return the result.
 
         The guest's output goes to this process's descriptors 1 and 2, or with `capture` into the result. `status` is a
         terminal to keep a status line on. `hash_memory` fills the result's `memory_hash` (null for a run that was cut); nothing else
         depends on it. Ctrl-C ends the run, not the caller. Raises `ConfigError`, `PluginError`, and
         InvariantViolation when an audit in mid-run finds something wrong (one at the end counts it in the result).
         """
-        if not argv:
-            raise ConfigError("no program given")
+        argv = argument_list(program)
         start = time.monotonic()
-        program = load_program(argv[0], mounts=bool(self.config.mounts))
+        loaded = load_program(argv[0], mounts=bool(self.config.mounts))
         scheme = load_scheme(self.config.scheme)
         try:
-            return self._run(_Running(self.config, program, argv, scheme, hash_memory), start, capture, status)
+            return self._run(_Running(self.config, loaded, argv, scheme, hash_memory), start, capture, status)
         except BaseException as error:
             fault = scheme_fault(error, self.config.scheme, scheme)
             if fault is not None:

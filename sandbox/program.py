@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,6 +30,20 @@ class Program(NamedTuple):
 
     name: str
     image: bytes
+
+
+def argument_list(program: str | os.PathLike | Sequence[str | os.PathLike]) -> list[str]:
+    """The program with its arguments as a list of strings; one string or path is a program without arguments. Raises `ConfigError`."""
+    words = [program] if isinstance(program, (str, os.PathLike)) else list(program)
+    if not words:
+        raise ConfigError("no program given")
+    for word in words:
+        if not isinstance(word, (str, os.PathLike)):
+            raise ConfigError(f"{word!r}: program and arguments are strings: write {str(word)!r}")
+    argv = [os.fspath(word) for word in words]
+    if isinstance(program, str) and len(parts := program.split()) > 1 and not os.path.exists(program):
+        raise ConfigError(f"{program!r}: no such program: arguments stand in a list, as in {parts!r}")
+    return argv
 
 
 def load_program(word: str, *, mounts: bool = False) -> Program:

@@ -6,6 +6,7 @@ stays in this process: what only makes sense right after the run.
 
 from __future__ import annotations
 
+import html
 from typing import Any, NamedTuple
 
 import msgspec
@@ -167,6 +168,19 @@ class Result(msgspec.Struct):
     memory_hash: str | None = None
     """Over the contents of all memory and files at their end, when asked for (`Machine.run(hash_memory=True)`)."""
     notes: Notes = msgspec.field(default_factory=Notes)
+
+    def __repr__(self) -> str:
+        return f"<Result: {self.ended}, status {self.exit_status}; scheme {self.scheme}, {self.virtual_ns / 1e9:.3f} s virtual; print() shows the summary>"
+
+    def __str__(self) -> str:
+        """The summary that `rmapbox run` prints."""
+        from sandbox.lab.summary import summary
+
+        return summary(self)
+
+    def _repr_html_(self) -> str:
+        """The same summary, for notebooks."""
+        return f"<pre>{html.escape(str(self))}</pre>"
 
     def as_dict(self) -> dict[str, Any]:
         """Plain dicts and numbers under exactly the documented keys."""

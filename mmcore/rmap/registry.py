@@ -66,13 +66,23 @@ def load_scheme(name: str) -> type[RmapScheme]:
                 raise
             except BaseException as error:
                 raise PluginError(f"scheme {name!r}: its package cannot be loaded ({entry.value}): {_one_line(error)}") from error
+    raise _unknown(name)
+
+
+def check_name(name: str) -> None:
+    """Raise the PluginError of `load_scheme` for a name that no scheme has. A file is left to `load_scheme`."""
+    if not names_file(name) and name not in _bundled() and name not in scheme_names():
+        raise _unknown(name)
+
+
+def _unknown(name: str) -> PluginError:
     known = scheme_names()
     base, colon, rest = name.partition(":")
     if colon and base in known:
-        raise PluginError(f"scheme {name!r}: {rest!r} is not an option: write {base}:key=value")
+        return PluginError(f"scheme {name!r}: {rest!r} is not an option: write {base}:key=value")
     close = difflib.get_close_matches(name, known, 1, 0.6)
     hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known)}"
-    raise PluginError(f"no reverse-mapping scheme is called {name!r}; {hint}")
+    return PluginError(f"no reverse-mapping scheme is called {name!r}; {hint}")
 
 
 def _from_file(name: str) -> type[RmapScheme]:

@@ -43,6 +43,25 @@ class Comparison(NamedTuple):
     difference: str | None
     pressure: str | None
 
+    @property
+    def same(self) -> bool:
+        """Did the guests see the same under all schemes?"""
+        return self.difference is None
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The table for a data frame: a dict with `section`, `name`, `scheme`, `value`, `ratio` (to the first scheme) for each scheme in each row.
+
+        Values and ratios are those of `--json`'s `table`: numbers, None where there is nothing to divide by, a text for a range of lengths.
+        """
+        from sandbox.lab.compare_table import rows
+
+        return [{"section": row.section, "name": row.name, "scheme": scheme, "value": value, "ratio": ratio}
+                for row in rows(self.results) for scheme, value, ratio in zip(self.schemes, row.values, row.ratios)]
+
+    def __repr__(self) -> str:
+        said = "the guests saw the same" if self.same else f"the guests differ, {self.difference}"
+        return f"<Comparison of {' '.join(self.argv)} under {', '.join(self.schemes)}: {said}>"
+
     def as_dict(self, table: list[dict[str, Any]]) -> dict[str, Any]:
         """What `--json` writes."""
         return {
