@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from sandbox.cli.arguments import Parser
 
 
@@ -11,8 +13,14 @@ def main(words: list[str]) -> int:
     parser.add_argument("results", metavar="RESULT.json", nargs="+", help="a file written by `rmapbox run --json`")
     paths = parser.parse_args(words).results
 
+    from sandbox.lab.failure import failed
     from sandbox.lab.lowmem import print_lowmem
+    from sandbox.lab.summary import how_it_ended
     from sandbox.result import read_result
 
-    print_lowmem([read_result(path) for path in paths], paths)
+    results = [read_result(path) for path in paths]
+    for path, result in zip(paths, results):
+        if failed(result):
+            print(f"rmapbox: {path}: the program failed: {how_it_ended(result)}: what it held may not compare", file=sys.stderr, flush=True)
+    print_lowmem(results, paths)
     return 0

@@ -118,7 +118,7 @@ def main(words: list[str]) -> int:
     settings = with_options(build_config(given.config, overrides, names), given.scheme, options)
     check_given(given)
     if not given.quiet:
-        _tell_strays(words, program, arguments, parser.own_options())
+        tell_strays(words, program, arguments, parser.own_options(), "stand before them")
 
     from sandbox.lab.status import can_rewrite
     from sandbox.machine import Machine
@@ -145,11 +145,11 @@ def main(words: list[str]) -> int:
     return result.exit_status
 
 
-def _tell_strays(words: list[str], program: str, arguments: list[str], options: dict[str, bool]) -> None:
-    """A word of ours among the program's arguments is the program's, and most often was not meant to be."""
+def tell_strays(words: list[str], program: str, arguments: list[str], options: dict[str, bool], where: str) -> None:
+    """A word of ours among the program's arguments is the program's, and most often was not meant to be. `where` ours stand."""
     stray = next((word for word in arguments if word.startswith("--") and word.partition("=")[0] in options), None)
     if stray is not None and "--" not in words:
-        print(f"rmapbox: {stray} goes to {program}, for it stands behind its arguments: rmapbox's own options stand before them "
+        print(f"rmapbox: {stray} goes to {program}, for it stands behind its arguments: rmapbox's own options {where} "
               "(with -- before the arguments nothing is said)", file=sys.stderr, flush=True)
 
 
