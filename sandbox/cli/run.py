@@ -42,6 +42,8 @@ def add_options(parser: Parser) -> None:
     add("--config", metavar="FILE", help="settings; default: rmapbox.toml in the working directory, if there")
     add("--memory", metavar="SIZE", help="RAM, as in 64M")
     add("--swap", metavar="SIZE", help="swap, as in 128M")
+    add("--smp", action="store_true", default=None, help="sizes of structures as in an SMP kernel; there is one processor either way")
+    add("--accounting", metavar="isolated|historic", help="sizes of structures: 2.6.7's and the scheme's own (default), or of the release that shipped it")
     add("--paging", metavar="pae|2level", help="page-table format")
     add("--mount", dest="mounts", metavar="HOST:GUEST[:ro|rw]", action="append", help="show a host file or directory to the guest")
     add("--env", metavar="K=V", action="append", help="set a variable of the guest's environment")
@@ -59,7 +61,7 @@ def overrides_of(given: Any) -> tuple[dict[str, Any], dict[str, str]]:
     """What the command line sets, but for the scheme: (fields of `Config`, field -> the option's name)."""
     overrides: dict[str, Any] = {}
     names: dict[str, str] = {}
-    for field in ("memory", "swap", "paging", "clock", "audit", "stdin", "mounts"):
+    for field in ("memory", "swap", "paging", "smp", "accounting", "clock", "audit", "stdin", "mounts"):
         value = getattr(given, field)
         if value is not None:
             overrides[field], names[field] = value, _OPTION.get(field, f"--{field}")
