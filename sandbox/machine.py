@@ -217,6 +217,7 @@ class _Running:
         notes = Notes(
             detail="\n".join(ending.detail),
             signal=ending.signal,
+            file_index=_file_index(mem),
             oom_kills=[str(kill) for kill in mem.oom.kills],
             unknown_syscalls={name_of(nr): count for nr, count in kernel.unknown_syscalls.items()},
             not_here={f"{what}: {errno.errorcode[code]}": count for (what, code), count in kernel.not_here.items()},
@@ -273,7 +274,26 @@ def lowmem(mem: Memory) -> LowMem:
     owners = {name: _owner(fields) for name, fields in report["owners"].items()}
     peak = {name: _owner(fields) for name, fields in report["at_peak"].items()}
     return LowMem(report["present"], report["free"], report["min_free"], owners,
-                  Snapshot(mem.at_peak["owned"][FREE] << 12, peak))
+                  Snapshot(mem.at_peak["owned"][FREE] << 12, peak), _scheme_bytes(mem, owners))
+
+
+def _scheme_bytes(mem: Any, owners: dict[str, Owner]) -> dict[str, int]:
+    """Low memory that is the scheme's, by structure: fields as bytes in use, its own caches in whole frames."""
+    layout = mem.layout
+
+    def objects(name: str) -> int:
+        return owners[name].peak_objects or 0 if name in owners else 0
+
+    inodes = sum(objects(name) for name in owners if name.endswith("inode_cache"))
+    fields = {"mem_map": mem.frames.nr * layout.page, "vm_area_struct": objects("slab:vm_area_struct") * layout.vma,
+              "mm_struct": objects("slab:mm_struct") * layout.mm, "inodes": inodes * layout.address_space}
+    caches = {cache.name: owners[f"slab:{cache.name}"].peak_bytes for cache in mem.scheme.env.scheme_caches if f"slab:{cache.name}" in owners}
+    return {name: size for name, size in {**fields, **caches}.items() if size}
+
+
+def _file_index(mem: Any) -> str:
+    """Of a scheme that walks file pages by their file's index, else ""."""
+    return mem.file_index if mem.scheme.card.capabilities == {"WALK"} else ""
 
 
 def _crash(info: Any) -> Crash:

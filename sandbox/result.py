@@ -46,6 +46,8 @@ class LowMem(msgspec.Struct):
     min_free: int
     owners: dict[str, Owner]
     at_peak: Snapshot
+    scheme: dict[str, int] = {}
+    """What of it is the scheme's, by structure, each at its own fullest: its fields in the kernel's structures, its own slab caches."""
 
 
 class TaskResult(msgspec.Struct):
@@ -138,6 +140,8 @@ class Notes(msgspec.Struct):
     """The others: "NAME by SIGNAL" -> how many."""
     violations: list[str] = []
     """What the auditor found at the end."""
+    file_index: str = ""
+    """How the areas of a file are kept, where the scheme finds file pages by them: list, prio_tree or interval_tree."""
     pressure: str = ""
     """How `--pressure` sized the machine, in one line."""
     memory: MemoryImage | None = None

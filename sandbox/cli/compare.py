@@ -50,7 +50,9 @@ def main(words: list[str]) -> int:
     argv = [program, *arguments]
 
     from sandbox.lab.compare import Cut, compare
+    from sandbox.lab.compare_head import head
     from sandbox.lab.compare_table import print_table, rows
+    from sandbox.lab.console import wrapped
     from sandbox.lab.status import can_rewrite
     from sandbox.program import load_program
 
@@ -84,7 +86,7 @@ def main(words: list[str]) -> int:
         _tell_refusal(found)
         return NO_COMPARISON_STATUS
     if not given.quiet:
-        print("\n".join(_head(found)))
+        print("\n".join(wrapped(head(found), sys.stdout)))
         print_table(table, found.schemes)
     return 0
 
@@ -207,32 +209,3 @@ def _progress(runs: int, terminal: bool) -> Iterator[_Progress | None]:
     columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.fields[text]}"))
     with Progress(*columns, console=TableConsole(stderr=True), transient=True) as bars:
         yield _Progress(bars, runs)
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" + ("s" if number != 1 else "")
-
-
-def _head(found: Comparison) -> list[str]:
-    """The lines above the table: what was the same, and the machine."""
-    from sandbox.config import format_size
-    from sandbox.lab.summary import how_it_ended
-
-    from sandbox.lab.failure import what_befell_them, what_they_said
-
-    first = found.results[0]
-    image, config = first.notes.memory, first.config
-    seen = f"{how_it_ended(first)}; {len(first.stdout or b'')} bytes of output, {len(first.stderr or b'')} of errors; memory "
-    if image is None:
-        seen += "was not compared"
-    else:
-        seen += f"of {_count(len(image.spaces), 'address space')} and {_count(len(image.files), 'file')}, hash {first.memory_hash}"
-    failed = "the program failed, as it may (--allow-failure), and " if found.failed else ""
-    lines = [
-        f"{' '.join(found.argv)}: {failed}the guests saw the same under {', '.join(found.schemes)}",
-        f"seen        {seen}",
-        f"machine     {format_size(config['memory'])} memory, {format_size(config['swap'])} swap, {config['paging']}",
-    ]
-    if found.pressure:
-        lines.append(f"pressure    {found.pressure}")
-    return lines + what_they_said(found.schemes, found.results) + what_befell_them(found.schemes, found.results)

@@ -176,6 +176,7 @@ def _check_writable(path: str) -> None:
 
 
 def _report(result, quiet: bool) -> None:
+    from sandbox.lab.console import wrapped
     from sandbox.lab.crash import crash_report, more_crashes
     from sandbox.lab.summary import summary
 
@@ -183,7 +184,7 @@ def _report(result, quiet: bool) -> None:
         return
     lines = [crash_report(crash) for crash in result.notes.crashes]
     lines += more_crashes(result.notes.more_crashes)
-    lines.append(summary(result))
+    lines += wrapped(summary(result).splitlines(), sys.stderr)
     try:
         print("\n".join(lines), file=sys.stderr, flush=True)
     except OSError:

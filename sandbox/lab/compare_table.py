@@ -14,10 +14,17 @@ from sandbox.result import Owner, Result
 ALWAYS = ("user_pages", "page_cache", "page_tables", "mem_map")
 """Owners of low memory that have a row of their own even when all schemes agree; others that agree are summed up."""
 
-PER_TABLE = 4
+PER_TABLE = 3
 """Schemes side by side in 120 columns, fewer in a narrower terminal; the first one leads every further table."""
 
-_NAMES, _FIRST, _OTHER = 36, 16, 21  # columns, the space between them included: names, the first scheme, any other with its ratio
+_NAMES, _FIRST, _OTHER = 36, 16, 28  # columns, the space between them included: names, the first scheme, any other with difference and ratio
+_LEGEND = {
+    "nodes": "nodes: what a search goes through: nodes of a page's chain (pte_chain), of the tree of a file's areas or of an anon_vma's (file index, scheme), "
+             "of the tree of an address space's areas (find_vma)",
+    "areas": "areas: looked at for the page; a scheme that keeps addresses of PTEs or address spaces meets the area of each and has looked it up (find_vma)",
+}
+"""Rows whose name means several things -> which."""
+
 
 Value = float | int | str | None
 
@@ -230,12 +237,19 @@ def _shown(value: Value) -> str:
     return f"{value:.2f}" if isinstance(value, float) else str(value)
 
 
-def _ratio(ratio: float | None) -> str:
-    if ratio is None:
-        return ""
+def quotient(ratio: float) -> str:
+    """A ratio as one reads it: "1.47x", "250x", "0x"; below a tenth "1/226"."""
     if ratio == 0 or ratio >= 100:
         return f"{ratio:.0f}x"
-    return f"{ratio:.2f}x" if ratio >= 0.1 else f"{ratio:.1g}x"
+    return f"{ratio:.2f}x" if ratio >= 0.1 else f"1/{1 / ratio:.0f}"
+
+
+def _against(value: Value, first: Value, ratio: float | None) -> str:
+    """The difference to the first scheme's value, and the ratio."""
+    difference = ""
+    if isinstance(value, (int, float)) and isinstance(first, (int, float)) and value != first:
+        difference = f"{value - first:+.2f}" if isinstance(value, float) or isinstance(first, float) else f"{value - first:+d}"
+    return f"{difference:>9} {'' if ratio is None else quotient(ratio):>7}"
 
 
 def _blocks(count: int, width: int) -> Iterator[list[int]]:
@@ -259,9 +273,12 @@ def print_table(table: list[Row], schemes: list[str], file=None) -> None:
         shown = Table(box=SIMPLE_HEAD, pad_edge=False)
         shown.add_column("", no_wrap=True, max_width=_NAMES - 2)
         for number in block:
-            shown.add_column(schemes[number], justify="right", overflow="fold", max_width=(_OTHER if number else _FIRST) - 2)
+            title = schemes[number].replace(":", "\n:")  # a long name breaks between its options, not inside a word
+            shown.add_column(title, justify="right", overflow="fold", max_width=(_OTHER if number else _FIRST) - 2)
         section = ""
         for row in table:
+            if not any(row.values[number] for number in block):
+                continue
             if row.section != section:
                 if section:
                     shown.add_row()
@@ -270,6 +287,8 @@ def print_table(table: list[Row], schemes: list[str], file=None) -> None:
             cells = []
             for number in block:
                 cell = _shown(row.values[number])
-                cells.append(cell if number == 0 else f"{cell} {_ratio(row.ratios[number]):>7}")
+                cells.append(cell if number == 0 else f"{cell} {_against(row.values[number], row.values[0], row.ratios[number])}")
             shown.add_row("  " + row.name, *cells)
         console.print(shown)
+    names = {row.name for row in table}
+    console.print("\n".join(text for name, text in _LEGEND.items() if name in names))
