@@ -14,7 +14,8 @@ from sandbox.fs.inode import owned
 from sandbox.fs.leases import get_lease, set_lease
 from sandbox.fs.memfd import add_seals, get_seals
 from sandbox.fs.notify import watch
-from sandbox.fs.pipe import PAGE, PipeFile
+from sandbox.fs.pipe import PipeFile
+from sandbox.fs.pipequota import PAGE
 from sandbox.fs.sigio import get_owner, set_owner
 from sandbox.fs.uapi import (
     F_ADD_SEALS,
