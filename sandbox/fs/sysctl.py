@@ -20,6 +20,7 @@ from sandbox.fs.leases import LEASE_BREAK_S
 from sandbox.fs.pipequota import PipeQuota, round_size
 from sandbox.fs.proc_system import RELEASE, VERSION
 from sandbox.fs.pseudofs import Dir, Node, Text
+from sandbox.kernel.task import CAP_LAST_CAP
 
 if TYPE_CHECKING:
     from sandbox.fs.vfs import Vfs
@@ -116,7 +117,7 @@ def tree(vfs: Vfs) -> Dir:
         "swappiness": _attribute(lambda: mem.reclaim, "swappiness", 0, 100),
     })
     kernel = Dir({
-        "cap_last_cap": _fixed("30"),
+        "cap_last_cap": _fixed(str(CAP_LAST_CAP)),
         "core_pattern": Text(lambda: vfs.core_pattern + b"\n", set_core_pattern),
         "core_uses_pid": _attribute(lambda: vfs, "core_uses_pid", 0, 1),
         "domainname": _fixed("(none)"),

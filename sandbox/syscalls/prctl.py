@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from mmcore.errors import NotHere, SysError
 from sandbox.kernel.signo import NSIG
-from sandbox.kernel.task import Task
+from sandbox.kernel.task import CAP_LAST_CAP, Task
 from sandbox.kernel.uaccess import copy_from_user, copy_to_user, put_user32
 from sandbox.syscalls.table import syscall
 
@@ -24,7 +24,6 @@ PR_SET_NO_NEW_PRIVS, PR_GET_NO_NEW_PRIVS = 38, 39
 PR_GET_TID_ADDRESS = 40
 PR_GET_THP_DISABLE = 42
 PR_TSC_ENABLE, PR_TSC_SIGSEGV = 1, 2
-CAP_LAST_CAP = 40
 # What Linux on a PC knows besides.
 _NOT_HERE = {
     22: "PR_SET_SECCOMP", 27: "PR_GET_SECUREBITS", 28: "PR_SET_SECUREBITS", 31: "PR_TASK_PERF_EVENTS_DISABLE", 32: "PR_TASK_PERF_EVENTS_ENABLE",
