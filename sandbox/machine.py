@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import IO, Any
 
 from mmcore.audit import Auditor
-from mmcore.errors import ConfigError, InvariantViolation, OomPanic, SysError
+from mmcore.errors import ConfigError, InvariantViolation, OomPanic, SysError, errno_name
 from mmcore.frames import FREE
 from mmcore.memory import Memory, MemoryConfig
 from mmcore.rmap import RmapScheme
@@ -219,7 +219,7 @@ class _Running:
             signal=ending.signal,
             oom_kills=[str(kill) for kill in mem.oom.kills],
             unknown_syscalls={name_of(nr): count for nr, count in kernel.unknown_syscalls.items()},
-            not_here={f"{what}: {errno.errorcode[code]}": count for (what, code), count in kernel.not_here.items()},
+            not_here={f"{what}: {errno_name(code)}": count for (what, code), count in kernel.not_here.items()},
             crashes=[_crash(info) for info in kernel.crashes],
             more_crashes={f"{comm} by {signal_name(number)}": count for (comm, number), count in kernel.more_crashes.items()},
             violations=list(self.auditor.violations),

@@ -170,8 +170,10 @@ def sys_fallocate(task: Any, fd: int, mode: int, offset_low: int, offset_high: i
         raise SysError(ENODEV)
     if offset + length > MAX_LFS_FILESIZE:
         raise SysError(EFBIG)
-    if not isinstance(inode, TmpfsInode) or mode & FALLOC_FL_ZERO_RANGE:
-        raise SysError(EOPNOTSUPP)  # tmpfs has no ZERO_RANGE either
+    if not isinstance(inode, TmpfsInode):
+        raise NotHere(EOPNOTSUPP, "room for files of a mount (fallocate)")
+    if mode & FALLOC_FL_ZERO_RANGE:
+        raise SysError(EOPNOTSUPP)  # tmpfs has none
     return _fallocate(task, file.dentry, mode, offset, length)
 
 
