@@ -35,7 +35,7 @@ from mmcore.frames import (
 )
 from mmcore.pgtable import FILE, PROTNONE, P, W
 from mmcore.rmap.scheme import HIT, MISS, Purpose
-from mmcore.vma import VM_ACCESS_FLAGS, VM_EXEC, VM_NONLINEAR, VM_SHARED, VM_WRITE
+from mmcore.vma import VM_ACCESS_FLAGS, VM_EXEC, VM_MAYWRITE, VM_NONLINEAR, VM_SHARED, VM_WRITE
 
 if TYPE_CHECKING:
     from mmcore.memory import Memory
@@ -312,9 +312,9 @@ class Auditor:
             if indexed != set(areas) or len(linear) + len(nonlinear) != len(areas):
                 lost = next((f"{vma} is lost" for vma in areas if vma not in indexed), "one is there that is no area any more")
                 wrong.append(f"mapping {mapping.addr:#x}: {len(areas)} areas map it, its index has {len(linear)} and {len(nonlinear)} nonlinear: {lost}")
-            writable = sum(1 for vma in areas if vma.vm_flags & VM_SHARED)
+            writable = sum(1 for vma in areas if vma.vm_flags & VM_SHARED and vma.vm_flags & VM_MAYWRITE)
             if writable != mapping.i_mmap_writable:
-                wrong.append(f"mapping {mapping.addr:#x}: i_mmap_writable {mapping.i_mmap_writable}, but {writable} areas are shared")
+                wrong.append(f"mapping {mapping.addr:#x}: i_mmap_writable {mapping.i_mmap_writable}, but {writable} shared areas may write")
             wrong += [f"mapping {mapping.addr:#x}: {text}" for text in mapping.i_mmap.check()]
 
     def _lru(self, wrong: list[str]) -> None:

@@ -19,7 +19,7 @@ from mmcore.errors import BeyondEof, InvariantViolation, MustWait, OutOfMemory, 
 from mmcore.frames import PG_ANON, PG_CODE, PG_LOCKED, PG_RESERVED, PG_SWAPCACHE, USER
 from mmcore.gfp import GFP_HIGHUSER
 from mmcore.pgtable import FILE, PROTNONE, TASK_SIZE, A, D, P, W
-from mmcore.vma import VM_EXEC, VM_GROWSDOWN, VM_READ, VM_SHARED, VM_WRITE
+from mmcore.vma import VM_EXEC, VM_GROWSDOWN, VM_LOCKONFAULT, VM_READ, VM_SHARED, VM_WRITE
 
 if TYPE_CHECKING:
     from mmcore.memory import Memory
@@ -416,7 +416,7 @@ class Faults:
         return pfn
 
     def make_pages_present(self, mm: Mm, start: int, end: int, go_on: bool = True) -> int:
-        """mlock and MAP_POPULATE: faults the range in as its areas allow, breaking copy on write where they may write.
+        """mlock and MAP_POPULATE: faults the range in as its areas allow, breaking copy on write where they may write; areas locked on fault are left alone.
 
         Returns 0, or the errno of the first page that cannot be had: EFAULT (no access, beyond the end of the file), ENOMEM.
         ``go_on``: other areas are tried all the same. Linux: __mm_populate, populate_vma_page_range, 4.x and later."""
@@ -438,6 +438,8 @@ class Faults:
 
     def _populate(self, mm: Mm, vma: VmArea, address: int, stop: int) -> int:
         flags = vma.vm_flags
+        if flags & VM_LOCKONFAULT:
+            return 0  # its pages come in by faults only, whoever asks
         if not flags & (VM_READ | VM_WRITE | VM_EXEC):
             return errno.EFAULT
         write = flags & (VM_WRITE | VM_SHARED) == VM_WRITE  # a shared page is not dirtied for nothing

@@ -37,7 +37,8 @@ def do_mremap(mem: Memory, mm: Mm, addr: int, old_len: int, new_len: int, flags:
     """Resizes or moves ``[addr, addr + old_len)`` to ``new_len`` bytes; returns where it is. ``new_addr`` counts with MREMAP_FIXED only.
 
     ``old_len`` 0: a second mapping of a shared area. MREMAP_DONTUNMAP is refused. Raises EINVAL, EFAULT (no area, or across areas), ENOMEM,
-    EAGAIN (locked), MustWait; everything is as it was, except that a move of several areas may have moved the first ones."""
+    EAGAIN (locked), MustWait; everything is as it was, except that a move of several areas may have moved the first ones, and a move that shrinks
+    may have shrunk."""
     old_len = old_len + 4095 & ~4095
     new_len = new_len + 4095 & ~4095
     if flags & ~(MREMAP_MAYMOVE | MREMAP_FIXED) or addr & 4095 or not new_len or new_len > TASK_SIZE:
@@ -57,6 +58,14 @@ def do_mremap(mem: Memory, mm: Mm, addr: int, old_len: int, new_len: int, flags:
     if vma is None or vma.vm_start > addr:
         raise SysError(errno.EFAULT)
     if flags & MREMAP_FIXED:
+        if old_len > new_len:
+            # What is not to move goes first, over whatever areas and gaps it spans.
+            _check_range(mem, mm, vma, addr, new_len, new_len)
+            get_unmapped_area(mem, mm, new_addr, new_len, fixed=True)
+            do_munmap(mem, mm, addr + new_len, old_len - new_len)
+            old_len = new_len
+            vma = mm.find_vma(addr)
+            assert vma is not None
         _check_range(mem, mm, vma, addr, old_len, new_len)
         get_unmapped_area(mem, mm, new_addr, new_len, fixed=True)
         return move_vma(mem, mm, vma, addr, old_len, new_addr, new_len, replace=True)
