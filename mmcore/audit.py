@@ -107,7 +107,7 @@ class Auditor:
                 at = np_ptes[base : base + pgtables.PTRS].nonzero()[0]
                 if len(at):
                     rows.append((at + base, (at << 12) + first))
-            rss = 0
+            rss = anon = shmem = 0
             if rows:
                 where = np.concatenate([row[0] for row in rows])
                 entries = np_ptes[where]
@@ -120,6 +120,7 @@ class Auditor:
                 all_pfns.append(pfns[counted])
                 all_ptes.append(where[counted])
                 rss = len(all_pfns[-1])
+                anon, shmem = self._kinds(all_pfns[-1])
                 rest = entries[~present]
                 rest = rest[(rest & kind(FILE)) == 0]
                 moving = pgtables.np_migration_pfn(rest)
@@ -130,12 +131,27 @@ class Auditor:
                     swap_refs[entry] = swap_refs.get(entry, 0) + 1
             if rss != mm.rss:
                 wrong.append(f"mm {mm.addr:#x}: rss {mm.rss}, but {rss} pages mapped")
+            if (anon, shmem) != (mm.anon_rss, mm.shmem_rss):
+                wrong.append(f"mm {mm.addr:#x}: anon_rss {mm.anon_rss}, shmem_rss {mm.shmem_rss}, "
+                             f"but {anon} anonymous and {shmem} shared memory pages mapped")
         if nr_tables != mem.vmstat.nr_page_table_pages:
             wrong.append(f"nr_page_table_pages {mem.vmstat.nr_page_table_pages}, but {nr_tables} tables")
         self._table_frames(wrong)
         wrong += mem.swap.audit(swap_refs)
         empty = np.zeros(0, np.int64)
         return (np.concatenate(all_pfns) if all_pfns else empty), (np.concatenate(all_ptes) if all_ptes else empty)
+
+    def _kinds(self, pfns: np.ndarray) -> tuple[int, int]:
+        """How many of the frames are (anonymous, of shared memory or tmpfs)."""
+        frames = self.mem.frames
+        anon = (frames.np_flags[pfns] & np.uint32(PG_ANON)) != 0
+        holders = frames.np_mapping[pfns[~anon]]
+        shmem = 0
+        for address in np.unique(holders).tolist():
+            mapping = self.mem.mappings.get(address)
+            if mapping is not None and mapping.is_shmem:
+                shmem += int(np.count_nonzero(holders == address))
+        return int(np.count_nonzero(anon)), shmem
 
     def _table_frames(self, wrong: list[str]) -> None:
         """Each frame of page tables belongs to an address space (its root's among them) or to the kernel."""

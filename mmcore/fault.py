@@ -168,8 +168,8 @@ class Faults:
         self.lru_cache_add_active(pfn)
         pte = base | vma.vm_page_prot | D
         self.ptes[i] = pte | W if flags & VM_WRITE else pte
-        rss = mm.rss + 1
-        mm.rss = rss
+        mm.anon_rss += 1
+        mm.rss = rss = mm.rss + 1
         if rss > mm.hiwater_rss:
             mm.hiwater_rss = rss
         return DONE
@@ -199,7 +199,6 @@ class Faults:
                 # getpage's frame cannot have gone: nothing ran since but the allocator, and it had our reference.
                 self.mem.ram.copy(new, pfn)
                 self._install_anon(mm, vma, address, i, new, token)
-                mm.rss += 1
                 self.meters.cow += 1
             else:
                 if vma.vm_flags & VM_EXEC:
@@ -213,9 +212,6 @@ class Faults:
                 elif not shared:
                     pte &= ~W
                 self.ptes[i] = pte
-                mm.rss += 1
-            if mm.rss > mm.hiwater_rss:
-                mm.hiwater_rss = mm.rss
             return DONE
         finally:
             scheme.release(token)
@@ -271,13 +267,17 @@ class Faults:
                 return DONE
             mapcount = self.mapcount
             if reserved:
+                mm.anon_rss += 1
                 mm.rss += 1
                 if mm.rss > mm.hiwater_rss:
                     mm.hiwater_rss = mm.rss
-            elif mapcount[pfn] > 1 and not self.rmap.has_remove:
-                mapcount[pfn] -= 1
             else:
-                self.rmap.remove(pfn, i)
+                if not flags & PG_ANON:
+                    self.rmap.copied_file(vma)
+                if mapcount[pfn] > 1 and not self.rmap.has_remove:
+                    mapcount[pfn] -= 1
+                else:
+                    self.rmap.forget(pfn, i)
             executable = vma.vm_flags & VM_EXEC
             self.flags[new] = PG_ANON | PG_CODE if executable else PG_ANON
             self.scheme_add_anon(new, vma, address, i, True, token)
@@ -331,9 +331,6 @@ class Faults:
                 if swap.vm_swap_full():
                     swap.remove_exclusive_swap_page(pfn, 2)  # ours and the PTE's
                 new = pfn << 12 | vma.vm_page_prot & ~W
-                mm.rss += 1
-                if mm.rss > mm.hiwater_rss:
-                    mm.hiwater_rss = mm.rss
                 if vma.vm_flags & VM_EXEC:
                     frames.flags[pfn] |= PG_CODE
                 if write and self._alone(pfn):
@@ -368,7 +365,6 @@ class Faults:
                 return DONE
             self.mem.ram.copy(new, pfn)
             self._install_anon(mm, vma, address, i, new, token)
-            mm.rss += 1
             self.meters.cow += 1
             self.swap.swap_free(entry)
             return DONE

@@ -37,8 +37,7 @@ def do_mremap(mem: Memory, mm: Mm, addr: int, old_len: int, new_len: int, flags:
     """Resizes or moves ``[addr, addr + old_len)`` to ``new_len`` bytes; returns where it is. ``new_addr`` counts with MREMAP_FIXED only.
 
     ``old_len`` 0: a second mapping of a shared area. MREMAP_DONTUNMAP is refused. Raises EINVAL, EFAULT (no area, or across areas), ENOMEM,
-    EAGAIN (locked), MustWait; everything is as it was, except that a move of several areas may have moved the first ones, and a move that shrinks
-    may have shrunk."""
+    EAGAIN (locked), MustWait; everything is as it was, except that a move of several areas may have moved the first ones."""
     old_len = old_len + 4095 & ~4095
     new_len = new_len + 4095 & ~4095
     if flags & ~(MREMAP_MAYMOVE | MREMAP_FIXED) or addr & 4095 or not new_len or new_len > TASK_SIZE:
@@ -58,17 +57,16 @@ def do_mremap(mem: Memory, mm: Mm, addr: int, old_len: int, new_len: int, flags:
     if vma is None or vma.vm_start > addr:
         raise SysError(errno.EFAULT)
     if flags & MREMAP_FIXED:
-        if old_len > new_len:
-            # What is not to move goes first, over whatever areas and gaps it spans.
+        end = addr + old_len
+        if old_len > new_len:  # what does not move may span areas and gaps (6.17 and later)
             _check_range(mem, mm, vma, addr, new_len, new_len)
-            get_unmapped_area(mem, mm, new_addr, new_len, fixed=True)
-            do_munmap(mem, mm, addr + new_len, old_len - new_len)
-            old_len = new_len
-            vma = mm.find_vma(addr)
-            assert vma is not None
+            old_len = min(old_len, vma.vm_end - addr)
         _check_range(mem, mm, vma, addr, old_len, new_len)
         get_unmapped_area(mem, mm, new_addr, new_len, fixed=True)
-        return move_vma(mem, mm, vma, addr, old_len, new_addr, new_len, replace=True)
+        move_vma(mem, mm, vma, addr, old_len, new_addr, new_len, replace=True)
+        if addr + old_len < end:
+            do_munmap(mem, mm, addr + old_len, end - addr - old_len)  # from an area's end on: no hole to cut, so it cannot fail
+        return new_addr
     if old_len == new_len:
         return addr
     if old_len > new_len:
@@ -200,6 +198,7 @@ def move_vma(mem: Memory, mm: Mm, vma: VmArea, addr: int, old_len: int, new_addr
             overcommit.uncharge(new_pages - old_pages)
         raise
     # From here on nothing allocates and nothing fails.
+    peak = max(mm.hiwater_vm, mm.total_vm)
     if account:
         overcommit.committed += min(old_pages, new_pages)  # the old range's promise moves; unmapping it gives it back
     i = mm.find_index(new_addr)
@@ -217,6 +216,7 @@ def move_vma(mem: Memory, mm: Mm, vma: VmArea, addr: int, old_len: int, new_addr
         scheme.release(token)
     if old_len:
         unmap_areas(mem, mm, mm.find_index(addr), addr, addr + old_len)
+        mm.hiwater_vm = peak  # what moves is not there twice
     i = mm.find_index(new_addr)
     vma_merge(mem, mm, i, new_addr, new_end, flags, new, new.vm_file, new.vm_pgoff)
     if flags & VM_LOCKED:
