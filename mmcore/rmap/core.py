@@ -174,10 +174,10 @@ class Rmap:
         if self.has_dup:
             self.scheme.dup(src, dst, pfns, src_ptes, dst_ptes, token)
 
-    def remove_range(self, vma: VmArea, pfns: np.ndarray, ptes: np.ndarray, distinct: bool, anon: int) -> None:
-        """PTEs are gone, ``anon`` of them of anonymous pages: one mapping less each (references are the caller's to drop)."""
+    def remove_range(self, vma: VmArea, pfns: np.ndarray, ptes: np.ndarray, distinct: bool, nr_anon: int) -> None:
+        """PTEs are gone, ``nr_anon`` of them of anonymous pages: one mapping less each (references are the caller's to drop)."""
         frames = self.frames
-        self.count_left(vma, len(pfns), anon)
+        self.count_left(vma, len(pfns), nr_anon)
         if distinct:
             left = frames.np_mapcount[pfns] - np.int32(1)
             frames.np_mapcount[pfns] = left
@@ -368,7 +368,11 @@ class Rmap:
         mm.flush_pending = True
         if value & D:
             self.set_page_dirty(pfn)
-        self.count_left(vma, 1, 1 if flags & PG_ANON else 0)
+        mm.rss -= 1
+        if flags & PG_ANON:
+            mm.anon_rss -= 1
+        elif vma.mapping is not None and vma.mapping.is_shmem:
+            mm.shmem_rss -= 1
         self.unmapped += 1
         n = frames.mapcount[pfn] - 1
         frames.mapcount[pfn] = n
