@@ -16,3 +16,10 @@ def test_every_scheme_under_pressure(scheme: str) -> None:
     """The audits count the pages of each kind in all page tables."""
     result = boxed("rss", scheme=scheme, memory="6M", swap="32M", audit="full")
     assert result.vmstat["pswpout"] > 500
+
+
+def test_what_is_swapped_out_is_counted() -> None:
+    """Each of 2000 pages is resident or in swap, but for the program's own that went or came meanwhile."""
+    first, second = lines(boxed("rss", "swap", memory="6M", swap="32M"))
+    either, swapped = int(first.split()[0]), int(first.split()[5])
+    assert abs(either - 8000) <= 64 and swapped > 4000 and first.endswith("right") and second == "then 0 in swap"

@@ -12,13 +12,14 @@
 #define N 400
 #define F 200
 static const char *names[] = {"VmPeak:", "VmSize:", "VmLck:", "VmHWM:", "VmRSS:", "RssAnon:", "RssFile:", "RssShmem:", "VmData:", "VmStk:", "VmLib:", "VmSwap:"};
-enum { HWM = 3, ROWS = sizeof names / sizeof *names };
+enum { HWM = 3, SWAP = 11, ROWS = sizeof names / sizeof *names };
 static long was[ROWS + 2], now[ROWS + 2];
-static char buf[8192];
+static char buf[8192], buf_status[8192];
 static void get(long *to) {
     int fd = open("/proc/self/status", O_RDONLY), n = read(fd, buf, sizeof buf - 1);
     close(fd); buf[n] = 0;
     for (int i = 0; i < ROWS; i++) { char *at = strstr(buf, names[i]); to[i] = at ? atol(at + strlen(names[i])) : -1; }
+    strcpy(buf_status, buf);
     fd = open("/proc/self/statm", O_RDONLY); n = read(fd, buf, sizeof buf - 1); close(fd); buf[n] = 0;
     to[HWM] = (to[HWM] + 400) / 800 * 800; /* native Linux keeps it but roughly */
     char *at = buf; strtol(at, &at, 10); to[ROWS] = strtol(at, &at, 10) * 4; to[ROWS + 1] = strtol(at, &at, 10) * 4;
@@ -33,7 +34,11 @@ static void touch(char *p, int n, int write) { for (int i = 0; i < n; i++) { if 
 static int deep(int n) { volatile char page[P]; page[0] = n; return n ? deep(n - 1) + page[0] : 0; }
 int main(int argc, char **argv) {
     static char filler[64 * P];
-    if (argc > 1) for (int i = 0; i < 64 * P; i++) filler[i] = 1;
+    if (argc > 1) { /* more than there is room for */
+        start(); char *many = mmap(0, 2000 * P, 3, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0); touch(many, 2000, 1); get(now);
+        printf("%ld resident or in swap, %ld in swap, highest %s\n", now[5] - was[5] + now[SWAP] - was[SWAP], now[SWAP], now[HWM] >= now[4] ? "right" : "wrong");
+        munmap(many, 2000 * P); get(now); printf("then %ld in swap\n", now[SWAP] > 400 ? now[SWAP] : 0); return 0;
+    }
     int fd = syscall(356, "f", 0);
     for (int i = 0; i < F; i++) write(fd, filler, P);
     get(was); get(now); say("nothing"); start(); say("nothing");
@@ -49,6 +54,9 @@ int main(int argc, char **argv) {
     munmap(m, 2 * N * P); say("unmapped"); munmap(s, N * P); say("unmapped shared"); munmap(f, F * P); say("unmapped private");
     mlock(filler, 8 * P); start(); munlock(filler, 8 * P); say("munlock");
     void *heap = sbrk(0); brk((char *)heap + 40 * P); say("brk"); brk(heap); say("brk back");
+    char *far = mmap((void *)0x60000000, 20 << 20, 3, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0); far[0] = 1; get(was);
+    long tables = atol(strstr(buf_status, "VmPTE:") + 6); for (int i = 1; i < 10; i++) far[i << 21] = 1;
+    get(was); printf("VmPTE: %+ld\n", atol(strstr(buf_status, "VmPTE:") + 6) - tables);
     start(); deep(120); get(now); printf("stack: VmStk %s, RssAnon %s\n", now[9] - was[9] >= 300 ? "grew" : "stayed", now[5] - was[5] >= 400 ? "grew" : "stayed");
     return 0;
 }
