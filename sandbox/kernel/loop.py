@@ -100,9 +100,9 @@ class Loop:
         except Overrun:
             return kernel.ending("time_limit", ["it passed while the machine, not the program, was at work"], torn=True)
         except OomPanic as panic:
-            return kernel.ending("oom_panic", [str(panic)], torn=True)  # in the middle of an allocation
+            return kernel.ending("oom_panic", [str(panic)])
         except Hung as hung:
-            return kernel.ending("hung", [str(hung), *self._what_walks_found(), *kernel.describe_waiters()], torn=True)
+            return kernel.ending("hung", [str(hung), *self._what_walks_found(), *kernel.describe_waiters()])
         except KeyboardInterrupt:
             return kernel.ending("interrupted", torn=True)
         finally:
