@@ -285,7 +285,7 @@ class SwapOut(Vmscan):
         rmap, pgtables, mappings = mem.rmap, mem.pgtables, mem.mappings
         ptes, remove_one = pgtables.ptes, mem.scheme.remove_one if rmap.has_remove else None
         nonlinear = vma.vm_flags & VM_NONLINEAR
-        taken = done = pte = 0
+        taken = anon = done = pte = 0
         for pte, pfn in zip(where, pfns, strict=True):
             value = ptes[pte]
             f = flags[pfn]
@@ -298,6 +298,7 @@ class SwapOut(Vmscan):
                 entry = private[pfn]
                 swap.swap_duplicate(entry)
                 left = pgtables.swp_pte(entry)
+                anon += 1
             else:
                 if frames.mapping[pfn] not in mappings:
                     continue
@@ -324,7 +325,7 @@ class SwapOut(Vmscan):
         if taken:
             mm = vma.vm_mm
             mm.flush_pending = True
-            mm.rss -= taken
+            rmap.count_left(vma, taken, anon)
             rmap.unmapped += taken
             mem.meters.scan_unmapped += taken
         return done, pte

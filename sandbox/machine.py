@@ -31,6 +31,7 @@ from sandbox.result import Area, AuditResult, Crash, LowMem, Notes, Owner, Resul
 from sandbox.syscalls.table import name_of
 
 TIME_LIMIT_STATUS, INTERRUPT_STATUS, STUCK_STATUS = 124, 130, 1
+_GIVEN_UP = ("hung", "oom_panic")  # inside an allocation
 _CUT = {"time_limit": TIME_LIMIT_STATUS, "interrupted": INTERRUPT_STATUS}
 
 Sink = Callable[[bytes], None]
@@ -191,7 +192,7 @@ class _Running:
         self.kernel.spawn_init(path, argv, envp, files, self.vfs.fs)
         ending = self.kernel.run()
         if self.config.audit != "off" and not ending.torn:
-            self.auditor.audit("at the end")
+            self.auditor.audit("at the end", given_up=ending.kind in _GIVEN_UP)
         if self.recorder is not None and not ending.torn and ending.kind not in _CUT:
             self.image = self.recorder.image()
         self.vfs.sync()

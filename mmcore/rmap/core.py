@@ -84,6 +84,11 @@ class Rmap:
         frames.mapcount[pfn] = n + 1
         if n == 0:
             self.vmstat.nr_mapped += 1
+        mm = vma.vm_mm
+        mm.anon_rss += 1
+        mm.rss = rss = mm.rss + 1
+        if rss > mm.hiwater_rss:
+            mm.hiwater_rss = rss
         return 0
 
     def add_file(self, pfn: int, vma: VmArea, address: int, pte: int, token: Any) -> None:
@@ -94,9 +99,35 @@ class Rmap:
         mapcount[pfn] = n + 1
         if n == 0:
             self.vmstat.nr_mapped += 1
+        mm = vma.vm_mm
+        mm.rss = rss = mm.rss + 1
+        if rss > mm.hiwater_rss:
+            mm.hiwater_rss = rss
+        if vma.mapping is not None and vma.mapping.is_shmem:
+            mm.shmem_rss += 1
 
-    def remove(self, pfn: int, pte: int) -> None:
-        """One PTE no longer maps the frame (the reference it held is the caller's to drop)."""
+    def copied_file(self, vma: VmArea) -> None:
+        """Copy on write: an anonymous page takes the place of a file's page, whose PTE ``forget`` is told of."""
+        mm = vma.vm_mm
+        mm.anon_rss += 1
+        if vma.mapping is not None and vma.mapping.is_shmem:
+            mm.shmem_rss -= 1
+
+    def count_left(self, vma: VmArea, pages: int, anon: int) -> None:
+        """``pages`` PTEs of an area, ``anon`` of them of anonymous pages, count no longer in its mm's rss."""
+        mm = vma.vm_mm
+        mm.rss -= pages
+        mm.anon_rss -= anon
+        if pages != anon and vma.mapping is not None and vma.mapping.is_shmem:
+            mm.shmem_rss -= pages - anon
+
+    def remove(self, pfn: int, pte: int, vma: VmArea) -> None:
+        """One PTE of an area no longer maps the frame (the reference it held is the caller's to drop)."""
+        self.count_left(vma, 1, 1 if self.frames.flags[pfn] & PG_ANON else 0)
+        self.forget(pfn, pte)
+
+    def forget(self, pfn: int, pte: int) -> None:
+        """The part of ``remove`` that is about the frame: its address space stays as large as it was."""
         self.uncount(pfn)
         if self.has_remove:
             self.scheme.remove_one(pfn, pte)
@@ -130,6 +161,9 @@ class Rmap:
     ) -> None:
         """fork copied PTEs: one more mapping and reference each. ``distinct``: no frame stands twice in ``pfns``."""
         frames = self.frames
+        n = len(pfns)
+        anon = n if dst.mapping is None else int(np.count_nonzero(frames.np_flags[pfns] & np.uint32(PG_ANON)))
+        self.count_left(dst, -n, -anon)
         if distinct:
             frames.np_count[pfns] += 1
             frames.np_mapcount[pfns] += 1
@@ -140,9 +174,10 @@ class Rmap:
         if self.has_dup:
             self.scheme.dup(src, dst, pfns, src_ptes, dst_ptes, token)
 
-    def remove_range(self, vma: VmArea, pfns: np.ndarray, ptes: np.ndarray, distinct: bool) -> None:
-        """PTEs are gone: one mapping less each (references are the caller's to drop)."""
+    def remove_range(self, vma: VmArea, pfns: np.ndarray, ptes: np.ndarray, distinct: bool, nr_anon: int) -> None:
+        """PTEs are gone, ``nr_anon`` of them of anonymous pages: one mapping less each (references are the caller's to drop)."""
         frames = self.frames
+        self.count_left(vma, len(pfns), nr_anon)
         if distinct:
             left = frames.np_mapcount[pfns] - np.int32(1)
             frames.np_mapcount[pfns] = left
@@ -334,6 +369,10 @@ class Rmap:
         if value & D:
             self.set_page_dirty(pfn)
         mm.rss -= 1
+        if flags & PG_ANON:
+            mm.anon_rss -= 1
+        elif vma.mapping is not None and vma.mapping.is_shmem:
+            mm.shmem_rss -= 1
         self.unmapped += 1
         n = frames.mapcount[pfn] - 1
         frames.mapcount[pfn] = n
@@ -470,9 +509,8 @@ class Rmap:
             ptes[pte] = self.pgtables.file_pte(frames.index[pfn]) if frames.index[pfn] != linear else 0
             if value & D:
                 self.set_page_dirty(pfn)
-            mm.rss -= 1
             self.unmapped += 1
-            self.remove(pfn, pte)
+            self.remove(pfn, pte, vma)
             self.mem.pages.put_page(pfn)
             done += 1
         return done

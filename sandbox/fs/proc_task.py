@@ -95,11 +95,13 @@ def _signal_sets(task: Any) -> tuple[int, int]:
 
 def _memory_lines(task: Any) -> list[str]:
     mm, mem = task.mm, task.mem
-    text = ((mm.end_code + 4095 & ~4095) - (mm.start_code & ~4095)) >> 10
+    text = min(((mm.end_code + 4095 & ~4095) - (mm.start_code & ~4095)) >> 10, mm.exec_vm << 2)
     rows = (
         ("VmPeak", max(mm.hiwater_vm, mm.total_vm) << 2), ("VmSize", mm.total_vm << 2), ("VmLck", mm.locked_vm << 2), ("VmPin", 0),
-        ("VmHWM", max(mm.hiwater_rss, mm.rss) << 2), ("VmRSS", mm.rss << 2), ("RssAnon", mm.anon_rss << 2), ("RssFile", mm.rss - mm.anon_rss << 2),
-        ("VmData", mm.data_vm << 2), ("VmStk", mm.stack_vm << 2), ("VmExe", text), ("VmLib", max(0, (mm.exec_vm << 2) - text)),
+        ("VmHWM", max(mm.hiwater_rss, mm.rss) << 2), ("VmRSS", mm.rss << 2), ("RssAnon", mm.anon_rss << 2),
+        ("RssFile", mm.rss - mm.anon_rss - mm.shmem_rss << 2), ("RssShmem", mm.shmem_rss << 2),
+        ("VmData", mm.data_vm << 2), ("VmStk", mm.stack_vm << 2), ("VmExe", text),
+        ("VmLib", (mm.exec_vm << 2) - text),
         ("VmPTE", mm.nr_ptes << 2), ("VmSwap", swap_entries(mem, mm) << 2),
     )
     return [f"{name}:\t{kb:8d} kB" for name, kb in rows]
