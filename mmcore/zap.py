@@ -99,7 +99,7 @@ def _zap_few(mem: Memory, vma: VmArea, indices: list[int]) -> None:
             if pte & A and not anon:
                 mem.reclaim.mark_page_accessed(pfn)
             mm.rss -= 1
-            rmap.remove(pfn, i)
+            rmap.remove(vma, pfn, i)
             if flags[pfn] & PG_SWAPCACHE:
                 mem.swap.free_page_and_swap_cache(pfn)
             else:

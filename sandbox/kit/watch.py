@@ -18,7 +18,7 @@ import numpy as np
 from mmcore.errors import OutOfMemory
 from mmcore.frames import PG_ANON, PG_DIRECT, PG_RESERVED
 from mmcore.pgtable import PROTNONE, P
-from mmcore.rmap.scheme import AGAIN, ANSWER, COPY, FAIL, FORK, HIT, MISS, MOVE, OK, SPLIT, STOP, Purpose, RmapScheme
+from mmcore.rmap.scheme import AGAIN, ANSWER, COPY, FAIL, FORK, HIT, MISS, MOVE, OK, SPLIT, STOP, Purpose, RmapScheme, forms
 
 # Hooks that may take memory, and whatever reclaim does while they do. All others may not.
 _ALLOCATING = frozenset({"reserve", "vma_copied", "vma_adjust_begin", "mm_created", "mm_forked"})
@@ -40,10 +40,13 @@ def watched(kind: type[RmapScheme], options: dict[str, Any]) -> type[RmapScheme]
     """The class that serves ``options``, under watch."""
     kind = kind.variant(options)
     body: dict[str, Any] = {"variant": classmethod(lambda cls, options: cls), "__module__": __name__}
+    passed_by = _passed_by(kind)
     for hook, base in vars(RmapScheme).items():
         if hook.startswith("_") or not callable(base) or isinstance(base, classmethod) or hook in _LEFT_ALONE:
             continue
         own = getattr(kind, hook)
+        if hook in passed_by:
+            continue
         if hook not in _OPTIONAL or own is not base:
             body[hook] = _watch(hook, own)
     own_check, own_walk, own_scan = kind.check, kind.walk, kind.swap_out
@@ -64,6 +67,15 @@ def watched(kind: type[RmapScheme], options: dict[str, Any]) -> type[RmapScheme]
 
     body.update(__init__=init, check=check, walk=walk, swap_out=swap_out)
     return type(kind.__name__, (kind,), body)
+
+
+def _passed_by(kind: type[RmapScheme]) -> set[str]:
+    """Forms of the two-form hooks that the core does not call: overriding them here would make them the nearest."""
+    passed = set()
+    for hook in ("remove", "released"):
+        one, many = forms(kind, hook)
+        passed |= {name for name, called in ((f"{hook}_one", one), (hook, many)) if not called}
+    return passed
 
 
 def _watch(hook: str, own: Callable[..., Any]) -> Callable[..., Any]:
