@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from mmcore.errors import InvariantViolation, MustWait
+from mmcore.errors import InvariantViolation, MustWait, PluginError
 from mmcore.rmap.registry import load_scheme
 from sandbox.kit.watch import watched
 from sandbox.kit.world import Step, World
@@ -84,7 +84,7 @@ def failure_of(error: BaseException, kind: type, steps: Sequence[Step] = (), cel
     lines = [line.strip() for line in (str(error) or type(error).__name__).splitlines() if line.strip()]
     telling = lines[1] if len(lines) > 1 and lines[0].startswith("audit") else lines[0]
     place = scheme_place(error, kind)
-    text = telling if isinstance(error, AssertionError) or len(lines) > 1 else f"{type(error).__name__}: {telling}"
+    text = telling if isinstance(error, (AssertionError, PluginError)) or len(lines) > 1 else f"{type(error).__name__}: {telling}"
     if isinstance(error, MustWait):
         text = "the operation waits for a page that nothing will ever complete"
     if place and not isinstance(error, AssertionError):
