@@ -277,7 +277,7 @@ class Faults:
                 if mapcount[pfn] > 1 and not self.rmap.has_remove:
                     mapcount[pfn] -= 1
                 else:
-                    self.rmap.forget(pfn, i)
+                    self.rmap.forget(vma, pfn, i)
             executable = vma.vm_flags & VM_EXEC
             self.flags[new] = PG_ANON | PG_CODE if executable else PG_ANON
             self.scheme_add_anon(new, vma, address, i, True, token)

@@ -283,7 +283,7 @@ class SwapOut(Vmscan):
         frames, flags, count, mapcount, private = self.frames, self.flags, self.count, self.mapcount, self.frames.private
         mem, swap, vmstat = self.mem, self.swap, self.vmstat
         rmap, pgtables, mappings = mem.rmap, mem.pgtables, mem.mappings
-        ptes, remove_one = pgtables.ptes, mem.scheme.remove_one if rmap.has_remove else None
+        ptes, tell_removed = pgtables.ptes, rmap.tell_removed if rmap.has_remove else None
         nonlinear = vma.vm_flags & VM_NONLINEAR
         taken = anon = done = pte = 0
         for pte, pfn in zip(where, pfns, strict=True):
@@ -311,8 +311,8 @@ class SwapOut(Vmscan):
             taken += 1
             n = mapcount[pfn] - 1
             mapcount[pfn] = n
-            if remove_one is not None:
-                remove_one(pfn, pte)
+            if tell_removed is not None:
+                tell_removed(vma, pfn, pte)
             if n == 0:
                 vmstat.nr_mapped -= 1
                 rmap.last_pte_went(pfn)

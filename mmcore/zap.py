@@ -98,7 +98,7 @@ def _zap_few(mem: Memory, vma: VmArea, indices: list[int]) -> None:
                 rmap.set_page_dirty(pfn)
             if pte & A and not anon:
                 mem.reclaim.mark_page_accessed(pfn)
-            rmap.remove(pfn, i, vma)
+            rmap.remove(vma, pfn, i)
             if flags[pfn] & PG_SWAPCACHE:
                 mem.swap.free_page_and_swap_cache(pfn)
             else:

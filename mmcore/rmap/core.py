@@ -17,7 +17,7 @@ import numpy as np
 from mmcore.errors import InvariantViolation, SysError
 from mmcore.frames import PG_ANON, PG_DIRTY, PG_REFERENCED, PG_SWAPCACHE
 from mmcore.pgtable import FILE, PROTNONE, A, D, P
-from mmcore.rmap.scheme import FAIL, HIT, MISS, STOP, Purpose, RmapScheme, Visit
+from mmcore.rmap.scheme import FAIL, HIT, MISS, STOP, Purpose, RmapScheme, Visit, forms
 from mmcore.stats import WalkLengths
 from mmcore.vma import VM_LOCKED, VM_MAYSHARE, VM_RESERVED
 
@@ -50,8 +50,11 @@ class Rmap:
         kind = type(scheme)
         # Hooks a scheme does not override are not called on hot paths.
         self.has_dup = kind.dup is not RmapScheme.dup
-        self.has_remove = kind.remove is not RmapScheme.remove or kind.remove_one is not RmapScheme.remove_one
-        self.has_released = kind.released is not RmapScheme.released or kind.released_one is not RmapScheme.released_one
+        # Two hooks come in two forms: the one the scheme overrides serves one page and many alike.
+        self.remove_one, self.remove_many = forms(kind, "remove")
+        self.has_remove = self.remove_one or self.remove_many
+        self.released_one, self.released_many = forms(kind, "released")
+        self.has_released = self.released_one or self.released_many
         self.has_reused = kind.reused is not RmapScheme.reused
         self.has_file = kind.add_file is not RmapScheme.add_file
         self.has_file_released = kind.file_released is not RmapScheme.file_released
@@ -121,18 +124,25 @@ class Rmap:
         if pages != anon and vma.mapping is not None and vma.mapping.is_shmem:
             mm.shmem_rss -= pages - anon
 
-    def remove(self, pfn: int, pte: int, vma: VmArea) -> None:
+    def remove(self, vma: VmArea, pfn: int, pte: int) -> None:
         """One PTE of an area no longer maps the frame (the reference it held is the caller's to drop)."""
         self.count_left(vma, 1, 1 if self.frames.flags[pfn] & PG_ANON else 0)
-        self.forget(pfn, pte)
+        self.forget(vma, pfn, pte)
 
-    def forget(self, pfn: int, pte: int) -> None:
+    def forget(self, vma: VmArea, pfn: int, pte: int) -> None:
         """The part of ``remove`` that is about the frame: its address space stays as large as it was."""
         self.uncount(pfn)
         if self.has_remove:
-            self.scheme.remove_one(pfn, pte)
+            self.tell_removed(vma, pfn, pte)
         if self.frames.mapcount[pfn] == 0:
             self.last_pte_went(pfn)
+
+    def tell_removed(self, vma: VmArea, pfn: int, pte: int) -> None:
+        """The scheme hears of one PTE that went, by the form it has."""
+        if self.remove_one:
+            self.scheme.remove_one(pfn, pte)
+        else:
+            self.scheme.remove(vma, np.array([pfn]), np.array([pte]))
 
     def uncount(self, pfn: int) -> None:
         mapcount = self.frames.mapcount
@@ -147,8 +157,10 @@ class Rmap:
         """The last PTE of a page went: 2.6.7 clears an anonymous page's mapping and PG_anon at once."""
         frames = self.frames
         if frames.flags[pfn] & PG_ANON:
-            if self.has_released:
+            if self.released_one:
                 self.scheme.released_one(pfn)
+            elif self.released_many:
+                self.scheme.released(np.array([pfn]))
             frames.flags[pfn] &= ~PG_ANON
             frames.mapping[pfn] = 0
         elif self.has_file_released:
@@ -190,8 +202,11 @@ class Rmap:
         if len(left) and int(left.min()) < 0:
             raise InvariantViolation("a PTE more than were counted is removed: " + frames.describe(int(pfns[int(left.argmin())])))
         self.vmstat.nr_mapped -= len(gone)
-        if self.has_remove:
+        if self.remove_many:
             self.scheme.remove(vma, pfns, ptes)
+        elif self.remove_one:
+            for pfn, pte in zip(pfns.tolist(), ptes.tolist(), strict=True):
+                self.scheme.remove_one(pfn, pte)
         if len(gone):
             flags = frames.np_flags[gone]
             is_anon = (flags & np.uint32(PG_ANON)) != 0
@@ -199,7 +214,11 @@ class Rmap:
             if self.has_file_released and len(anon) < len(gone):
                 self.scheme.file_released(gone[~is_anon])
             if self.has_released and len(anon):
-                self.scheme.released(anon)
+                if self.released_many:
+                    self.scheme.released(anon)
+                else:
+                    for pfn in anon.tolist():
+                        self.scheme.released_one(pfn)
             frames.np_flags[anon] &= np.uint32(~PG_ANON & 0xFFFFFFFF)
             frames.np_mapping[anon] = 0
 
@@ -510,7 +529,7 @@ class Rmap:
             if value & D:
                 self.set_page_dirty(pfn)
             self.unmapped += 1
-            self.remove(pfn, pte, vma)
+            self.remove(vma, pfn, pte)
             self.mem.pages.put_page(pfn)
             done += 1
         return done
