@@ -102,6 +102,11 @@ class ShmemSpace(AddressSpace):
 
     def _bring_in(self, index: int) -> int:
         """Linux: shmem_getpage."""
+        pfn = self.pages.get(index, -1)
+        if pfn >= 0:  # `reserve` made it
+            self.frames.flags[pfn] |= PG_UPTODATE
+            self.frames.count[pfn] += 1
+            return pfn
         self._table_room(index)
         entry = self.swapped.get(index, 0)
         if not entry:
@@ -155,6 +160,26 @@ class ShmemSpace(AddressSpace):
         mem.reclaim.lru_cache_add(pfn)
         return pfn
 
+    def reserve(self, index: int) -> bool:
+        """Gives an index that has none a page of zeros, which is no data (not PG_UPTODATE) until somebody maps, writes or
+        reserves it again; False if it has one. Raises like getpage. Linux: shmem_fallocate, 3.5."""
+        pfn = self.pages.get(index, -1)
+        if pfn >= 0:
+            self.frames.flags[pfn] |= PG_UPTODATE
+            return False
+        if index in self.swapped:
+            return False
+        pfn = self._bring_in(index)
+        self.frames.flags[pfn] &= ~PG_UPTODATE
+        self.set_page_dirty(pfn)  # else reclaim would take it for a hole
+        self.mem.pages.put_page(pfn)
+        return True
+
+    def holds_data(self, index: int) -> bool:
+        """Is there more than a hole or a reserved page? Linux: mapping_seek_hole_data, mm/filemap.c, 5.11."""
+        pfn = self.pages.get(index, -1)
+        return index in self.swapped if pfn < 0 else bool(self.frames.flags[pfn] & PG_UPTODATE)
+
     def _peek(self, index: int) -> int:
         pfn = self.pages.get(index, -1)
         if pfn < 0 and index in self.swapped:
@@ -173,11 +198,7 @@ class ShmemSpace(AddressSpace):
                 swap.swapin_readahead(entry)
 
     def _begin_write(self, index: int, whole: bool) -> int:
-        pfn = self.pages.get(index, -1)
-        if pfn < 0:
-            return self._bring_in(index)
-        self.frames.count[pfn] += 1
-        return pfn
+        return self._bring_in(index)
 
     def writepage(self, pfn: int) -> bool:
         """The unmapped page moves to the swap cache, still dirty; the next scan writes it out. Linux: shmem_writepage."""

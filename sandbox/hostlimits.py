@@ -14,6 +14,7 @@ _SPARE_BYTES = 64 << 20
 _NORESERVE = 0x4000  # missing from CPython 3.11's mmap module
 
 _NO_MEMORY = "this host gives the command not enough memory: lift `ulimit -v`, free some, or give a smaller --memory, --swap or --stdin"
+_NO_TASKS = "this host starts no more processes or threads: raise `ulimit -u`, or end some programs"
 _WORDS = {
     errno.ENOMEM: _NO_MEMORY,
     errno.EMFILE: "too many open files: raise this process's limit (ulimit -n 1024)",
@@ -26,7 +27,9 @@ def shortage(error: BaseException) -> str | None:
     if isinstance(error, MemoryError):
         return _NO_MEMORY
     if isinstance(error, RuntimeError) and "can't start new thread" in str(error):
-        return "this host starts no more threads: raise `ulimit -u`, or end some programs"
+        return _NO_TASKS
+    if isinstance(error, BlockingIOError) and not hasattr(error, "characters_written"):
+        return _NO_TASKS  # of fork: a write that would block tells how much it has written
     if not isinstance(error, OSError):
         return None
     if isinstance(error, FileNotFoundError) and not error.filename and _gone():

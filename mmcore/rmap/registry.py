@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import importlib
 import importlib.util
 import inspect
@@ -23,6 +24,7 @@ FILE_MODULE = "rmapbox_scheme_"
 """How the modules of schemes given as a file are named."""
 
 
+@functools.cache
 def _bundled() -> dict[str, str]:
     """module:Class of the schemes beside us, for a checkout that is run without being installed."""
     spec = importlib.util.find_spec(_BUNDLED)

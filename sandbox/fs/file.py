@@ -204,7 +204,7 @@ class RegularFile(SeekableFile):
             touched(self.dentry, DN_ACCESS)
 
     def seek_hole(self, offset: int, whence: int) -> int:
-        """tmpfs knows its holes: what has no page, in memory or in swap. Linux: mapping_seek_hole_data, mm/filemap.c, 6.1."""
+        """tmpfs knows its holes: what has no page with data, in memory or in swap."""
         plain = super().seek_hole(offset, whence)
         mapping = self.mapping
         if not mapping.is_shmem:
@@ -212,11 +212,11 @@ class RegularFile(SeekableFile):
         size = self.inode.i_size
         index = offset >> 12
         if whence == SEEK_HOLE:
-            while index in mapping.pages or index in mapping.swapped:
+            while mapping.holds_data(index):
                 index += 1
             return min(max(offset, index << 12), size)
-        if index not in mapping.pages and index not in mapping.swapped:
-            index = min((i for i in chain(mapping.pages, mapping.swapped) if i > index), default=size + 4095 >> 12)
+        if not mapping.holds_data(index):
+            index = min((i for i in chain(mapping.pages, mapping.swapped) if i > index and mapping.holds_data(i)), default=size + 4095 >> 12)
         at = max(offset, index << 12)
         if at >= size:
             raise SysError(6)  # ENXIO

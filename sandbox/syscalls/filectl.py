@@ -111,29 +111,18 @@ def sys_ftruncate64(task: Any, fd: int, low: int, high: int) -> int:
 
 
 # room -------------------------------------------------------------------------------------------------------------------------------------
-def _reserve_pages(inode: Inode, first: int, last: int) -> Any:
-    """Gives every page of the range a frame (generator: may wait for swapped ones); on failure takes back what it gave."""
-    mapping, mem = inode.mapping, inode.mapping.mem
+def _reserve_pages(inode: Inode, first: int, last: int) -> None:
+    """Gives every page of the range a frame; on failure takes back what it gave."""
+    mapping = inode.mapping
     added: list[int] = []
-    index = first
-    while index <= last:
-        if index in mapping.pages or index in mapping.swapped:
-            index += 1
-            continue
+    for index in range(first, last + 1):
         try:
-            pfn = mapping._bring_in(index)
-        except MustWait as wait:
-            yield page_wait(wait)
-            continue
+            if mapping.reserve(index):
+                added.append(index)
         except SysError as error:
             for done in added:
                 mapping.drop_pages(done, done + 1)
             raise SysError(28) from error if isinstance(error, OutOfMemory) else error  # ENOSPC
-        mapping.set_page_dirty(pfn)  # else reclaim would take it for a hole
-        mem.pages.put_page(pfn)
-        mem.awaited.let_go(mem.current)
-        added.append(index)
-        index += 1
 
 
 def _fallocate(task: Any, dentry: Dentry, mode: int, offset: int, length: int) -> Any:
@@ -151,7 +140,7 @@ def _fallocate(task: Any, dentry: Dentry, mode: int, offset: int, length: int) -
     if not mode & FALLOC_FL_PUNCH_HOLE:
         if end > inode.i_size and not mode & FALLOC_FL_KEEP_SIZE:
             check_resize_seals(inode, end)
-        yield from _reserve_pages(inode, offset >> 12, end - 1 >> 12)
+        _reserve_pages(inode, offset >> 12, end - 1 >> 12)
         if end > inode.i_size and not mode & FALLOC_FL_KEEP_SIZE:
             inode.i_size = end
     drop_privileges(task, inode)

@@ -84,6 +84,24 @@ def test_too_few_descriptors(tmp_path: Path) -> None:
     assert "too many open files" in one_line(ran) and "apt-get" not in ran.stderr
 
 
+WITHOUT_PROCESSES = """
+import os, resource, sys
+from sandbox.cli.main import command
+words = ["compare", "--rmap", "anon_vma,pte_chain", "hello"]
+assert command(words) == 0  # everything is imported
+sys.stdout.flush()
+resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
+if os.geteuid() == 0:
+    os.setuid(65534)  # root has no such limit
+sys.exit(command(words))
+"""
+
+
+def test_a_host_that_starts_no_process() -> None:
+    ran = subprocess.run([sys.executable, "-c", WITHOUT_PROCESSES], env={**os.environ, "PYTHONPATH": str(ROOT)}, text=True, capture_output=True, timeout=60)
+    assert ran.returncode == 2 and ran.stderr == "rmapbox: this host starts no more processes or threads: raise `ulimit -u`, or end some programs\n"
+
+
 @pytest.mark.parametrize("words", [
     ("run", "--quiet", "--json", "x.json", "hello"), ("run", "--quiet", "--mount", ".:/m", "hello"), ("run", "--quiet", "--mount", "x:/m", "hello"),
     ("compare", "--json", "x.json", "--rmap", "anon_vma,pte_chain", "hello"),

@@ -14,6 +14,7 @@ import pytest
 from mmcore.errors import ConfigError
 from mmcore.rmap.registry import load_scheme
 from sandbox import Config, Machine
+from sandbox.lab.status import INTERVAL
 from sandbox.program import load_program
 from tests.cli.conftest import COMMAND
 
@@ -132,24 +133,29 @@ def test_a_program_for_the_486_runs(tmp_path: Path, rmapbox, compile_c) -> None:
 # --- signals ----------------------------------------------------------------------------------------------------------------
 
 SPIN = """
-#include <stdio.h>
+#include <poll.h>
 #include <unistd.h>
 int main(void)
 {
+    struct pollfd input = { .fd = 0, .events = POLLIN };
     write(1, "go\\n", 3);
-    for (volatile int i = 0; i < 25000000; i++);
+    while (poll(&input, 1, 0) == 0)
+        for (volatile int i = 0; i < 100000; i++);
     write(1, "end", 3);
     return 0;
 }
 """
+"""Says that it runs, and runs until its input ends: however fast the machine is, it runs when the test acts."""
 
 
 def signalled(program: Path, number: int, environment: dict[str, str], *words: str, preexec=None) -> tuple[int, bytes, bytes]:
-    """(status, output, errors) of a run that got the signal while its guest ran."""
-    with subprocess.Popen([*COMMAND, "run", "--quiet", *words, str(program)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    """(status, output, errors) of a run that got the signal while its guest ran; the guest's input ends after that, if the run has not."""
+    with subprocess.Popen([*COMMAND, "run", "--quiet", *words, str(program)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                           env=environment, preexec_fn=preexec) as process:
         assert process.stdout is not None and process.stdout.read(3) == b"go\n"
         process.send_signal(number)
+        if preexec is None:
+            process.wait(60)
         out, err = process.communicate(timeout=60)
     return process.returncode, out, err
 
@@ -177,27 +183,42 @@ def test_a_foreign_alarm_is_no_time_limit(environment, compile_c) -> None:
 def test_an_alarm_of_the_embedding_program_is_its_own(compile_c) -> None:
     program = str(compile_c(SPIN))
     load_program(program)
+    source, sink = os.pipe()
     rung: list[float] = []
-    before = signal.signal(signal.SIGALRM, lambda *_: rung.append(time.monotonic()))
+
+    def ring(*_) -> None:
+        rung.append(time.monotonic())
+        if len(rung) == 3:
+            os.close(sink)
+
+    before, stdin = signal.signal(signal.SIGALRM, ring), os.dup(0)
+    os.dup2(source, 0)
     try:
-        signal.setitimer(signal.ITIMER_REAL, 0.5)
-        result = Machine(Config(stdin=b"", time_limit=None)).run([program], capture=True)
+        signal.setitimer(signal.ITIMER_REAL, 0.3, 0.3)
+        result = Machine(Config(time_limit=None)).run([program], capture=True)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
-    assert result.ended == "exited" and len(rung) == 1
+        os.dup2(stdin, 0)
+        os.close(stdin)
+        os.close(source)
+    assert result.ended == "exited" and len(rung) >= 3
 
 
 # --- terminals, tables, files -----------------------------------------------------------------------------------------------
 
 
-def on_a_terminal(environment: dict[str, str], cwd: Path, *words: str) -> bytes:
-    """What the command writes to a terminal."""
+def on_a_terminal(environment: dict[str, str], cwd: Path, *words: str, until: bytes = b"", linger: float = 0.0) -> bytes:
+    """What the command writes to a terminal. Its input ends `linger` seconds after it has written `until`."""
     master, slave = pty.openpty()
-    process = subprocess.Popen([*COMMAND, *words], stdin=subprocess.DEVNULL, stdout=slave, stderr=slave, env=environment, cwd=cwd)
+    process = subprocess.Popen([*COMMAND, *words], stdin=subprocess.PIPE, stdout=slave, stderr=slave, env=environment, cwd=cwd)
+    assert process.stdin is not None
     os.close(slave)
     seen = b""
     while True:
+        if until in seen and not process.stdin.closed:
+            time.sleep(linger)
+            process.stdin.close()
         try:
             data = os.read(master, 65536)
         except OSError:  # EIO: the other side is gone
@@ -221,9 +242,10 @@ def test_a_size_that_is_none_hides_no_table(tmp_path: Path, environment, rmapbox
 @pytest.mark.parametrize("term", ["dumb", "unknown"])
 def test_a_terminal_without_escape_sequences_gets_none(tmp_path: Path, environment, compile_c, term: str) -> None:
     program = str(compile_c(SPIN))
-    for words in (("run", program), ("compare", "hello", "--rmap", "anon_vma,pte_chain")):
-        assert b"\x1b" not in on_a_terminal({**environment, "TERM": term}, tmp_path, *words), words
-    assert b"\x1b[K" in on_a_terminal({**environment, "TERM": "xterm"}, tmp_path, "run", program)
+    plain, run = {**environment, "TERM": term}, ("run", "--time-limit", "60", program)
+    assert b"\x1b" not in on_a_terminal(plain, tmp_path, "compare", "hello", "--rmap", "anon_vma,pte_chain")
+    assert b"\x1b" not in on_a_terminal(plain, tmp_path, *run, until=b"go", linger=3 * INTERVAL)
+    assert b"\x1b[K" in on_a_terminal({**environment, "TERM": "xterm"}, tmp_path, *run, until=b"\x1b[K")
 
 
 def test_a_configuration_that_begins_with_a_byte_order_mark(tmp_path: Path, rmapbox) -> None:

@@ -224,12 +224,11 @@ def test_no_job_of_a_check_outlives_it(tmp_path, environment, how):
     process = subprocess.Popen([*COMMAND, "schemes", "check", "anon_vma"], cwd=tmp_path, env=environment, stdin=subprocess.DEVNULL,
                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
     try:
-        deadline = time.monotonic() + 20
-        while len(_live(process.pid)) < 2 and time.monotonic() < deadline:
-            time.sleep(0.1)
-        jobs = _live(process.pid)
+        deadline = time.monotonic() + 120
+        while len(jobs := _live(process.pid)) < 2 and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.05)
         process.send_signal(how)
-        process.communicate(timeout=15)
+        process.communicate(timeout=60)
     finally:
         process.kill()
     assert len(jobs) >= 2 and process.returncode == (130 if how == signal.SIGINT else -how)
