@@ -192,18 +192,20 @@ class Rmap:
         by_file = self._by_file = not (flags & PG_ANON or self.walks_files)
         candidates, mms = meters.candidates + meters.file_candidates, meters.mms_visited
         vmas, nodes = meters.vmas_visited + meters.file_vmas_visited, meters.nodes + meters.file_nodes + meters.vma_lookup_nodes
+        if by_file:
+            meters.file_walks += 1
+        else:
+            meters.walks += 1
         (self.walk if self.exact else self.walk_file)(pfn, purpose, visit)
         length = max(
             meters.candidates + meters.file_candidates - candidates, meters.vmas_visited + meters.file_vmas_visited - vmas, meters.mms_visited - mms,
             meters.nodes + meters.file_nodes + meters.vma_lookup_nodes - nodes,
         )
         if by_file:
-            meters.file_walks += 1
             self.file_walk_lengths.counts[length.bit_length()] += 1
             if length > meters.file_longest_walk:
                 meters.file_longest_walk = length
         else:
-            meters.walks += 1
             self.walk_lengths.counts[length.bit_length()] += 1
             if length > meters.longest_walk:
                 meters.longest_walk = length
