@@ -240,36 +240,34 @@ class Rmap:
         return found
 
     def _metered_walk(self, pfn: int, flags: int, purpose: Purpose, visit: Visit) -> None:
-        """A walk, and how many objects it looked at. The scheme's own walks and the file index's are metered apart."""
+        """A walk, and how many objects it looked at: the most of one kind (candidates, areas, address spaces, nodes), whoever looked at them. The scheme's
+        own walks and the file index's are metered apart, and kinds alike."""
         meters = self.meters
-        if flags & PG_ANON or self.walks_files:
-            self._by_file = False
-            meters.walks += 1
-            candidates, vmas, mms = meters.candidates, meters.vmas_visited, meters.mms_visited
-            self.walk(pfn, purpose, visit)
-            length = max(meters.candidates - candidates, meters.vmas_visited - vmas, meters.mms_visited - mms)
-            self.walk_lengths.counts[length.bit_length()] += 1
-            if length > meters.longest_walk:
-                meters.longest_walk = length
-        else:
-            self._by_file = True
+        by_file = self._by_file = not (flags & PG_ANON or self.walks_files)
+        candidates, mms = meters.candidates + meters.file_candidates, meters.mms_visited
+        vmas, nodes = meters.vmas_visited + meters.file_vmas_visited, meters.nodes + meters.file_nodes + meters.vma_lookup_nodes
+        if by_file:
             meters.file_walks += 1
-            vmas, nodes = meters.file_vmas_visited, meters.file_nodes
-            self.walk(pfn, purpose, visit)
-            length = max(meters.file_vmas_visited - vmas, meters.file_nodes - nodes)
+        else:
+            meters.walks += 1
+        (self.walk if self.exact else self.walk_file)(pfn, purpose, visit)
+        length = max(
+            meters.candidates + meters.file_candidates - candidates, meters.vmas_visited + meters.file_vmas_visited - vmas, meters.mms_visited - mms,
+            meters.nodes + meters.file_nodes + meters.vma_lookup_nodes - nodes,
+        )
+        if by_file:
             self.file_walk_lengths.counts[length.bit_length()] += 1
             if length > meters.file_longest_walk:
                 meters.file_longest_walk = length
+        else:
+            self.walk_lengths.counts[length.bit_length()] += 1
+            if length > meters.longest_walk:
+                meters.longest_walk = length
 
     def ask(self, pfn: int, purpose: Purpose, visit: Visit) -> None:
         """A metered walk for an exact user (migrate.py, mkclean.py), whose ``visit`` calls ``find`` once for each candidate. File pages are found
         by their file's index under a scheme that cannot walk."""
-        if self.exact:
-            self._metered_walk(pfn, self.flags[pfn], purpose, visit)
-        else:
-            self._by_file = True
-            self.meters.file_walks += 1
-            self.walk_file(pfn, purpose, visit)
+        self._metered_walk(pfn, self.flags[pfn] if self.exact else 0, purpose, visit)
 
     def _find(self, pfn: int, mm: Mm, address: int, pte: int) -> int:
         """Index of the PTE if it maps the frame, else -1; meters the candidate."""
@@ -350,7 +348,7 @@ class Rmap:
             return MISS
         card = self.scheme.card
         if vma is None:
-            vma = mm.find_vma(address)
+            vma = self.scheme.env.find_vma(mm, address)
             self.meters.vmas_visited += 1
             if vma is None or vma.vm_start > address:
                 if card.unmap_needs_vma:
@@ -489,12 +487,13 @@ class Rmap:
         if not usable:
             self._result = SWAP_FAIL
             return
+        self.meters.file_vmas_visited += len(areas)
         longest = max(v.vm_end - v.vm_start for v in usable)
         cursor = max(v.nl_cursor for v in usable) or _CLUSTER_BYTES
         while cursor < longest + _CLUSTER_BYTES:  # the first round is for those that lag behind the furthest
             for vma in usable:
                 while vma.vm_mm.rss and vma.nl_cursor < cursor and vma.nl_cursor < vma.vm_end - vma.vm_start:
-                    goal -= self._unmap_cluster(vma, vma.vm_start + vma.nl_cursor)
+                    goal -= self._unmap_cluster(vma, vma.vm_start + vma.nl_cursor, pfn)
                     vma.nl_cursor += _CLUSTER_BYTES
                     if goal <= 0:
                         self._result = SWAP_AGAIN
@@ -504,8 +503,8 @@ class Rmap:
             vma.nl_cursor = 0
         self._result = SWAP_AGAIN
 
-    def _unmap_cluster(self, vma: VmArea, start: int) -> int:
-        """Unmaps what is present, idle and not reserved in one cluster; returns how many PTEs."""
+    def _unmap_cluster(self, vma: VmArea, start: int, wanted: int) -> int:
+        """Unmaps what is present, idle and not reserved in one cluster, whether it maps the ``wanted`` frame (a hit) or not; returns how many PTEs."""
         frames, ptes, mm, meters = self.frames, self.ptes, vma.vm_mm, self.meters
         done = 0
         for address in range(start, min(start + _CLUSTER_BYTES, vma.vm_end), 4096):
@@ -520,6 +519,10 @@ class Rmap:
             if self.mem.is_reserved(pfn) or frames.flags[pfn] & PG_ANON:
                 continue
             meters.file_candidates += 1
+            if pfn == wanted:
+                meters.file_hits += 1
+            else:
+                meters.file_misses += 1
             mm.flush_pending = True
             if value & A:
                 ptes[pte] = value & ~A

@@ -135,6 +135,12 @@ class SchemeEnv:
         # try_to_swap_out(vma, start, end, zone, goal) -> (pages that became freeable, address to go on at): SCAN schemes only, see mmcore.swapout
         self.try_to_swap_out: Callable[[VmArea, int, int, Zone, int], tuple[int, int]] = _no_scan
 
+    def find_vma(self, mm: Mm, address: int) -> VmArea | None:
+        """``mm.find_vma``, metered: for a walk or scan that knows only the address space. Linux: the find_vma of try_to_unmap_one, 2.6.5."""
+        self.meters.vma_lookups += 1
+        self.meters.vma_lookup_nodes += mm.lookup_nodes(address)
+        return mm.find_vma(address)
+
     def cache(self, name: str, size: int, align: int = 0, hwcache: int = 0) -> KmemCache:
         """A slab cache of the scheme's own."""
         cache = self.slab.cache(name, size, align, hwcache)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -109,34 +110,76 @@ def _lowest(bucket: str) -> int:
     return int(bucket.partition("-")[0])
 
 
+WORK: dict[str, tuple[tuple[str, str], ...]] = {
+    "walks": (("scheme", "walks"), ("file index", "file_walks")),
+    "candidates": (("scheme", "candidates"), ("file index", "file_candidates")),
+    "hits": (("scheme", "hits"), ("file index", "file_hits")),
+    "misses": (("scheme", "misses"), ("file index", "file_misses")),
+    "areas": (("scheme", "vmas_visited"), ("file index", "file_vmas_visited")),
+    "address spaces": (("scheme", "mms_visited"),),
+    "PTEs probed": (("scheme", "ptes_probed"), ("file index", "file_ptes_probed")),
+    "nodes": (("scheme", "nodes"), ("file index", "file_nodes"), ("find_vma", "vma_lookup_nodes")),
+}
+"""Kinds of work of a walk -> (who did it, its meter). What is compared is the sum: whether a scheme finds file pages itself or by their file's index,
+and whether it knows the area or looks it up, is its own affair."""
+
+_BY_WALKS = ("walks", "candidates", "hits", "misses")  # kinds that a scan of address spaces has not
+_LENGTHS = (("", ("scheme", "file")), ("scheme", ("scheme",)), ("file index", ("file",)))
+_LONGEST = {"scheme": "longest_walk", "file": "file_longest_walk"}
+
+
+def work(result: Result, kind: str) -> int | None:
+    """All work of a ``kind`` of WORK in a run; None where it says nothing: a scheme that scans offers no candidates, which is not to offer few."""
+    if kind in _BY_WALKS and result.meters.get("scans"):
+        return None
+    return sum(result.meters.get(meter, 0) for _, meter in WORK[kind])
+
+
+def _work_rows(section: str, results: list[Result], kinds: list[str], per: Callable[[Result], int] | None = None) -> Iterator[Row]:
+    """A row of all the work of each kind, then its parts where there is more than one; divided by ``per``."""
+
+    def shared_out(amount: int | None, result: Result) -> Value:
+        if per is None or amount is None:
+            return amount
+        return round(amount / per(result), 4) if per(result) else None
+
+    for kind in kinds:
+        yield _row(section, kind, [shared_out(work(result, kind), result) for result in results])
+        parts = [(who, meter) for who, meter in WORK[kind] if any(result.meters.get(meter) for result in results)]
+        for who, meter in parts if len(parts) > 1 else ():
+            yield _row(section, f"{kind}, {who}", [shared_out(result.meters.get(meter, 0), result) for result in results])
+
+
 def _walks(results: list[Result]) -> Iterator[Row]:
-    lengths = [result.walk_lengths.get("scheme", {}) for result in results]
-    section = "walks by the scheme"
-    yield from _each(section, results, [
-        ("walks", _meter("walks")), ("candidates", _meter("candidates")), ("hits", _meter("hits")), ("misses", _meter("misses")),
-        ("areas visited", _meter("vmas_visited")), ("address spaces visited", _meter("mms_visited")), ("PTEs probed", _meter("ptes_probed")),
-        ("nodes", _meter("nodes")),
-    ])
+    yield from _work_rows("walks", results, [*WORK])
+    yield from _each("walks", results, [("find_vma", _meter("vma_lookups"))])
     section = "walks by objects looked at"
-    for bucket in sorted({bucket for each in lengths for bucket in each}, key=_lowest):
-        yield _row(section, bucket, [each.get(bucket, 0) for each in lengths])
-    yield _row(section, "median", [quantile(each, 0.5) for each in lengths])
-    yield _row(section, "90 %", [quantile(each, 0.9) for each in lengths])
-    yield from _each(section, results, [("longest", _meter("longest_walk"))])
-    yield from _each("walks by the file index", results, [
-        ("walks", _meter("file_walks")), ("candidates", _meter("file_candidates")), ("misses", _meter("file_misses")),
-        ("areas visited", _meter("file_vmas_visited")), ("nodes", _meter("file_nodes")), ("longest", _meter("file_longest_walk")),
+    lengths = {name: [_walk_lengths(result, parts) for result in results] for name, parts in _LENGTHS}
+    for bucket in sorted({bucket for each in lengths[""] for bucket in each}, key=_lowest):
+        yield _row(section, bucket, [each.get(bucket, 0) for each in lengths[""]])
+    apart = all(any(each) for each in lengths.values())
+    shown = _LENGTHS if apart else _LENGTHS[:1]
+    for title, share in (("median", 0.5), ("90 %", 0.9)):
+        for name, _ in shown:
+            yield _row(section, f"{title}, {name}".removesuffix(", "), [quantile(each, share) for each in lengths[name]])
+    for name, parts in shown:
+        yield _row(section, f"longest, {name}".removesuffix(", "), [max(result.meters.get(_LONGEST[part], 0) for part in parts) for result in results])
+    yield from _each("scans of address spaces", results, [
+        ("scans", _meter("scans")), ("PTEs taken away", _meter("scan_unmapped")), ("PTEs young or locked", _meter("scan_young")),
     ])
+
+
+def _walk_lengths(result: Result, parts: tuple[str, ...]) -> Counter[str]:
+    total: Counter[str] = Counter()
+    for part in parts:
+        total.update(result.walk_lengths.get(part, {}))
+    return total
 
 
 def _reclaim(results: list[Result]) -> Iterator[Row]:
     section = "work per page reclaimed"
     yield from _each(section, results, [("pages reclaimed", reclaimed)])
-    yield from _each(section, results, [
-        (name, _per(_meter(meter), reclaimed)) for name, meter in (
-            ("walks", "walks"), ("candidates", "candidates"), ("misses", "misses"), ("areas", "vmas_visited"), ("address spaces", "mms_visited"),
-            ("PTEs probed", "ptes_probed"), ("nodes", "nodes"))
-    ])
+    yield from _work_rows(section, results, [kind for kind in WORK if kind != "hits"], reclaimed)
 
 
 def _forks(results: list[Result]) -> Iterator[Row]:

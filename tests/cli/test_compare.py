@@ -126,8 +126,8 @@ def test_three_schemes_one_from_a_file(rmapbox, tmp_path):
     assert len({result["memory_hash"] for result in results}) == 1 and results[0]["memory_hash"]
     assert len({(result["config"]["memory"], result["config"]["swap"]) for result in results}) == 1
     table = {(row["section"], row["name"]): row for row in raw["table"]}
-    walks = table["walks by the scheme", "candidates"]
-    assert walks["values"] == [result["meters"]["candidates"] for result in results] and walks["ratios"][0] == 1
+    walks = table["walks", "candidates"]
+    assert walks["values"] == [result["meters"]["candidates"] + result["meters"]["file_candidates"] for result in results] and walks["ratios"][0] == 1
     assert walks["ratios"][1] == pytest.approx(walks["values"][1] / walks["values"][0], rel=1e-5)
     assert all(any(row["values"]) for row in raw["table"])
 
@@ -441,7 +441,7 @@ def test_the_rows_of_the_table():
     assert row(low, "slab:two") == ([0, 24], [None, None])
     assert row(low, "user_pages") == ([200, 200], [1, 1])
     assert row("slab caches, each at its fullest", "two, objects of 12") == ([0, 30], [None, None])
-    assert row("walks by the scheme", "walks") == ([100, 300], [1, 3])
+    assert row("walks", "walks") == ([100, 300], [1, 3])
     assert row("walks by objects looked at", "2-3") == ([40, 120], [1, 3])
     assert row("walks by objects looked at", "median") == (["1", "2-3"], [None, None])
     assert row("work per page reclaimed", "candidates") == ([pytest.approx(300 / 99, rel=1e-3), pytest.approx(900 / 99, rel=1e-3)], [1, pytest.approx(3, rel=1e-3)])
@@ -469,7 +469,7 @@ def test_the_table_fits_and_more_schemes_go_below(count, tables):
     lines = out.getvalue().splitlines()
     assert max(map(len, lines)) <= 120
     assert sum("candidates" in line for line in lines) == 2 * tables
-    assert sum("walks by the scheme" in line for line in lines) == tables
+    assert sum("walks by objects" in line for line in lines) == tables
     candidates = [line for line in lines if line.strip().startswith("candidates")][::2]
     assert [line.split()[1] for line in candidates] == ["300"] * tables  # the first scheme leads each
     assert f"{count}.00x" in candidates[-1]
@@ -486,7 +486,7 @@ def test_a_narrow_terminal_gets_fewer_side_by_side(monkeypatch):
     print_table(rows([costly("x", number + 1) for number in range(4)]), ["one", "two", "three", "four"], out)
     lines = out.getvalue().splitlines()
     assert max(map(len, lines)) <= 80
-    assert sum("walks by the scheme" in line for line in lines) == 3
+    assert sum("walks by objects" in line for line in lines) == 3
 
 
 def test_messages_are_whole():
