@@ -187,6 +187,26 @@ class Result(msgspec.Struct):
         return self.notes.stderr
 
 
+class ComparisonFile(msgspec.Struct):
+    """What `rmapbox compare --json` wrote, as far as its results go: `schemes` name the `results`, in order."""
+
+    schemes: list[str]
+    results: list[Result]
+
+
+def read_results(path: str) -> list[tuple[str, Result]]:
+    """The results in `path`, each with a name: of one run (the name is the path), or of a comparison (path and scheme). Raises `ConfigError`."""
+    try:
+        return [(path, read_result(path))]
+    except ConfigError as error:
+        try:
+            with open(path, "rb") as file:
+                found = msgspec.json.decode(file.read(), type=ComparisonFile)
+        except (OSError, msgspec.DecodeError, msgspec.ValidationError):
+            raise error from None
+    return [(f"{path}, {scheme}", result) for scheme, result in zip(found.schemes, found.results)]
+
+
 def read_result(path: str) -> Result:
     """The result that `--json` wrote to `path`. Raises `ConfigError` when it is not one."""
     try:
@@ -195,4 +215,4 @@ def read_result(path: str) -> Result:
     except OSError as error:
         raise ConfigError(f"{path}: cannot read it: {(error.strerror or str(error)).lower()}") from None
     except (msgspec.DecodeError, msgspec.ValidationError) as error:
-        raise ConfigError(f"{path}: not a result of `rmapbox run --json`: {error}") from None
+        raise ConfigError(f"{path}: not a result of `rmapbox run --json` or `rmapbox compare --json`: {error}") from None

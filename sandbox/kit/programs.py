@@ -9,6 +9,7 @@ from typing import Any
 from sandbox import toolchain
 from sandbox.config import Config
 from sandbox.kit.replay import Failure
+from sandbox.lab.summary import how_it_ended
 from sandbox.machine import Machine
 
 REFERENCE = "anon_vma"
@@ -90,6 +91,8 @@ def try_program(program: str, scheme: str, options: dict[str, Any], paging: str,
         wrong = f"prints {_first_difference(result.notes.stdout, reference.notes.stdout)} under {REFERENCE}" + (" and natively" if natively else "")
     elif result.exit_status != reference.exit_status:
         wrong = f"ends with status {result.exit_status}, not {reference.exit_status} as under {REFERENCE}" + (" and natively" if natively else "")
+    elif result.exit_status:
+        wrong = f"fails, as under {REFERENCE}, and so proves nothing: {how_it_ended(result)}: {(result.stderr or b'').decode(errors='replace').strip()!r}"
     elif result.audit.violations:
         wrong = f"the audit at the end: {result.notes.violations[0]}"
     if not wrong:

@@ -76,6 +76,15 @@ def _search_lines(meters: dict[str, int]) -> list[str]:
     return lines
 
 
+def remarks(result: Result) -> list[str]:
+    """Whom the OOM killer ended, and what the program asked for and this machine lacks."""
+    lines = [f"oom killer  {line}" for line in first_few(result.notes.oom_kills)]
+    if result.notes.unknown_syscalls:
+        calls = ", ".join(f"{name} x{count}" for name, count in sorted(result.notes.unknown_syscalls.items()))
+        lines.append(f"not here    system calls answered ENOSYS: {calls}")
+    return lines + [f"not here    {what} x{count}" for what, count in sorted(result.notes.not_here.items())]
+
+
 def summary(result: Result) -> str:
     """The lines that `rmapbox run` prints on stderr, without a final newline."""
     vm, meters, config = result.vmstat, result.meters, result.config
@@ -102,10 +111,6 @@ def summary(result: Result) -> str:
     ]
     if result.config.get("audit", "off") != "off":
         lines.append(f"audit       {result.audit.checks} checks, {result.audit.violations} violations")
-    lines += [f"oom killer  {line}" for line in first_few(result.notes.oom_kills)]
-    if result.notes.unknown_syscalls:
-        calls = ", ".join(f"{name} x{count}" for name, count in sorted(result.notes.unknown_syscalls.items()))
-        lines.append(f"not here    system calls answered ENOSYS: {calls}")
-    lines += [f"not here    {what} x{count}" for what, count in sorted(result.notes.not_here.items())]
+    lines += remarks(result)
     lines += [f"            {line}" for line in first_few(result.notes.detail.splitlines(), DETAILS)]
     return "\n".join(lines)
