@@ -19,10 +19,7 @@ def test_what_was_found_is_here() -> None:
 
 
 # Their faults are being mended: the mark goes when their tests stand.
-AWAITED = pytest.mark.xfail(reason="the test comes with the mend", strict=False)
-
-
-@pytest.mark.parametrize("name", [pytest.param(name, marks=AWAITED) if name in ("futex_efault", "onfault", "populate_read") else name for name in PROGRAMS])
+@pytest.mark.parametrize("name", PROGRAMS)
 def test_is_run_by_a_test(name: str) -> None:
     """Its name stands as a word of its own in a string of a test that runs guests; that it translates is not enough."""
     users = [path.name for path in HERE.parent.rglob("test_*.py") if path.name not in ("test_field_all_used.py", "test_field_programs.py")

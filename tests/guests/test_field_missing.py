@@ -95,7 +95,7 @@ def test_rows_of_status() -> None:
     if tuple(map(int, platform.release().split("-")[0].split(".")[:2])) > NEWEST:
         pytest.skip("a Linux newer than the list")
     native = [line.split(":")[0] for line in natively("status_rows")]
-    assert set(native) - set(ours) <= missing | {"RssShmem"}  # whether that one is there is not asked here
+    assert set(native) - set(ours) <= missing
     assert [name for name in native if name in ours] == [name for name in ours if name in native]
 
 
