@@ -1,7 +1,7 @@
 # What a developer runs. The environment is whichever `python` comes first in PATH; a virtual environment is best.
 PYTHON ?= python
 
-.PHONY: check lint types imports test slow bench trap dev
+.PHONY: check lint types imports test thorough slow bench trap dev
 
 check: lint types imports test
 
@@ -24,6 +24,10 @@ imports: trap
 
 test: trap
 	PYTHONPATH=. $(PYTHON) -m pytest -q -n 2 --dist worksteal
+
+# What the default run leaves out: every case of the tests over all schemes, pagings and sizes. CI runs it as well.
+thorough: trap
+	PYTHONPATH=. $(PYTHON) -m pytest -q -n 2 --dist worksteal -m thorough
 
 # Thousands of seeds over every combination; minutes to hours.
 slow: trap

@@ -27,6 +27,8 @@ MAX_MAP_COUNT = 65530
 class Mm:
     """One address space. Sizes ``*_vm``, ``rss``, ``hiwater_*`` in pages, addresses in bytes.
 
+    ``rss``            present PTEs of counted frames; of them ``anon_rss`` of anonymous pages, ``shmem_rss`` of tmpfs and shared memory, the rest of
+                       files. rmap.core keeps them
     ``mm_users``       tasks that run in it; at 0 ``mmput`` takes it apart
     ``flush_pending``  the CPU may hold translations that are no longer true: honoured before the next run of any of its tasks
     ``mmap_cache``     the area find_vma answered last
@@ -34,7 +36,7 @@ class Mm:
     """
 
     __slots__ = (
-        "addr", "pgd", "vmas", "starts", "mmap_cache", "mm_users", "flush_pending", "nr_ptes", "rss", "anon_rss", "hiwater_rss", "hiwater_vm",
+        "addr", "pgd", "vmas", "starts", "mmap_cache", "mm_users", "flush_pending", "nr_ptes", "rss", "anon_rss", "shmem_rss", "hiwater_rss", "hiwater_vm",
         "total_vm", "locked_vm", "data_vm", "exec_vm", "stack_vm", "def_flags", "mmap_base", "topdown", "gap_top", "gap_size",
         "start_code", "end_code", "start_data", "end_data", "start_brk", "brk", "start_stack", "arg_start", "arg_end", "env_start", "env_end",
         "saved_auxv", "dumpable", "membarrier", "exe_file", "read_implies_exec", "rmap",
@@ -49,7 +51,7 @@ class Mm:
         self.mmap_cache: VmArea | None = None
         self.mm_users = 1
         self.flush_pending = False
-        self.nr_ptes = self.rss = self.anon_rss = self.hiwater_rss = self.hiwater_vm = 0
+        self.nr_ptes = self.rss = self.anon_rss = self.shmem_rss = self.hiwater_rss = self.hiwater_vm = 0
         self.total_vm = self.locked_vm = self.data_vm = self.exec_vm = self.stack_vm = 0
         self.def_flags = 0
         self.mmap_base = TASK_SIZE - (128 << 20)

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import IO, Any
 
 from mmcore.audit import Auditor
-from mmcore.errors import ConfigError, InvariantViolation, OomPanic, SysError
+from mmcore.errors import ConfigError, InvariantViolation, OomPanic, SysError, errno_name
 from mmcore.frames import FREE
 from mmcore.memory import Memory, MemoryConfig
 from mmcore.rmap import RmapScheme
@@ -31,6 +31,7 @@ from sandbox.result import Area, AuditResult, Crash, LowMem, Notes, Owner, Resul
 from sandbox.syscalls.table import name_of
 
 TIME_LIMIT_STATUS, INTERRUPT_STATUS, STUCK_STATUS = 124, 130, 1
+_GIVEN_UP = ("hung", "oom_panic")  # inside an allocation
 _CUT = {"time_limit": TIME_LIMIT_STATUS, "interrupted": INTERRUPT_STATUS}
 
 Sink = Callable[[bytes], None]
@@ -191,7 +192,7 @@ class _Running:
         self.kernel.spawn_init(path, argv, envp, files, self.vfs.fs)
         ending = self.kernel.run()
         if self.config.audit != "off" and not ending.torn:
-            self.auditor.audit("at the end")
+            self.auditor.audit("at the end", given_up=ending.kind in _GIVEN_UP)
         if self.recorder is not None and not ending.torn and ending.kind not in _CUT:
             self.image = self.recorder.image()
         self.vfs.sync()
@@ -220,7 +221,7 @@ class _Running:
             file_index=_file_index(mem),
             oom_kills=[str(kill) for kill in mem.oom.kills],
             unknown_syscalls={name_of(nr): count for nr, count in kernel.unknown_syscalls.items()},
-            not_here={f"{what}: {errno.errorcode[code]}": count for (what, code), count in kernel.not_here.items()},
+            not_here={f"{what}: {errno_name(code)}": count for (what, code), count in kernel.not_here.items()},
             crashes=[_crash(info) for info in kernel.crashes],
             more_crashes={f"{comm} by {signal_name(number)}": count for (comm, number), count in kernel.more_crashes.items()},
             violations=list(self.auditor.violations),

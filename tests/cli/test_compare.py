@@ -133,7 +133,7 @@ def test_three_schemes_one_from_a_file(rmapbox, tmp_path):
 
 
 def test_pressure_gives_all_the_same_machine(rmapbox, tmp_path):
-    ran = rmapbox("compare", *BOTH, "fork_cow", "--pressure", "--json", "c.json", "1024", "4")
+    ran = rmapbox("compare", *BOTH, "fork_cow", "--pressure", "--json", "c.json", "512", "3")
     assert ran.status == 0, ran.err
     raw = json.loads((tmp_path / "c.json").read_text())
     one, two = (result["config"] for result in raw["results"])
@@ -142,7 +142,7 @@ def test_pressure_gives_all_the_same_machine(rmapbox, tmp_path):
     assert all(result["vmstat"]["pswpout"] > 0 for result in raw["results"])
     alone = {}
     for scheme in ("pte_chain", "anon_vma"):
-        assert rmapbox("run", "--rmap", scheme, "fork_cow", "--pressure", "--quiet", "--json", "r.json", "1024", "4").status == 0
+        assert rmapbox("run", "--rmap", scheme, "fork_cow", "--pressure", "--quiet", "--json", "r.json", "512", "3").status == 0
         alone[scheme] = json.loads((tmp_path / "r.json").read_text())["config"]["memory"]
     assert one["memory"] == max(alone.values())
 

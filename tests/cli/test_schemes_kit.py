@@ -32,6 +32,7 @@ def test_a_new_scheme_passes_the_check(rmapbox):
     assert checked.status == 0, checked.out
 
 
+@pytest.mark.thorough
 def test_a_faulty_scheme_fails_with_a_script_that_does_it_again(rmapbox, environment, tmp_path):
     rmapbox("schemes", "new", "my_scheme")
     path = tmp_path / "my_scheme.py"

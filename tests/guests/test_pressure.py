@@ -28,6 +28,7 @@ def test_moved_pages(scheme: str) -> None:
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.thorough  # test_same.py maps files in scarce memory too
 def test_file_pages(scheme: str) -> None:
     """The root is a tmpfs: its pages are unmapped through the file's index (or their chains) and go to swap through their own."""
     result = check(Cell("shared_map", ("4", "1300", "1"), scheme, "pae", "scarce"))

@@ -1,7 +1,7 @@
 """Every guest program sees here what it sees on the host's own kernel, under every scheme, paging and amount of memory.
 
-The default run takes a covering set: every program under every pair of (scheme, paging), (scheme, memory), (paging, memory), with mmfuzz's seeds spread over the
-combinations. ``pytest -m slow`` takes everything, and thousands of seeds.
+The default run takes every program, scheme, paging and size of memory at least once. ``pytest -m thorough`` takes a covering set: every program under every pair
+of (scheme, paging), (scheme, memory), (paging, memory), with mmfuzz's seeds spread over the combinations; ``pytest -m slow`` everything, and thousands of seeds.
 """
 
 from __future__ import annotations
@@ -26,11 +26,13 @@ REST = [cell for p, (args, _) in PROGRAMS.items() for c in EVERY if (cell := Cel
 MORE_FUZZ = [Cell("mmfuzz", (str(seed), "400"), *EVERY[seed % len(EVERY)]) for seed in range(1000, 4000)]
 
 
+@pytest.mark.covering
 @pytest.mark.parametrize("cell", COVERING, ids=str)
 def test_same_as_native(cell: Cell) -> None:
     check(cell)
 
 
+@pytest.mark.covering
 @pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("mode", MODES, ids=lambda mode: "-".join((mode[0], *mode[1])))
 def test_other_modes_same_as_native(mode: tuple[str, tuple[str, ...]], scheme: str) -> None:
@@ -38,6 +40,7 @@ def test_other_modes_same_as_native(mode: tuple[str, tuple[str, ...]], scheme: s
     assert result.vmstat["pswpout"] > 0
 
 
+@pytest.mark.covering("cell.scheme", "cell.paging", "cell.memory")
 @pytest.mark.parametrize("cell", FUZZ, ids=str)
 def test_fuzz_same_as_native(cell: Cell) -> None:
     check(cell)
@@ -55,6 +58,7 @@ def test_fuzz_same_as_native_thousands(cell: Cell) -> None:
     check(cell)
 
 
+@pytest.mark.covering
 @pytest.mark.parametrize("scheme", [*SCHEMES, *OTHERS])
 @pytest.mark.parametrize("program", ["fork_tree", "mremap_pingpong"])
 def test_full_audit(program: str, scheme: str) -> None:

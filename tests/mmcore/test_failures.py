@@ -107,33 +107,39 @@ def exhaust(cell: tuple[str, str], act: Callable[[Tries, int], Any], spare: int 
 cells = pytest.mark.parametrize("cell", CELLS, ids="-".join)
 
 
+@pytest.mark.covering
 @cells
 def test_fork(cell: tuple[str, str]) -> None:
     exhaust(cell, lambda w, n: w.fork(0, fail=n), at_least=8)
 
 
+@pytest.mark.covering
 @cells
 @pytest.mark.parametrize("kind", [PRIVATE, SHARED, TMPFS, TMPFS_PRIVATE, HOST])
 def test_mmap(cell: tuple[str, str], kind: int) -> None:
     exhaust(cell, lambda w, n: w.mmap(0, kind, 9, 2, 80, 3, fail=n))
 
 
+@pytest.mark.covering
 @cells
 def test_mmap_over_what_is_there(cell: tuple[str, str]) -> None:
     exhaust(cell, lambda w, n: w.mmap(0, PRIVATE, 5, 6, 8, 0, fail=n), at_least=2)
 
 
+@pytest.mark.covering
 @cells
 def test_munmap_a_hole(cell: tuple[str, str]) -> None:
     exhaust(cell, lambda w, n: w.munmap(0, 6, 3, fail=n))
 
 
+@pytest.mark.covering
 @cells
 @pytest.mark.parametrize("skip, pages", [(0, 3), (4, 3), (8, 11)])
 def test_mprotect_splits(cell: tuple[str, str], skip: int, pages: int) -> None:
     exhaust(cell, lambda w, n: w.mprotect(1, 0, skip, pages, 1, fail=n))
 
 
+@pytest.mark.covering
 @cells
 @pytest.mark.parametrize("which", range(5))
 @pytest.mark.parametrize("how, new", [(2, 6), (2, 15), (2, 2), (1, 30)])
@@ -142,16 +148,19 @@ def test_mremap(cell: tuple[str, str], which: int, how: int, new: int) -> None:
     exhaust(cell, lambda w, n: w.mremap(1, which, 1, 5, new, 75, how, fail=n))
 
 
+@pytest.mark.covering
 @cells
 def test_mremap_over_what_is_there(cell: tuple[str, str]) -> None:
     exhaust(cell, lambda w, n: w.mremap(0, 0, 2, 4, 4, 44, 2, fail=n))
 
 
+@pytest.mark.covering
 @cells
 def test_a_second_mapping(cell: tuple[str, str]) -> None:
     exhaust(cell, lambda w, n: w.mremap(0, 2, 3, 0, 6, 75, 3, fail=n))
 
 
+@pytest.mark.covering
 @cells
 def test_remap_file_pages(cell: tuple[str, str]) -> None:
     """The pages are faulted in afterwards; a failure there is nobody's error."""
@@ -162,6 +171,7 @@ def test_remap_file_pages(cell: tuple[str, str]) -> None:
     w.end()
 
 
+@pytest.mark.covering
 @cells
 @pytest.mark.parametrize("which", range(5))
 @pytest.mark.parametrize("write", [True, False])
@@ -183,6 +193,7 @@ def test_faults(cell: tuple[str, str], which: int, write: bool) -> None:
     w.end()
 
 
+@pytest.mark.covering
 @cells
 def test_faults_of_a_fresh_area(cell: tuple[str, str]) -> None:
     def act(w: Tries, n: int) -> None:
@@ -193,6 +204,7 @@ def test_faults_of_a_fresh_area(cell: tuple[str, str]) -> None:
     exhaust(cell, act, at_least=2)
 
 
+@pytest.mark.covering
 @cells
 def test_reclaim(cell: tuple[str, str]) -> None:
     """Reclaim allocates too (nodes of the swap cache's tree). It does what it can."""
@@ -212,6 +224,7 @@ def test_reclaim(cell: tuple[str, str]) -> None:
         w.end()
 
 
+@pytest.mark.covering
 @cells
 @pytest.mark.parametrize("which", range(3))
 def test_read_and_write(cell: tuple[str, str], which: int) -> None:
@@ -228,6 +241,7 @@ def test_read_and_write(cell: tuple[str, str], which: int) -> None:
                 w.check(w.trace[-1])
 
 
+@pytest.mark.covering
 @cells
 def test_exec(cell: tuple[str, str]) -> None:
     """A new address space, its stack, its first strings, the stack's move: fails anywhere, and all of it can be taken apart."""
@@ -268,6 +282,7 @@ def test_exec(cell: tuple[str, str]) -> None:
     assert n > 4
 
 
+@pytest.mark.covering
 @cells
 def test_everything_at_once_in_scarce_memory(cell: tuple[str, str]) -> None:
     """Failures while memory is short as well: reclaim runs inside the operations that fail."""

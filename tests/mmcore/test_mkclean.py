@@ -189,6 +189,7 @@ def test_a_scheme_without_walks(monkeypatch: pytest.MonkeyPatch) -> None:
     assert on_host(file, 0) == 1000 and not b.pte(0) & (W | D)
 
 
+@pytest.mark.covering
 @each
 @both
 @pytest.mark.parametrize("spare", [None, 200])

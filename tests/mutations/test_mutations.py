@@ -48,6 +48,7 @@ def test_enough_of_them_are_killed(name: str) -> None:
     assert all(len(reason) > 40 for reason in table.SURVIVORS.values())
 
 
+@pytest.mark.covering("name")
 @pytest.mark.parametrize("name, mutant", LIVE)
 def test_killed(name: str, mutant: Mutant) -> None:
     failure = killed(TABLES[name].MODULE, mutant, getattr(TABLES[name], "counts", None))
@@ -73,13 +74,13 @@ def test_the_counts_hold_without_a_fault(name: str, options: dict[str, Any]) -> 
 VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("pte_chain", {"highpte": True, "cache_line": 64}), ("virtual_scan", {}), ("anonmm_chained", {}), ("rmap_series", {"stage": 9}),
     ("pte_chain", {}), ("anonmm", {}), ("anon_vma", {}), ("anon_vma", {"era": "2.6.9"}), ("anon_vma", {"flaws": True}),
-    *(("anon_vma_chain", {"era": era}) for era in ("2.6.34", "3.7", "4.0", "2022")),
+    *(("anon_vma_chain", {"era": era}) for era in ("2.6.34", "3.7", "4.0", "2022")), ("anon_vma_chain", {"era": "4.0", "flaws": True}),
     ("partial_objrmap", {}), ("partial_objrmap", {"i_mmap": "prio_tree"}), *(("rmap_series", {"stage": stage}) for stage in (7, 8, 10, 11, 17, 38, 39, 40)),
 ]
-_FEW = 2  # the others are slow
+_REST = pytest.mark.thorough, *[pytest.mark.slow] * (len(VARIANTS) - 2)  # of all but the first
 
 
-@pytest.mark.parametrize("name, options", [pytest.param(*variant, marks=pytest.mark.slow if k >= _FEW else (), id="-".join((variant[0], *map(str, variant[1].values()))))
+@pytest.mark.parametrize("name, options", [pytest.param(*variant, marks=_REST[k - 1] if k else (), id="-".join((variant[0], *map(str, variant[1].values()))))
                                            for k, variant in enumerate(VARIANTS)])
 def test_the_scheme_itself_passes(name: str, options: dict[str, Any]) -> None:
     """What kills the faults does not kill the scheme."""
