@@ -132,8 +132,9 @@ static void read_number(const struct option *option, int argc, char **argv, int 
 {
     if (!*rest && ++*at >= argc)
         die("-%c: a number must follow", option->letter);
+    char name[] = { '-', option->letter, 0 };
     const char *word = *rest ? rest : argv[*at], *value = value_in(word, option->name);
-    *option->number = number_in(value ? value : word, option->name, option->least, option->most);
+    *option->number = number_in(value ? value : word, name, option->least, option->most);
 }
 
 /* NAME=VALUE, as the card has it. */
