@@ -1,5 +1,6 @@
 # What a developer runs. The environment is whichever `python` comes first in PATH; a virtual environment is best.
 PYTHON ?= python
+TRAP := $(shell $(PYTHON) -c "import sysconfig; print('sandbox/cpu/_trap' + sysconfig.get_config_var('EXT_SUFFIX'))")
 
 .PHONY: check lint types imports test thorough slow bench trap dev
 
@@ -10,8 +11,10 @@ dev:
 	@$(PYTHON) -c "import pytest, xdist, hypothesis, ruff, mypy, importlinter, setuptools" 2>/dev/null \
 	  || $(PYTHON) -m pip install -q ".[dev]"
 
-trap: dev
-	@$(PYTHON) -c "import sandbox.cpu._trap" 2>/dev/null || $(PYTHON) sandbox/cpu/build_trap.py
+trap: $(TRAP)
+
+$(TRAP): sandbox/cpu/trap.c sandbox/cpu/x87.c sandbox/cpu/build_trap.py | dev
+	$(PYTHON) sandbox/cpu/build_trap.py
 
 lint: dev
 	$(PYTHON) -m ruff check .

@@ -89,6 +89,7 @@ int main(int argc, char **argv)
     commands = argument(argc, argv, 2, "commands", 4, 0, 10000);
     long depth = argument(argc, argv, 3, "depth", 2, 1, 8);
     pages = argument(argc, argv, 4, "pages", 8, 0, 1 << 16);
+    arguments_end(argc, argv);
     struct report report, sum = { 0, 0 };
     int results[2];
     long long count = shells, level = shells;

@@ -110,13 +110,14 @@ int main(int argc, char **argv)
     generations = argument(argc, argv, 1, "generations", 24, 1, 10000);
     pages = argument(argc, argv, 2, "pages", 48, 1, 1 << 16);
     written = argument(argc, argv, 3, "written", pages < 8 ? 1 : 6, 0, pages - pages / 4);
-    const char *mode = argc > 4 ? argv[4] : "exit";
+    const char *mode = argument_word(argc, argv, 4, "mode", "exit");
     if (strcmp(mode, "exit") && strcmp(mode, "stay"))
         die("%s: mode must be exit or stay", mode);
     stay = !strcmp(mode, "stay");
     if (stay && generations > 1000)
         die("%ld: of generations that stay there can be 1000", generations);
     long every = argument(argc, argv, 5, "every", 0, 0, 1000000);
+    arguments_end(argc, argv);
     int members = stay ? (int)generations + 1 : 1;
 
     gang_open();

@@ -81,6 +81,7 @@ int main(int argc, char **argv)
     pages = argument(argc, argv, 1, "pages", 256, 1, MOST);
     long children = argument(argc, argv, 2, "children", 3, 1, 32);
     long writes = argument(argc, argv, 3, "writes", 64, 0, pages);
+    arguments_end(argc, argv);
     if (writes > pages)
         writes = pages;
     int reports[32][2], go[32][2], wrong = 0;

@@ -52,6 +52,7 @@ int main(int argc, char **argv)
     pages = argument(argc, argv, 2, "pages", 64, 1, 1 << 16);
     written = argument(argc, argv, 3, "written", pages < 16 ? pages : 16, 0, pages);
     long rounds = argument(argc, argv, 4, "rounds", 2, 0, 1000), all = 0;
+    arguments_end(argc, argv);
     pid_t *pids = allocate((size_t)children, sizeof *pids);
 
     gang_open();

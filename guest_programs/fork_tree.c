@@ -247,6 +247,7 @@ int main(int argc, char **argv)
     pages = (int)argument(argc, argv, 2, "pages", 32, 1, MOST_PAGES);
     long steps = argument(argc, argv, 3, "steps", 60, 0, 1000000);
     struct prng prng = { (uint32_t)argument(argc, argv, 4, "seed", 1, 0, 0x7fffffff) };
+    arguments_end(argc, argv);
     int wrong = 0;
 
     arena = map_anonymous((size_t)pages * 2, MAP_PRIVATE);

@@ -88,7 +88,8 @@ int main(int argc, char **argv)
 {
     long cache = argument(argc, argv, 1, "cache", 400, 2, 72000);
     processes = (int)argument(argc, argv, 2, "processes", 4, 1, MOST);
-    const char *how = argc > 3 ? argv[3] : "mmap";
+    const char *how = argument_word(argc, argv, 3, "how", "mmap");
+    arguments_end(argc, argv);
     if (strcmp(how, "mmap") && strcmp(how, "remap"))
         die("%s: how must be mmap or remap", how);
     pages = cache * 9 / 10;

@@ -577,6 +577,7 @@ int main(int argc, char **argv)
     prng.state = (uint32_t)argument(argc, argv, 1, "seed", 1, 0, 0x7fffffff);
     long steps = argument(argc, argv, 2, "steps", 400, 0, 100000000);
     pages = (int)argument(argc, argv, 3, "pages", 64, 8, MOST);
+    arguments_end(argc, argv);
     struct sigaction action = { .sa_sigaction = on_fault, .sa_flags = SA_SIGINFO | SA_NODEFER };
 
     must(sigaction(SIGSEGV, &action, NULL) == 0 && sigaction(SIGBUS, &action, NULL) == 0);

@@ -95,6 +95,7 @@ int main(int argc, char **argv)
     pages = argument(argc, argv, 1, "pages", 48, 2, 4096);
     long rounds = argument(argc, argv, 2, "rounds", 12, 0, 100000);
     struct prng prng = { (uint32_t)argument(argc, argv, 3, "seed", 1, 0, 0x7fffffff) };
+    arguments_end(argc, argv);
     struct sigaction action = { .sa_sigaction = on_fault, .sa_flags = SA_SIGINFO };
     int wrong = 0, all = 0;
 

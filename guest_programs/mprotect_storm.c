@@ -84,6 +84,7 @@ int main(int argc, char **argv)
     pages = argument(argc, argv, 2, "pages", 2, 1, 1 << 16);
     long rounds = argument(argc, argv, 3, "rounds", 2, 0, 1000);
     members = (int)argument(argc, argv, 4, "processes", 1, 1, 1000) - 1;
+    arguments_end(argc, argv);
     if ((long long)areas * pages > 600000)
         die("%ld areas of %ld pages: more than 600000 pages have no room; choose less", areas, pages);
     pid_t *pids = allocate((size_t)members + 1, sizeof *pids);

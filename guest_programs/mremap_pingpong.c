@@ -95,6 +95,7 @@ int main(int argc, char **argv)
     pages = argument(argc, argv, 1, "pages", 64, 1, 1 << 14);
     long rounds = argument(argc, argv, 2, "rounds", 6, 0, 100000);
     int children = (int)argument(argc, argv, 3, "children", 2, 0, MOST);
+    arguments_end(argc, argv);
     int orders[MOST][2], answers[MOST][2], wrong = 0, all = 0;
     pid_t pids[MOST];
 

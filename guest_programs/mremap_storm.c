@@ -110,6 +110,7 @@ int main(int argc, char **argv)
     int processes = (int)argument(argc, argv, 1, "processes", 3, 1, 2000), members = processes - 1;
     pages = argument(argc, argv, 2, "pages", 32, 1, 1 << 13);
     long rounds = argument(argc, argv, 3, "rounds", 3, 0, 4095), all = 0;
+    arguments_end(argc, argv);
     pid_t *pids = allocate((size_t)processes, sizeof *pids);
 
     for (int part = 0; part < PARTS; part++) {

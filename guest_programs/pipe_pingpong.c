@@ -46,6 +46,7 @@ __attribute__((noreturn)) static void other(int in, int out, long rounds, long b
 int main(int argc, char **argv)
 {
     long rounds = argument(argc, argv, 1, "rounds", 200, 0, 10000000), bytes = argument(argc, argv, 2, "kilobytes", 256, 0, 1 << 20) * 1024;
+    arguments_end(argc, argv);
     int there[2], back[2], failed = 0;
     must(pipe(there) == 0 && pipe(back) == 0);
     pid_t pid = fork_quietly();

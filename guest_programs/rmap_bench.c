@@ -329,7 +329,8 @@ static void measure(size_t row, long n)
 
 int main(int argc, char **argv)
 {
-    const char *name = argc > 1 ? argv[1] : "touch";
+    const char *name = argument_word(argc, argv, 1, "row", "touch"), *n = argument_word(argc, argv, 2, "n", "0");
+    arguments_end(argc, argv);
     int found = 0, all = !strcmp(name, "all");
     for (size_t row = 0; row < ROWS; row++) {
         if (!strcmp(name, "list")) {
@@ -345,7 +346,7 @@ int main(int argc, char **argv)
             must(reap(pid) == 0);
             found = 1;
         } else if (!strcmp(name, rows[row].name)) {
-            measure(row, argument(argc, argv, 2, "n", 0, 0, rows[row].most));
+            measure(row, number_in(n, "n", 0, rows[row].most));
             found = 1;
         }
     }

@@ -116,24 +116,46 @@ static int verify(void)
     return wrong;
 }
 
-/* -iN and -i N alike, as getopt takes them. */
-static long number_after(int argc, char **argv, int *at, char *rest, long least, long most)
+static struct option {
+    char letter;
+    const char *name;
+    long *number, least, most;
+} options[] = {
+    { 'i', "iterations", &want.iterations, 0, 10000000 }, { 'n', "areas", &want.areas, 1, 65000 },
+    { 's', "pages", &want.size, 1, 1 << 19 },             { 't', "tasks", &want.tasks, 1, MOST_TASKS },
+    { 'V', "areas to do", &want.to_do, 0, 10000000 },
+};
+#define OPTIONS (sizeof options / sizeof *options)
+
+/* -iN and -i N alike, as getopt takes them; -i iterations=N too. */
+static void read_number(const struct option *option, int argc, char **argv, int *at, const char *rest)
 {
-    char name[] = "-x";
-    name[1] = *rest;
-    if (rest[1]) {
-        char *alone[] = { rest + 1 };
-        return argument(1, alone, 0, name, 0, least, most);
+    if (!*rest && ++*at >= argc)
+        die("-%c: a number must follow", option->letter);
+    char name[] = { '-', option->letter, 0 };
+    const char *word = *rest ? rest : argv[*at], *value = value_in(word, option->name);
+    *option->number = number_in(value ? value : word, name, option->least, option->most);
+}
+
+/* NAME=VALUE, as the card has it. */
+static int read_named(const char *word)
+{
+    for (size_t k = 0; k < OPTIONS; k++) {
+        const char *value = value_in(word, options[k].name);
+        if (value) {
+            *options[k].number = number_in(value, options[k].name, options[k].least, options[k].most);
+            return 1;
+        }
     }
-    if (++*at >= argc)
-        die("%s: a number must follow", name);
-    return argument(argc, argv, *at, name, 0, least, most);
+    return 0;
 }
 
 static const char *read_options(int argc, char **argv)
 {
     const char *path = NULL;
     for (int at = 1; at < argc; at++) {
+        if (read_named(argv[at]))
+            continue;
         if (argv[at][0] != '-') {
             if (path)
                 die("%s: one file is enough, and %s is it", argv[at], path);
@@ -141,19 +163,17 @@ static const char *read_options(int argc, char **argv)
             continue;
         }
         for (char *letter = argv[at] + 1; *letter; letter++) {
-            long *number = NULL, most = 10000000;
-            switch (*letter) {
-            case 'l': case 'r': case 'h': want.pattern = *letter; break;
-            case 'v': want.verbose = 1; break;
-            case 'i': number = &want.iterations; break;
-            case 'n': number = &want.areas, most = 65000; break;
-            case 's': number = &want.size, most = 1 << 19; break;
-            case 't': number = &want.tasks, most = MOST_TASKS; break;
-            case 'V': number = &want.to_do; break;
-            default: die("-%c: no such option; there are -l -r -h -v and, with a number, -i -n -s -t -V", *letter);
-            }
-            if (number) {
-                *number = number_after(argc, argv, &at, letter, number == &want.iterations || number == &want.to_do ? 0 : 1, most);
+            if (strchr("lrh", *letter))
+                want.pattern = *letter;
+            else if (*letter == 'v')
+                want.verbose = 1;
+            else {
+                size_t k = 0;
+                while (k < OPTIONS && options[k].letter != *letter)
+                    k++;
+                if (k == OPTIONS)
+                    die("-%c: no such option; there are -l -r -h -v and, with a number, -i -n -s -t -V", *letter);
+                read_number(&options[k], argc, argv, &at, letter + 1);
                 break;
             }
         }

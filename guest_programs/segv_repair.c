@@ -94,6 +94,7 @@ static void try_access(const char *what, volatile char *at, int write)
 int main(int argc, char **argv)
 {
     long pages = argument(argc, argv, 1, "pages", 16, 3, 4096);
+    arguments_end(argc, argv);
     size = (size_t)pages * PAGE;
     struct sigaction action = { .sa_sigaction = on_fault, .sa_flags = SA_SIGINFO };
     static const int signals[] = { SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP };

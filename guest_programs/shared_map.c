@@ -115,6 +115,7 @@ int main(int argc, char **argv)
     int processes = (int)argument(argc, argv, 1, "processes", 4, 1, MOST);
     pages = argument(argc, argv, 2, "pages", 32, 1, 1 << 14);
     long rounds = argument(argc, argv, 3, "rounds", 4, 0, 100000);
+    arguments_end(argc, argv);
     int orders[MOST][2], answers[MOST][2], wrong, all = 0;
     pid_t pids[MOST];
 

@@ -70,7 +70,8 @@ int main(int argc, char **argv)
 {
     processes = (int)argument(argc, argv, 1, "processes", 8, 1, MOST);
     pages = argument(argc, argv, 2, "pages", 128, 1, 600000);
-    const char *kind = argc > 3 ? argv[3] : "anonymous";
+    const char *kind = argument_word(argc, argv, 3, "kind", "anonymous");
+    arguments_end(argc, argv);
     if (strcmp(kind, "anonymous") && strcmp(kind, "file"))
         die("%s: kind must be anonymous or file", kind);
     int members = processes - 1;

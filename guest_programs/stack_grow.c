@@ -77,6 +77,7 @@ __attribute__((noinline)) static int overflow(long number)
 int main(int argc, char **argv)
 {
     long pages = argument(argc, argv, 1, "pages", 200, 1, 1500), overflows = argument(argc, argv, 2, "overflows", 2, 0, 100);
+    arguments_end(argc, argv);
     struct sigaction action = { .sa_sigaction = on_fault, .sa_flags = SA_SIGINFO | SA_ONSTACK };
     stack_t stack = { .ss_sp = other_stack, .ss_size = sizeof other_stack };
     int failed = 0, wrong;

@@ -55,14 +55,16 @@ static long show(const char *what, int order)
 
 int main(int argc, char **argv)
 {
-    char *unit = argc > 1 ? strchr(argv[1], 'p') : NULL;
-    if (unit && !unit[1]) {
-        *unit = 0;
-        pages = argument(argc, argv, 1, "pages", 0, 1, 700000);
+    char size[24];
+    int length = snprintf(size, sizeof size, "%s", argument_word(argc, argv, 1, "megabytes", "16"));
+    if (length < (int)sizeof size && length && size[length - 1] == 'p') {
+        size[length - 1] = 0;
+        pages = number_in(size, "pages", 1, 700000);
     } else
-        pages = argument(argc, argv, 1, "megabytes", 16, 1, 2700) * ((1 << 20) / PAGE);
+        pages = number_in(size, "megabytes", 1, 2700) * ((1 << 20) / PAGE);
     long rounds = argument(argc, argv, 2, "rounds", 2, 0, 1000), wrong = 0;
     struct prng prng = { (uint32_t)argument(argc, argv, 3, "seed", 1, 0, 0x7fffffff) };
+    arguments_end(argc, argv);
 
     memory = map_anonymous((size_t)pages, MAP_PRIVATE);
     versions = calloc((size_t)pages, sizeof *versions);

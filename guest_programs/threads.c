@@ -82,6 +82,7 @@ int main(int argc, char **argv)
     threads = argument(argc, argv, 1, "threads", 4, 1, MOST);
     rounds = argument(argc, argv, 2, "rounds", 100, 1, 1000000);
     pages = argument(argc, argv, 3, "pages", 16, 1, 4096);
+    arguments_end(argc, argv);
     pthread_t thread[MOST];
     int failed = 0;
 

@@ -73,11 +73,12 @@ __attribute__((noreturn)) static void live(int who, int private)
 int main(int argc, char **argv)
 {
     areas = argument(argc, argv, 1, "areas", 400, 1, 65000);
-    const char *kind = argc > 2 ? argv[2] : "apart";
+    const char *kind = argument_word(argc, argv, 2, "kind", "apart");
     if (strcmp(kind, "apart") && strcmp(kind, "protections") && strcmp(kind, "file"))
         die("%s: kind must be apart, protections or file", kind);
     int members = (int)argument(argc, argv, 3, "processes", 1, 1, 1000) - 1;
     pages = argument(argc, argv, 4, "pages", 1, 1, 1 << 16);
+    arguments_end(argc, argv);
     stride = pages + !strcmp(kind, "apart");
     if ((long long)areas * stride > 600000)
         die("%ld areas of %ld pages: more than 600000 pages have no room; choose less", areas, pages);

@@ -35,7 +35,7 @@ from mmcore.frames import (
 )
 from mmcore.pgtable import FILE, PROTNONE, P, W
 from mmcore.rmap.scheme import HIT, MISS, Purpose
-from mmcore.vma import VM_ACCESS_FLAGS, VM_EXEC, VM_NONLINEAR, VM_SHARED, VM_WRITE
+from mmcore.vma import VM_ACCESS_FLAGS, VM_EXEC, VM_MAYWRITE, VM_NONLINEAR, VM_SHARED, VM_WRITE
 
 if TYPE_CHECKING:
     from mmcore.memory import Memory
@@ -54,10 +54,17 @@ class Auditor:
         self.violations: list[str] = []
         self.pins: Callable[[], dict[int, int]] = dict  # frames pinned for system calls under way, set by the kernel: pfn -> pins
 
-    def audit(self, where: str = "") -> list[str]:
-        """One full pass; returns (and keeps) what is wrong."""
+    def audit(self, where: str = "", given_up: bool = False) -> list[str]:
+        """One full pass; returns (and keeps) what is wrong. ``given_up``: the run ended inside an allocation, perhaps in mid-fork. Then only mapcounts
+        and walks are held to the page tables: those change with no allocation in between, totals and references do not."""
         self.checks += 1
         wrong: list[str] = []
+        if given_up:
+            truth = self._page_tables([])
+            self._mappings(truth, wrong)
+            self._walks(truth, wrong)
+            self.violations += [f"{where}: {w}" if where else w for w in wrong]
+            return wrong
         meters = self.mem.meters
         before = meters.as_dict()  # an index that meters its visits does so for us too
         truth = self._page_tables(wrong)
@@ -107,7 +114,7 @@ class Auditor:
                 at = np_ptes[base : base + pgtables.PTRS].nonzero()[0]
                 if len(at):
                     rows.append((at + base, (at << 12) + first))
-            rss = 0
+            rss = anon = shmem = 0
             if rows:
                 where = np.concatenate([row[0] for row in rows])
                 entries = np_ptes[where]
@@ -120,6 +127,7 @@ class Auditor:
                 all_pfns.append(pfns[counted])
                 all_ptes.append(where[counted])
                 rss = len(all_pfns[-1])
+                anon, shmem = self._kinds(all_pfns[-1])
                 rest = entries[~present]
                 rest = rest[(rest & kind(FILE)) == 0]
                 moving = pgtables.np_migration_pfn(rest)
@@ -130,12 +138,27 @@ class Auditor:
                     swap_refs[entry] = swap_refs.get(entry, 0) + 1
             if rss != mm.rss:
                 wrong.append(f"mm {mm.addr:#x}: rss {mm.rss}, but {rss} pages mapped")
+            if (anon, shmem) != (mm.anon_rss, mm.shmem_rss):
+                wrong.append(f"mm {mm.addr:#x}: anon_rss {mm.anon_rss}, shmem_rss {mm.shmem_rss}, "
+                             f"but {anon} anonymous and {shmem} shared memory pages mapped")
         if nr_tables != mem.vmstat.nr_page_table_pages:
             wrong.append(f"nr_page_table_pages {mem.vmstat.nr_page_table_pages}, but {nr_tables} tables")
         self._table_frames(wrong)
         wrong += mem.swap.audit(swap_refs)
         empty = np.zeros(0, np.int64)
         return (np.concatenate(all_pfns) if all_pfns else empty), (np.concatenate(all_ptes) if all_ptes else empty)
+
+    def _kinds(self, pfns: np.ndarray) -> tuple[int, int]:
+        """How many of the frames are (anonymous, of shared memory or tmpfs)."""
+        frames = self.mem.frames
+        anon = (frames.np_flags[pfns] & np.uint32(PG_ANON)) != 0
+        holders = frames.np_mapping[pfns[~anon]]
+        shmem = 0
+        for address in np.unique(holders).tolist():
+            mapping = self.mem.mappings.get(address)
+            if mapping is not None and mapping.is_shmem:
+                shmem += int(np.count_nonzero(holders == address))
+        return int(np.count_nonzero(anon)), shmem
 
     def _table_frames(self, wrong: list[str]) -> None:
         """Each frame of page tables belongs to an address space (its root's among them) or to the kernel."""
@@ -312,9 +335,9 @@ class Auditor:
             if indexed != set(areas) or len(linear) + len(nonlinear) != len(areas):
                 lost = next((f"{vma} is lost" for vma in areas if vma not in indexed), "one is there that is no area any more")
                 wrong.append(f"mapping {mapping.addr:#x}: {len(areas)} areas map it, its index has {len(linear)} and {len(nonlinear)} nonlinear: {lost}")
-            writable = sum(1 for vma in areas if vma.vm_flags & VM_SHARED)
+            writable = sum(1 for vma in areas if vma.vm_flags & VM_SHARED and vma.vm_flags & VM_MAYWRITE)
             if writable != mapping.i_mmap_writable:
-                wrong.append(f"mapping {mapping.addr:#x}: i_mmap_writable {mapping.i_mmap_writable}, but {writable} areas are shared")
+                wrong.append(f"mapping {mapping.addr:#x}: i_mmap_writable {mapping.i_mmap_writable}, but {writable} shared areas may write")
             wrong += [f"mapping {mapping.addr:#x}: {text}" for text in mapping.i_mmap.check()]
 
     def _lru(self, wrong: list[str]) -> None:

@@ -31,20 +31,33 @@ WRITES_STARVED = 2  # reads that may pass waiting writes
 
 
 class Request:
-    __slots__ = ("write", "position", "pfns")
+    """``start``: when it was queued, ns."""
 
-    def __init__(self, write: bool, position: int, pfn: int) -> None:
+    __slots__ = ("write", "position", "pfns", "start")
+
+    def __init__(self, write: bool, position: int, pfn: int, start: int) -> None:
         self.write = write
+        self.start = start
         self.position = position
         self.pfns = [pfn]
 
 
+class Done:
+    """What completed in one direction: requests, the pages that joined one that was queued, pages in all, ns between queueing and completion."""
+
+    __slots__ = ("requests", "merged", "pages", "ns")
+
+    def __init__(self) -> None:
+        self.requests = self.merged = self.pages = self.ns = 0
+
+
 class Disk:
-    """Positions are in pages: the swap device from 0, files far behind. ``writes_done`` counts completed write requests."""
+    """Positions are in pages: the swap device from 0, files far behind. ``writes_done`` counts completed write requests; ``done``, by direction
+    (reads, writes), and ``busy_ns`` are for /proc/diskstats."""
 
     __slots__ = (
         "mem", "clock", "frames", "vmstat", "waits", "writes_done", "congested", "_reads", "_writes", "_active", "_done_at", "_head",
-        "_starved", "_timer", "_next_file", "dirty_files",
+        "_starved", "_timer", "_next_file", "dirty_files", "done", "_busy_ns", "_busy_since",
     )
 
     def __init__(self, mem: Memory) -> None:
@@ -55,6 +68,8 @@ class Disk:
         self.waits: dict[int, WaitQueue] = {}
         self.writes_done = 0
         self.congested = False
+        self.done = (Done(), Done())
+        self._busy_ns = self._busy_since = 0
         self._reads: deque[Request] = deque()
         self._writes: deque[Request] = deque()
         self._active: Request | None = None
@@ -88,6 +103,16 @@ class Disk:
     @property
     def idle(self) -> bool:
         return self._active is None
+
+    @property
+    def queued(self) -> int:
+        """Requests under the head or waiting for it."""
+        return len(self._reads) + len(self._writes) + (self._active is not None)
+
+    @property
+    def busy_ns(self) -> int:
+        """How long there was a request under the head."""
+        return self._busy_ns + (0 if self._active is None else max(0, self.clock.now - self._busy_since))
 
     def wait_next(self) -> bool:
         """Charges the time until the request under the head completes. False when there is none, or time cannot move here."""
@@ -123,10 +148,11 @@ class Disk:
             last = queue[-1]
             if last.position + len(last.pfns) == position and len(last.pfns) < MAX_PAGES:
                 last.pfns.append(pfn)
+                self.done[write].merged += 1
                 return
             while len(queue) >= NR_REQUESTS and self.wait_next():
                 pass
-        queue.append(Request(write, position, pfn))
+        queue.append(Request(write, position, pfn, self.clock.now))
         if write and len(queue) >= CONGESTION_ON:
             self.congested = True
         if self._active is None:
@@ -144,6 +170,7 @@ class Disk:
             self._active = None
             return
         self._active = request
+        self._busy_since = now
         n = len(request.pfns)
         cost = n * TRANSFER_NS
         if request.position != self._head:
@@ -155,6 +182,11 @@ class Disk:
     def _complete(self) -> None:
         request = self._active
         assert request is not None
+        done = self.done[request.write]
+        done.requests += 1
+        done.pages += len(request.pfns)
+        done.ns += self._done_at - request.start
+        self._busy_ns += self._done_at - self._busy_since
         if request.write:
             self._end_write(request.pfns)
             self.writes_done += 1

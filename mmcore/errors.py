@@ -16,6 +16,11 @@ if TYPE_CHECKING:
     from mmcore.wait import WaitQueue
 
 
+def errno_name(errno: int) -> str:
+    """The kernel's name of an error; Python knows two of them by another, the C library's."""
+    return {95: "EOPNOTSUPP", 35: "EDEADLK"}.get(errno) or _errno.errorcode.get(errno, str(errno))
+
+
 class SysError(Exception):
     """A failure the guest sees as ``-errno``."""
 
@@ -25,7 +30,7 @@ class SysError(Exception):
         self.why = why
 
     def __str__(self) -> str:
-        name = _errno.errorcode.get(self.errno, str(self.errno))
+        name = errno_name(self.errno)
         return f"{name}: {self.why}" if self.why else name
 
 

@@ -19,7 +19,7 @@ from mmcore.errors import BeyondEof, InvariantViolation, MustWait, OutOfMemory, 
 from mmcore.frames import PG_ANON, PG_CODE, PG_LOCKED, PG_RESERVED, PG_SWAPCACHE, USER
 from mmcore.gfp import GFP_HIGHUSER
 from mmcore.pgtable import FILE, PROTNONE, TASK_SIZE, A, D, P, W
-from mmcore.vma import VM_EXEC, VM_GROWSDOWN, VM_READ, VM_SHARED, VM_WRITE
+from mmcore.vma import VM_EXEC, VM_GROWSDOWN, VM_LOCKONFAULT, VM_READ, VM_SHARED, VM_WRITE
 
 if TYPE_CHECKING:
     from mmcore.memory import Memory
@@ -168,8 +168,8 @@ class Faults:
         self.lru_cache_add_active(pfn)
         pte = base | vma.vm_page_prot | D
         self.ptes[i] = pte | W if flags & VM_WRITE else pte
-        rss = mm.rss + 1
-        mm.rss = rss
+        mm.anon_rss += 1
+        mm.rss = rss = mm.rss + 1
         if rss > mm.hiwater_rss:
             mm.hiwater_rss = rss
         return DONE
@@ -199,7 +199,6 @@ class Faults:
                 # getpage's frame cannot have gone: nothing ran since but the allocator, and it had our reference.
                 self.mem.ram.copy(new, pfn)
                 self._install_anon(mm, vma, address, i, new, token)
-                mm.rss += 1
                 self.meters.cow += 1
             else:
                 if vma.vm_flags & VM_EXEC:
@@ -213,9 +212,6 @@ class Faults:
                 elif not shared:
                     pte &= ~W
                 self.ptes[i] = pte
-                mm.rss += 1
-            if mm.rss > mm.hiwater_rss:
-                mm.hiwater_rss = mm.rss
             return DONE
         finally:
             scheme.release(token)
@@ -271,13 +267,17 @@ class Faults:
                 return DONE
             mapcount = self.mapcount
             if reserved:
+                mm.anon_rss += 1
                 mm.rss += 1
                 if mm.rss > mm.hiwater_rss:
                     mm.hiwater_rss = mm.rss
-            elif mapcount[pfn] > 1 and not self.rmap.has_remove:
-                mapcount[pfn] -= 1
             else:
-                self.rmap.remove(pfn, i)
+                if not flags & PG_ANON:
+                    self.rmap.copied_file(vma)
+                if mapcount[pfn] > 1 and not self.rmap.has_remove:
+                    mapcount[pfn] -= 1
+                else:
+                    self.rmap.forget(vma, pfn, i)
             executable = vma.vm_flags & VM_EXEC
             self.flags[new] = PG_ANON | PG_CODE if executable else PG_ANON
             self.scheme_add_anon(new, vma, address, i, True, token)
@@ -331,9 +331,6 @@ class Faults:
                 if swap.vm_swap_full():
                     swap.remove_exclusive_swap_page(pfn, 2)  # ours and the PTE's
                 new = pfn << 12 | vma.vm_page_prot & ~W
-                mm.rss += 1
-                if mm.rss > mm.hiwater_rss:
-                    mm.hiwater_rss = mm.rss
                 if vma.vm_flags & VM_EXEC:
                     frames.flags[pfn] |= PG_CODE
                 if write and self._alone(pfn):
@@ -368,7 +365,6 @@ class Faults:
                 return DONE
             self.mem.ram.copy(new, pfn)
             self._install_anon(mm, vma, address, i, new, token)
-            mm.rss += 1
             self.meters.cow += 1
             self.swap.swap_free(entry)
             return DONE
@@ -416,7 +412,7 @@ class Faults:
         return pfn
 
     def make_pages_present(self, mm: Mm, start: int, end: int, go_on: bool = True) -> int:
-        """mlock and MAP_POPULATE: faults the range in as its areas allow, breaking copy on write where they may write.
+        """mlock and MAP_POPULATE: faults the range in as its areas allow, breaking copy on write where they may write; areas locked on fault are left alone.
 
         Returns 0, or the errno of the first page that cannot be had: EFAULT (no access, beyond the end of the file), ENOMEM.
         ``go_on``: other areas are tried all the same. Linux: __mm_populate, populate_vma_page_range, 4.x and later."""
@@ -438,6 +434,8 @@ class Faults:
 
     def _populate(self, mm: Mm, vma: VmArea, address: int, stop: int) -> int:
         flags = vma.vm_flags
+        if flags & VM_LOCKONFAULT:
+            return 0  # its pages come in by faults only, whoever asks
         if not flags & (VM_READ | VM_WRITE | VM_EXEC):
             return errno.EFAULT
         write = flags & (VM_WRITE | VM_SHARED) == VM_WRITE  # a shared page is not dirtied for nothing

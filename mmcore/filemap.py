@@ -18,7 +18,7 @@ from mmcore.fileindex import FILE_INDEXES, FileIndex
 from mmcore.frames import PG_CODE, PG_DIRTY, PG_ERROR, PG_LOCKED, PG_UPTODATE, PG_WRITEBACK
 from mmcore.radix import RadixNodes, radix_cache
 from mmcore.ram import PAGE_SHIFT, PAGE_SIZE
-from mmcore.vma import VM_NONLINEAR, VM_SHARED
+from mmcore.vma import VM_MAYWRITE, VM_NONLINEAR, VM_SHARED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 _I_DATA = 176  # where the address_space lies in its inode
 _ZERO = bytes(PAGE_SIZE)
 
+_MAY_WRITE_IT = VM_SHARED | VM_MAYWRITE
+
 
 class AddressSpace:
     """The cached pages of one file, whose ``host`` (inode) tells ``i_size`` in bytes. ``addr`` is its kernel address, inside the inode's.
@@ -37,6 +39,7 @@ class AddressSpace:
 
     __slots__ = ("mem", "host", "addr", "pages", "nodes", "i_mmap", "i_mmap_writable", "nonlinear", "frames", "_registered")
     is_shmem = False
+    write_sealed = False  # no new shared mapping may write, now or later (a memfd's seals)
     tracks_dirty = False  # writes through shared mappings are noticed as they begin (FileSpace, where the machine has dirty tracking)
 
     def __init__(self, mem: Memory, host: Any) -> None:
@@ -48,7 +51,7 @@ class AddressSpace:
         self.pages: dict[int, int] = {}
         self.nodes = RadixNodes(radix_cache(mem.slab))
         self.i_mmap: FileIndex = FILE_INDEXES[mem.file_index](mem.meters)
-        self.i_mmap_writable = 0  # areas that are shared
+        self.i_mmap_writable = 0  # areas that are shared and writable, or may become so
         self.nonlinear: list[VmArea] = []
         self._registered = False
 
@@ -56,7 +59,7 @@ class AddressSpace:
 
     def link(self, vma: VmArea) -> None:
         """An area that maps the file joins its index (a nonlinear one the list of those)."""
-        if vma.vm_flags & VM_SHARED:
+        if vma.vm_flags & _MAY_WRITE_IT == _MAY_WRITE_IT:
             self.i_mmap_writable += 1
         if vma.vm_flags & VM_NONLINEAR:
             self.nonlinear.append(vma)
@@ -67,7 +70,7 @@ class AddressSpace:
 
     def link_beside(self, new: VmArea, old: VmArea) -> None:
         """fork: ``new`` is a copy of ``old``."""
-        if new.vm_flags & VM_SHARED:
+        if new.vm_flags & _MAY_WRITE_IT == _MAY_WRITE_IT:
             self.i_mmap_writable += 1
         if new.vm_flags & VM_NONLINEAR:
             self.nonlinear.append(new)
@@ -75,7 +78,7 @@ class AddressSpace:
             self.i_mmap.add_beside(new, old)
 
     def unlink(self, vma: VmArea) -> None:
-        if vma.vm_flags & VM_SHARED:
+        if vma.vm_flags & _MAY_WRITE_IT == _MAY_WRITE_IT:
             self.i_mmap_writable -= 1
         if vma.vm_flags & VM_NONLINEAR:
             self.nonlinear.remove(vma)

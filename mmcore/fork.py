@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mmcore.errors import OutOfMemory, SysError
-from mmcore.frames import PG_RESERVED
+from mmcore.frames import PG_ANON, PG_RESERVED
 from mmcore.pgtable import FILE, PROTNONE, A, D, P, W
 from mmcore.rmap.scheme import FORK
 from mmcore.vma import VM_ACCOUNT, VM_DONTCOPY, VM_LOCKED_MASK, VM_MAYWRITE, VM_NONLINEAR, VM_SHARED, VM_WIPEONFORK, vm_stat_account
@@ -85,7 +85,6 @@ def copy_page_range(mem: Memory, src: VmArea, dst: VmArea) -> None:
     for i, j, delta in pairs:
         np_ptes[i + delta : j + delta] = new[k : k + j - i]
         k += j - i
-    child.rss += len(pfns)
     if len(pfns):
         src_ptes = dst_ptes = at
         if rmap.has_dup:
@@ -113,12 +112,12 @@ def _populated(mem: Memory, vma: VmArea, tables: list[tuple[int, int]]) -> list[
 def _copy_few(mem: Memory, src: VmArea, dst: VmArea, where: list[tuple[int, int]]) -> None:
     """copy_page_range entry by entry, for a scheme that need not be told: most areas of most processes hold a handful of pages."""
     pgtables, frames = mem.pgtables, mem.frames
-    ptes, mask, child = pgtables.ptes, pgtables.PFN_MASK, dst.vm_mm
-    targets = [pgtables.pte_alloc(child, address) for _, address in where]
+    ptes, mask = pgtables.ptes, pgtables.PFN_MASK
+    targets = [pgtables.pte_alloc(dst.vm_mm, address) for _, address in where]
     flags, count, mapcount, nr = frames.flags, frames.count, frames.mapcount, frames.nr
     private = src.vm_flags & (VM_SHARED | VM_MAYWRITE) == VM_MAYWRITE
     keep = ~(A | D) if src.vm_flags & VM_SHARED else ~A
-    rss = 0
+    rss = anon = 0
     for (i, _), j in zip(where, targets):
         pte = ptes[i]
         if pte & (P | PROTNONE):
@@ -132,11 +131,13 @@ def _copy_few(mem: Memory, src: VmArea, dst: VmArea, where: list[tuple[int, int]
                 count[pfn] += 1
                 mapcount[pfn] += 1
                 rss += 1
+                if flags[pfn] & PG_ANON:
+                    anon += 1
         elif pte:  # making tables may have reclaimed what stood here
             if not pte & FILE:
                 mem.swap.swap_duplicate(pgtables.pte_to_swp(pte))
             ptes[j] = pte
-    child.rss += rss
+    mem.rmap.count_left(dst, -rss, -anon)
 
 
 def dup_mmap(mem: Memory, parent: Mm) -> Mm:
@@ -179,7 +180,7 @@ def dup_mmap(mem: Memory, parent: Mm) -> Mm:
         exit_mmap(mem, child)
         child.free(mem)
         raise
-    child.hiwater_rss = child.rss
+    child.hiwater_rss, child.hiwater_vm = child.rss, child.total_vm
     meters.forks += 1
     meters.fork_ptes += child.rss
     meters.fork_links += meters.links - links

@@ -9,7 +9,6 @@ from mmcore.errors import NotHere, SysError
 from mmcore.frames import PG_UPTODATE
 from mmcore.pgtable import FILE, PROTNONE, TASK_SIZE, D, P
 from mmcore.vma import (
-    VM_ACCESS_FLAGS,
     VM_DONTCOPY,
     VM_DONTDUMP,
     VM_IO,
@@ -17,6 +16,7 @@ from mmcore.vma import (
     VM_MAYWRITE,
     VM_NONLINEAR,
     VM_RAND_READ,
+    VM_READ,
     VM_SEQ_READ,
     VM_SHARED,
     VM_SPECIAL,
@@ -50,10 +50,12 @@ _FLAG_ADVICE = {
     MADV_WIPEONFORK: (VM_WIPEONFORK, 0),
     MADV_KEEPONFORK: (0, VM_WIPEONFORK),
 }
-# Advice about things this machine does not have (same-page merging, huge pages): accepted where Linux accepts it, and nothing to do.
-_NO_SUCH_THING = {MADV_MERGEABLE, MADV_UNMERGEABLE, MADV_HUGEPAGE, MADV_NOHUGEPAGE}
-_NOT_HERE = {25: "MADV_COLLAPSE", 100: "MADV_HWPOISON", 101: "MADV_SOFT_OFFLINE", 102: "MADV_GUARD_INSTALL", 103: "MADV_GUARD_REMOVE"}
-_KNOWN = set(_FLAG_ADVICE) | _NO_SUCH_THING | {
+# Linux knows advice only about what it was built with.
+_NOT_HERE = {
+    MADV_MERGEABLE: "MADV_MERGEABLE", MADV_UNMERGEABLE: "MADV_UNMERGEABLE", MADV_HUGEPAGE: "MADV_HUGEPAGE", MADV_NOHUGEPAGE: "MADV_NOHUGEPAGE",
+    25: "MADV_COLLAPSE", 100: "MADV_HWPOISON", 101: "MADV_SOFT_OFFLINE", 102: "MADV_GUARD_INSTALL", 103: "MADV_GUARD_REMOVE",
+}
+_KNOWN = set(_FLAG_ADVICE) | {
     MADV_WILLNEED, MADV_DONTNEED, MADV_FREE, MADV_REMOVE, MADV_COLD, MADV_PAGEOUT, MADV_POPULATE_READ, MADV_POPULATE_WRITE, MADV_DONTNEED_LOCKED,
 }
 
@@ -114,6 +116,8 @@ def _advise(mem: Memory, mm: Mm, i: int, vma: VmArea, start: int, end: int, advi
             raise SysError(errno.EINVAL)
         if flags & (VM_SHARED | VM_MAYWRITE) != VM_SHARED | VM_MAYWRITE:
             raise SysError(errno.EACCES)
+        if vma.mapping.write_sealed:
+            raise SysError(errno.EPERM)
         pos = linear_page_index(vma, start) << 12
         vma.mapping.punch_hole(pos, pos + end - start)
     elif advice == MADV_POPULATE_READ or advice == MADV_POPULATE_WRITE:
@@ -150,7 +154,7 @@ def _forget_nonlinear(mem: Memory, vma: VmArea, start: int, end: int) -> None:
 
 def _populate(mem: Memory, mm: Mm, vma: VmArea, start: int, end: int, write: bool) -> None:
     """Faults a range in, for reading or for writing. Raises EINVAL (no permission), EFAULT (no page)."""
-    if not vma.vm_flags & (VM_WRITE if write else VM_ACCESS_FLAGS):
+    if not vma.vm_flags & (VM_WRITE if write else VM_READ):
         raise SysError(errno.EINVAL)
     for addr in range(start, end, 4096):
         try:

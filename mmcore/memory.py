@@ -79,14 +79,12 @@ def _file_index(scheme: type[RmapScheme], options: dict[str, Any]) -> str:
     return index
 
 
-def _scheme(kind: type[RmapScheme], env: SchemeEnv, options: dict[str, Any]) -> RmapScheme:
-    """The scheme of one machine. Raises PluginError when its constructor leaves out the base class's."""
-    scheme = kind(env, options)
+def require_base(scheme: RmapScheme, kind: type[RmapScheme], env: SchemeEnv) -> None:
+    """Raises PluginError when the constructor of ``kind``, which has made ``scheme``, leaves out the base class's."""
     if getattr(scheme, "env", None) is not env or not hasattr(scheme, "options"):
         code = next(vars(base)["__init__"] for base in kind.__mro__ if "__init__" in vars(base)).__code__
         raise PluginError(f"scheme {kind.card.name!r}: {kind.__name__}.__init__ ({os.path.basename(code.co_filename)}, line {code.co_firstlineno}) does not "
                           "set up its base class: call super().__init__(env, options) first in it")
-    return scheme
 
 
 def _layout(scheme: type[RmapScheme], machine: MachineFacts, options: dict[str, Any]) -> Layout:
@@ -158,7 +156,8 @@ class Memory:
         self.vma_cache = self.slab.cache("vm_area_struct", VM_AREA_STRUCT + self.layout.vma)
         self.mm_cache = self.slab.cache("mm_struct", MM_STRUCT + self.layout.mm, hwcache=config.cache_line)
         env = SchemeEnv(self.frames, self.ram, self.slab, self.meters, self.pgtables, self.mms, self.machine)
-        self.scheme = _scheme(scheme_class, env, config.scheme_options)
+        self.scheme = scheme_class(env, config.scheme_options)
+        require_base(self.scheme, scheme_class, env)
         self.rmap = Rmap(self, self.scheme)
         self.overcommit = Overcommit(self)
         self.swap = Swap(self)

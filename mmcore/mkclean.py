@@ -36,7 +36,7 @@ def page_mkclean(mem: Memory, pfn: int) -> int:
         if pte < 0:
             return MISS
         if vma is None:
-            vma = mm.find_vma(address)
+            vma = mem.scheme.env.find_vma(mm, address)
             mem.meters.vmas_visited += 1
         if vma is not None and vma.vm_start <= address and vma.vm_flags & VM_SHARED:
             value = ptes[pte]

@@ -27,6 +27,8 @@ MAX_MAP_COUNT = 65530
 class Mm:
     """One address space. Sizes ``*_vm``, ``rss``, ``hiwater_*`` in pages, addresses in bytes.
 
+    ``rss``            present PTEs of counted frames; of them ``anon_rss`` of anonymous pages, ``shmem_rss`` of tmpfs and shared memory, the rest of
+                       files. rmap.core keeps them
     ``mm_users``       tasks that run in it; at 0 ``mmput`` takes it apart
     ``flush_pending``  the CPU may hold translations that are no longer true: honoured before the next run of any of its tasks
     ``mmap_cache``     the area find_vma answered last
@@ -34,7 +36,7 @@ class Mm:
     """
 
     __slots__ = (
-        "addr", "pgd", "vmas", "starts", "mmap_cache", "mm_users", "flush_pending", "nr_ptes", "rss", "anon_rss", "hiwater_rss", "hiwater_vm",
+        "addr", "pgd", "vmas", "starts", "mmap_cache", "mm_users", "flush_pending", "nr_ptes", "rss", "anon_rss", "shmem_rss", "hiwater_rss", "hiwater_vm",
         "total_vm", "locked_vm", "data_vm", "exec_vm", "stack_vm", "def_flags", "mmap_base", "topdown", "gap_top", "gap_size",
         "start_code", "end_code", "start_data", "end_data", "start_brk", "brk", "start_stack", "arg_start", "arg_end", "env_start", "env_end",
         "saved_auxv", "dumpable", "membarrier", "exe_file", "read_implies_exec", "rmap",
@@ -49,7 +51,7 @@ class Mm:
         self.mmap_cache: VmArea | None = None
         self.mm_users = 1
         self.flush_pending = False
-        self.nr_ptes = self.rss = self.anon_rss = self.hiwater_rss = self.hiwater_vm = 0
+        self.nr_ptes = self.rss = self.anon_rss = self.shmem_rss = self.hiwater_rss = self.hiwater_vm = 0
         self.total_vm = self.locked_vm = self.data_vm = self.exec_vm = self.stack_vm = 0
         self.def_flags = 0
         self.mmap_base = TASK_SIZE - (128 << 20)
@@ -85,6 +87,25 @@ class Mm:
         if i < len(vmas):
             return vmas[i]
         return None
+
+    def lookup_nodes(self, addr: int) -> int:
+        """How many nodes ``find_vma(addr)`` looks at now: none if ``mmap_cache`` answers, else those on the way down a balanced tree of the areas, which
+        ends at the area that holds the address. (2.6.7's red-black tree is at most twice as deep; its shape is history we do not keep.)"""
+        cached = self.mmap_cache
+        if cached is not None and cached.vm_start <= addr < cached.vm_end:
+            return 0
+        vmas = self.vmas
+        low, high, nodes = 0, len(vmas), 0
+        while low < high:
+            middle = low + high >> 1
+            nodes += 1
+            if vmas[middle].vm_end <= addr:
+                low = middle + 1
+            elif vmas[middle].vm_start <= addr:
+                break
+            else:
+                high = middle
+        return nodes
 
     def find_index(self, addr: int) -> int:
         """Position of the first area that ends above ``addr``; ``len(vmas)`` if none does."""

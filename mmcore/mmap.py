@@ -25,6 +25,7 @@ from mmcore.vma import (
     VM_MAYWRITE,
     VM_NORESERVE,
     VM_SHARED,
+    VM_WRITE,
     VmArea,
     accountable_mapping,
     page_prot,
@@ -119,6 +120,10 @@ def _file_flags(file: Any, kind: int, flags: int, prot: int, vm_flags: int, pgof
         raise SysError(errno.ENODEV)
     if vm_flags & VM_GROWSDOWN:
         raise SysError(errno.EINVAL)
+    if vm_flags & VM_SHARED and file.mapping is not None and file.mapping.write_sealed:
+        if vm_flags & VM_WRITE:
+            raise SysError(errno.EPERM)
+        vm_flags &= ~VM_MAYWRITE
     return vm_flags
 
 

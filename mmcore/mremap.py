@@ -57,9 +57,16 @@ def do_mremap(mem: Memory, mm: Mm, addr: int, old_len: int, new_len: int, flags:
     if vma is None or vma.vm_start > addr:
         raise SysError(errno.EFAULT)
     if flags & MREMAP_FIXED:
+        end = addr + old_len
+        if old_len > new_len:  # what does not move may span areas and gaps (6.17 and later)
+            _check_range(mem, mm, vma, addr, new_len, new_len)
+            old_len = min(old_len, vma.vm_end - addr)
         _check_range(mem, mm, vma, addr, old_len, new_len)
         get_unmapped_area(mem, mm, new_addr, new_len, fixed=True)
-        return move_vma(mem, mm, vma, addr, old_len, new_addr, new_len, replace=True)
+        move_vma(mem, mm, vma, addr, old_len, new_addr, new_len, replace=True)
+        if addr + old_len < end:
+            do_munmap(mem, mm, addr + old_len, end - addr - old_len)  # from an area's end on: no hole to cut, so it cannot fail
+        return new_addr
     if old_len == new_len:
         return addr
     if old_len > new_len:
@@ -191,6 +198,7 @@ def move_vma(mem: Memory, mm: Mm, vma: VmArea, addr: int, old_len: int, new_addr
             overcommit.uncharge(new_pages - old_pages)
         raise
     # From here on nothing allocates and nothing fails.
+    peak = max(mm.hiwater_vm, mm.total_vm)
     if account:
         overcommit.committed += min(old_pages, new_pages)  # the old range's promise moves; unmapping it gives it back
     i = mm.find_index(new_addr)
@@ -208,6 +216,7 @@ def move_vma(mem: Memory, mm: Mm, vma: VmArea, addr: int, old_len: int, new_addr
         scheme.release(token)
     if old_len:
         unmap_areas(mem, mm, mm.find_index(addr), addr, addr + old_len)
+        mm.hiwater_vm = peak  # what moves is not there twice
     i = mm.find_index(new_addr)
     vma_merge(mem, mm, i, new_addr, new_end, flags, new, new.vm_file, new.vm_pgoff)
     if flags & VM_LOCKED:

@@ -48,7 +48,7 @@ class ShmemSuper:
 class ShmemSpace(AddressSpace):
     """``swapped``: index -> swap entry of the pages that are out. ``locked`` (SHM_LOCK): its pages stay."""
 
-    __slots__ = ("sb", "swapped", "locked", "_table")
+    __slots__ = ("sb", "swapped", "locked", "write_sealed", "_table")
     is_shmem = True
 
     def __init__(self, mem: Memory, host: Any, sb: ShmemSuper | None = None) -> None:
@@ -56,6 +56,7 @@ class ShmemSpace(AddressSpace):
         self.sb = sb if sb is not None else ShmemSuper()
         self.swapped: dict[int, int] = {}
         self.locked = False
+        self.write_sealed = False
         self._table: dict[int, int] = {}  # table pages: number of the page of entries, or -1 (directory), -2 - n (subdirectory) -> PFN
 
     # --- the table of entries -----------------------------------------------------------------------------------------------

@@ -88,8 +88,7 @@ def expand_stack(mem: Memory, vma: VmArea, address: int) -> None:
         raise
     vm_stat_account(mm, flags, grow)
     if flags & VM_LOCKED:
-        mm.locked_vm += grow
-        mem.faults.make_pages_present(mm, address, address + (grow << 12))
+        mm.locked_vm += grow  # what lies between comes in when it is touched
 
 
 def bprm_stack(mem: Memory, mm: Mm, top: int) -> VmArea:

@@ -36,7 +36,8 @@ class Meters:
     reuse          write faults that found the page alone  candidates   (mm, address) pairs the walks offered
     zero_page      read faults answered by the zero page   hits/misses  candidates that did/did not map the frame
     vmas_visited, mms_visited, ptes_probed, nodes          what the walks looked at on the way
-    longest_walk   most objects one walk looked at         removal_nodes  chain nodes searched to take an entry out
+    vma_lookups, vma_lookup_nodes   find_vma by walks and scans that knew only the address space, and the areas its tree was descended over
+    longest_walk   most objects of a kind one walk looked at   removal_nodes  chain nodes searched to take an entry out
     links          entries put into the scheme's lists, chains and trees
     allocations    objects the scheme allocated            mremap_copies / merges_refused   forced by the scheme
     forks, fork_ptes, fork_links, fork_allocations         address spaces copied, and the pages, links and allocations that took
@@ -46,7 +47,8 @@ class Meters:
 
     NAMES = (
         "cow", "reuse", "zero_page",
-        "walks", "candidates", "hits", "misses", "vmas_visited", "mms_visited", "ptes_probed", "nodes", "longest_walk", "removal_nodes",
+        "walks", "candidates", "hits", "misses", "vmas_visited", "mms_visited", "ptes_probed", "nodes", "vma_lookups", "vma_lookup_nodes",
+        "longest_walk", "removal_nodes",
         "links", "allocations", "mremap_copies", "merges_refused", "forks", "fork_ptes", "fork_links", "fork_allocations",
         "migrations", "migrate_misses",
         "file_walks", "file_candidates", "file_hits", "file_misses", "file_vmas_visited", "file_ptes_probed", "file_nodes",

@@ -146,8 +146,6 @@ def _unuse_pte(mem: Memory, mm: Mm, vma: VmArea, address: int, i: int, value: in
             return
         frames.count[pfn] += 1
         swap.swap_free(entry)
-        mm.rss += 1
-        mm.hiwater_rss = max(mm.hiwater_rss, mm.rss)
         if vma.vm_flags & VM_EXEC:
             frames.flags[pfn] |= PG_CODE
         ptes[i] = pfn << 12 | vma.vm_page_prot & ~(W | A)

@@ -283,9 +283,9 @@ class SwapOut(Vmscan):
         frames, flags, count, mapcount, private = self.frames, self.flags, self.count, self.mapcount, self.frames.private
         mem, swap, vmstat = self.mem, self.swap, self.vmstat
         rmap, pgtables, mappings = mem.rmap, mem.pgtables, mem.mappings
-        ptes, remove_one = pgtables.ptes, mem.scheme.remove_one if rmap.has_remove else None
+        ptes, tell_removed = pgtables.ptes, rmap.tell_removed if rmap.has_remove else None
         nonlinear = vma.vm_flags & VM_NONLINEAR
-        taken = done = pte = 0
+        taken = anon = done = pte = 0
         for pte, pfn in zip(where, pfns, strict=True):
             value = ptes[pte]
             f = flags[pfn]
@@ -298,6 +298,7 @@ class SwapOut(Vmscan):
                 entry = private[pfn]
                 swap.swap_duplicate(entry)
                 left = pgtables.swp_pte(entry)
+                anon += 1
             else:
                 if frames.mapping[pfn] not in mappings:
                     continue
@@ -310,8 +311,8 @@ class SwapOut(Vmscan):
             taken += 1
             n = mapcount[pfn] - 1
             mapcount[pfn] = n
-            if remove_one is not None:
-                remove_one(pfn, pte)
+            if tell_removed is not None:
+                tell_removed(vma, pfn, pte)
             if n == 0:
                 vmstat.nr_mapped -= 1
                 rmap.last_pte_went(pfn)
@@ -324,7 +325,7 @@ class SwapOut(Vmscan):
         if taken:
             mm = vma.vm_mm
             mm.flush_pending = True
-            mm.rss -= taken
+            rmap.count_left(vma, taken, anon)
             rmap.unmapped += taken
             mem.meters.scan_unmapped += taken
         return done, pte

@@ -98,8 +98,7 @@ def _zap_few(mem: Memory, vma: VmArea, indices: list[int]) -> None:
                 rmap.set_page_dirty(pfn)
             if pte & A and not anon:
                 mem.reclaim.mark_page_accessed(pfn)
-            mm.rss -= 1
-            rmap.remove(pfn, i)
+            rmap.remove(vma, pfn, i)
             if flags[pfn] & PG_SWAPCACHE:
                 mem.swap.free_page_and_swap_cache(pfn)
             else:
@@ -131,7 +130,6 @@ def _drop(mem: Memory, vma: VmArea, entries: np.ndarray, where: np.ndarray) -> N
         if len(pfns) == 0:
             return
     flags = frames.np_flags[pfns]
-    mm.rss -= len(pfns)
     anon = (flags & PG_ANON) != 0
     if not anon.all():
         rmap, mark = mem.rmap, mem.reclaim.mark_page_accessed
@@ -142,7 +140,7 @@ def _drop(mem: Memory, vma: VmArea, entries: np.ndarray, where: np.ndarray) -> N
             if pte & A:
                 mark(pfn)
     distinct = not vma.vm_flags & VM_NONLINEAR
-    mem.rmap.remove_range(vma, pfns, where, distinct)
+    mem.rmap.remove_range(vma, pfns, where, distinct, int(np.count_nonzero(anon)))
     cached = (flags & PG_SWAPCACHE) != 0
     if cached.any():
         dirty = (entries & kind(D)) != 0

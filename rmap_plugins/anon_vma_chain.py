@@ -13,6 +13,8 @@ Homes       a fresh or exclusive page: the area's own anon_vma. A page others ma
 Eras        2.6.34  list, parent before child            4.0   a fork may reuse an ancestor whose degree (children + areas that are at home in it) is below 2
             3.7     interval tree of [first, last] page  2022  ... that has fewer than 2 children and no area: degree could not tell an area from a child
             From 4.0 on remap_file_pages makes ordinary areas.
+            4.0's degree lets two areas of one process be at home in one anon_vma with unlike chains. As released they merged, one chain went, and a page whose
+            home was in it was found no more: option ``flaws`` shows that. Without it they stay apart.
 Structures  bytes on i386, UP / SMP: anon_vma 8/12, 24/28, 32/36, 48/52; anon_vma_chain 24, 32, 32, 32; in vm_area_struct 12 (list head, pointer)
 Cost        fork: depth + 1 links per area with anonymous pages and one anon_vma. Walk: 1 area for a page that a child wrote, all descendants for the parent's.
 Linux: mm/rmap.c, mm/mmap.c, 2.6.34, 3.7, 4.0, 6.1. Which areas merge is 2.6.34's rule in every era; 3.0 began to refuse areas cloned from a parent.
@@ -21,7 +23,7 @@ Linux: mm/rmap.c, mm/mmap.c, 2.6.34, 3.7, 4.0, 6.1. Which areas merge is 2.6.34'
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from mmcore.errors import InvariantViolation, OutOfMemory, PluginError
@@ -153,15 +155,22 @@ class AnonVmaChain(RmapScheme):
             ("page", "+4", "mapcount"),
             ("address_space", "+4, 3.7 and 4.0 +0", "root of the tree, count of writers and list of nonlinear areas instead of two lists"),
         ),
-        options={"era": ("2022", "2.6.34 (lists), 3.7 (interval trees), 4.0 (reuse by degree) or 2022 (reuse by children and areas)")},
+        options={
+            "era": ("2022", "2.6.34 (lists), 3.7 (interval trees), 4.0 (reuse by degree) or 2022 (reuse by children and areas)"),
+            "flaws": (False, "4.0 as it was released: areas with unlike chains merge, and pages of one chain are found no more (mended in 2022)"),
+        },
         references=("LWN 383162", "Linux 5beb49305251", "Linux bf181b9f9d8d", "Linux 7a3ef208e662", "Linux 2555283eb40d"),
         file_index="interval_tree",
     )
 
     @classmethod
     def variant(cls, options: dict[str, Any]) -> type[RmapScheme]:
-        _era(options)
-        return cls
+        era = _era(options)
+        if not options.get("flaws", False):
+            return cls
+        if era.reuse != _DEGREE:
+            raise PluginError("anon_vma_chain: flaws = true goes with era 4.0: earlier ones reuse no anon_vma, 2022 mended it")
+        return type("_AnonVmaChainFlawed", (cls,), {"card": replace(cls.card, incomplete="4.0's merge of areas with unlike chains drops one chain")})
 
     @classmethod
     def file_index(cls, options: dict[str, Any]) -> str:
@@ -182,6 +191,8 @@ class AnonVmaChain(RmapScheme):
     def __init__(self, env: SchemeEnv, options: dict[str, Any]) -> None:
         super().__init__(env, options)
         era = self._era = _era(options)
+        self._flawed = options.get("flaws", False)
+        self._unlike = era.reuse == _DEGREE and not self._flawed  # areas at home in one anon_vma may have unlike chains, and must not merge then
         self._cache = env.cache("anon_vma", era.anon_vma[env.machine.smp])
         self._avc_cache = env.cache("anon_vma_chain", era.avc)
         self._links: type[_LinkTree] | type[_LinkList] = _LinkTree if era.tree else _LinkList
@@ -242,7 +253,7 @@ class AnonVmaChain(RmapScheme):
             self._index[pfn] = index
         else:
             home = self._objects.get(self._mapping[pfn])
-            if self._index[pfn] != index or home is None or home.root is not own.root:
+            if self._index[pfn] != index or ((home is None or home.root is not own.root) and not self._flawed):
                 raise InvariantViolation(
                     f"a shared anonymous page is mapped at another index or by no relative ({index:#x}, root {own.root.address:#x}): "
                     + self.env.frames.describe(pfn)
@@ -366,7 +377,12 @@ class AnonVmaChain(RmapScheme):
         self.vma_unlinked(gone)
 
     def can_merge(self, a: VmArea, b: VmArea) -> bool:
-        return a.anon_vma is None or b.anon_vma is None or a.anon_vma is b.anon_vma
+        """Two that are at home in different anon_vmas stay apart; so do two with different chains, where an era lets them share their home."""
+        if a.anon_vma is None or b.anon_vma is None:
+            return True
+        if a.anon_vma is not b.anon_vma:
+            return False
+        return not self._unlike or [avc.anon_vma for avc in a.rmap] == [avc.anon_vma for avc in b.rmap]
 
     # --- the walk --------------------------------------------------------------------------------------------------------
 

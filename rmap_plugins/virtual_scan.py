@@ -115,15 +115,15 @@ class VirtualScan(RmapScheme):
         return goal - left
 
     def _swap_out_mm(self, place: _Place, zone: Zone, left: int) -> int:
-        """One address space from its cursor on, until ``left`` is 0; returns what is left of it. When the last area is reached the round is over, even
-        where the goal was met inside of it (2.5.26)."""
+        """One address space from its cursor on, where find_vma leads, until ``left`` is 0; returns what is left of it. When the last area is
+        reached the round is over, even where the goal was met inside of it (2.5.26)."""
         mm = place.mm
         assert mm is not None
         meters, try_to_swap_out = self.env.meters, self.env.try_to_swap_out
         meters.mms_visited += 1
         address = place.swap_address
-        vmas = mm.vmas
-        for i in range(mm.find_index(address), len(vmas)):
+        vmas, first = mm.vmas, self.env.find_vma(mm, address)
+        for i in range(len(vmas) if first is None else mm.index_of(first), len(vmas)):
             vma = vmas[i]
             meters.vmas_visited += 1
             done, place.swap_address = try_to_swap_out(vma, max(address, vma.vm_start), vma.vm_end, zone, left)

@@ -165,11 +165,12 @@ class Config(msgspec.Struct, kw_only=True, metaclass=_Checked):
     audit: str = "off"
 
     def __post_init__(self) -> None:
+        given = self.memory
         self.memory = self._pages("memory")
         self.swap = self._pages("swap")
         if self.memory < MIN_MEMORY:
-            raise BadValue("memory", f"{format_size(self.memory)} is too small to boot: "
-                                     f"give at least {format_size(MIN_MEMORY)}")
+            text = f"{given} bytes (there is no unit)" if str(given).strip().isdigit() else str(given)
+            raise BadValue("memory", f"{text} is too small to boot: give at least {format_size(MIN_MEMORY)}")
         if self.memory > MAX_MEMORY:
             raise BadValue("memory", f"{format_size(self.memory)} is more than low memory holds, and high memory is not "
                                      f"emulated yet: give at most {format_size(MAX_MEMORY)}")
@@ -211,7 +212,10 @@ class Config(msgspec.Struct, kw_only=True, metaclass=_Checked):
         self._stdin()
 
     def _pages(self, field: str) -> int:
-        return parse_size(getattr(self, field), field) & ~(PAGE_SIZE - 1)
+        size = parse_size(getattr(self, field), field)
+        if 0 < size < PAGE_SIZE:
+            raise BadValue(field, f"{getattr(self, field)} is {size} bytes, less than a page: add the unit that is missing, as in {size}M")
+        return size & ~(PAGE_SIZE - 1)
 
     def _whole(self, field: str, low: int, high: int) -> None:
         value = getattr(self, field)

@@ -87,6 +87,13 @@ def _resolve_paths(directory: str, fields: dict[str, Any], names: dict[str, str]
         fields["mounts"] = tuple(Mount(os.path.join(directory, m.host), m.guest, m.mode) for m in mounts)
 
 
+def _card_name(scheme: str) -> str:
+    """What the card of a scheme given as a file calls it: its table is [rmap.NAME]. Raises PluginError."""
+    from mmcore.rmap.registry import load_scheme
+
+    return load_scheme(scheme).card.name
+
+
 def build_config(path: str | None, overrides: dict[str, Any], override_names: dict[str, str], schemes: Iterable[str] = ()) -> Config:
     """The settings of one run: the file `path` (None: `rmapbox.toml` in the working directory if it is there) under
     `overrides` (fields of `Config`; `override_names` names each in errors).
@@ -110,9 +117,10 @@ def build_config(path: str | None, overrides: dict[str, Any], override_names: di
     if options:
         from mmcore.rmap.registry import scheme_names
 
-        known = {*scheme_names(), config.scheme, *schemes}
+        names_of_files = {scheme: _card_name(scheme) for scheme in (config.scheme, *schemes) if names_file(scheme)}
+        known = {*scheme_names(), config.scheme, *schemes, *names_of_files.values()}
         for name in options:
             if name not in known:
                 raise ConfigError(f"{path}: unknown scheme in [rmap.{name}]: {nearest(name, known)}")
-        config.scheme_options = options.get(config.scheme, {})
+        config.scheme_options = {**options.get(names_of_files.get(config.scheme, ""), {}), **options.get(config.scheme, {})}
     return config

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import IO, Any
 
 from mmcore.audit import Auditor
-from mmcore.errors import ConfigError, InvariantViolation, OomPanic, SysError
+from mmcore.errors import ConfigError, InvariantViolation, OomPanic, SysError, errno_name
 from mmcore.frames import FREE
 from mmcore.memory import Memory, MemoryConfig
 from mmcore.rmap import RmapScheme
@@ -31,6 +31,7 @@ from sandbox.result import Area, AuditResult, Crash, LowMem, Notes, Owner, Resul
 from sandbox.syscalls.table import name_of
 
 TIME_LIMIT_STATUS, INTERRUPT_STATUS, STUCK_STATUS = 124, 130, 1
+_GIVEN_UP = ("hung", "oom_panic")  # inside an allocation
 _CUT = {"time_limit": TIME_LIMIT_STATUS, "interrupted": INTERRUPT_STATUS}
 
 Sink = Callable[[bytes], None]
@@ -64,7 +65,8 @@ class Machine:
     def __init__(self, config: Config | None = None) -> None:
         self.config = config or Config()
 
-    def run(self, program: str | os.PathLike | Sequence[str | os.PathLike], *, capture: bool = False, status: IO[str] | None = None, hash_memory: bool = False) -> Result:
+    def run(self, program: str | os.PathLike | Sequence[str | os.PathLike], *, capture: bool = False, status: IO[str] | None = None,
+            hash_memory: bool = False) -> Result:
         """Boot, run `program` (a name or file, see `sandbox.program`; or a list of it and its arguments) to its end, return the result.
 
         The guest's output goes to this process's descriptors 1 and 2, or with `capture` into the result. `status` is a
@@ -190,7 +192,7 @@ class _Running:
         self.kernel.spawn_init(path, argv, envp, files, self.vfs.fs)
         ending = self.kernel.run()
         if self.config.audit != "off" and not ending.torn:
-            self.auditor.audit("at the end")
+            self.auditor.audit("at the end", given_up=ending.kind in _GIVEN_UP)
         if self.recorder is not None and not ending.torn and ending.kind not in _CUT:
             self.image = self.recorder.image()
         self.vfs.sync()
@@ -216,9 +218,10 @@ class _Running:
         notes = Notes(
             detail="\n".join(ending.detail),
             signal=ending.signal,
+            file_index=_file_index(mem),
             oom_kills=[str(kill) for kill in mem.oom.kills],
             unknown_syscalls={name_of(nr): count for nr, count in kernel.unknown_syscalls.items()},
-            not_here={f"{what}: {errno.errorcode[code]}": count for (what, code), count in kernel.not_here.items()},
+            not_here={f"{what}: {errno_name(code)}": count for (what, code), count in kernel.not_here.items()},
             crashes=[_crash(info) for info in kernel.crashes],
             more_crashes={f"{comm} by {signal_name(number)}": count for (comm, number), count in kernel.more_crashes.items()},
             violations=list(self.auditor.violations),
@@ -272,7 +275,26 @@ def lowmem(mem: Memory) -> LowMem:
     owners = {name: _owner(fields) for name, fields in report["owners"].items()}
     peak = {name: _owner(fields) for name, fields in report["at_peak"].items()}
     return LowMem(report["present"], report["free"], report["min_free"], owners,
-                  Snapshot(mem.at_peak["owned"][FREE] << 12, peak))
+                  Snapshot(mem.at_peak["owned"][FREE] << 12, peak), _scheme_bytes(mem, owners))
+
+
+def _scheme_bytes(mem: Any, owners: dict[str, Owner]) -> dict[str, int]:
+    """Low memory that is the scheme's, by structure: fields as bytes in use, its own caches in whole frames."""
+    layout = mem.layout
+
+    def objects(name: str) -> int:
+        return owners[name].peak_objects or 0 if name in owners else 0
+
+    inodes = sum(objects(name) for name in owners if name.endswith("inode_cache"))
+    fields = {"mem_map": mem.frames.nr * layout.page, "vm_area_struct": objects("slab:vm_area_struct") * layout.vma,
+              "mm_struct": objects("slab:mm_struct") * layout.mm, "inodes": inodes * layout.address_space}
+    caches = {cache.name: owners[f"slab:{cache.name}"].peak_bytes for cache in mem.scheme.env.scheme_caches if f"slab:{cache.name}" in owners}
+    return {name: size for name, size in {**fields, **caches}.items() if size}
+
+
+def _file_index(mem: Any) -> str:
+    """Of a scheme that walks file pages by their file's index, else ""."""
+    return mem.file_index if mem.scheme.card.capabilities == {"WALK"} else ""
 
 
 def _crash(info: Any) -> Crash:

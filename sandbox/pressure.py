@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 from mmcore.errors import ConfigError
 from sandbox.config import MAX_MEMORY, MIN_MEMORY, Config, format_size
+from sandbox.lab.failure import failed
+from sandbox.lab.summary import how_it_ended
 from sandbox.machine import Machine
 from sandbox.result import Result
 
@@ -84,4 +86,6 @@ def run_under_pressure(config: Config, argv: list[str], *, status=None) -> Resul
     found = sizes(measured)
     result = Machine(config.replace(memory=found.memory, swap=found.swap)).run(argv, status=status)
     result.notes.pressure = describe(found)
+    if failed(measured) and not failed(result):
+        result.notes.pressure += f"; measured, with ample memory, on a program that failed: {how_it_ended(measured)}"
     return result

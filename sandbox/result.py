@@ -47,6 +47,8 @@ class LowMem(msgspec.Struct):
     min_free: int
     owners: dict[str, Owner]
     at_peak: Snapshot
+    scheme: dict[str, int] = {}
+    """What of it is the scheme's, by structure, each at its own fullest: its fields in the kernel's structures, its own slab caches."""
 
 
 class TaskResult(msgspec.Struct):
@@ -139,6 +141,8 @@ class Notes(msgspec.Struct):
     """The others: "NAME by SIGNAL" -> how many."""
     violations: list[str] = []
     """What the auditor found at the end."""
+    file_index: str = ""
+    """How the areas of a file are kept, where the scheme finds file pages by them: list, prio_tree or interval_tree."""
     pressure: str = ""
     """How `--pressure` sized the machine, in one line."""
     memory: MemoryImage | None = None
@@ -201,6 +205,26 @@ class Result(msgspec.Struct):
         return self.notes.stderr
 
 
+class ComparisonFile(msgspec.Struct):
+    """What `rmapbox compare --json` wrote, as far as its results go: `schemes` name the `results`, in order."""
+
+    schemes: list[str]
+    results: list[Result]
+
+
+def read_results(path: str) -> list[tuple[str, Result]]:
+    """The results in `path`, each with a name: of one run (the name is the path), or of a comparison (path and scheme). Raises `ConfigError`."""
+    try:
+        return [(path, read_result(path))]
+    except ConfigError as error:
+        try:
+            with open(path, "rb") as file:
+                found = msgspec.json.decode(file.read(), type=ComparisonFile)
+        except (OSError, msgspec.DecodeError, msgspec.ValidationError):
+            raise error from None
+    return [(f"{path}, {scheme}", result) for scheme, result in zip(found.schemes, found.results)]
+
+
 def read_result(path: str) -> Result:
     """The result that `--json` wrote to `path`. Raises `ConfigError` when it is not one."""
     try:
@@ -209,4 +233,4 @@ def read_result(path: str) -> Result:
     except OSError as error:
         raise ConfigError(f"{path}: cannot read it: {(error.strerror or str(error)).lower()}") from None
     except (msgspec.DecodeError, msgspec.ValidationError) as error:
-        raise ConfigError(f"{path}: not a result of `rmapbox run --json`: {error}") from None
+        raise ConfigError(f"{path}: not a result of `rmapbox run --json` or `rmapbox compare --json`: {error}") from None

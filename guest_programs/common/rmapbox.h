@@ -57,18 +57,76 @@ __attribute__((unused)) static const char *error_name(int number)
     return other;
 }
 
-/* The number at argv[index], or `fallback`; suffixes K and M multiply. A value out of range ends the program. */
-__attribute__((unused)) static long argument(int argc, char **argv, int index, const char *name, long fallback, long least, long most)
+/* --- arguments: sizes and words, each at its place or as NAME=VALUE anywhere -------------------------------------------- */
+
+#define MOST_ARGUMENTS 8
+static struct {
+    const char *name[MOST_ARGUMENTS + 1]; /* by place, from 1 */
+    int count;
+} arguments;
+
+/* What stands behind NAME= in `word`; NULL when it does not start so. */
+__attribute__((unused)) static const char *value_in(const char *word, const char *name)
 {
-    if (index >= argc)
-        return fallback;
+    size_t length = strlen(name);
+    return !strncmp(word, name, length) && word[length] == '=' ? word + length + 1 : NULL;
+}
+
+/* Is it NAME=VALUE, whatever the name? */
+__attribute__((unused)) static int is_named(const char *word)
+{
+    size_t length = strspn(word, "abcdefghijklmnopqrstuvwxyz_");
+    return length && word[length] == '=';
+}
+
+/* The argument `name`, which stands at argv[index] unless it is given by its name; else `fallback`. */
+__attribute__((unused)) static const char *argument_word(int argc, char **argv, int index, const char *name, const char *fallback)
+{
+    const char *found = index < argc && !is_named(argv[index]) ? argv[index] : NULL;
+    arguments.name[index] = name;
+    if (index > arguments.count)
+        arguments.count = index;
+    for (int i = 1; i < argc; i++)
+        if (value_in(argv[i], name)) {
+            if (found)
+                die("%s: %s is given twice", argv[i], name);
+            found = value_in(argv[i], name);
+        }
+    return found ? found : fallback;
+}
+
+/* The number that `text` is; suffixes K and M multiply. A value out of range ends the program. */
+__attribute__((unused)) static long number_in(const char *text, const char *name, long least, long most)
+{
     char *end;
-    long value = strtol(argv[index], &end, 0);
+    long value = strtol(text, &end, 0);
     if (*end == 'K' || *end == 'M')
         value *= *end++ == 'K' ? 1 << 10 : 1 << 20;
-    if (end == argv[index] || *end || value < least || value > most)
-        die("%s: %s must be a number from %ld to %ld", argv[index], name, least, most);
+    if (end == text || *end || value < least || value > most)
+        die("%s: %s must be a number from %ld to %ld", text, name, least, most);
     return value;
+}
+
+/* As argument_word, for a number. */
+__attribute__((unused)) static long argument(int argc, char **argv, int index, const char *name, long fallback, long least, long most)
+{
+    const char *word = argument_word(argc, argv, index, name, NULL);
+    return word ? number_in(word, name, least, most) : fallback;
+}
+
+/* After the last argument has been asked for: a word that was not is a mistake. */
+__attribute__((unused)) static void arguments_end(int argc, char **argv)
+{
+    char names[160] = "";
+    for (int k = 1; k <= arguments.count; k++)
+        snprintf(names + strlen(names), sizeof names - strlen(names), "%s%s", k > 1 ? ", " : "", arguments.name[k]);
+    for (int i = 1; i < argc; i++) {
+        int known = !is_named(argv[i]) && i <= arguments.count;
+        for (int k = 1; k <= arguments.count; k++)
+            known |= value_in(argv[i], arguments.name[k]) != NULL;
+        if (!known)
+            die("%s: no such argument; there are, in this order or as NAME=VALUE: %s", argv[i], names);
+    }
 }
 
 /* Asks the sandbox's kernel to reclaim `pages` pages now. Native Linux has no such file: nothing happens there. */

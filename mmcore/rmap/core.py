@@ -17,7 +17,7 @@ import numpy as np
 from mmcore.errors import InvariantViolation, SysError
 from mmcore.frames import PG_ANON, PG_DIRTY, PG_REFERENCED, PG_SWAPCACHE
 from mmcore.pgtable import FILE, PROTNONE, A, D, P
-from mmcore.rmap.scheme import FAIL, HIT, MISS, STOP, Purpose, RmapScheme, Visit
+from mmcore.rmap.scheme import FAIL, HIT, MISS, STOP, Purpose, RmapScheme, Visit, forms
 from mmcore.stats import WalkLengths
 from mmcore.vma import VM_LOCKED, VM_MAYSHARE, VM_RESERVED
 
@@ -50,8 +50,11 @@ class Rmap:
         kind = type(scheme)
         # Hooks a scheme does not override are not called on hot paths.
         self.has_dup = kind.dup is not RmapScheme.dup
-        self.has_remove = kind.remove is not RmapScheme.remove or kind.remove_one is not RmapScheme.remove_one
-        self.has_released = kind.released is not RmapScheme.released or kind.released_one is not RmapScheme.released_one
+        # Two hooks come in two forms: the one the scheme overrides serves one page and many alike.
+        self.remove_one, self.remove_many = forms(kind, "remove")
+        self.has_remove = self.remove_one or self.remove_many
+        self.released_one, self.released_many = forms(kind, "released")
+        self.has_released = self.released_one or self.released_many
         self.has_reused = kind.reused is not RmapScheme.reused
         self.has_file = kind.add_file is not RmapScheme.add_file
         self.has_file_released = kind.file_released is not RmapScheme.file_released
@@ -84,6 +87,11 @@ class Rmap:
         frames.mapcount[pfn] = n + 1
         if n == 0:
             self.vmstat.nr_mapped += 1
+        mm = vma.vm_mm
+        mm.anon_rss += 1
+        mm.rss = rss = mm.rss + 1
+        if rss > mm.hiwater_rss:
+            mm.hiwater_rss = rss
         return 0
 
     def add_file(self, pfn: int, vma: VmArea, address: int, pte: int, token: Any) -> None:
@@ -94,14 +102,47 @@ class Rmap:
         mapcount[pfn] = n + 1
         if n == 0:
             self.vmstat.nr_mapped += 1
+        mm = vma.vm_mm
+        mm.rss = rss = mm.rss + 1
+        if rss > mm.hiwater_rss:
+            mm.hiwater_rss = rss
+        if vma.mapping is not None and vma.mapping.is_shmem:
+            mm.shmem_rss += 1
 
-    def remove(self, pfn: int, pte: int) -> None:
-        """One PTE no longer maps the frame (the reference it held is the caller's to drop)."""
+    def copied_file(self, vma: VmArea) -> None:
+        """Copy on write: an anonymous page takes the place of a file's page, whose PTE ``forget`` is told of."""
+        mm = vma.vm_mm
+        mm.anon_rss += 1
+        if vma.mapping is not None and vma.mapping.is_shmem:
+            mm.shmem_rss -= 1
+
+    def count_left(self, vma: VmArea, pages: int, anon: int) -> None:
+        """``pages`` PTEs of an area, ``anon`` of them of anonymous pages, count no longer in its mm's rss."""
+        mm = vma.vm_mm
+        mm.rss -= pages
+        mm.anon_rss -= anon
+        if pages != anon and vma.mapping is not None and vma.mapping.is_shmem:
+            mm.shmem_rss -= pages - anon
+
+    def remove(self, vma: VmArea, pfn: int, pte: int) -> None:
+        """One PTE of an area no longer maps the frame (the reference it held is the caller's to drop)."""
+        self.count_left(vma, 1, 1 if self.frames.flags[pfn] & PG_ANON else 0)
+        self.forget(vma, pfn, pte)
+
+    def forget(self, vma: VmArea, pfn: int, pte: int) -> None:
+        """The part of ``remove`` that is about the frame: its address space stays as large as it was."""
         self.uncount(pfn)
         if self.has_remove:
-            self.scheme.remove_one(pfn, pte)
+            self.tell_removed(vma, pfn, pte)
         if self.frames.mapcount[pfn] == 0:
             self.last_pte_went(pfn)
+
+    def tell_removed(self, vma: VmArea, pfn: int, pte: int) -> None:
+        """The scheme hears of one PTE that went, by the form it has."""
+        if self.remove_one:
+            self.scheme.remove_one(pfn, pte)
+        else:
+            self.scheme.remove(vma, np.array([pfn]), np.array([pte]))
 
     def uncount(self, pfn: int) -> None:
         mapcount = self.frames.mapcount
@@ -116,8 +157,10 @@ class Rmap:
         """The last PTE of a page went: 2.6.7 clears an anonymous page's mapping and PG_anon at once."""
         frames = self.frames
         if frames.flags[pfn] & PG_ANON:
-            if self.has_released:
+            if self.released_one:
                 self.scheme.released_one(pfn)
+            elif self.released_many:
+                self.scheme.released(np.array([pfn]))
             frames.flags[pfn] &= ~PG_ANON
             frames.mapping[pfn] = 0
         elif self.has_file_released:
@@ -130,6 +173,9 @@ class Rmap:
     ) -> None:
         """fork copied PTEs: one more mapping and reference each. ``distinct``: no frame stands twice in ``pfns``."""
         frames = self.frames
+        n = len(pfns)
+        anon = n if dst.mapping is None else int(np.count_nonzero(frames.np_flags[pfns] & np.uint32(PG_ANON)))
+        self.count_left(dst, -n, -anon)
         if distinct:
             frames.np_count[pfns] += 1
             frames.np_mapcount[pfns] += 1
@@ -140,9 +186,10 @@ class Rmap:
         if self.has_dup:
             self.scheme.dup(src, dst, pfns, src_ptes, dst_ptes, token)
 
-    def remove_range(self, vma: VmArea, pfns: np.ndarray, ptes: np.ndarray, distinct: bool) -> None:
-        """PTEs are gone: one mapping less each (references are the caller's to drop)."""
+    def remove_range(self, vma: VmArea, pfns: np.ndarray, ptes: np.ndarray, distinct: bool, nr_anon: int) -> None:
+        """PTEs are gone, ``nr_anon`` of them of anonymous pages: one mapping less each (references are the caller's to drop)."""
         frames = self.frames
+        self.count_left(vma, len(pfns), nr_anon)
         if distinct:
             left = frames.np_mapcount[pfns] - np.int32(1)
             frames.np_mapcount[pfns] = left
@@ -155,8 +202,11 @@ class Rmap:
         if len(left) and int(left.min()) < 0:
             raise InvariantViolation("a PTE more than were counted is removed: " + frames.describe(int(pfns[int(left.argmin())])))
         self.vmstat.nr_mapped -= len(gone)
-        if self.has_remove:
+        if self.remove_many:
             self.scheme.remove(vma, pfns, ptes)
+        elif self.remove_one:
+            for pfn, pte in zip(pfns.tolist(), ptes.tolist(), strict=True):
+                self.scheme.remove_one(pfn, pte)
         if len(gone):
             flags = frames.np_flags[gone]
             is_anon = (flags & np.uint32(PG_ANON)) != 0
@@ -164,7 +214,11 @@ class Rmap:
             if self.has_file_released and len(anon) < len(gone):
                 self.scheme.file_released(gone[~is_anon])
             if self.has_released and len(anon):
-                self.scheme.released(anon)
+                if self.released_many:
+                    self.scheme.released(anon)
+                else:
+                    for pfn in anon.tolist():
+                        self.scheme.released_one(pfn)
             frames.np_flags[anon] &= np.uint32(~PG_ANON & 0xFFFFFFFF)
             frames.np_mapping[anon] = 0
 
@@ -186,36 +240,34 @@ class Rmap:
         return found
 
     def _metered_walk(self, pfn: int, flags: int, purpose: Purpose, visit: Visit) -> None:
-        """A walk, and how many objects it looked at. The scheme's own walks and the file index's are metered apart."""
+        """A walk, and how many objects it looked at: the most of one kind (candidates, areas, address spaces, nodes), whoever looked at them. The scheme's
+        own walks and the file index's are metered apart, and kinds alike."""
         meters = self.meters
-        if flags & PG_ANON or self.walks_files:
-            self._by_file = False
-            meters.walks += 1
-            candidates, vmas, mms = meters.candidates, meters.vmas_visited, meters.mms_visited
-            self.walk(pfn, purpose, visit)
-            length = max(meters.candidates - candidates, meters.vmas_visited - vmas, meters.mms_visited - mms)
-            self.walk_lengths.counts[length.bit_length()] += 1
-            if length > meters.longest_walk:
-                meters.longest_walk = length
-        else:
-            self._by_file = True
+        by_file = self._by_file = not (flags & PG_ANON or self.walks_files)
+        candidates, mms = meters.candidates + meters.file_candidates, meters.mms_visited
+        vmas, nodes = meters.vmas_visited + meters.file_vmas_visited, meters.nodes + meters.file_nodes + meters.vma_lookup_nodes
+        if by_file:
             meters.file_walks += 1
-            vmas, nodes = meters.file_vmas_visited, meters.file_nodes
-            self.walk(pfn, purpose, visit)
-            length = max(meters.file_vmas_visited - vmas, meters.file_nodes - nodes)
+        else:
+            meters.walks += 1
+        (self.walk if self.exact else self.walk_file)(pfn, purpose, visit)
+        length = max(
+            meters.candidates + meters.file_candidates - candidates, meters.vmas_visited + meters.file_vmas_visited - vmas, meters.mms_visited - mms,
+            meters.nodes + meters.file_nodes + meters.vma_lookup_nodes - nodes,
+        )
+        if by_file:
             self.file_walk_lengths.counts[length.bit_length()] += 1
             if length > meters.file_longest_walk:
                 meters.file_longest_walk = length
+        else:
+            self.walk_lengths.counts[length.bit_length()] += 1
+            if length > meters.longest_walk:
+                meters.longest_walk = length
 
     def ask(self, pfn: int, purpose: Purpose, visit: Visit) -> None:
         """A metered walk for an exact user (migrate.py, mkclean.py), whose ``visit`` calls ``find`` once for each candidate. File pages are found
         by their file's index under a scheme that cannot walk."""
-        if self.exact:
-            self._metered_walk(pfn, self.flags[pfn], purpose, visit)
-        else:
-            self._by_file = True
-            self.meters.file_walks += 1
-            self.walk_file(pfn, purpose, visit)
+        self._metered_walk(pfn, self.flags[pfn] if self.exact else 0, purpose, visit)
 
     def _find(self, pfn: int, mm: Mm, address: int, pte: int) -> int:
         """Index of the PTE if it maps the frame, else -1; meters the candidate."""
@@ -296,7 +348,7 @@ class Rmap:
             return MISS
         card = self.scheme.card
         if vma is None:
-            vma = mm.find_vma(address)
+            vma = self.scheme.env.find_vma(mm, address)
             self.meters.vmas_visited += 1
             if vma is None or vma.vm_start > address:
                 if card.unmap_needs_vma:
@@ -334,6 +386,10 @@ class Rmap:
         if value & D:
             self.set_page_dirty(pfn)
         mm.rss -= 1
+        if flags & PG_ANON:
+            mm.anon_rss -= 1
+        elif vma.mapping is not None and vma.mapping.is_shmem:
+            mm.shmem_rss -= 1
         self.unmapped += 1
         n = frames.mapcount[pfn] - 1
         frames.mapcount[pfn] = n
@@ -431,12 +487,13 @@ class Rmap:
         if not usable:
             self._result = SWAP_FAIL
             return
+        self.meters.file_vmas_visited += len(areas)
         longest = max(v.vm_end - v.vm_start for v in usable)
         cursor = max(v.nl_cursor for v in usable) or _CLUSTER_BYTES
         while cursor < longest + _CLUSTER_BYTES:  # the first round is for those that lag behind the furthest
             for vma in usable:
                 while vma.vm_mm.rss and vma.nl_cursor < cursor and vma.nl_cursor < vma.vm_end - vma.vm_start:
-                    goal -= self._unmap_cluster(vma, vma.vm_start + vma.nl_cursor)
+                    goal -= self._unmap_cluster(vma, vma.vm_start + vma.nl_cursor, pfn)
                     vma.nl_cursor += _CLUSTER_BYTES
                     if goal <= 0:
                         self._result = SWAP_AGAIN
@@ -446,8 +503,8 @@ class Rmap:
             vma.nl_cursor = 0
         self._result = SWAP_AGAIN
 
-    def _unmap_cluster(self, vma: VmArea, start: int) -> int:
-        """Unmaps what is present, idle and not reserved in one cluster; returns how many PTEs."""
+    def _unmap_cluster(self, vma: VmArea, start: int, wanted: int) -> int:
+        """Unmaps what is present, idle and not reserved in one cluster, whether it maps the ``wanted`` frame (a hit) or not; returns how many PTEs."""
         frames, ptes, mm, meters = self.frames, self.ptes, vma.vm_mm, self.meters
         done = 0
         for address in range(start, min(start + _CLUSTER_BYTES, vma.vm_end), 4096):
@@ -462,6 +519,10 @@ class Rmap:
             if self.mem.is_reserved(pfn) or frames.flags[pfn] & PG_ANON:
                 continue
             meters.file_candidates += 1
+            if pfn == wanted:
+                meters.file_hits += 1
+            else:
+                meters.file_misses += 1
             mm.flush_pending = True
             if value & A:
                 ptes[pte] = value & ~A
@@ -470,9 +531,8 @@ class Rmap:
             ptes[pte] = self.pgtables.file_pte(frames.index[pfn]) if frames.index[pfn] != linear else 0
             if value & D:
                 self.set_page_dirty(pfn)
-            mm.rss -= 1
             self.unmapped += 1
-            self.remove(pfn, pte)
+            self.remove(vma, pfn, pte)
             self.mem.pages.put_page(pfn)
             done += 1
         return done

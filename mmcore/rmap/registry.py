@@ -174,6 +174,10 @@ def _checked(found: object, name: str) -> type[RmapScheme]:
         raise PluginError(f"scheme {name!r}: class {found.__name__} lacks the hook swap_out(priority, zone, goal)")
     if "WALK" in card.capabilities and found.walk is RmapScheme.walk:
         raise PluginError(f"scheme {name!r}: class {found.__name__} lacks the hook walk(pfn, purpose, visit)")
+    for hook, asked, other in (("swap_out", "SCAN", "walk"), ("walk", "WALK", "swap_out")):
+        if asked not in card.capabilities and getattr(found, hook) is not getattr(RmapScheme, hook):
+            raise PluginError(f"scheme {name!r}: class {found.__name__} gives {hook}, which is asked of schemes with the capability {asked} only: "
+                              f"drop {hook}, or say {asked} on the card and drop {other}")
     if found.add_anon is RmapScheme.add_anon and "WALK" in card.capabilities:
         raise PluginError(f"scheme {name!r}: class {found.__name__} lacks the hook add_anon(pfn, vma, address, pte, exclusive, token)")
     for hook, base in inspect.getmembers(RmapScheme, inspect.isfunction):

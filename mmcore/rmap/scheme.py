@@ -135,6 +135,12 @@ class SchemeEnv:
         # try_to_swap_out(vma, start, end, zone, goal) -> (pages that became freeable, address to go on at): SCAN schemes only, see mmcore.swapout
         self.try_to_swap_out: Callable[[VmArea, int, int, Zone, int], tuple[int, int]] = _no_scan
 
+    def find_vma(self, mm: Mm, address: int) -> VmArea | None:
+        """``mm.find_vma``, metered: for a walk or scan that knows only the address space. Linux: the find_vma of try_to_unmap_one, 2.6.5."""
+        self.meters.vma_lookups += 1
+        self.meters.vma_lookup_nodes += mm.lookup_nodes(address)
+        return mm.find_vma(address)
+
     def cache(self, name: str, size: int, align: int = 0, hwcache: int = 0) -> KmemCache:
         """A slab cache of the scheme's own."""
         cache = self.slab.cache(name, size, align, hwcache)
@@ -219,22 +225,22 @@ class RmapScheme:
         """A write fault found the anonymous page mapped here only."""
 
     def remove(self, vma: VmArea, pfns: np.ndarray, ptes: np.ndarray) -> None:
-        """A range of PTEs is gone; called for anonymous and file pages. The base class loops over ``remove_one``."""
+        """A range of PTEs is gone; called for anonymous and file pages. Of this and ``remove_one``, override either: see ``forms``."""
         remove_one = self.remove_one
         for pfn, pte in zip(pfns.tolist(), ptes.tolist(), strict=True):
             remove_one(pfn, pte)
 
     def remove_one(self, pfn: int, pte: int) -> None:
-        """One PTE is gone."""
+        """One PTE is gone. For all PTEs, unless ``remove`` is overridden too."""
 
     def released(self, pfns: np.ndarray) -> None:
-        """The last PTEs of a range of anonymous frames went. The base class loops over ``released_one``."""
+        """The last PTEs of a range of anonymous frames went. Of this and ``released_one``, override either: see ``forms``."""
         released_one = self.released_one
         for pfn in pfns.tolist():
             released_one(pfn)
 
     def released_one(self, pfn: int) -> None:
-        """The last PTE of an anonymous frame went; frames.mapping still tells where it belonged."""
+        """The last PTE of an anonymous frame went; frames.mapping still tells where it belonged. For all frames, unless ``released`` is overridden too."""
 
     def file_released(self, pfns: np.ndarray) -> None:
         """The last PTEs of file pages went (a page at a time, or a range)."""
@@ -299,3 +305,21 @@ class RmapScheme:
     def check(self) -> list[str]:
         """The scheme's own invariants; a list of what is broken."""
         return []
+
+
+def forms(kind: type[RmapScheme], hook: str) -> tuple[bool, bool]:
+    """Which forms of a two-form hook the core calls: (``hook``_one, for one page at a time; ``hook``, for a range); neither where neither is overridden.
+
+    One form alone serves one page and many. Where a class overrides one form of a class that had both, its own serves alone: the other would pass it by."""
+    one, many = _overridden(kind, f"{hook}_one"), _overridden(kind, hook)
+    nearest = min(one, many)
+    return one == nearest < _BASE, many == nearest < _BASE
+
+
+_BASE = 1 << 30
+
+
+def _overridden(kind: type[RmapScheme], hook: str) -> int:
+    """How many classes up from ``kind`` the hook is defined; _BASE for the base class's."""
+    up = next(n for n, base in enumerate(kind.__mro__) if hook in vars(base))
+    return up if kind.__mro__[up] is not RmapScheme else _BASE

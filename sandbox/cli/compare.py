@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from mmcore.errors import ConfigError, InvariantViolation
 from sandbox.cli.arguments import Parser, Words, split, split_tail
-from sandbox.cli.run import add_options, check_given, overrides_of, write_json
+from sandbox.cli.run import add_options, check_given, overrides_of, tell_strays, write_json
 from sandbox.hostsignals import handle_interrupt, restore_interrupt
 
 if TYPE_CHECKING:
     from sandbox.lab.compare import Comparison, Contender
 
-DIFFERENT_STATUS = 1
+NO_COMPARISON_STATUS = 1
 PATIENCE_S = 2.0
 """Seconds of silence on standard input after which somebody is told that it is being read."""
 
@@ -30,11 +30,12 @@ def make_parser() -> Parser:
         prog="rmapbox compare", usage="rmapbox compare [OPTIONS] PROGRAM [ARG]... --rmap NAME,NAME[,NAME]...",
         description="Run PROGRAM under several reverse-mapping schemes, check that it sees the same under each, and print what each scheme cost.",
         epilog="The options are those of `rmapbox run` and stand before PROGRAM, right after it, or after its arguments from --rmap on.\n"
-               "The program's output is compared, not shown. Exit status: 0 when the guests saw the same, 1 when not, 124 when the time limit cut a run,\n"
-               "130 after Ctrl-C, 2 for rmapbox's own errors.")
+               "The program's output is compared, not shown; what it wrote is, when it fails. Exit status: 0 when the guests saw the same, 1 when not or\n"
+               "when the program failed, 124 when the time limit cut a run, 130 after Ctrl-C, 2 for rmapbox's own errors.")
     parser.add_argument("--rmap", dest="schemes", metavar="NAME[:key=value],...", action="append",
                         help="the schemes, the first is what the others are measured by; may be repeated")
     parser.add_argument("--output-only", action="store_true", help="judge by output and exit status, not by memory and files")
+    parser.add_argument("--allow-failure", action="store_true", help="the program is meant to fail: compare it whatever its exit status")
     add_options(parser)
     return parser
 
@@ -49,12 +50,16 @@ def main(words: list[str]) -> int:
     argv = [program, *arguments]
 
     from sandbox.lab.compare import Cut, compare
+    from sandbox.lab.compare_head import head
     from sandbox.lab.compare_table import print_table, rows
+    from sandbox.lab.console import wrapped
     from sandbox.lab.status import can_rewrite
     from sandbox.program import load_program
 
     contenders = _contenders(given)
     check_given(given)
+    if not given.quiet:
+        tell_strays(words, program, arguments, parser.own_options(), "stand before PROGRAM, right after it, or from --rmap on")
     load_program(program, mounts=bool(contenders[0].config.mounts))  # compiled once, and a mistake is told once
     stdin = _standard_input(contenders[0].config)
     for contender in contenders:
@@ -64,7 +69,7 @@ def main(words: list[str]) -> int:
         with _progress(len(contenders) * (2 if given.pressure else 1), can_rewrite(sys.stderr) and not given.quiet) as watch:
             found = compare(contenders, argv, pressure=given.pressure, memory=not given.output_only, watch=watch)
     except Cut as cut:
-        print(f"rmapbox: {cut}", file=sys.stderr)
+        _tell(str(cut), cut.said)
         return cut.status
     finally:
         restore_interrupt(before)
@@ -77,13 +82,36 @@ def main(words: list[str]) -> int:
     violations = [f"under {label}: {line}" for label, result in zip(found.schemes, found.results) for line in result.notes.violations]
     if violations:
         raise InvariantViolation("\n".join(violations))
-    if found.difference is not None:
-        print(f"rmapbox: {found.difference}", file=sys.stderr)
-        return DIFFERENT_STATUS
+    if found.difference is not None or found.failed and not given.allow_failure:
+        _tell_refusal(found)
+        return NO_COMPARISON_STATUS
     if not given.quiet:
-        print("\n".join(_head(found)))
+        print("\n".join(wrapped(head(found), sys.stdout)))
         print_table(table, found.schemes)
     return 0
+
+
+def _tell(line: str, said: list[str]) -> None:
+    """A line of ours on standard error, and below it what the programs wrote."""
+    try:
+        print("\n".join([f"rmapbox: {line}", *said]), file=sys.stderr, flush=True)
+    except OSError:
+        pass  # nobody reads it any more; the exit status still tells
+
+
+def _tell_refusal(found: Comparison) -> None:
+    """Why there is no table: the program failed, or the guests saw different things, or both."""
+    from sandbox.lab.failure import how_they_failed, what_they_said
+
+    how, said = how_they_failed(found.schemes, found.results), what_they_said(found.schemes, found.results)
+    program = " ".join(found.argv)
+    if not how:
+        line = found.difference or ""
+    elif found.difference is None:
+        line = f"{program}: the program failed: {how}: nothing is compared; --allow-failure compares a program that is meant to fail"
+    else:
+        line = f"{program}: the program failed: {how}; {found.difference}"
+    _tell(line, said)
 
 
 def split_compare(words: list[str], options: Mapping[str, bool]) -> Words:
@@ -181,29 +209,3 @@ def _progress(runs: int, terminal: bool) -> Iterator[_Progress | None]:
     columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.fields[text]}"))
     with Progress(*columns, console=TableConsole(stderr=True), transient=True) as bars:
         yield _Progress(bars, runs)
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" + ("s" if number != 1 else "")
-
-
-def _head(found: Comparison) -> list[str]:
-    """The lines above the table: what was the same, and the machine."""
-    from sandbox.config import format_size
-    from sandbox.lab.summary import how_it_ended
-
-    first = found.results[0]
-    image, config = first.notes.memory, first.config
-    seen = f"{how_it_ended(first)}; {len(first.stdout or b'')} bytes of output, {len(first.stderr or b'')} of errors; memory "
-    if image is None:
-        seen += "was not compared"
-    else:
-        seen += f"of {_count(len(image.spaces), 'address space')} and {_count(len(image.files), 'file')}, hash {first.memory_hash}"
-    lines = [
-        f"{' '.join(found.argv)}: the guests saw the same under {', '.join(found.schemes)}",
-        f"seen        {seen}",
-        f"machine     {format_size(config['memory'])} memory, {format_size(config['swap'])} swap, {config['paging']}",
-    ]
-    if found.pressure:
-        lines.append(f"pressure    {found.pressure}")
-    return lines

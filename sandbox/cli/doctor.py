@@ -85,8 +85,8 @@ def _x87() -> Finding:
         return Finding(NOTE, "x87", f"not tried: {str(error) or type(error).__name__}")
     if not found:
         return Finding(OK, "x87", "64-bit mantissas and exception flags as a processor's")
-    return Finding(NOTE, "x87", f"{', '.join(found)} not as a processor's: long double results may be wrong, as may the last digits of musl's strtod",
-                   "link with a libm that does without them, or compare native runs with care (docs/differences.md)")
+    return Finding(NOTE, "x87", f"{', '.join(found)} not as a processor's",
+                   "compare with native runs with care (docs/differences.md)")
 
 
 def _compiler() -> Finding:

@@ -1,7 +1,7 @@
 """The command `rmapbox`: its subcommands, and the one place where errors become a line and an exit status.
 
-Exit status: the guest's own for `run` (128 + signal when killed), 1 from `compare` when the guests saw different things, 124 at the
-time limit, 130 after Ctrl-C, 141 when nobody reads the output any more, 2 for every error of the tool itself. No error shows a
+Exit status: the guest's own for `run` (128 + signal when killed), 1 from `compare` when the guests saw different things or the program
+failed, 124 at the time limit, 130 after Ctrl-C, 141 when nobody reads the output any more, 2 for every error of the tool itself. No error shows a
 traceback: the user's are one line with the remedy, ours are one line with the name of the file that holds the details.
 """
 

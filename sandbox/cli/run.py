@@ -42,6 +42,8 @@ def add_options(parser: Parser) -> None:
     add("--config", metavar="FILE", help="settings; default: rmapbox.toml in the working directory, if there")
     add("--memory", metavar="SIZE", help="RAM, as in 64M")
     add("--swap", metavar="SIZE", help="swap, as in 128M")
+    add("--smp", action="store_true", default=None, help="sizes of structures as in an SMP kernel; there is one processor either way")
+    add("--accounting", metavar="isolated|historic", help="sizes of structures: 2.6.7's and the scheme's own (default), or of the release that shipped it")
     add("--paging", metavar="pae|2level", help="page-table format")
     add("--mount", dest="mounts", metavar="HOST:GUEST[:ro|rw]", action="append", help="show a host file or directory to the guest")
     add("--env", metavar="K=V", action="append", help="set a variable of the guest's environment")
@@ -59,7 +61,7 @@ def overrides_of(given: Any) -> tuple[dict[str, Any], dict[str, str]]:
     """What the command line sets, but for the scheme: (fields of `Config`, field -> the option's name)."""
     overrides: dict[str, Any] = {}
     names: dict[str, str] = {}
-    for field in ("memory", "swap", "paging", "clock", "audit", "stdin", "mounts"):
+    for field in ("memory", "swap", "paging", "smp", "accounting", "clock", "audit", "stdin", "mounts"):
         value = getattr(given, field)
         if value is not None:
             overrides[field], names[field] = value, _OPTION.get(field, f"--{field}")
@@ -118,7 +120,7 @@ def main(words: list[str]) -> int:
     settings = with_options(build_config(given.config, overrides, names), given.scheme, options)
     check_given(given)
     if not given.quiet:
-        _tell_strays(words, program, arguments, parser.own_options())
+        tell_strays(words, program, arguments, parser.own_options(), "stand before them")
 
     from sandbox.lab.status import can_rewrite
     from sandbox.machine import Machine
@@ -145,11 +147,11 @@ def main(words: list[str]) -> int:
     return result.exit_status
 
 
-def _tell_strays(words: list[str], program: str, arguments: list[str], options: dict[str, bool]) -> None:
-    """A word of ours among the program's arguments is the program's, and most often was not meant to be."""
+def tell_strays(words: list[str], program: str, arguments: list[str], options: dict[str, bool], where: str) -> None:
+    """A word of ours among the program's arguments is the program's, and most often was not meant to be. `where` ours stand."""
     stray = next((word for word in arguments if word.startswith("--") and word.partition("=")[0] in options), None)
     if stray is not None and "--" not in words:
-        print(f"rmapbox: {stray} goes to {program}, for it stands behind its arguments: rmapbox's own options stand before them "
+        print(f"rmapbox: {stray} goes to {program}, for it stands behind its arguments: rmapbox's own options {where} "
               "(with -- before the arguments nothing is said)", file=sys.stderr, flush=True)
 
 
@@ -174,6 +176,7 @@ def _check_writable(path: str) -> None:
 
 
 def _report(result, quiet: bool) -> None:
+    from sandbox.lab.console import wrapped
     from sandbox.lab.crash import crash_report, more_crashes
     from sandbox.lab.summary import summary
 
@@ -181,7 +184,7 @@ def _report(result, quiet: bool) -> None:
         return
     lines = [crash_report(crash) for crash in result.notes.crashes]
     lines += more_crashes(result.notes.more_crashes)
-    lines.append(summary(result))
+    lines += wrapped(summary(result).splitlines(), sys.stderr)
     try:
         print("\n".join(lines), file=sys.stderr, flush=True)
     except OSError:

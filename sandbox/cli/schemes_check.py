@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,18 +11,21 @@ from typing import TYPE_CHECKING, Any
 from mmcore.errors import ConfigError
 from sandbox.cli.arguments import Parser
 from sandbox.cli.run import _check_writable, write_json
+from sandbox.hostsignals import handle_interrupt
 
 if TYPE_CHECKING:
     from sandbox.kit.suite import Report
 
 SECONDS = 120.0
+INTERRUPT_STATUS = 130  # as sandbox.cli.main has it
 
 
 def make_parser() -> Parser:
     parser = Parser(
         prog="rmapbox schemes check", usage="rmapbox schemes check SCHEME [OPTIONS]",
         description="Run the conformance suite against SCHEME: a name, or path/to/file.py:Class.",
-        epilog="Exit status: 0 when all holds, 1 when something does not, 2 when the scheme cannot be loaded. The first failure is made\n"
+        epilog="Exit status: 0 when all holds, 1 when something does not, 2 when the scheme cannot be loaded,\n"
+               "130 after Ctrl-C, with the table of what was done. The first failure is made\n"
                "small and written into the working directory as a Python script that does it again.")
     add = parser.add_argument
     add("scheme", metavar="SCHEME", help="a scheme's name, or path/to/file.py:Class; with options as in NAME:key=value")
@@ -77,6 +81,7 @@ def main(words: list[str]) -> int:
     from sandbox.kit import suite
     from sandbox.kit.replay import write_script
 
+    handle_interrupt(signal.default_int_handler)  # what is known so far is shown
     report = suite.run(scheme, kind, options, seconds, _progress if sys.stderr.isatty() else None)
     script = None
     if report.first is not None and report.first.steps:
@@ -87,13 +92,16 @@ def main(words: list[str]) -> int:
     _print(given.scheme, kind, report, script)
     if given.json is not None:
         write_json(given.json, (json.dumps(as_dict(scheme, kind, options, report, script), indent=1) + "\n").encode())
+    if report.interrupted:
+        return INTERRUPT_STATUS
     return 0 if report.passed else 1
 
 
 def as_dict(scheme: str, kind: Any, options: dict[str, Any], report: Report, script: Path | None) -> dict[str, Any]:
     """What `--json` writes."""
     return {
-        "scheme": scheme, "name": kind.card.name, "options": options, "passed": report.passed, "seconds": round(report.seconds, 1),
+        "scheme": scheme, "name": kind.card.name, "options": options, "passed": report.passed, "interrupted": report.interrupted,
+        "seconds": round(report.seconds, 1),
         "checks": [{"name": row.name, "verdict": row.verdict, "count": row.count, "unit": row.unit, "note": row.note,
                     "failures": [failure.text for failure in row.failures]} for row in report.rows],
         "script": None if script is None else str(script),
@@ -128,6 +136,9 @@ def _print(scheme: str, kind: Any, report: Report, script: Path | None) -> None:
     console.print(table)
     if report.passed:
         console.print(Text(f"{scheme}: all of it holds ({report.seconds:.0f} s)."))
+        return
+    if report.interrupted and all(row.verdict != "FAILED" for row in report.rows):
+        console.print(Text(f"{scheme}: interrupted; nothing was found until then ({report.seconds:.0f} s)."))
         return
     console.print(Text(f"{scheme}: it does not hold ({report.seconds:.0f} s)."))
     if script is not None:

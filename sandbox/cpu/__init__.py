@@ -3,6 +3,7 @@
 Everything known about Unicorn, its private layout and its traps stays in this package.
 """
 
+import sandbox.cpu.interpose  # noqa: F401  before anything imports Unicorn
 from sandbox.cpu.context import Context
 from sandbox.cpu.cpu import Cpu
 from sandbox.cpu.errors import CpuError, CpuGap

@@ -36,9 +36,17 @@ ffi.cdef(
     int trap_run(struct cpu *, struct task *, uint32_t cr3, int64_t budget);
     int trap_probe(struct cpu *, struct task *, uint32_t eip);
     uint32_t trap_drain_pages(struct cpu *, uint32_t *out);
+
+    struct x87_layout { uint32_t top, status, control, tags, registers, flags; };
+    size_t x87_helper_count(void);
+    const char *x87_helper(size_t);
+    void x87_load(void **address);
+    void x87_set_layout(const struct x87_layout *);
+    uint8_t *x87_last_caller(void);
     """
 )
-ffi.set_source("sandbox.cpu._trap", (here / "trap.c").read_text(), extra_compile_args=["-O2", "-fno-strict-aliasing"])
+source = "".join((here / name).read_text() for name in ("trap.c", "x87.c"))
+ffi.set_source("sandbox.cpu._trap", source, extra_compile_args=["-O2", "-fno-strict-aliasing"])
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as scratch:

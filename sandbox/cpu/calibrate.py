@@ -10,9 +10,9 @@ import mmap
 import struct
 from collections.abc import Sequence
 
-from unicorn import x86_const as x86
+from unicorn import x86_const
 
-from sandbox.cpu import boot, unicorn_api
+from sandbox.cpu import boot, unicorn_api, x87
 from sandbox.cpu.errors import CpuError
 from sandbox.cpu.unicorn_api import ffi, lib
 
@@ -65,6 +65,13 @@ def layout():
     )
     lib.trap_set_layout(found)
     return found
+
+
+@functools.cache
+def fpu_flags() -> int:
+    """Where a saved context keeps the exception flags of the soft floating point that x87's status word has not got yet; 0: it never gets them."""
+    at = x87.measure()
+    return layout().gpr + at if at else 0
 
 
 def _unknown(what: str) -> CpuError:
@@ -127,10 +134,10 @@ def _probe(ram: mmap.mmap) -> list[bytes]:
     state = unicorn_api.attach(uc, False)
     boot.start_paging(uc, "pae", _PDPT, _GDT_VA)
     for name, value in zip("EAX ECX EDX EBX ESP EBP ESI EDI".split(), _GPRS):
-        uc.reg_write(getattr(x86, f"UC_X86_REG_{name}"), value)
-    uc.reg_write(x86.UC_X86_REG_FS, 6 * 8 + 3)
-    uc.reg_write(x86.UC_X86_REG_GS, 7 * 8 + 3)
-    uc.reg_write(x86.UC_X86_REG_EFLAGS, _EFLAGS)
+        uc.reg_write(getattr(x86_const, f"UC_X86_REG_{name}"), value)
+    uc.reg_write(x86_const.UC_X86_REG_FS, 6 * 8 + 3)
+    uc.reg_write(x86_const.UC_X86_REG_GS, 7 * 8 + 3)
+    uc.reg_write(x86_const.UC_X86_REG_EFLAGS, _EFLAGS)
 
     start = unicorn_api.new_task(state)
     lib.trap_task_save(state, start)

@@ -4,11 +4,13 @@ import struct
 
 from unicorn import x86_const as x86
 
+from sandbox.cpu import calibrate
 from sandbox.cpu.unicorn_api import ffi, lib, new_task
 
 _FXSAVE_BYTES = 512
 _ST_AT, _XMM_AT = 32, 160
 _MXCSR_MASK = 0xFFFF
+_NOTED = 0x3D  # IE, ZE, OE, UE and PE, at the same places in the soft floating point's flags and in the status word
 
 # name, register, format, offset in an FXSAVE image
 _CONTROL = (
@@ -31,12 +33,14 @@ class Context:
     `Cpu.set_tls` takes effect without touching them; a selector the guest could not load becomes 0). CS, SS, DS and ES are for reading.
     """
 
-    __slots__ = ("regs", "_cpu", "_task")
+    __slots__ = ("regs", "_cpu", "_task", "_flags")
 
     def __init__(self, cpu):
         self._cpu = cpu
         self._task = task = new_task(cpu._state)
         self.regs = memoryview(ffi.buffer(task.regs)).cast("B").cast("I")
+        flags = calibrate.fpu_flags()
+        self._flags = memoryview(ffi.buffer(task.saved + flags, 1)).cast("B") if flags else bytearray(1)
         lib.trap_task_copy(cpu._state, task, cpu._template)
 
     def door(self):
@@ -58,6 +62,7 @@ class Context:
         image = bytearray(_FXSAVE_BYTES)
         for register, form, at in _CONTROL:
             struct.pack_into(form, image, at, self._read(register) & (1 << 8 * struct.calcsize(form)) - 1)
+        image[2] |= self._flags[0] & _NOTED
         tags = self._read(x86.UC_X86_REG_FPTAG)
         image[4] = sum(1 << i for i in range(8) if tags >> 2 * i & 3 != 3)
         struct.pack_into("<I", image, 28, _MXCSR_MASK)
@@ -76,6 +81,7 @@ class Context:
         for register, form, at in _CONTROL:
             value = struct.unpack_from(form, data, at)[0]
             self._write(register, value & _MXCSR_MASK if register == x86.UC_X86_REG_MXCSR else value)
+        self._flags[0] = 0
         # FXSAVE keeps one bit a register, "in use"; the finer tags follow from the contents
         self._write(x86.UC_X86_REG_FPTAG, sum(3 << 2 * i for i in range(8) if not data[4] >> i & 1))
         for i in range(8):

@@ -11,14 +11,8 @@ from unicorn.x86_const import UC_CPU_X86_COREDUO
 
 from mmcore.errors import ConfigError
 from sandbox.cpu.errors import CpuError
+from sandbox.cpu.interpose import ffi, lib
 from sandbox.hostlimits import check_address_space, shortage
-
-try:
-    from sandbox.cpu._trap import ffi, lib
-except ImportError as error:
-    raise CpuError(
-        f"the CPU's trap loop is not built ({error}); run `python sandbox/cpu/build_trap.py`, or `pip install .` again"
-    ) from None
 
 # In the order of `struct api` in trap.c.
 _FUNCTIONS = (
@@ -35,6 +29,9 @@ def _load() -> None:
     addresses = [ctypes.cast(getattr(uclib, name), ctypes.c_void_p).value for name in _FUNCTIONS]
     assert len(addresses) == lib.trap_api_entries()
     lib.trap_load_api(ffi.new("void *[]", [ffi.cast("void *", address) for address in addresses]))
+    names = [ffi.string(lib.x87_helper(i)).decode() for i in range(lib.x87_helper_count())]
+    own = [ctypes.cast(getattr(uclib, f"helper_{name}_x86_64"), ctypes.c_void_p).value for name in names]
+    lib.x87_load(ffi.new("void *[]", [ffi.cast("void *", address) for address in own]))
 
 
 _load()

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 NULL, ZERO, FULL, RANDOM, URANDOM = (makedev(1, minor) for minor in (3, 5, 7, 8, 9))
 TTY, CONSOLE, PTS0 = makedev(5, 0), makedev(5, 1), makedev(136, 0)
 
+DISK_NAME = "hda"
 SWAP_NAME, SWAP_DEV = "hda2", makedev(3, 2)  # the swap partition: a node to name it by; programs cannot open it
 
 NODES = {"null": NULL, "zero": ZERO, "full": FULL, "random": RANDOM, "urandom": URANDOM, "tty": TTY, "console": CONSOLE}

@@ -245,9 +245,9 @@ class RegularFile(SeekableFile):
             data = data[:MAX_LFS_FILESIZE - pos]
             end = MAX_LFS_FILESIZE
         if inode.seals:
-            from sandbox.fs.memfd import check_write_seals
+            from sandbox.fs.memfd import within_seals
 
-            check_write_seals(inode, end)
+            data = within_seals(inode, pos, data)
         n = self.mapping.write(pos, data)
         inode.mtime = inode.ctime = inode.sb.now()
         return n

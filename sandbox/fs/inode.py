@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from mmcore.errors import SysError
 from mmcore.shmem import shmem_inode_cache
+from sandbox.fs.pipequota import PipeQuota
 from sandbox.fs.uapi import MAX_LFS_FILESIZE, MAY_EXEC, MAY_WRITE, S_IFMT
 
 if TYPE_CHECKING:
@@ -29,9 +30,10 @@ BOOT_S = 10  # how long the machine has been on when the first program starts
 
 
 class Caches:
-    """The slab caches of the file system. Sizes: 2.6.7, i386, uniprocessor, no debugging (bytes); an inode's address_space grows by what the scheme adds."""
+    """The slab caches of the file system. Sizes: 2.6.7, i386, uniprocessor, no debugging (bytes); an inode's address_space grows by what the scheme adds.
+    ``pipes`` limits what users take by pipes."""
 
-    __slots__ = ("slab", "filp", "dentry", "inode", "proc_inode", "shmem_inode", "file_lock")
+    __slots__ = ("slab", "filp", "dentry", "inode", "proc_inode", "shmem_inode", "file_lock", "pipes")
 
     def __init__(self, mem: Any) -> None:
         slab, more = mem.slab, mem.layout.address_space
@@ -42,6 +44,7 @@ class Caches:
         self.proc_inode = slab.cache("proc_inode_cache", 324 + more)
         self.shmem_inode = shmem_inode_cache(mem)
         self.file_lock = slab.cache("file_lock_cache", 92)
+        self.pipes = PipeQuota()
 
 
 class SuperBlock:

@@ -1,4 +1,4 @@
-"""Files without a name: memfd_create and its seals. Linux: mm/memfd.c, 6.1 (2.6.7 had none; native Linux decides what a guest sees)."""
+"""Files without a name: memfd_create and its seals. Linux: mm/memfd.c, 6.18 (2.6.7 had none; native Linux decides what a guest sees)."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from typing import Any
 from mmcore.errors import SysError
 from sandbox.fs.file import File, RegularFile
 from sandbox.fs.inode import Inode
-from sandbox.fs.uapi import F_SEAL_GROW, F_SEAL_SEAL, F_SEAL_SHRINK, F_SEAL_WRITE, FMODE_WRITE, O_RDWR
+from sandbox.fs.uapi import F_SEAL_FUTURE_WRITE, F_SEAL_GROW, F_SEAL_SEAL, F_SEAL_SHRINK, F_SEAL_WRITE, FMODE_WRITE, O_RDWR
 
-ALL_SEALS = F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE
+ALL_SEALS = F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_FUTURE_WRITE
+_WRITE_SEALS = F_SEAL_WRITE | F_SEAL_FUTURE_WRITE
 SEALABLE = 0x100  # our own bit in Inode.seals: made with MFD_ALLOW_SEALING
 
 
@@ -22,14 +23,19 @@ def memfd(task: Any, root: Any, name: bytes, sealable: bool) -> File:
 
 
 def add_seals(file: File, seals: int) -> int:
+    """F_ADD_SEALS. F_SEAL_WRITE is EBUSY while a shared mapping may write; F_SEAL_FUTURE_WRITE leaves those there are."""
     inode = file.inode
+    if not file.f_mode & FMODE_WRITE:
+        raise SysError(EPERM)
     if not inode.seals & SEALABLE or seals & ~ALL_SEALS:
         raise SysError(EINVAL)
-    if not file.f_mode & FMODE_WRITE or inode.seals & F_SEAL_SEAL:
+    if inode.seals & F_SEAL_SEAL:
         raise SysError(EPERM)
-    if seals & F_SEAL_WRITE and inode.mapping.i_mmap_writable:
+    if seals & ~inode.seals & F_SEAL_WRITE and inode.mapping.i_mmap_writable:
         raise SysError(EBUSY)
     inode.seals |= seals
+    if seals & _WRITE_SEALS:
+        inode.mapping.write_sealed = True
     return 0
 
 
@@ -39,10 +45,20 @@ def get_seals(file: File) -> int:
     return file.inode.seals & ALL_SEALS
 
 
-def check_write_seals(inode: Inode, end: int) -> None:
-    """EPERM for a write that ends at ``end`` bytes."""
-    if inode.seals & F_SEAL_WRITE or inode.seals & F_SEAL_GROW and end > inode.i_size:
+def check_write_seals(inode: Inode) -> None:
+    """EPERM where nothing may be written."""
+    if inode.seals & _WRITE_SEALS:
         raise SysError(EPERM)
+
+
+def within_seals(inode: Inode, pos: int, data: bytes) -> bytes:
+    """What of ``data`` may be written at ``pos``: page by page, up to the first that would make the file longer. EPERM for nothing at all."""
+    check_write_seals(inode)
+    if inode.seals & F_SEAL_GROW and pos + len(data) > inode.i_size:
+        data = data[: max(0, (inode.i_size & ~4095) - pos)]
+        if not data:
+            raise SysError(EPERM)
+    return data
 
 
 def check_resize_seals(inode: Inode, size: int) -> None:

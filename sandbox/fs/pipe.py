@@ -1,4 +1,4 @@
-"""Pipes and FIFOs: a ring of up to 16 page-sized buffers between writers and readers.
+"""Pipes and FIFOs: a ring of page-sized buffers, 16 unless F_SETPIPE_SZ or a limit says otherwise, between writers and readers.
 
     slots: [ b"....", b"....", b"..  " ]      `head` bytes of slots[0] are read already; a short write joins the last slot when it fits whole
            └ readers                └ writers
@@ -9,7 +9,7 @@ A write of up to PIPE_BUF bytes goes in whole or waits. Linux: fs/pipe.c of 2.6.
 from __future__ import annotations
 
 from collections import deque
-from errno import EINVAL, ENXIO, EPERM, EPIPE
+from errno import EBUSY, EINVAL, ENFILE, ENOMEM, ENXIO, EPIPE
 from stat import S_IFIFO
 from typing import Any
 
@@ -18,6 +18,7 @@ from mmcore.wait import WaitQueue
 from sandbox.fs.dentry import Dentry
 from sandbox.fs.file import File
 from sandbox.fs.inode import Inode, SuperBlock
+from sandbox.fs.pipequota import PAGE, PipeQuota, round_size
 from sandbox.fs.uapi import (
     FIONREAD,
     FMODE_READ,
@@ -35,29 +36,33 @@ from sandbox.fs.uapi import (
 from sandbox.kernel.sched import Wait
 
 SIGPIPE = 13
-PIPE_BUFFERS = 16
-PAGE = 4096
-PIPE_MAX_SIZE = 1 << 20  # bytes: /proc/sys/fs/pipe-max-size
 PIPE_INODE_INFO = 64  # bytes of struct pipe_inode_info. Linux: include/linux/pipe_fs_i.h, 2.6.7
 
 
 class Pipe:
-    """The buffer between two ends. ``nbytes`` are in it; ``max_slots`` as F_SETPIPE_SZ sets it."""
+    """The buffer between two ends. ``nbytes`` are in it; ``max_slots`` as F_SETPIPE_SZ sets it; ``uid`` made it and pays for it."""
 
     __slots__ = ("slots", "head", "nbytes", "max_slots", "readers", "writers", "rd_wait", "wr_wait", "open_wait", "slab", "info", "pages",
-                 "reader_opens", "writer_opens", "input_wait")
+                 "reader_opens", "writer_opens", "input_wait", "quota", "uid")
 
-    def __init__(self, slab: Any, name: str) -> None:
+    def __init__(self, slab: Any, name: str, quota: PipeQuota, task: Any, refusal: int) -> None:
+        """Raises OutOfMemory; ``refusal`` when the user has too many."""
         self.slab = slab
-        self.info = slab.kmalloc(PIPE_INODE_INFO)
+        self.quota = quota
+        self.uid = 0 if task is None else task.uid
+        self.max_slots = quota.take(self.uid, task is None or not task.euid, refusal)
         try:
-            self.pages = [slab.kmalloc(PAGE)]
+            self.info = slab.kmalloc(PIPE_INODE_INFO)
+            try:
+                self.pages = [slab.kmalloc(PAGE)]
+            except SysError:
+                slab.kfree(self.info)
+                raise
         except SysError:
-            slab.kfree(self.info)
+            quota.give(self.uid, self.max_slots)
             raise
         self.slots: deque[bytes] = deque()
         self.head = self.nbytes = 0
-        self.max_slots = PIPE_BUFFERS
         self.readers = self.writers = 0
         self.reader_opens = self.writer_opens = 0
         self.rd_wait = WaitQueue(f"{name} to have data")
@@ -69,6 +74,7 @@ class Pipe:
         for page in self.pages:
             self.slab.kfree(page)
         self.slab.kfree(self.info)
+        self.quota.give(self.uid, self.max_slots)
 
     def put_in(self, data: bytes) -> int:
         """Takes what fits of ``data``, all or nothing up to PIPE_BUF; returns how much. Raises OutOfMemory before it took anything."""
@@ -260,20 +266,19 @@ class PipeFile(File):
         return super().ioctl(task, cmd, arg)
 
     def resize(self, nbytes: int, privileged: bool) -> int:
-        """F_SETPIPE_SZ: rounded up to a power of two of pages. EBUSY when the content does not fit; EPERM for growing beyond
-        pipe-max-size without privilege. Linux: pipe_set_size, fs/pipe.c, 6.1."""
+        """F_SETPIPE_SZ: rounded up to a power of two of pages. EBUSY when the content does not fit; EPERM for growing beyond a limit
+        without privilege. Linux: pipe_set_size, fs/pipe.c, 6.1."""
         if nbytes > 1 << 31:
             raise SysError(EINVAL)
-        slots = 1
-        while slots * PAGE < nbytes:
-            slots <<= 1
-        if slots > self.pipe.max_slots and slots * PAGE > PIPE_MAX_SIZE and not privileged:
-            raise SysError(EPERM)
-        if len(self.pipe.slots) > slots:
-            raise SysError(16)  # EBUSY
-        self.pipe.max_slots = slots
-        self.pipe.wr_wait.wake_all()
-        return slots * PAGE
+        pipe, size = self.pipe, round_size(nbytes)
+        slots = size // PAGE
+        pipe.quota.resize(pipe.uid, pipe.max_slots, slots, privileged)
+        if len(pipe.slots) > slots:
+            pipe.quota.resize(pipe.uid, slots, pipe.max_slots, True)
+            raise SysError(EBUSY)
+        pipe.max_slots = slots
+        pipe.wr_wait.wake_all()
+        return size
 
 
 class PipeInode(Inode):
@@ -286,7 +291,7 @@ class PipeInode(Inode):
 
     def open(self, task: Any, dentry: Dentry, flags: int) -> File:
         """Through /proc/PID/fd."""
-        return open_fifo_now(dentry, flags)
+        return open_fifo_now(task, dentry, flags)
 
 
 def create_pipe(task: Any, sb: SuperBlock, flags: int) -> tuple[File, File]:
@@ -296,7 +301,7 @@ def create_pipe(task: Any, sb: SuperBlock, flags: int) -> tuple[File, File]:
         inode.uid, inode.gid = task.fsuid, task.fsgid
     name = f"pipe:[{inode.ino}]"
     try:
-        inode.pipe = Pipe(sb.caches.slab, name)
+        inode.pipe = Pipe(sb.caches.slab, name, sb.caches.pipes, task, ENFILE)
         dentry = Dentry(None, name.encode(), inode, sb)
     except SysError:
         if inode.pipe is not None:
@@ -322,11 +327,12 @@ def create_pipe(task: Any, sb: SuperBlock, flags: int) -> tuple[File, File]:
     return reader, writer
 
 
-def open_fifo_now(dentry: Dentry, flags: int) -> PipeFile:
+def open_fifo_now(task: Any, dentry: Dentry, flags: int) -> PipeFile:
     """An end of the FIFO ``dentry``, without waiting for the other."""
     inode = dentry.inode
     if inode.pipe is None:
-        inode.pipe = Pipe(dentry.sb.caches.slab, f"the FIFO {dentry.name.decode('utf-8', 'replace')}")
+        caches = dentry.sb.caches
+        inode.pipe = Pipe(caches.slab, f"the FIFO {dentry.name.decode('utf-8', 'replace')}", caches.pipes, task, ENOMEM)
     return PipeFile(dentry, flags, inode.pipe)
 
 
@@ -336,7 +342,7 @@ def open_fifo(task: Any, dentry: Dentry, flags: int) -> Any:
     inode = dentry.inode
     if access == 1 and flags & O_NONBLOCK and (inode.pipe is None or not inode.pipe.readers):
         raise SysError(ENXIO)
-    file = open_fifo_now(dentry, flags)
+    file = open_fifo_now(task, dentry, flags)
     pipe = file.pipe
     pipe.open_wait.wake_all()
     if access == 2 or flags & O_NONBLOCK:

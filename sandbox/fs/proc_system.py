@@ -1,4 +1,7 @@
-"""/proc: the texts about the machine. Formats are 2.6.7's. Linux: fs/proc/proc_misc.c, mm/slab.c (slabinfo 2.0), mm/swapfile.c, 2.6.7."""
+"""/proc: the texts about the machine. Formats are 2.6.7's, with the fields that tools of today ask for.
+
+Linux: fs/proc/proc_misc.c, mm/slab.c (slabinfo 2.0), mm/swapfile.c, drivers/block/genhd.c, 2.6.7.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from mmcore.frames import SLAB
-from sandbox.fs.devices import SWAP_NAME
+from sandbox.fs.devices import DISK_NAME, SWAP_NAME
 from sandbox.fs.inode import BOOT_EPOCH_S, BOOT_S
 from sandbox.kernel.sched import TASK_RUNNING, TASK_UNINTERRUPTIBLE
 
@@ -151,6 +154,15 @@ def swaps(vfs: Vfs) -> str:
     return text
 
 
+def diskstats(vfs: Vfs) -> str:
+    """The disk, with today's 17 numbers: requests, merged, sectors of 512 bytes and ms, of reads and of writes; under way, ms busy, ms of all
+    requests together; nothing is ever discarded or flushed."""
+    disk = vfs.mem.swap.disk
+    numbers = [n for done in disk.done for n in (done.requests, done.merged, done.pages << 3, done.ns // 1_000_000)]
+    numbers += [disk.queued, disk.busy_ns // 1_000_000, sum(done.ns for done in disk.done) // 1_000_000, 0, 0, 0, 0, 0, 0]
+    return f"   3       0 {DISK_NAME} " + " ".join(map(str, numbers)) + "\n"
+
+
 def zoneinfo(vfs: Vfs) -> str:
     lines = []
     for zone in vfs.mem.pages.zones:
@@ -173,6 +185,7 @@ def boot_cmdline(vfs: Vfs) -> str:
 
 
 TEXTS: dict[str, Callable[[Vfs], str]] = {
-    "buddyinfo": buddyinfo, "cmdline": boot_cmdline, "cpuinfo": cpuinfo, "devices": devices, "filesystems": filesystems, "loadavg": loadavg,
-    "meminfo": meminfo, "slabinfo": slabinfo, "stat": stat, "swaps": swaps, "uptime": uptime, "version": version, "vmstat": vmstat, "zoneinfo": zoneinfo,
+    "buddyinfo": buddyinfo, "cmdline": boot_cmdline, "cpuinfo": cpuinfo, "devices": devices, "diskstats": diskstats, "filesystems": filesystems,
+    "loadavg": loadavg, "meminfo": meminfo, "slabinfo": slabinfo, "stat": stat, "swaps": swaps, "uptime": uptime, "version": version,
+    "vmstat": vmstat, "zoneinfo": zoneinfo,
 }

@@ -95,11 +95,13 @@ def _signal_sets(task: Any) -> tuple[int, int]:
 
 def _memory_lines(task: Any) -> list[str]:
     mm, mem = task.mm, task.mem
-    text = ((mm.end_code + 4095 & ~4095) - (mm.start_code & ~4095)) >> 10
+    text = min(((mm.end_code + 4095 & ~4095) - (mm.start_code & ~4095)) >> 10, mm.exec_vm << 2)
     rows = (
         ("VmPeak", max(mm.hiwater_vm, mm.total_vm) << 2), ("VmSize", mm.total_vm << 2), ("VmLck", mm.locked_vm << 2), ("VmPin", 0),
-        ("VmHWM", max(mm.hiwater_rss, mm.rss) << 2), ("VmRSS", mm.rss << 2), ("RssAnon", mm.anon_rss << 2), ("RssFile", mm.rss - mm.anon_rss << 2),
-        ("VmData", mm.data_vm << 2), ("VmStk", mm.stack_vm << 2), ("VmExe", text), ("VmLib", max(0, (mm.exec_vm << 2) - text)),
+        ("VmHWM", max(mm.hiwater_rss, mm.rss) << 2), ("VmRSS", mm.rss << 2), ("RssAnon", mm.anon_rss << 2),
+        ("RssFile", mm.rss - mm.anon_rss - mm.shmem_rss << 2), ("RssShmem", mm.shmem_rss << 2),
+        ("VmData", mm.data_vm << 2), ("VmStk", mm.stack_vm << 2), ("VmExe", text),
+        ("VmLib", (mm.exec_vm << 2) - text),
         ("VmPTE", mm.nr_ptes << 2), ("VmSwap", swap_entries(mem, mm) << 2),
     )
     return [f"{name}:\t{kb:8d} kB" for name, kb in rows]
@@ -115,6 +117,8 @@ def status(task: Any) -> str:
         f"State:\t{letter} ({_STATE_NAMES[letter]})", f"Tgid:\t{task.tgid}", "Ngid:\t0", f"Pid:\t{task.pid}", f"PPid:\t{task.ppid}", "TracerPid:\t0",
         f"Uid:\t{task.uid}\t{task.euid}\t{task.suid}\t{task.fsuid}", f"Gid:\t{task.gid}\t{task.egid}\t{task.sgid}\t{task.fsgid}",
         f"FDSize:\t{size}", "Groups:\t" + "".join(f"{gid} " for gid in task.groups),
+        f"NStgid:\t{task.tgid}", f"NSpid:\t{task.pid}", f"NSpgid:\t{signal.pgrp}", f"NSsid:\t{signal.session}",
+        f"Kthread:\t{int(task.mm is None and letter != 'Z')}",
     ]
     if task.mm is not None:
         lines += _memory_lines(task)
@@ -124,7 +128,9 @@ def status(task: Any) -> str:
     lines += [
         f"Threads:\t{len(signal.threads)}", f"SigQ:\t{queued}/{signal.rlimits[11][0]}", f"SigPnd:\t{_mask(task.pending.set)}",
         f"ShdPnd:\t{_mask(signal.shared.set)}", f"SigBlk:\t{_mask(task.blocked)}", f"SigIgn:\t{_mask(ignored)}", f"SigCgt:\t{_mask(caught)}",
-        f"CapInh:\t{_mask(0)}", f"CapPrm:\t{capabilities}", f"CapEff:\t{capabilities}", "Cpus_allowed:\t1", "Cpus_allowed_list:\t0",
+        f"CapInh:\t{_mask(0)}", f"CapPrm:\t{capabilities}", f"CapEff:\t{capabilities}", f"CapBnd:\t{_mask(task.cap_bset)}",
+        f"CapAmb:\t{_mask(0)}", f"NoNewPrivs:\t{int(task.no_new_privs)}", "Seccomp:\t0", "Seccomp_filters:\t0",
+        "Cpus_allowed:\t1", "Cpus_allowed_list:\t0", "Mems_allowed:\t1", "Mems_allowed_list:\t0",
         f"voluntary_ctxt_switches:\t{task.nvcsw}", f"nonvoluntary_ctxt_switches:\t{task.nivcsw}",
     ]
     return "\n".join(lines) + "\n"

@@ -3,6 +3,7 @@
     vm/rmapbox_reclaim   ours: writing N reclaims N pages now; absent natively, so programs can skip it
     vm/*                 overcommit_memory, overcommit_ratio, swappiness, page-cluster, min_free_kbytes, max_map_count, drop_caches
     kernel/*             names of the system, pid_max, boot_id, core_pattern ...
+    fs/*                 files, leases; what users may take by pipes
 
 Linux: kernel/sysctl.c, 2.6.7 (drop_caches: 2.6.16).
 """
@@ -16,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 from mmcore.errors import NotHere, SysError
 from mmcore.frames import PG_DIRTY, PG_LOCKED, PG_WRITEBACK
 from sandbox.fs.leases import LEASE_BREAK_S
-from sandbox.fs.pipe import PIPE_MAX_SIZE
+from sandbox.fs.pipequota import PipeQuota, round_size
 from sandbox.fs.proc_system import RELEASE, VERSION
-from sandbox.fs.pseudofs import Dir, Text
+from sandbox.fs.pseudofs import Dir, Node, Text
+from sandbox.kernel.task import CAP_LAST_CAP
 
 if TYPE_CHECKING:
     from sandbox.fs.vfs import Vfs
@@ -65,6 +67,14 @@ def _fixed(value: str) -> Text:
     return Text(lambda: value + "\n")
 
 
+def _pipes(quota: PipeQuota) -> dict[str, Node]:
+    def set_max_size(value: int) -> None:
+        quota.max_size = round_size(value)
+
+    return {"pipe-max-size": _setting(lambda: quota.max_size, set_max_size, 0, 1 << 31),
+            "pipe-user-pages-hard": _attribute(lambda: quota, "hard", 0, 0xFFFFFFFF), "pipe-user-pages-soft": _attribute(lambda: quota, "soft", 0, 0xFFFFFFFF)}
+
+
 def tree(vfs: Vfs) -> Dir:
     mem = vfs.mem
 
@@ -107,7 +117,7 @@ def tree(vfs: Vfs) -> Dir:
         "swappiness": _attribute(lambda: mem.reclaim, "swappiness", 0, 100),
     })
     kernel = Dir({
-        "cap_last_cap": _fixed("30"),
+        "cap_last_cap": _fixed(str(CAP_LAST_CAP)),
         "core_pattern": Text(lambda: vfs.core_pattern + b"\n", set_core_pattern),
         "core_uses_pid": _attribute(lambda: vfs, "core_uses_pid", 0, 1),
         "domainname": _fixed("(none)"),
@@ -127,6 +137,5 @@ def tree(vfs: Vfs) -> Dir:
     })
     fs = Dir({"file-max": Text(lambda: f"{file_max}\n"), "file-nr": Text(lambda: f"{vfs.caches.filp.objects}\t0\t{file_max}\n"),
               "lease-break-time": _fixed(str(LEASE_BREAK_S)),
-              "nr_open": _fixed("1048576"), "pipe-max-size": _fixed(str(PIPE_MAX_SIZE)),
-              "pipe-user-pages-hard": _fixed("0"), "pipe-user-pages-soft": _fixed("0")})  # 0: no limit
+              "nr_open": _fixed("1048576"), **_pipes(vfs.caches.pipes)})
     return Dir({"fs": fs, "kernel": kernel, "vm": vm})

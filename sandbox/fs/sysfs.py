@@ -1,7 +1,11 @@
-"""/sys: what programs read of it at start, the processors there are. Linux: drivers/base/cpu.c, 2.6.26 and later."""
+"""/sys: what programs read of it at start, the processors there are; the disk, by which they tell disks from partitions in /proc/diskstats.
+
+Linux: drivers/base/cpu.c, 2.6.26 and later; drivers/block/genhd.c.
+"""
 
 from __future__ import annotations
 
+from sandbox.fs.devices import DISK_NAME, SWAP_NAME
 from sandbox.fs.pseudofs import Dir, Text
 
 
@@ -17,7 +21,8 @@ def tree() -> Dir:
         "present": Text(lambda: one),
     })
     node = Dir({"online": Text(lambda: one), "possible": Text(lambda: one)})
+    disk = Dir({"dev": Text(lambda: "3:0\n"), SWAP_NAME: Dir({"dev": Text(lambda: "3:2\n")})})
     return Dir({
-        "block": Dir(), "bus": Dir(), "class": Dir(), "devices": Dir({"system": Dir({"cpu": cpu, "node": node})}), "firmware": Dir(),
+        "block": Dir({DISK_NAME: disk}), "bus": Dir(), "class": Dir(), "devices": Dir({"system": Dir({"cpu": cpu, "node": node})}), "firmware": Dir(),
         "kernel": Dir({"mm": Dir()}), "module": Dir(),
     })

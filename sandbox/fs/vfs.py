@@ -17,7 +17,7 @@ from errno import EACCES, EEXIST, EINVAL, EISDIR, ELOOP, ENOENT, ENOTDIR, EOPNOT
 from stat import S_IFBLK, S_IFCHR, S_IFDIR, S_IFLNK, S_IFREG, S_ISDIR, S_ISLNK, S_ISREG, S_ISVTX
 from typing import Any
 
-from mmcore.errors import ConfigError, SysError
+from mmcore.errors import ConfigError, NotHere, SysError
 from mmcore.filespace import FileSpace
 from mmcore.shmem import ShmemSpace, ShmemSuper
 from sandbox.fs import procfs, sysfs
@@ -376,7 +376,7 @@ class Vfs:
         permission(task, parent.inode, MAY_WRITE | MAY_EXEC)
         inode = parent.inode
         if not isinstance(inode, TmpfsInode):
-            raise SysError(EOPNOTSUPP)
+            raise NotHere(EOPNOTSUPP, "O_TMPFILE in a mount (open)")
         dentry = inode.tmpfile(task, parent, mode & 0o7777 & ~(task.fs.umask if task is not None else 0), b"#tmpfile")
         return RegularFile(dentry, flags & ~O_TMPFILE)
 

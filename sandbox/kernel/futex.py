@@ -12,7 +12,8 @@ import struct
 from collections.abc import Generator, Hashable
 
 from mmcore.errors import NotHere, SysError
-from mmcore.vma import VM_MAYSHARE
+from mmcore.frames import PG_ANON
+from mmcore.vma import VM_READ, VM_WRITE
 from mmcore.wait import WaitQueue
 from sandbox.kernel.sched import ERESTART_RESTARTBLOCK, Interrupted, Wait
 from sandbox.kernel.task import Task
@@ -40,8 +41,9 @@ class Waiter:
         self.queue = queue
 
 
-def futex_key(task: Task, addr: int, private: bool) -> Hashable:
-    """Raises EINVAL (unaligned) and EFAULT."""
+def futex_key(task: Task, addr: int, private: bool, write: bool = False) -> Hashable:
+    """What the word at ``addr`` is called; a shared one by its page, brought in for it. ``write``: the call will store there.
+    Raises EINVAL (unaligned), EFAULT and MustWait. Linux: get_futex_key, 6.18."""
     if addr & 3:
         raise SysError(errno.EINVAL)
     if addr >= TASK_SIZE:
@@ -52,9 +54,18 @@ def futex_key(task: Task, addr: int, private: bool) -> Hashable:
     vma = mm.find_vma(addr)
     if vma is None or vma.vm_start > addr:
         raise SysError(errno.EFAULT)
-    if vma.mapping is None or not vma.vm_flags & VM_MAYSHARE:
-        return mm, addr
-    return vma.mapping, (addr - vma.vm_start >> 12) + vma.vm_pgoff, addr & 0xFFF
+    mem = task.mem
+    if vma.vm_flags & VM_WRITE:
+        pfn = mem.faults.fault_in(mm, addr, True)
+        if mem.frames.flags[pfn] & PG_ANON:
+            return mm, addr
+    else:
+        if write or not vma.vm_flags & VM_READ:
+            raise SysError(errno.EFAULT)
+        pfn = mem.faults.fault_in(mm, addr, False)
+        if mem.is_reserved(pfn) or mem.frames.flags[pfn] & PG_ANON:
+            raise SysError(errno.EFAULT)  # nobody can change the word
+    return vma.mapping, mem.frames.index[pfn], addr & 0xFFF
 
 
 def _wake(task: Task, key: Hashable, n: int, bitset: int) -> int:
@@ -151,7 +162,7 @@ def signed(value: int, bits: int = 32) -> int:
 
 def _wake_op(task: Task, addr: int, addr2: int, nr_wake: int, nr_wake2: int, code: int, private: bool) -> int:
     """Changes the second word, wakes sleepers on the first, and on the second if its old value passes the comparison."""
-    key, key2 = futex_key(task, addr, private), futex_key(task, addr2, private)
+    key, key2 = futex_key(task, addr, private), futex_key(task, addr2, private, write=True)
     op, cmp = code >> 28 & 7, code >> 24 & 15
     arg, cmp_arg = signed(code >> 12 & 0xFFF, 12), signed(code & 0xFFF, 12)
     if code >> 31:

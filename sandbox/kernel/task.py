@@ -37,6 +37,7 @@ OBJECT_SIZES = {
     "fs_cache": (64, True),
     "sigqueue": (148, False),
 }
+CAP_LAST_CAP = 40  # CAP_CHECKPOINT_RESTORE, 5.9
 STACK_ORDER = 1  # THREAD_SIZE 8192
 
 # PF_*; Linux: include/linux/sched.h, 2.6.7.
@@ -243,7 +244,7 @@ class Task:
         self.exec_file: Any = None
         self.no_new_privs = False
         self.timer_slack = self.default_timer_slack = 50_000  # ns; shown and inherited: timers here are exact
-        self.cap_bset = (1 << 41) - 1
+        self.cap_bset = (1 << CAP_LAST_CAP + 1) - 1
         self.no_tsc = False  # rdtsc is SIGSEGV
         self.rlimits: list[tuple[int, int]] = []  # the process's, the same list
         self.fault_major = False  # the core's: the fault under way had to wait

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from mmcore.errors import InvariantViolation, MustWait
+from mmcore.errors import InvariantViolation, MustWait, PluginError
 from mmcore.rmap.registry import load_scheme
 from sandbox.kit.watch import watched
 from sandbox.kit.world import Step, World
@@ -84,7 +84,7 @@ def failure_of(error: BaseException, kind: type, steps: Sequence[Step] = (), cel
     lines = [line.strip() for line in (str(error) or type(error).__name__).splitlines() if line.strip()]
     telling = lines[1] if len(lines) > 1 and lines[0].startswith("audit") else lines[0]
     place = scheme_place(error, kind)
-    text = telling if isinstance(error, AssertionError) or len(lines) > 1 else f"{type(error).__name__}: {telling}"
+    text = telling if isinstance(error, (AssertionError, PluginError)) or len(lines) > 1 else f"{type(error).__name__}: {telling}"
     if isinstance(error, MustWait):
         text = "the operation waits for a page that nothing will ever complete"
     if place and not isinstance(error, AssertionError):
@@ -124,7 +124,7 @@ def _own_place(error: BaseException) -> str:
 
 def shrink(kind: type, failure: Failure, seconds: float = 15.0) -> Failure:
     """The same kind of failure with as few operations as can be found in the time: delta debugging, then smaller numbers."""
-    deadline = time.monotonic() + seconds
+    deadline = time.process_time() + seconds
     best = failure
 
     def fails(steps: Sequence[Step]) -> bool:
@@ -139,10 +139,10 @@ def shrink(kind: type, failure: Failure, seconds: float = 15.0) -> Failure:
     if not fails(failure.steps):
         return failure
     piece = max(1, len(best.steps) // 2)
-    while time.monotonic() < deadline:
+    while time.process_time() < deadline:
         at = 0
         shrunk = False
-        while at < len(best.steps) and time.monotonic() < deadline:
+        while at < len(best.steps) and time.process_time() < deadline:
             if fails(best.steps[:at] + best.steps[at + piece :]):
                 shrunk = True
             else:
@@ -159,7 +159,7 @@ def _smaller_numbers(start: Failure, fails: Any, deadline: float) -> None:
     steps = list(start.steps)
     for k, (name, arguments, options) in enumerate(steps):
         for i, value in enumerate(arguments):
-            if value and time.monotonic() < deadline:
+            if value and time.process_time() < deadline:
                 simpler = (name, (*steps[k][1][:i], 0, *steps[k][1][i + 1 :]), steps[k][2])
                 if fails((*steps[:k], simpler, *steps[k + 1 :])):
                     steps[k] = simpler

@@ -1,33 +1,31 @@
 """The conformance suite: what `rmapbox schemes check` runs.
 
 A check is a row of the table and a list of jobs; a job is a function that answers how many things it looked at and the first failure. Each job runs in a
-process of its own with a deadline, as many at a time as there are processors: a scheme that loops, eats memory or crashes fails its row and no other.
+process of its own with a deadline of processor time, as many at a time as there are processors: a scheme that loops, eats memory or crashes fails its row and
+no other.
 
 ``quick`` is the short form, in this process, for a scheme's own tests and for the mutation proof.
 """
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from multiprocessing.connection import wait
 from typing import Any, NamedTuple
 
 from sandbox.kit import contract
-from sandbox.lab.cell import die_with
+from sandbox.kit.processes import Late, in_processes
 from sandbox.kit.replay import Cell, Failure, boot, failure_of, replay, shrink
 from sandbox.kit.scenarios import FAILING, SCENARIOS, Script, failing_scene
 from sandbox.kit.wander import wander
 
-OK, FAILED, NOT_APPLICABLE, NOT_EXACT, NOT_TRIED = "ok", "FAILED", "not applicable", "not exact", "not tried"
+OK, FAILED, NOT_APPLICABLE, NOT_EXACT, NOT_TRIED, NOT_FINISHED = "ok", "FAILED", "not applicable", "not exact", "not tried", "not finished"
 SEEDS, STEPS = 80, 150  # wanders per cell of the state machine, operations of each
 WATCHED_SEEDS = 3
 PAGINGS, MEMORIES = ("pae", "2level"), ("ample", "scarce")
 _AMPLE = "64M"  # for a guest program
-_JOB_SECONDS = 75.0  # more than any job of a scheme that works takes on a slow machine
+_JOB_SECONDS = 75.0  # of processor time: more than any job of a scheme that works takes on a slow machine
 _SHRINK_SECONDS = 15.0
 _LATE = 2  # jobs that do not end, after which no more are begun: a scheme that loops is to fail in minutes
 _MANY = 400  # allocations of one operation; more is a loop
@@ -57,6 +55,8 @@ class Job(NamedTuple):
     row: str
     fn: Callable[[], Outcome]
     seconds: float = _JOB_SECONDS
+    what: str = ""
+    """What is run, where the row holds several: a program's name."""
 
 
 @dataclass
@@ -66,10 +66,11 @@ class Report:
     rows: list[Row]
     first: Failure | None
     seconds: float
+    interrupted: bool = False
 
     @property
     def passed(self) -> bool:
-        return all(row.verdict != FAILED for row in self.rows)
+        return not self.interrupted and all(row.verdict != FAILED for row in self.rows)
 
 
 # --- the checks -------------------------------------------------------------------------------------------------------------
@@ -244,105 +245,77 @@ def _program_jobs(row: Row, todo: list[Job], scheme: str, kind: type, options: d
     programs.native_works()  # asked once, before there are children who would each ask
     for paging in PAGINGS:
         for name in programs.PROGRAMS:
-            todo.append(Job("programs", lambda name=name, paging=paging: run_programs([name], scheme, kind, options, paging)))  # type: ignore[misc]
+            todo.append(Job("programs", lambda name=name, paging=paging: run_programs([name], scheme, kind, options, paging),  # type: ignore[misc]
+                            what=f"{name} ({paging})"))
 
 
-# --- processes --------------------------------------------------------------------------------------------------------------
-
-
-def _child(pipe: Any, fn: Callable[[], Any], parent: int) -> None:
-    """The job's process: nothing it prints reaches the table, and it does not outlive the suite."""
-    die_with(parent)
-    null = os.open(os.devnull, os.O_RDWR)
-    for descriptor in (0, 1, 2):
-        os.dup2(null, descriptor)
-    answer: Any
-    try:
-        answer = fn()
-    except BaseException as error:
-        answer = Outcome(1, failure_of(error, object))
-    pipe.send(answer)
-    pipe.close()
-
-
-def in_processes(todo: Sequence[tuple[Callable[[], Any], float]]) -> Iterator[tuple[int, Any]]:
-    """(position, answer) of each function as it ends, each in a child; None when it died, the seconds it had when it did not end in time."""
-    context = multiprocessing.get_context("fork")
-    running: dict[Any, tuple[int, Any, float]] = {}
-    waiting = list(enumerate(todo))
-    workers = max(1, os.cpu_count() or 1)
-    try:
-        while waiting or running:
-            while waiting and len(running) < workers:
-                position, (fn, seconds) = waiting.pop(0)
-                ours, theirs = context.Pipe(duplex=False)
-                process = context.Process(target=_child, args=(theirs, fn, os.getpid()), daemon=True)
-                process.start()
-                theirs.close()
-                running[ours] = position, process, time.monotonic() + seconds
-            nearest = min(deadline for _, _, deadline in running.values())
-            for ready in wait(list(running), max(0.0, nearest - time.monotonic())):
-                position, process, _ = running.pop(ready)
-                try:
-                    answer = ready.recv()  # type: ignore[union-attr, call-arg]
-                except EOFError:
-                    answer = None
-                process.join()
-                yield position, answer
-            for ours, (position, process, deadline) in list(running.items()):
-                if time.monotonic() > deadline:
-                    process.kill()
-                    process.join()
-                    del running[ours]
-                    yield position, todo[position][1]
-    finally:
-        for _, process, _ in running.values():
-            process.kill()
-            process.join()
+# --- the whole ----------------------------------------------------------------------------------------------------------------
 
 
 def run(scheme: str, kind: type, options: dict[str, Any], seconds: float, tell: Callable[[int, int], None] | None = None) -> Report:
     """The whole suite for the scheme the user calls ``scheme``. ``seconds``: no wander is begun later; ``tell(done, of)`` after each job."""
     start = time.monotonic()
     rows, todo = jobs(scheme, kind, options, start + seconds)
-    by_name = {row.name: row for row in rows}
-    whole: dict[str, list[bool]] = {}
-    done = late = 0
-    tried: set[str] = set()
-    for position, answer in in_processes([(job.fn, job.seconds) for job in todo]):
-        job = todo[position]
-        if answer is None:
-            answer = Outcome(1, Failure(("died", job.row), "the process that ran it died: the scheme crashed the interpreter, or ate all memory"))
-        elif isinstance(answer, float):
-            late += 1
-            answer = Outcome(1, Failure(("time", job.row), f"does not end within {answer:.0f} s: the scheme loops, or is far too slow"))
-        row = by_name[job.row]
-        tried.add(row.name)
-        row.count += answer.looked_at
-        if answer.failure is not None:
-            row.verdict = FAILED
-            row.failures.append(answer.failure)
-        if answer.note == "native":
-            whole.setdefault(job.row, []).append(True)
-        elif answer.note and (answer.failure is not None or not row.note):
-            row.note = answer.note
-        done += 1
-        if tell is not None:
-            tell(done, len(todo))
-        if late >= _LATE:
-            break
+    table = {row.name: row for row in rows}
+    left = {row.name: [job for job in todo if job.row == row.name] for row in rows}
+    parts = {name: len(of_row) for name, of_row in left.items()}
+    done = late = native = 0
+    interrupted = False
+    answers = in_processes([(job.fn, job.seconds) for job in todo], lambda error: Outcome(1, failure_of(error, object)))
+    try:
+        for position, answer in answers:
+            job = todo[position]
+            left[job.row].remove(job)
+            late += isinstance(answer, Late)
+            native += _enter(table[job.row], job, answer)
+            done += 1
+            if tell is not None:
+                tell(done, len(todo))
+            if late >= _LATE:
+                break
+    except KeyboardInterrupt:
+        interrupted = True
+    finally:
+        answers.close()  # type: ignore[attr-defined]
     for row in rows:
-        if row.verdict == OK and row.name not in tried:
-            row.verdict, row.note = NOT_TRIED, f"{late} jobs before it did not end"
-    native = len(whole.get("programs", ()))
-    if native and by_name["programs"].verdict == OK:
-        by_name["programs"].note = f"{native} agree with the host's own kernel too"
+        if row.verdict == OK and left[row.name]:
+            tried = parts[row.name] - len(left[row.name])
+            row.verdict = NOT_FINISHED if tried else NOT_TRIED
+            why = "interrupted" if interrupted else f"{late} jobs before did not end"
+            row.note = f"{tried} of {parts[row.name]} parts were done: {why}" if tried else why
+    if native and table["programs"].verdict == OK:
+        table["programs"].note = f"{native} agree with the host's own kernel too"
     first = _first(rows)
-    if first is not None and first.steps:
-        big = first
+    if first is not None and first.steps and not interrupted:
+        first, interrupted = _small(kind, first)
+    return Report(rows, first, time.monotonic() - start, interrupted)
+
+
+def _enter(row: Row, job: Job, answer: Any) -> bool:
+    """Puts a job's answer into its row; does it say that all agree with a native run?"""
+    what = f"{job.what}: " if job.what else ""
+    if answer is None:
+        answer = Outcome(1, Failure(("died", job.row), f"{what}the process that ran it died: the scheme crashed the interpreter, or ate all memory"), job.what)
+    elif isinstance(answer, Late):
+        answer = Outcome(1, Failure(("time", job.row), f"{what}does not end within {answer}: the scheme loops, or is far too slow"), job.what)
+    row.count += answer.looked_at
+    if answer.failure is not None:
+        row.verdict = FAILED
+        row.failures.append(answer.failure)
+    if answer.note == "native":
+        return True
+    if answer.note and (answer.failure is not None or not row.note):
+        row.note = answer.note
+    return False
+
+
+def _small(kind: type, big: Failure) -> tuple[Failure, bool]:
+    """The failure made small, as far as Ctrl-C lets it: (it, was there one?)."""
+    try:
         small = next(in_processes([(lambda: shrink(kind, big, _SHRINK_SECONDS), 3 * _SHRINK_SECONDS)]))[1]
-        first = small if isinstance(small, Failure) else first
-    return Report(rows, first, time.monotonic() - start)
+    except KeyboardInterrupt:
+        return big, True
+    return small if isinstance(small, Failure) else big, False
 
 
 def _first(rows: Sequence[Row]) -> Failure | None:

@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 
 from mmcore.errors import OutOfMemory
-from mmcore.frames import PG_ANON, PG_DIRECT, PG_RESERVED
+from mmcore.frames import FREE, PCP, PG_ANON, PG_DIRECT, PG_RESERVED, SLAB
+from mmcore.memory import require_base
 from mmcore.pgtable import PROTNONE, P
-from mmcore.rmap.scheme import AGAIN, ANSWER, COPY, FAIL, FORK, HIT, MISS, MOVE, OK, SPLIT, STOP, Purpose, RmapScheme
+from mmcore.rmap.scheme import AGAIN, ANSWER, COPY, FAIL, FORK, HIT, MISS, MOVE, OK, SPLIT, STOP, Purpose, RmapScheme, forms
 
 # Hooks that may take memory, and whatever reclaim does while they do. All others may not.
 _ALLOCATING = frozenset({"reserve", "vma_copied", "vma_adjust_begin", "mm_created", "mm_forked"})
@@ -40,10 +41,13 @@ def watched(kind: type[RmapScheme], options: dict[str, Any]) -> type[RmapScheme]
     """The class that serves ``options``, under watch."""
     kind = kind.variant(options)
     body: dict[str, Any] = {"variant": classmethod(lambda cls, options: cls), "__module__": __name__}
+    passed_by = _passed_by(kind)
     for hook, base in vars(RmapScheme).items():
         if hook.startswith("_") or not callable(base) or isinstance(base, classmethod) or hook in _LEFT_ALONE:
             continue
         own = getattr(kind, hook)
+        if hook in passed_by:
+            continue
         if hook not in _OPTIONAL or own is not base:
             body[hook] = _watch(hook, own)
     own_check, own_walk, own_scan = kind.check, kind.walk, kind.swap_out
@@ -51,6 +55,7 @@ def watched(kind: type[RmapScheme], options: dict[str, Any]) -> type[RmapScheme]
     def init(self: Any, env: Any, options: dict[str, Any]) -> None:
         self._watch = None
         kind.__init__(self, env, options)
+        require_base(self, kind, env)
         self._watch = Watch(self)
 
     def check(self: Any) -> list[str]:
@@ -64,6 +69,15 @@ def watched(kind: type[RmapScheme], options: dict[str, Any]) -> type[RmapScheme]
 
     body.update(__init__=init, check=check, walk=walk, swap_out=swap_out)
     return type(kind.__name__, (kind,), body)
+
+
+def _passed_by(kind: type[RmapScheme]) -> set[str]:
+    """Forms of the two-form hooks that the core does not call: overriding them here would make them the nearest."""
+    passed = set()
+    for hook in ("remove", "released"):
+        one, many = forms(kind, hook)
+        passed |= {name for name, called in ((f"{hook}_one", one), (hook, many)) if not called}
+    return passed
 
 
 def _watch(hook: str, own: Callable[..., Any]) -> Callable[..., Any]:
@@ -133,7 +147,9 @@ class Watch:
         flags = frames.np_flags & np.uint32(~_OWN_FLAGS & 0xFFFFFFFF)
         others = (frames.np_flags & np.uint32(PG_ANON)) == 0
         state = [getattr(frames, f"np_{name}").copy() for name in _CORE_ARRAYS]
-        return [*state, flags, np.where(others, frames.np_mapping, 0), np.where(others, frames.np_index, 0), self._allocated()]
+        slabs = self.env.slab.caches.values()
+        return [*state, flags, np.where(others, frames.np_mapping, 0), np.where(others, frames.np_index, 0), sum(cache.frames for cache in slabs),
+                self._allocated()]
 
     def _allocated(self) -> int:
         return sum(cache.allocations for cache in self.env.slab.caches.values())
@@ -142,11 +158,24 @@ class Watch:
         now = self._core_state()
         if now[-1] != before[-1]:
             self._blame(f"{hook} allocates {now[-1] - before[-1]} object(s): only reserve, vma_copied, vma_adjust_begin, mm_created and mm_forked may")
+        theirs = self._allocators(before, now)
         for name, old, new in zip((*_CORE_ARRAYS, "flags", "mapping", "index"), before, now):
-            if not np.array_equal(old, new):
-                pfn = int(np.nonzero(old != new)[0][0])
+            changed = (old != new) & ~theirs
+            if changed.any():
+                pfn = int(np.nonzero(changed)[0][0])
                 what = f"frames.{name}" + (" of a page that is not anonymous" if name in ("mapping", "index") else "")
                 self._blame(f"{hook} writes {what}, which is the core's: {self.env.frames.describe(pfn)}")
+
+    @staticmethod
+    def _allocators(before: list[Any], now: list[Any]) -> np.ndarray:
+        """Frames whose words the page allocator may have changed, True each: a hook that frees an object may give a whole slab back, which joins its free
+        neighbours, or drains a per-cpu list of them. None while every slab stays."""
+        was, is_now = (state[_CORE_ARRAYS.index("owner")] for state in (before, now))
+        free = (is_now == FREE) | (is_now == PCP)
+        went = (was == SLAB) & free
+        if not went.any() or int(went.sum()) != before[-2] - now[-2]:
+            return np.zeros(len(was), bool)
+        return free & (went | (was == FREE) | (was == PCP))
 
     def _own_state(self) -> list[Any]:
         """What a question may not change either: the scheme's words and objects."""

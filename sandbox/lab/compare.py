@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from mmcore.errors import ConfigError
 from sandbox.config import Config, format_size
 from sandbox.lab.cells import Watcher, run_cells
+from sandbox.lab.failure import failed, how_they_failed, what_they_said
 from sandbox.lab.memhash import space_digest
 from sandbox.lab.summary import how_it_ended
 from sandbox.pressure import Sizes, describe, measuring, sizes
@@ -60,22 +61,33 @@ class Comparison(NamedTuple):
 
     def __repr__(self) -> str:
         said = "the guests saw the same" if self.same else f"the guests differ, {self.difference}"
+        if self.failed:
+            said += f"; the program failed under {', '.join(self.failed)}"
         return f"<Comparison of {' '.join(self.argv)} under {', '.join(self.schemes)}: {said}>"
+
+    @property
+    def failed(self) -> list[str]:
+        """The schemes under which the program failed: it ended otherwise than with status 0."""
+        return [scheme for scheme, result in zip(self.schemes, self.results) if failed(result)]
 
     def as_dict(self, table: list[dict[str, Any]]) -> dict[str, Any]:
         """What `--json` writes."""
+        failures = {scheme: {"ended": how_it_ended(result), "stderr": (result.stderr or b"").decode(errors="replace")}
+                    for scheme, result in zip(self.schemes, self.results) if failed(result)}
         return {
             "program": self.argv[0], "arguments": self.argv[1:], "schemes": self.schemes, "same": self.difference is None,
-            "difference": self.difference, "pressure": self.pressure, "results": [result.as_dict() for result in self.results], "table": table,
+            "difference": self.difference, "failed": failures, "pressure": self.pressure,
+            "results": [result.as_dict() for result in self.results], "table": table,
         }
 
 
 class Cut(Exception):
-    """A run did not come to its end: the message says which; `status` is the command's."""
+    """A run did not come to its end: the message says which; `status` is the command's, `said` what the programs wrote until then."""
 
-    def __init__(self, text: str, status: int) -> None:
+    def __init__(self, text: str, status: int, said: list[str]) -> None:
         super().__init__(text)
         self.status = status
+        self.said = said
 
 
 def compare(contenders: list[Contender], argv: list[str], *, pressure: bool = False, memory: bool = True, watch: Watcher | None = None) -> Comparison:
@@ -88,16 +100,19 @@ def compare(contenders: list[Contender], argv: list[str], *, pressure: bool = Fa
         if mount.mode == "rw":
             raise ConfigError(f"compare runs the program once per scheme and each would write to {mount.host}: mount it ro")
     said = None
+    labels = [label for label, _ in contenders]
     if pressure:
         measured = run_cells([(label, measuring(config)) for label, config in contenders], argv, watch=watch)
         _check_whole(contenders, measured, "while measuring, with ample memory")
         found = [sizes(result) for result in measured]
         most = Sizes(*(max(values) for values in zip(*found)))
-        said = describe(most) + f"; the same for all, the most that any of them needs: {_who_needs(contenders, found)}"
+        said = f"{describe(most)}; the same for all, the most that any of them needs: {_who_needs(contenders, found)}"
+        failures = how_they_failed(labels, measured)
+        if failures:
+            said += f"; measured, with ample memory, on a program that failed: {failures}"
         contenders = [Contender(label, config.replace(memory=most.memory, swap=most.swap)) for label, config in contenders]
     results = run_cells(list(contenders), argv, hash_memory=memory, watch=watch)
     _check_whole(contenders, results, "")
-    labels = [label for label, _ in contenders]
     found_difference = None
     for label, result in zip(labels[1:], results[1:]):
         what = difference(results[0], result)
@@ -112,10 +127,19 @@ def _who_needs(contenders: list[Contender], found: list[Sizes]) -> str:
 
 
 def _check_whole(contenders: list[Contender], results: list[Result], when: str) -> None:
-    for contender, result in zip(contenders, results):
-        if result.ended in ("time_limit", "interrupted"):
-            raise Cut(" ".join(filter(None, (f"the run under {contender.label} was {how_it_ended(result)}", when))) + ": nothing is compared",
-                      result.exit_status)
+    """Raise `Cut` unless all came to their end: one that hangs under one scheme only is told apart from one that hangs under all."""
+    labels = [contender.label for contender in contenders]
+    ends: dict[str, list[str]] = {}
+    for label, result in zip(labels, results):
+        ends.setdefault(how_it_ended(result), []).append(label)
+    cut = [result for result in results if result.ended in ("time_limit", "interrupted")]
+    if cut:
+        first = how_it_ended(cut[0])
+        first_under = ends.pop(first)
+        which = f"run under {first_under[0]} was" if len(first_under) == 1 else f"runs under {', '.join(first_under)} were"
+        text = f"the {which} {first}" + (f" {when}" if when else "")
+        text += "".join(f"; under {', '.join(others)}: {end}" for end, others in ends.items())
+        raise Cut(f"{text}: nothing is compared", cut[0].exit_status, what_they_said(labels, results))
 
 
 # --- what the guests saw -------------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -13,10 +14,17 @@ from sandbox.result import Owner, Result
 ALWAYS = ("user_pages", "page_cache", "page_tables", "mem_map")
 """Owners of low memory that have a row of their own even when all schemes agree; others that agree are summed up."""
 
-PER_TABLE = 4
+PER_TABLE = 3
 """Schemes side by side in 120 columns, fewer in a narrower terminal; the first one leads every further table."""
 
-_NAMES, _FIRST, _OTHER = 36, 16, 21  # columns, the space between them included: names, the first scheme, any other with its ratio
+_NAMES, _FIRST, _OTHER = 36, 16, 28  # columns, the space between them included: names, the first scheme, any other with difference and ratio
+_LEGEND = {
+    "nodes": "nodes: what a search goes through: nodes of a page's chain (pte_chain), of the tree of a file's areas or of an anon_vma's (file index, scheme), "
+             "of the tree of an address space's areas (find_vma)",
+    "areas": "areas: looked at for the page; a scheme that keeps addresses of PTEs or address spaces meets the area of each and has looked it up (find_vma)",
+}
+"""Rows whose name means several things -> which."""
+
 
 Value = float | int | str | None
 
@@ -109,34 +117,76 @@ def _lowest(bucket: str) -> int:
     return int(bucket.partition("-")[0])
 
 
+WORK: dict[str, tuple[tuple[str, str], ...]] = {
+    "walks": (("scheme", "walks"), ("file index", "file_walks")),
+    "candidates": (("scheme", "candidates"), ("file index", "file_candidates")),
+    "hits": (("scheme", "hits"), ("file index", "file_hits")),
+    "misses": (("scheme", "misses"), ("file index", "file_misses")),
+    "areas": (("scheme", "vmas_visited"), ("file index", "file_vmas_visited")),
+    "address spaces": (("scheme", "mms_visited"),),
+    "PTEs probed": (("scheme", "ptes_probed"), ("file index", "file_ptes_probed")),
+    "nodes": (("scheme", "nodes"), ("file index", "file_nodes"), ("find_vma", "vma_lookup_nodes")),
+}
+"""Kinds of work of a walk -> (who did it, its meter). What is compared is the sum: whether a scheme finds file pages itself or by their file's index,
+and whether it knows the area or looks it up, is its own affair."""
+
+_BY_WALKS = ("walks", "candidates", "hits", "misses")  # kinds that a scan of address spaces has not
+_LENGTHS = (("", ("scheme", "file")), ("scheme", ("scheme",)), ("file index", ("file",)))
+_LONGEST = {"scheme": "longest_walk", "file": "file_longest_walk"}
+
+
+def work(result: Result, kind: str) -> int | None:
+    """All work of a ``kind`` of WORK in a run; None where it says nothing: a scheme that scans offers no candidates, which is not to offer few."""
+    if kind in _BY_WALKS and result.meters.get("scans"):
+        return None
+    return sum(result.meters.get(meter, 0) for _, meter in WORK[kind])
+
+
+def _work_rows(section: str, results: list[Result], kinds: list[str], per: Callable[[Result], int] | None = None) -> Iterator[Row]:
+    """A row of all the work of each kind, then its parts where there is more than one; divided by ``per``."""
+
+    def shared_out(amount: int | None, result: Result) -> Value:
+        if per is None or amount is None:
+            return amount
+        return round(amount / per(result), 4) if per(result) else None
+
+    for kind in kinds:
+        yield _row(section, kind, [shared_out(work(result, kind), result) for result in results])
+        parts = [(who, meter) for who, meter in WORK[kind] if any(result.meters.get(meter) for result in results)]
+        for who, meter in parts if len(parts) > 1 else ():
+            yield _row(section, f"{kind}, {who}", [shared_out(result.meters.get(meter, 0), result) for result in results])
+
+
 def _walks(results: list[Result]) -> Iterator[Row]:
-    lengths = [result.walk_lengths.get("scheme", {}) for result in results]
-    section = "walks by the scheme"
-    yield from _each(section, results, [
-        ("walks", _meter("walks")), ("candidates", _meter("candidates")), ("hits", _meter("hits")), ("misses", _meter("misses")),
-        ("areas visited", _meter("vmas_visited")), ("address spaces visited", _meter("mms_visited")), ("PTEs probed", _meter("ptes_probed")),
-        ("nodes", _meter("nodes")),
-    ])
+    yield from _work_rows("walks", results, [*WORK])
+    yield from _each("walks", results, [("find_vma", _meter("vma_lookups"))])
     section = "walks by objects looked at"
-    for bucket in sorted({bucket for each in lengths for bucket in each}, key=_lowest):
-        yield _row(section, bucket, [each.get(bucket, 0) for each in lengths])
-    yield _row(section, "median", [quantile(each, 0.5) for each in lengths])
-    yield _row(section, "90 %", [quantile(each, 0.9) for each in lengths])
-    yield from _each(section, results, [("longest", _meter("longest_walk"))])
-    yield from _each("walks by the file index", results, [
-        ("walks", _meter("file_walks")), ("candidates", _meter("file_candidates")), ("misses", _meter("file_misses")),
-        ("areas visited", _meter("file_vmas_visited")), ("nodes", _meter("file_nodes")), ("longest", _meter("file_longest_walk")),
+    lengths = {name: [_walk_lengths(result, parts) for result in results] for name, parts in _LENGTHS}
+    for bucket in sorted({bucket for each in lengths[""] for bucket in each}, key=_lowest):
+        yield _row(section, bucket, [each.get(bucket, 0) for each in lengths[""]])
+    apart = all(any(each) for each in lengths.values())
+    shown = _LENGTHS if apart else _LENGTHS[:1]
+    for title, share in (("median", 0.5), ("90 %", 0.9)):
+        for name, _ in shown:
+            yield _row(section, f"{title}, {name}".removesuffix(", "), [quantile(each, share) for each in lengths[name]])
+    for name, parts in shown:
+        yield _row(section, f"longest, {name}".removesuffix(", "), [max(result.meters.get(_LONGEST[part], 0) for part in parts) for result in results])
+    yield from _each("scans of address spaces", results, [
+        ("scans", _meter("scans")), ("PTEs taken away", _meter("scan_unmapped")), ("PTEs young or locked", _meter("scan_young")),
     ])
+
+
+def _walk_lengths(result: Result, parts: tuple[str, ...]) -> Counter[str]:
+    total: Counter[str] = Counter()
+    for part in parts:
+        total.update(result.walk_lengths.get(part, {}))
+    return total
 
 
 def _reclaim(results: list[Result]) -> Iterator[Row]:
     section = "work per page reclaimed"
     yield from _each(section, results, [("pages reclaimed", reclaimed)])
-    yield from _each(section, results, [
-        (name, _per(_meter(meter), reclaimed)) for name, meter in (
-            ("walks", "walks"), ("candidates", "candidates"), ("misses", "misses"), ("areas", "vmas_visited"), ("address spaces", "mms_visited"),
-            ("PTEs probed", "ptes_probed"), ("nodes", "nodes"))
-    ])
+    yield from _work_rows(section, results, [kind for kind in WORK if kind != "hits"], reclaimed)
 
 
 def _forks(results: list[Result]) -> Iterator[Row]:
@@ -187,12 +237,19 @@ def _shown(value: Value) -> str:
     return f"{value:.2f}" if isinstance(value, float) else str(value)
 
 
-def _ratio(ratio: float | None) -> str:
-    if ratio is None:
-        return ""
+def quotient(ratio: float) -> str:
+    """A ratio as one reads it: "1.47x", "250x", "0x"; below a tenth "1/226"."""
     if ratio == 0 or ratio >= 100:
         return f"{ratio:.0f}x"
-    return f"{ratio:.2f}x" if ratio >= 0.1 else f"{ratio:.1g}x"
+    return f"{ratio:.2f}x" if ratio >= 0.1 else f"1/{1 / ratio:.0f}"
+
+
+def _against(value: Value, first: Value, ratio: float | None) -> str:
+    """The difference to the first scheme's value, and the ratio."""
+    difference = ""
+    if isinstance(value, (int, float)) and isinstance(first, (int, float)) and value != first:
+        difference = f"{value - first:+.2f}" if isinstance(value, float) or isinstance(first, float) else f"{value - first:+d}"
+    return f"{difference:>9} {'' if ratio is None else quotient(ratio):>7}"
 
 
 def _blocks(count: int, width: int) -> Iterator[list[int]]:
@@ -216,9 +273,12 @@ def print_table(table: list[Row], schemes: list[str], file=None) -> None:
         shown = Table(box=SIMPLE_HEAD, pad_edge=False)
         shown.add_column("", no_wrap=True, max_width=_NAMES - 2)
         for number in block:
-            shown.add_column(schemes[number], justify="right", overflow="fold", max_width=(_OTHER if number else _FIRST) - 2)
+            title = schemes[number].replace(":", "\n:")  # a long name breaks between its options, not inside a word
+            shown.add_column(title, justify="right", overflow="fold", max_width=(_OTHER if number else _FIRST) - 2)
         section = ""
         for row in table:
+            if not any(row.values[number] for number in block):
+                continue
             if row.section != section:
                 if section:
                     shown.add_row()
@@ -227,6 +287,8 @@ def print_table(table: list[Row], schemes: list[str], file=None) -> None:
             cells = []
             for number in block:
                 cell = _shown(row.values[number])
-                cells.append(cell if number == 0 else f"{cell} {_ratio(row.ratios[number]):>7}")
+                cells.append(cell if number == 0 else f"{cell} {_against(row.values[number], row.values[0], row.ratios[number])}")
             shown.add_row("  " + row.name, *cells)
         console.print(shown)
+    names = {row.name for row in table}
+    console.print("\n".join(text for name, text in _LEGEND.items() if name in names))

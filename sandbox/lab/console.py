@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import textwrap
 from typing import Any, NoReturn
 
 from rich.console import Console
@@ -20,6 +21,19 @@ class TableConsole(Console):
 
     def on_broken_pipe(self) -> NoReturn:
         raise BrokenPipeError
+
+
+def wrapped(lines: list[str], stream: Any, indent: int = 12) -> list[str]:
+    """`lines` for `stream`: broken between words where it is a terminal, and as they are where it is not (a pipe's reader wants them whole)."""
+    if not stream.isatty():
+        return lines
+    width = max(TableConsole(file=stream).width, 2 * indent)
+    found: list[str] = []
+    for line in lines:
+        lead = " " * (len(line) - len(line.lstrip()))
+        found += textwrap.wrap(line, width, subsequent_indent=lead + " " * (indent - len(lead) if len(lead) < indent else 0), break_long_words=False,
+                               break_on_hyphens=False, drop_whitespace=True, replace_whitespace=False) if len(line) > width else [line]
+    return found
 
 
 def _is_size(text: str) -> bool:

@@ -8,7 +8,8 @@
     files           every name of the file system in memory, at the end of the run
 
 Address spaces are told by what they held and not by pid. Nothing is touched by looking: no fault, no read-ahead, no meter, no virtual time. Whether
-a page was ever touched does not show (it is zero either way), nor where areas of one kind meet, for both may differ by scheme.
+a page was ever touched does not show (it is zero either way), nor where areas of one kind meet, nor whether remap_file_pages made a nonlinear area or
+ordinary ones, for all of that may differ by scheme: a nonlinear area is told as the ordinary ones that would show the same pages.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterator
 from hashlib import blake2b
+from itertools import pairwise
 from stat import S_ISDIR, S_ISLNK, S_ISREG
 from typing import TYPE_CHECKING, Any
 
@@ -79,7 +81,7 @@ class MemoryRecorder:
                 self._shared_area(vma, pages)
             else:
                 self._private_area(vma, pages, sp)
-        self._spaces.append(SpaceMemory(task.tgid, number, task.comm, how, areas(mm), pages.pages()))
+        self._spaces.append(SpaceMemory(task.tgid, number, task.comm, how, areas(self.mem, mm), pages.pages()))
         self._last_mappings(mm)
 
     def image(self) -> MemoryImage:
@@ -98,18 +100,6 @@ class MemoryRecorder:
 
     # --- areas --------------------------------------------------------------------------------------------------------------
 
-    def _entries(self, vma: VmArea) -> Iterator[tuple[int, int]]:
-        """(page number, PTE) of every entry of the area that is not empty."""
-        tables = self.mem.pgtables
-        for first, base in tables.tables(vma.vm_mm.pgd, vma.vm_start, vma.vm_end):
-            low = max(vma.vm_start, first) - first >> 12
-            high = min(vma.vm_end, first + (1 << tables.SHIFT)) - first >> 12
-            part = tables.np_ptes[base + low : base + high]
-            at = np.nonzero(part)[0]
-            page = (first >> 12) + low
-            for k, pte in zip(at.tolist(), part[at].tolist()):
-                yield page + k, pte
-
     def _private_area(self, vma: VmArea, pages: _Digests, sp: int) -> None:
         left_out: list[tuple[int, int]] = []
         if vma.vm_flags & VM_GROWSDOWN:
@@ -118,7 +108,7 @@ class MemoryRecorder:
         tables, mapping = self.mem.pgtables, vma.mapping
         zero, mask = self.mem.zero_pfn, tables.PFN_MASK
         found: dict[int, bytes | None] = {}
-        for page, pte in self._entries(vma):
+        for page, pte in _entries(self.mem, vma):
             if pte & (P | PROTNONE):
                 pfn = pte >> 12 & mask
                 found[page] = self._frame(pfn) if pfn != zero else _ZERO
@@ -140,25 +130,20 @@ class MemoryRecorder:
             pages.add(page, data)
 
     def _shared_area(self, vma: VmArea, pages: _Digests) -> None:
-        """A page that shows what its place in the file says is told with the file; any other is told here."""
+        """A page that shows what its place in the file says is told with the file (which place that is, ``areas`` says); any other is told here."""
         tables, frames, mapping = self.mem.pgtables, self.mem.frames, vma.mapping
         assert mapping is not None
         first = vma.vm_pgoff - (vma.vm_start >> 12)
         linear = not vma.vm_flags & VM_NONLINEAR
-        for page, pte in self._entries(vma):
+        for page, pte in _entries(self.mem, vma):
             if pte & (P | PROTNONE):
                 pfn = pte >> 12 & tables.PFN_MASK
-                index = frames.index[pfn]
-                if frames.mapping[pfn] != mapping.addr or (linear and index != first + page):
+                if frames.mapping[pfn] != mapping.addr or (linear and frames.index[pfn] != first + page):
                     pages.add(page, self._frame(pfn))
-                    continue
-            elif pte & FILE:
-                index = tables.pte_to_pgoff(pte)
-            else:
+            elif not pte & FILE:
                 pages.add(page, self._swapped(tables.pte_to_swp(pte)))  # no entry of a file's page ever says swap
-                continue
-            if index != first + page:
-                pages.add(page, b"page %d of the file" % index)
+            elif linear and tables.pte_to_pgoff(pte) != first + page:
+                pages.add(page, b"page %d of the file" % tables.pte_to_pgoff(pte))
 
     def _last_mappings(self, mm: Mm) -> None:
         """Files that nobody else maps shared or private: their pages as they are now."""
@@ -243,18 +228,47 @@ def _file_name(vma: VmArea) -> str:
     return name
 
 
-def areas(mm: Mm) -> list[str]:
+def _entries(mem: Memory, vma: VmArea) -> Iterator[tuple[int, int]]:
+    """(page number, PTE) of every entry of the area that is not empty."""
+    tables = mem.pgtables
+    for first, base in tables.tables(vma.vm_mm.pgd, vma.vm_start, vma.vm_end):
+        low = max(vma.vm_start, first) - first >> 12
+        high = min(vma.vm_end, first + (1 << tables.SHIFT)) - first >> 12
+        part = tables.np_ptes[base + low : base + high]
+        at = np.nonzero(part)[0]
+        page = (first >> 12) + low
+        for k, pte in zip(at.tolist(), part[at].tolist()):
+            yield page + k, pte
+
+
+def _runs(mem: Memory, vma: VmArea) -> list[tuple[int, int, int]]:
+    """(start, end, first page of the file) of the ordinary areas that would show what the area shows: itself, unless it is nonlinear."""
+    if not vma.vm_flags & VM_NONLINEAR:
+        return [(vma.vm_start, vma.vm_end, vma.vm_pgoff)]
+    start = vma.vm_start >> 12
+    shown = [*range(vma.vm_pgoff, vma.vm_pgoff + vma.pages)]  # an empty entry shows its linear place
+    tables, frames = mem.pgtables, mem.frames
+    for page, pte in _entries(mem, vma):
+        if pte & (P | PROTNONE):
+            shown[page - start] = frames.index[pte >> 12 & tables.PFN_MASK]
+        elif pte & FILE:
+            shown[page - start] = tables.pte_to_pgoff(pte)
+    cuts = [0, *(k for k in range(1, len(shown)) if shown[k] != shown[k - 1] + 1), len(shown)]
+    return [(start + low << 12, start + high << 12, shown[low]) for low, high in pairwise(cuts)]
+
+
+def areas(mem: Memory, mm: Mm) -> list[str]:
     """The areas as text, neighbours joined that are equal in permissions and file and contiguous in it."""
     joined: list[tuple[int, int, str, str, int]] = []  # start, end, permissions, file, the offset that would go on after it
     for vma in mm.vmas:
         what = vma.permissions() + (" stack" if vma.vm_flags & VM_GROWSDOWN else "")
         name = _file_name(vma)
-        if joined:
-            start, end, before, file, offset = joined[-1]
-            if end == vma.vm_start and before == what and file == name and (not name or offset == vma.vm_pgoff):
-                joined[-1] = (start, vma.vm_end, what, name, offset + vma.pages)
-                continue
-        joined.append((vma.vm_start, vma.vm_end, what, name, vma.vm_pgoff + vma.pages))
+        for first, stop, pgoff in _runs(mem, vma):
+            start, end, before, file, offset = joined[-1] if joined else (0, 0, "", "", 0)
+            alike = joined and end == first and before == what and file == name and (not name or offset == pgoff)
+            if alike:
+                joined.pop()
+            joined.append((start if alike else first, stop, what, name, pgoff + (stop - first >> 12)))
     lines = []
     for start, end, what, name, offset in joined:
         where = f" {name} offset {offset - (end - start >> 12) << 12:#x}" if name else ""

@@ -62,14 +62,27 @@ def _search_lines(meters: dict[str, int]) -> list[str]:
     get = meters.get
     looked = f"{get('vmas_visited', 0)} areas, {get('mms_visited', 0)} address spaces, {get('ptes_probed', 0)} PTEs"
     if get("scans", 0):
-        return [f"scans       {get('scans', 0)} of address spaces: {get('scan_unmapped', 0)} PTEs taken away, "
-                f"{get('scan_young', 0)} young or locked; {looked} looked at"]
-    return [
-        f"walks       {get('walks', 0)} by the scheme: {get('candidates', 0)} candidates, {get('hits', 0)} hits, "
-        f"{get('misses', 0)} misses; {looked}, {get('nodes', 0)} nodes looked at",
-        f"file index  {get('file_walks', 0)} walks: {get('file_candidates', 0)} candidates, {get('file_hits', 0)} hits, "
-        f"{get('file_misses', 0)} misses",
-    ]
+        lines = [f"scans       {get('scans', 0)} of address spaces: {get('scan_unmapped', 0)} PTEs taken away, "
+                 f"{get('scan_young', 0)} young or locked; {looked} looked at"]
+    else:
+        lines = [
+            f"walks       {get('walks', 0)} by the scheme: {get('candidates', 0)} candidates, {get('hits', 0)} hits, "
+            f"{get('misses', 0)} misses; {looked}, {get('nodes', 0)} nodes looked at",
+            f"file index  {get('file_walks', 0)} walks: {get('file_candidates', 0)} candidates, {get('file_hits', 0)} hits, "
+            f"{get('file_misses', 0)} misses; {get('file_vmas_visited', 0)} areas, {get('file_ptes_probed', 0)} PTEs, {get('file_nodes', 0)} nodes looked at",
+        ]
+    if get("vma_lookups", 0):
+        lines.append(f"find_vma    {get('vma_lookups', 0)} for want of the area: {get('vma_lookup_nodes', 0)} nodes looked at")
+    return lines
+
+
+def remarks(result: Result) -> list[str]:
+    """Whom the OOM killer ended, and what the program asked for and this machine lacks."""
+    lines = [f"oom killer  {line}" for line in first_few(result.notes.oom_kills)]
+    if result.notes.unknown_syscalls:
+        calls = ", ".join(f"{name} x{count}" for name, count in sorted(result.notes.unknown_syscalls.items()))
+        lines.append(f"not here    system calls answered ENOSYS: {calls}")
+    return lines + [f"not here    {what} x{count}" for what, count in sorted(result.notes.not_here.items())]
 
 
 def summary(result: Result) -> str:
@@ -98,10 +111,6 @@ def summary(result: Result) -> str:
     ]
     if result.config.get("audit", "off") != "off":
         lines.append(f"audit       {result.audit.checks} checks, {result.audit.violations} violations")
-    lines += [f"oom killer  {line}" for line in first_few(result.notes.oom_kills)]
-    if result.notes.unknown_syscalls:
-        calls = ", ".join(f"{name} x{count}" for name, count in sorted(result.notes.unknown_syscalls.items()))
-        lines.append(f"not here    system calls answered ENOSYS: {calls}")
-    lines += [f"not here    {what} x{count}" for what, count in sorted(result.notes.not_here.items())]
+    lines += remarks(result)
     lines += [f"            {line}" for line in first_few(result.notes.detail.splitlines(), DETAILS)]
     return "\n".join(lines)

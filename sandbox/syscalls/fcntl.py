@@ -6,7 +6,7 @@ import struct
 from errno import EAGAIN, EBADF, EINVAL, EOVERFLOW, EPERM
 from typing import Any
 
-from mmcore.errors import SysError
+from mmcore.errors import NotHere, SysError
 from sandbox.fs import locks
 from sandbox.fs.at import fget, s32
 from sandbox.fs.file import File
@@ -14,7 +14,8 @@ from sandbox.fs.inode import owned
 from sandbox.fs.leases import get_lease, set_lease
 from sandbox.fs.memfd import add_seals, get_seals
 from sandbox.fs.notify import watch
-from sandbox.fs.pipe import PAGE, PipeFile
+from sandbox.fs.pipe import PipeFile
+from sandbox.fs.pipequota import PAGE
 from sandbox.fs.sigio import get_owner, set_owner
 from sandbox.fs.uapi import (
     F_ADD_SEALS,
@@ -73,6 +74,8 @@ from sandbox.fs.uapi import (
 from sandbox.kernel.sched import Wait
 from sandbox.kernel.uaccess import copy_from_user, copy_to_user, get_user32, pin_user, put_user32, put_user64
 from sandbox.syscalls.table import syscall
+
+_NOT_HERE = {1027: "F_DUPFD_QUERY", 1028: "F_CREATED_QUERY"}
 
 
 # copies of descriptors --------------------------------------------------------------------------------------------------------------------
@@ -182,6 +185,8 @@ def sys_fcntl64(task: Any, fd: int, cmd: int, arg: int) -> Any:
         return add_seals(file, arg)
     if cmd == F_GET_SEALS:
         return get_seals(file)
+    if cmd in _NOT_HERE:
+        raise NotHere(EINVAL, f"{_NOT_HERE[cmd]} (fcntl)")
     raise SysError(EINVAL)
 
 

@@ -130,7 +130,7 @@ def _fallocate(task: Any, dentry: Dentry, mode: int, offset: int, length: int) -
     end = offset + length
     mapping = inode.mapping
     if mode & (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE):
-        check_write_seals(inode, min(end, inode.i_size))
+        check_write_seals(inode)
         while True:
             try:
                 mapping.punch_hole(offset, end)
@@ -138,7 +138,7 @@ def _fallocate(task: Any, dentry: Dentry, mode: int, offset: int, length: int) -
             except MustWait as wait:
                 yield page_wait(wait)
     if not mode & FALLOC_FL_PUNCH_HOLE:
-        if end > inode.i_size and not mode & FALLOC_FL_KEEP_SIZE:
+        if end > inode.i_size:
             check_resize_seals(inode, end)
         _reserve_pages(inode, offset >> 12, end - 1 >> 12)
         if end > inode.i_size and not mode & FALLOC_FL_KEEP_SIZE:
@@ -170,8 +170,10 @@ def sys_fallocate(task: Any, fd: int, mode: int, offset_low: int, offset_high: i
         raise SysError(ENODEV)
     if offset + length > MAX_LFS_FILESIZE:
         raise SysError(EFBIG)
-    if not isinstance(inode, TmpfsInode) or mode & FALLOC_FL_ZERO_RANGE:
-        raise SysError(EOPNOTSUPP)  # tmpfs has no ZERO_RANGE either
+    if not isinstance(inode, TmpfsInode):
+        raise NotHere(EOPNOTSUPP, "room for files of a mount (fallocate)")
+    if mode & FALLOC_FL_ZERO_RANGE:
+        raise SysError(EOPNOTSUPP)  # tmpfs has none
     return _fallocate(task, file.dentry, mode, offset, length)
 
 

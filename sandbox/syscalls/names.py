@@ -6,7 +6,7 @@ from errno import EBUSY, EEXIST, EINVAL, EISDIR, ENOENT, ENOTDIR, ENOTEMPTY, EPE
 from stat import S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFREG, S_IFSOCK, S_ISDIR
 from typing import Any
 
-from mmcore.errors import SysError
+from mmcore.errors import NotHere, SysError
 from sandbox.fs.at import walk_at, walk_parent_at
 from sandbox.fs.dentry import Dentry
 from sandbox.fs.namei import child_of
@@ -20,6 +20,7 @@ from sandbox.fs.uapi import (
     DN_DELETE,
     RENAME_EXCHANGE,
     RENAME_NOREPLACE,
+    RENAME_WHITEOUT,
     S_IFMT,
     new_decode_dev,
 )
@@ -180,6 +181,8 @@ def sys_rmdir(task: Any, path: int) -> int:
 @syscall(353, "renameat2", 5)
 def sys_renameat2(task: Any, olddir: int, old: int, newdir: int, new: int, flags: int) -> int:
     """Linux: do_rename and vfs_rename, fs/namei.c, 2.6.7; flags: 3.15."""
+    if flags & RENAME_WHITEOUT and not flags & ~(RENAME_WHITEOUT | RENAME_NOREPLACE):
+        raise NotHere(EINVAL, "RENAME_WHITEOUT (renameat2)")
     if flags & ~(RENAME_NOREPLACE | RENAME_EXCHANGE) or flags == RENAME_NOREPLACE | RENAME_EXCHANGE:
         raise SysError(EINVAL)
     old_parent, old_name, old_slash = walk_parent_at(task, olddir, strncpy_from_user(task, old))
@@ -222,7 +225,7 @@ def sys_renameat2(task: Any, olddir: int, old: int, newdir: int, new: int, flags
     directory = old_parent.inode
     if flags & RENAME_EXCHANGE:
         if not isinstance(directory, TmpfsInode):
-            raise SysError(EINVAL)
+            raise NotHere(EINVAL, "RENAME_EXCHANGE in a mount (renameat2)")
         directory.exchange(source, victim)  # type: ignore[arg-type]
         moved(new_parent.inode, directory)
     else:

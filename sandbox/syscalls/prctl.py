@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from mmcore.errors import NotHere, SysError
 from sandbox.kernel.signo import NSIG
-from sandbox.kernel.task import Task
+from sandbox.kernel.task import CAP_LAST_CAP, Task
 from sandbox.kernel.uaccess import copy_from_user, copy_to_user, put_user32
 from sandbox.syscalls.table import syscall
 
@@ -24,13 +24,13 @@ PR_SET_NO_NEW_PRIVS, PR_GET_NO_NEW_PRIVS = 38, 39
 PR_GET_TID_ADDRESS = 40
 PR_GET_THP_DISABLE = 42
 PR_TSC_ENABLE, PR_TSC_SIGSEGV = 1, 2
-CAP_LAST_CAP = 40
 # What Linux on a PC knows besides.
 _NOT_HERE = {
     22: "PR_SET_SECCOMP", 27: "PR_GET_SECUREBITS", 28: "PR_SET_SECUREBITS", 31: "PR_TASK_PERF_EVENTS_DISABLE", 32: "PR_TASK_PERF_EVENTS_ENABLE",
     33: "PR_MCE_KILL", 34: "PR_MCE_KILL_GET", 35: "PR_SET_MM", 41: "PR_SET_THP_DISABLE", 47: "PR_CAP_AMBIENT", 52: "PR_GET_SPECULATION_CTRL",
     53: "PR_SET_SPECULATION_CTRL", 57: "PR_SET_IO_FLUSHER", 58: "PR_GET_IO_FLUSHER", 59: "PR_SET_SYSCALL_USER_DISPATCH", 62: "PR_SCHED_CORE",
-    65: "PR_SET_MDWE", 66: "PR_GET_MDWE", 67: "PR_SET_MEMORY_MERGE", 68: "PR_GET_MEMORY_MERGE", 0x53564D41: "PR_SET_VMA",
+    65: "PR_SET_MDWE", 66: "PR_GET_MDWE", 67: "PR_SET_MEMORY_MERGE", 68: "PR_GET_MEMORY_MERGE", 77: "PR_TIMER_CREATE_RESTORE_IDS", 78: "PR_FUTEX_HASH",
+    0x41555856: "PR_GET_AUXV", 0x53564D41: "PR_SET_VMA",
 }
 
 Option = Callable[[Task, int, int, int, int], int]

@@ -44,6 +44,6 @@ def test_an_unknown_option_before_the_program(word, said):
 
 def test_the_options_are_the_documented_ones():
     assert make_parser().own_options() == {
-        "-h": False, "--help": False, "--rmap": True, "--config": True, "--memory": True, "--swap": True, "--paging": True, "--mount": True,
+        "-h": False, "--help": False, "--rmap": True, "--config": True, "--memory": True, "--swap": True, "--smp": False, "--accounting": True, "--paging": True, "--mount": True,
         "--env": True, "--stdin": True, "--seed": True, "--clock": True, "--time-limit": True, "--audit": True, "--pressure": False,
         "--json": True, "--quiet": False}

@@ -48,10 +48,10 @@ def test_a_violation_in_mid_run(capsys, monkeypatch):
 def test_a_violation_at_the_end_is_counted_and_told(capfd, monkeypatch, tmp_path):
     honest = Auditor.audit
 
-    def damaged(self, where=""):
+    def damaged(self, where="", given_up=False):
         self.mem.frames.mapcount[self.mem.zero_pfn - 1] += 1
         self.mem.pages.owned[5] += 1
-        return honest(self, where)
+        return honest(self, where, given_up)
 
     monkeypatch.setattr(Auditor, "audit", damaged)
     assert main.command(["run", "--quiet", "--audit", "end", "--json", str(tmp_path / "r.json"), "hello"]) == 2

@@ -37,7 +37,8 @@ DISTINCT = {name: scheme for name, scheme in SCHEMES.items() if name not in _ALI
 KINDS = list(dict.fromkeys(kind for kind, _ in SCHEMES.values()))
 # States of history whose flaws some tests show, and rmap 11, which mended rmap 10.
 FLAWED: dict[str, tuple[type, dict[str, Any]]] = {
-    "anon_vma-flaws": (AnonVma, {"flaws": True}), **{f"rmap_series-{stage}": (RmapSeries, {"stage": stage}) for stage in (9, 10, 11, 38)},
+    "anon_vma-flaws": (AnonVma, {"flaws": True}), "anon_vma_chain-4.0-flaws": (AnonVmaChain, {"era": "4.0", "flaws": True}),
+    **{f"rmap_series-{stage}": (RmapSeries, {"stage": stage}) for stage in (9, 10, 11, 38)},
 }
 AT = 0x50000000
 FIXED = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED

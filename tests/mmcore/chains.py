@@ -20,7 +20,7 @@ class Chains(Box):
     """A Box whose words are about links."""
 
     def __init__(self, era: str) -> None:
-        super().__init__(ERAS[era])
+        super().__init__(ERAS.get(era, f"anon_vma_chain-{era}"))
         self.scheme: Any = self.mem.scheme
 
     def area(self, page: int, mm: Any = None) -> Any:

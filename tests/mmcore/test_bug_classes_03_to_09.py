@@ -206,7 +206,7 @@ def test_06_a_frame_that_is_mapped_cannot_be_freed_nor_unmapped_twice(scheme: st
     b.munmap(b.mm, AT, 1)
     assert frames.owner[pfn] in (FREE, PCP) and frames.mapcount[pfn] == 0
     with pytest.raises(InvariantViolation, match="a PTE more than were counted"):
-        b.mem.rmap.remove(pfn, b.index(0))
+        b.mem.rmap.forget(b.mm.vmas[0], pfn, b.index(0))
 
 
 # --- 7: PG_anon and page.mapping ------------------------------------------------------------------------------------------------

@@ -107,6 +107,16 @@ def rss_wrong(s: Scene) -> None:
     s.child.rss += 1
 
 
+@damage(r"anon_rss \d+, shmem_rss \d+, but \d+ anonymous and \d+ shared memory pages mapped")
+def anonymous_page_counted_as_a_files(s: Scene) -> None:
+    s.child.anon_rss -= 1
+
+
+@damage(r"anon_rss \d+, shmem_rss \d+, but \d+ anonymous and \d+ shared memory pages mapped")
+def files_page_counted_as_shared_memory(s: Scene) -> None:
+    s.parent.shmem_rss += 1
+
+
 @damage(r"nr_mapped \d+, but \d+ frames are mapped")
 def nr_mapped_wrong(s: Scene) -> None:
     s.mem.vmstat.nr_mapped -= 1
@@ -353,7 +363,7 @@ def nonlinear_list_entry_removed(s: Scene) -> int:
     return mapping.addr
 
 
-@damage(r"mapping {0:#x}: i_mmap_writable \d+, but \d+ areas are shared")
+@damage(r"mapping {0:#x}: i_mmap_writable \d+, but \d+ shared areas may write")
 def i_mmap_writable_wrong(s: Scene) -> int:
     s.file.mapping.i_mmap_writable += 1
     return s.file.mapping.addr

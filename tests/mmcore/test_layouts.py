@@ -52,6 +52,7 @@ def test_sizes(scheme: str, options: dict[str, Any], paging: str, isolated: tupl
     ("anon_vma", {"era": "2.4"}, "era = '2.4' is not 2.6.7 or 2.6.9"),
     ("anon_vma", {"era": "2.6.9", "flaws": True}, "goes with era 2.6.7"),
     ("anon_vma_chain", {"era": "2.6.33"}, "era = '2.6.33' is not"),
+    ("anon_vma_chain", {"era": "2022", "flaws": True}, "goes with era 4.0"),
     ("rmap_series", {"stage": 6}, "stage = 6 is not a number from 7 to 40"),
     ("rmap_series", {"stage": 41}, "stage = 41 is not a number from 7 to 40"),
 ])

@@ -95,8 +95,8 @@ MUTANTS = [
     Mutant("new keys are set where the link stands", "        self.remove(avc)\n        avc.start, avc.last = first, last\n        self.insert(avc)", "        avc.start, avc.last = first, last"),
     Mutant("a link whose keys change is not put back", "        avc.start, avc.last = first, last\n        self.insert(avc)", "        avc.start, avc.last = first, last"),
     Mutant("a merged area stays on the lists", "        self.vma_unlinked(gone)", "        return"),
-    Mutant("any two areas may merge", "        return a.anon_vma is None or b.anon_vma is None or a.anon_vma is b.anon_vma", "        return True"),
-    Mutant("any two areas may merge, 4.0", "        return a.anon_vma is None or b.anon_vma is None or a.anon_vma is b.anon_vma", "        return True", _4_0),
+    Mutant("any two areas may merge", "        if a.anon_vma is not b.anon_vma:\n            return False", "        if False:\n            return False"),
+    Mutant("any two areas may merge, 4.0", "        if a.anon_vma is not b.anon_vma:\n            return False", "        if False:\n            return False", _4_0),
     # the walk
     Mutant("a walk ends with the first area", "visit(pfn, vma.vm_mm, address, vma, -1) & STOP:", "visit(pfn, vma.vm_mm, address, vma, -1) | STOP:"),
     Mutant("a walk does not end when told", "visit(pfn, vma.vm_mm, address, vma, -1) & STOP:", "visit(pfn, vma.vm_mm, address, vma, -1) & 0:"),

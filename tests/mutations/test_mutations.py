@@ -74,7 +74,7 @@ def test_the_counts_hold_without_a_fault(name: str, options: dict[str, Any]) -> 
 VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("pte_chain", {"highpte": True, "cache_line": 64}), ("virtual_scan", {}), ("anonmm_chained", {}), ("rmap_series", {"stage": 9}),
     ("pte_chain", {}), ("anonmm", {}), ("anon_vma", {}), ("anon_vma", {"era": "2.6.9"}), ("anon_vma", {"flaws": True}),
-    *(("anon_vma_chain", {"era": era}) for era in ("2.6.34", "3.7", "4.0", "2022")),
+    *(("anon_vma_chain", {"era": era}) for era in ("2.6.34", "3.7", "4.0", "2022")), ("anon_vma_chain", {"era": "4.0", "flaws": True}),
     ("partial_objrmap", {}), ("partial_objrmap", {"i_mmap": "prio_tree"}), *(("rmap_series", {"stage": stage}) for stage in (7, 8, 10, 11, 17, 38, 39, 40)),
 ]
 _REST = pytest.mark.thorough, *[pytest.mark.slow] * (len(VARIANTS) - 2)  # of all but the first

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmcore.errors import OutOfMemory, SysError
-from sandbox.fs.pipe import PAGE, PIPE_BUFFERS, create_pipe
+from sandbox.fs.pipe import create_pipe
+from sandbox.fs.pipequota import PAGE, PIPE_BUFFERS
 from sandbox.fs.uapi import POLLERR, POLLHUP, POLLIN, POLLOUT
 from tests.sandbox.fs_world import World
 

@@ -121,7 +121,7 @@ def test_where_like_areas_meet_does_not_show():
         seen[scheme] = (len(box.mm.vmas), image(box))
     assert seen["pte_chain"][0] == 1 and seen["anon_vma"][0] == 2
     assert seen["pte_chain"][1] == seen["anon_vma"][1]
-    assert areas(box.mm) == ["50000000-50004000 rw-p"]
+    assert areas(box.mem, box.mm) == ["50000000-50004000 rw-p"]
 
 
 @PAGINGS

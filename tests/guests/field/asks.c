@@ -1,6 +1,8 @@
 /* Asks for what the machine has not; with an argument, for nothing, though with wrong arguments. */
 #define _GNU_SOURCE
+#include <fcntl.h>
 #include <signal.h>
+#include <stdio.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -8,6 +10,17 @@ int main(int argc, char **argv)
 {
     static int word;
     int pair[2];
+    if (argc > 2) { /* of the mount argv[2] */
+        char from[64], to[64];
+        snprintf(from, sizeof from, "%s/a", argv[2]);
+        snprintf(to, sizeof to, "%s/b", argv[2]);
+        int fd = open(from, O_RDWR | O_CREAT, 0600);
+        close(open(to, O_RDWR | O_CREAT, 0600));
+        syscall(324, fd, 0, 0, 0, 4096, 0); /* fallocate */
+        open(argv[2], O_RDWR | 020200000, 0600); /* O_TMPFILE */
+        syscall(353, -100, from, -100, to, 2); /* renameat2, RENAME_EXCHANGE */
+        return 0;
+    }
     if (argc > 1) {
         syscall(SYS_mremap, 1, 4096, 4096, 1, 0); /* not aligned */
         syscall(SYS_madvise, 0, 4096, 77);
@@ -27,6 +40,9 @@ int main(int argc, char **argv)
     syscall(SYS_madvise, page, 4096, 102);
     syscall(SYS_futex, &word, 6, 0, 0, 0, 0); /* FUTEX_LOCK_PI */
     syscall(SYS_prctl, 22, 2, 0, 0, 0);
+    syscall(SYS_prctl, 0x41555856, pair, sizeof pair, 0, 0); /* PR_GET_AUXV */
+    syscall(353, -100, "/tmp/a", -100, "/tmp/b", 4); /* renameat2, RENAME_WHITEOUT */
+    fcntl(1, 1027, 2); /* F_DUPFD_QUERY */
     syscall(SYS_waitid, 3, 1, 0, 4, 0);
     syscall(329, 0); /* epoll_create1 */
     syscall(21, "none", "/tmp", "tmpfs", 0, 0); /* mount */

@@ -1,0 +1,207 @@
+"""A scheme may override any hook alone: it is right, or refused with a line. Of a hook with two forms, the one overridden serves one page and many."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mmcore.errors import PluginError
+from mmcore.frames import PG_ANON
+from mmcore.rmap import HIT, Purpose, RmapScheme
+from mmcore.rmap import scheme as contract
+from mmcore.rmap.registry import load_scheme
+from rmap_plugins.virtual_scan import VirtualScan
+from sandbox import Config, Machine, toolchain
+from sandbox.kit import suite
+from sandbox.kit.replay import Cell
+from tests.mmcore.scan_scheme import ScanEverything
+
+HOOKS = sorted(name for name, member in vars(RmapScheme).items() if not name.startswith("_") and (callable(member) or isinstance(member, classmethod)))
+ALONE = """
+from {module} import {base} as Base
+
+class Alone(Base):
+    calls = 0
+    {decorator}
+    def {hook}(cls, *arguments):
+        Alone.calls += 1
+        return super().{hook}(*arguments)
+"""
+
+
+@pytest.fixture(scope="module")
+def life() -> str:
+    if toolchain.find_compiler() is None:
+        pytest.skip(f"no compiler for guest programs: {toolchain.REMEDY}")
+    return str(toolchain.compile_c(Path(__file__).with_name("life.c")))
+
+
+def lives(life: str, scheme: str, **options: Any) -> Any:
+    """The guest under full audit in so little memory that it swaps."""
+    result = Machine(Config(memory="5M", audit="full", scheme=scheme, **options)).run([life, "400", "exec"], capture=True)
+    assert (result.notes.stdout, result.exit_status, result.audit.violations) == (b"ok\n", 0, 0), (result.notes, result.audit)
+    assert result.vmstat["pswpout"] > 100 and result.meters["cow"] > 10 and result.audit.checks > 10
+    return result
+
+
+@pytest.mark.parametrize("base", [ScanEverything, VirtualScan], ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("hook", HOOKS)
+def test_a_hook_that_is_overridden_alone(hook: str, base: type, life: str, tmp_path: Path) -> None:
+    static = isinstance(vars(RmapScheme)[hook], classmethod)
+    file = tmp_path / "alone.py"
+    file.write_text(ALONE.format(module=base.__module__, base=base.__name__, hook=hook, decorator="@classmethod" if static else ""))
+    scans = "SCAN" in base.card.capabilities  # type: ignore[attr-defined]
+    if hook == ("walk" if scans else "swap_out"):
+        with pytest.raises(PluginError) as refused:
+            load_scheme(f"{file}:Alone")
+        text = str(refused.value)
+        assert str(file) in text and "class Alone" in text and "\n" not in text and f"drop {hook}" in text
+        return
+    lives(life, f"{file}:Alone")
+    calls = next(module.Alone.calls for name, module in sys.modules.items() if getattr(module, "__file__", None) == str(file))
+    unasked = {"move_check", "migrated"} if scans else set()  # no page of such a scheme is led to by a walk
+    assert calls or hook in unasked, "it is never called"
+
+
+class Book(ScanEverything):
+    """Notes every PTE that maps a page, and every anonymous page, as it is told; what it is not told of is missing in ``check``."""
+
+    def __init__(self, env: Any, options: dict[str, Any]) -> None:
+        super().__init__(env, options)
+        self.places: dict[int, int] = {}
+        self.homes: set[int] = set()
+
+    def add_anon(self, pfn: int, vma: Any, address: int, pte: int, exclusive: bool, token: Any) -> int:
+        answer = super().add_anon(pfn, vma, address, pte, exclusive, token)
+        if not answer:
+            self._put(pfn, pte)
+            self.homes.add(pfn)
+        return answer
+
+    def add_file(self, pfn: int, vma: Any, address: int, pte: int, token: Any) -> None:
+        self._put(pfn, pte)
+
+    def dup(self, src: Any, dst: Any, pfns: Any, src_ptes: Any, dst_ptes: Any, token: Any) -> None:
+        for pfn, pte in zip(pfns.tolist(), dst_ptes.tolist()):
+            self._put(pfn, pte)
+
+    def move(self, src: Any, dst: Any, delta: int, pfns: Any, src_ptes: Any, dst_ptes: Any, token: Any) -> None:
+        super().move(src, dst, delta, pfns, src_ptes, dst_ptes, token)
+        for pfn, old in zip(pfns.tolist(), src_ptes.tolist()):
+            self._take(pfn, old)
+        for pfn, new in zip(pfns.tolist(), dst_ptes.tolist()):
+            self._put(pfn, new)
+
+    def migrated(self, old: int, new: int) -> None:
+        self.places.update({pte: new for pte, pfn in self.places.items() if pfn == old})
+        if old in self.homes:
+            self.homes.remove(old)
+            self.homes.add(new)
+
+    def walk(self, pfn: int, purpose: Purpose, visit: Any) -> None:
+        def noted(frame: int, mm: Any, address: int, vma: Any, pte: int) -> int:
+            answer: int = visit(frame, mm, address, vma, pte)
+            if purpose == Purpose.UNMAP and answer & 3 == HIT:
+                self._take(frame, self.env.pgtables.pte_index(mm.pgd, address) if pte < 0 else pte)
+            return answer
+
+        super().walk(pfn, purpose, noted)
+
+    def _put(self, pfn: int, pte: int) -> None:
+        assert pte not in self.places, f"PTE {pte:#x} is told of twice"
+        self.places[pte] = pfn
+
+    def _take(self, pfn: int, pte: int) -> None:
+        assert self.places.pop(pte, None) == pfn, f"PTE {pte:#x} of frame {pfn:#x} was never told of"
+
+    def _leave(self, pfn: int) -> None:
+        assert pfn in self.homes, f"frame {pfn:#x} is released twice"
+        self.homes.remove(pfn)
+
+    def check(self) -> list[str]:
+        frames = self.env.frames
+        told = np.bincount(list(self.places.values()), minlength=frames.nr)
+        wrong = [f"{told[pfn]} PTEs told: {frames.describe(pfn)}" for pfn in np.nonzero(told != frames.np_mapcount)[0].tolist()]
+        anonymous = set(np.nonzero((frames.np_flags & np.uint32(PG_ANON)) != 0)[0].tolist())
+        return wrong + [f"released, or not: {frames.describe(pfn)}" for pfn in anonymous ^ self.homes]
+
+
+def _remove(self: Any, vma: Any, pfns: np.ndarray, ptes: np.ndarray) -> None:
+    assert vma in vma.vm_mm.vmas and len(pfns) == len(ptes) > 0 and isinstance(pfns, np.ndarray) and isinstance(ptes, np.ndarray)
+    for pfn, pte in zip(pfns.tolist(), ptes.tolist(), strict=True):
+        self._take(pfn, pte)
+
+
+def _remove_one(self: Any, pfn: int, pte: int) -> None:
+    assert isinstance(pfn, int)
+    self._take(pfn, pte)
+
+
+def _released(self: Any, pfns: np.ndarray) -> None:
+    for pfn in pfns.tolist():
+        self._leave(pfn)
+
+
+def _released_one(self: Any, pfn: int) -> None:
+    self._leave(pfn)
+
+
+def _fails(self: Any, *arguments: Any) -> None:
+    raise AssertionError("the form of the class above is called, though the class below overrides the other")
+
+
+BOOKS = {"remove": {"remove": _remove}, "remove_one": {"remove_one": _remove_one}, "both": {"remove": _remove, "remove_one": _remove_one}}
+HOMES = {"released": {"released": _released}, "released_one": {"released_one": _released_one}, "both": {"released": _released, "released_one": _released_one}}
+NEARER = {"nearer remove": ({"remove": _fails, "remove_one": _fails}, {"remove": _remove}),
+          "nearer remove_one": ({"remove": _fails, "remove_one": _fails}, {"remove_one": _remove_one})}
+KINDS = {
+    **{f"{a}, {b}": (Book, {**forms_a, **forms_b}) for a, forms_a in BOOKS.items() for b, forms_b in HOMES.items()},
+    **{name: (type("Above", (Book,), above), {**below, **HOMES["both"]}) for name, (above, below) in NEARER.items()},
+    "nearer released": (type("Above", (Book,), {"released": _fails, "released_one": _fails}), {**BOOKS["both"], "released": _released}),
+    "nearer released_one": (type("Above", (Book,), {"released": _fails, "released_one": _fails}), {**BOOKS["both"], "released_one": _released_one}),
+}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_either_form_is_told_of_all(name: str, life: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    base, own = KINDS[name]
+    kind = type("Mine", (base,), own)
+    monkeypatch.setattr("sandbox.machine.load_scheme", lambda scheme: kind)
+    lives(life, "mine")
+    for watch in (False, True):
+        failure = suite.run_scenarios(kind, Cell(watch=watch), ["inherited", "files", "nonlinear", "moved_by_both", "wide_and_deep"]).failure
+        assert failure is None, failure.text
+
+
+class ScanBook(VirtualScan):
+    """What a scheme that scans is told: PTEs come and go, through ``swap_out`` too."""
+
+    def __init__(self, env: Any, options: dict[str, Any]) -> None:
+        super().__init__(env, options)
+        self.gone: list[tuple[int, int]] = []
+        self.left: list[int] = []
+
+
+@pytest.mark.parametrize("paging", ["pae", "2level"])
+def test_a_scan_tells_either_form_the_same(paging: str, life: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = []
+    for own in (
+        {"remove": lambda self, vma, pfns, ptes: self.gone.extend(zip(pfns.tolist(), ptes.tolist())), "released": lambda self, pfns: self.left.extend(pfns.tolist())},
+        {"remove_one": lambda self, pfn, pte: self.gone.append((pfn, pte)), "released_one": lambda self, pfn: self.left.append(pfn)},
+    ):
+        schemes = []
+        kind = type("Mine", (ScanBook,), {**own, "__init__": lambda self, env, options: (ScanBook.__init__(self, env, options), schemes.append(self))[0]})
+        monkeypatch.setattr("sandbox.machine.load_scheme", lambda scheme, kind=kind: kind)
+        lives(life, "mine", paging=paging)
+        told.append((schemes[0].gone, schemes[0].left))
+    assert told[0] == told[1] and len(told[0][0]) > 1000 and len(told[0][1]) > 500
+
+
+def test_every_hook_with_two_forms_is_tried_here() -> None:
+    pairs = {hook for hook in HOOKS if f"{hook}_one" in HOOKS}
+    assert pairs == {"remove", "released"}
+    assert contract.forms(RmapScheme, "remove") == (False, False)
