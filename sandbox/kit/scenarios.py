@@ -113,6 +113,29 @@ def _family(s: Script) -> None:
 
 
 @scenario
+def areas_of_unlike_ancestry_merge(s: Script) -> None:
+    """Two areas of one process got different ancestors while they stood apart; joined, none of either may be forgotten (30)."""
+    s.map(0, 1, 2)
+    s.store(0, 1, 2)
+    s.fork(0)
+    s.fork(1)
+    s.exit(1)
+    s.fork(1)
+    s.exit(1)
+    s.protect(1, 1, 1, "r")
+    s.fork(1)
+    s.fork(1)
+    s.store(3, 2, 1, 60)
+    s.exit(2)
+    s.fork(2)
+    s.protect(3, 1, 1, "rw")
+    s.exit(2)
+    s.exit(1)
+    s.out()
+    s.load(1, 1, 2)
+
+
+@scenario
 def parents_exit_first(s: Script) -> None:
     _family(s)
     s.out()

@@ -96,7 +96,7 @@ MUTANTS = [
     Mutant("a link whose keys change is not put back", "        avc.start, avc.last = first, last\n        self.insert(avc)", "        avc.start, avc.last = first, last"),
     Mutant("a merged area stays on the lists", "        self.vma_unlinked(gone)", "        return"),
     Mutant("any two areas may merge", "        if a.anon_vma is not b.anon_vma:\n            return False", "        if False:\n            return False"),
-    Mutant("any two areas may merge, 4.0", "        if a.anon_vma is not b.anon_vma:\n            return False", "        if False:\n            return False", _4_0),
+    Mutant("areas with unlike chains may merge", "return not self._unlike or [avc.anon_vma for avc in a.rmap] == [avc.anon_vma for avc in b.rmap]", "return True", _4_0),
     # the walk
     Mutant("a walk ends with the first area", "visit(pfn, vma.vm_mm, address, vma, -1) & STOP:", "visit(pfn, vma.vm_mm, address, vma, -1) | STOP:"),
     Mutant("a walk does not end when told", "visit(pfn, vma.vm_mm, address, vma, -1) & STOP:", "visit(pfn, vma.vm_mm, address, vma, -1) & 0:"),
