@@ -171,7 +171,7 @@ def test_either_form_is_told_of_all(name: str, life: str, monkeypatch: pytest.Mo
     base, own = KINDS[name]
     kind = type("Mine", (base,), own)
     monkeypatch.setattr("sandbox.machine.load_scheme", lambda scheme: kind)
-    lives(life, "mine")
+    lives(life, "anon_vma")
     for watch in (False, True):
         failure = suite.run_scenarios(kind, Cell(watch=watch), ["inherited", "files", "nonlinear", "moved_by_both", "wide_and_deep"]).failure
         assert failure is None, failure.text
@@ -196,7 +196,7 @@ def test_a_scan_tells_either_form_the_same(paging: str, life: str, monkeypatch: 
         schemes = []
         kind = type("Mine", (ScanBook,), {**own, "__init__": lambda self, env, options: (ScanBook.__init__(self, env, options), schemes.append(self))[0]})
         monkeypatch.setattr("sandbox.machine.load_scheme", lambda scheme, kind=kind: kind)
-        lives(life, "mine", paging=paging)
+        lives(life, "anon_vma", paging=paging)
         told.append((schemes[0].gone, schemes[0].left))
     assert told[0] == told[1] and len(told[0][0]) > 1000 and len(told[0][1]) > 500
 
