@@ -15,7 +15,7 @@ from pathlib import Path
 
 from benchmarks import core, cpu_trap, guest
 from benchmarks.table import Outcome, Row, collect, outcome, render, render_markdown
-from mmcore.rmap.registry import load_scheme, scheme_names
+from sandbox.schemes.registry import load_scheme, scheme_names
 
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "benchmarks.md"
 ROUNDS = 5

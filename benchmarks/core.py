@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from mmcore.gfp import GFP_KERNEL
-from mmcore.mm import Mm
-from mmcore.pgtable import A
+from mmcore.areas.mm import Mm
+from mmcore.physical.gfp import GFP_KERNEL
+from mmcore.physical.pgtable import A
+from mmcore.reclaim.vmscan import ScanControl
 from mmcore.rmap.core import SUCCESS
-from mmcore.rmap.registry import load_scheme
-from mmcore.vmscan import ScanControl
 from sandbox.kit.machine import PROT_READ, RW, Machine
+from sandbox.schemes.registry import load_scheme
 
 SHARERS = 64
 

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mmcore.areas.vma import VM_ACCESS_FLAGS, VM_EXEC, VM_MAYWRITE, VM_NONLINEAR, VM_SHARED, VM_WRITE
 from mmcore.errors import InvariantViolation, PluginError
-from mmcore.frames import (
+from mmcore.physical.frames import (
     BOOT,
     FREE,
     NR_OWNERS,
@@ -33,14 +34,13 @@ from mmcore.frames import (
     SLAB,
     USER,
 )
-from mmcore.pgtable import FILE, PROTNONE, P, W
+from mmcore.physical.pgtable import FILE, PROTNONE, P, W
 from mmcore.rmap.scheme import HIT, MISS, Purpose
-from mmcore.vma import VM_ACCESS_FLAGS, VM_EXEC, VM_MAYWRITE, VM_NONLINEAR, VM_SHARED, VM_WRITE
 
 if TYPE_CHECKING:
+    from mmcore.areas.mm import Mm
+    from mmcore.areas.vma import VmArea
     from mmcore.memory import Memory
-    from mmcore.mm import Mm
-    from mmcore.vma import VmArea
 
 _SHOW = 12  # violations written out in full
 

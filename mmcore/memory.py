@@ -18,20 +18,20 @@ from typing import TYPE_CHECKING, Any
 
 from mmcore.clock import VirtualClock
 from mmcore.errors import ConfigError, PluginError
-from mmcore.fileindex import FILE_INDEXES
-from mmcore.frames import BOOT, FREE, OWNER_NAMES, SLAB, Frames
-from mmcore.pagewait import AwaitedPages
-from mmcore.pgtable import PaeTables, PageTables, TwoLevelTables
-from mmcore.ram import PAGE_SHIFT, PAGE_SIZE, Ram
+from mmcore.files.index.list import FILE_INDEXES
+from mmcore.paging.pagewait import AwaitedPages
+from mmcore.physical.frames import BOOT, FREE, OWNER_NAMES, SLAB, Frames
+from mmcore.physical.pgtable import PaeTables, PageTables, TwoLevelTables
+from mmcore.physical.ram import PAGE_SHIFT, PAGE_SIZE, Ram
+from mmcore.physical.slab import Slab
+from mmcore.physical.zones import DMA_END, PageAllocator
 from mmcore.rmap.core import Rmap
 from mmcore.rmap.scheme import Layout, MachineFacts, RmapScheme, SchemeEnv
-from mmcore.slab import Slab
 from mmcore.stats import Meters, VmStat
-from mmcore.zones import DMA_END, PageAllocator
 
 if TYPE_CHECKING:
-    from mmcore.filemap import AddressSpace
-    from mmcore.mm import Mm
+    from mmcore.areas.mm import Mm
+    from mmcore.files.filemap import AddressSpace
 
 KERNEL_IMAGE = 3 << 20  # bytes: text, data and bss of a 2.6.7 for a desktop
 _BIOS_HOLE = (160, 256)  # frames: 640K-1M
@@ -116,13 +116,13 @@ class Memory:
     """One machine's memory management. See the module's text for the boot layout."""
 
     def __init__(self, config: MemoryConfig, scheme_class: type[RmapScheme]) -> None:
-        from mmcore.fault import Faults
-        from mmcore.oom import OomKiller
-        from mmcore.overcommit import Overcommit
-        from mmcore.shmem import ShmemMount
-        from mmcore.swap import Swap
-        from mmcore.swapout import SwapOut
-        from mmcore.vmscan import Vmscan
+        from mmcore.areas.overcommit import Overcommit
+        from mmcore.files.shmem import ShmemMount
+        from mmcore.paging.fault import Faults
+        from mmcore.reclaim.oom import OomKiller
+        from mmcore.reclaim.scan24 import SwapOut
+        from mmcore.reclaim.vmscan import Vmscan
+        from mmcore.swap.cache import Swap
 
         self.config = config
         self.layout_rng = random.Random(config.seed) if config.seed is not None else None

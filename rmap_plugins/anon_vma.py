@@ -20,11 +20,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from mmcore.errors import InvariantViolation, PluginError
-from mmcore.frames import PG_ANON
+from mmcore.physical.frames import PG_ANON
 from mmcore.rmap import OK, STOP, Card, Layout, MachineFacts, Purpose, RmapScheme, SchemeEnv, Visit
 
 if TYPE_CHECKING:
-    from mmcore.vma import VmArea
+    from mmcore.areas.vma import VmArea
 
 _VM_PROT = 7  # read, write, exec: the bits mprotect alone may change back
 

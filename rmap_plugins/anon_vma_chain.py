@@ -27,14 +27,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from mmcore.errors import InvariantViolation, OutOfMemory, PluginError
-from mmcore.frames import PG_ANON
-from mmcore.intervaltree import IntervalNode, IntervalTree
+from mmcore.files.index.interval import IntervalNode, IntervalTree
+from mmcore.physical.frames import PG_ANON
 from mmcore.rmap import OK, STOP, Card, Layout, MachineFacts, Purpose, RmapScheme, SchemeEnv, Visit
 from mmcore.rmap.scheme import FORK, SPLIT
 from rmap_plugins.anon_vma import alike_neighbours
 
 if TYPE_CHECKING:
-    from mmcore.vma import VmArea
+    from mmcore.areas.vma import VmArea
 
 _VMA_BASE = 64  # vm_area_struct without any reverse mapping
 _NEVER, _DEGREE, _COUNTS = range(3)  # when a fork may reuse an ancestor's anon_vma

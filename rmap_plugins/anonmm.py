@@ -22,13 +22,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mmcore.frames import PG_ANON
+from mmcore.physical.frames import PG_ANON
 from mmcore.rmap import ANSWER, COPY, HIT, OK, STOP, Card, Layout, MachineFacts, Purpose, RmapScheme, SchemeEnv, Visit
 from rmap_plugins.partial_objrmap import file_index_layout, i_mmap_option
 
 if TYPE_CHECKING:
-    from mmcore.mm import Mm
-    from mmcore.vma import VmArea
+    from mmcore.areas.mm import Mm
+    from mmcore.areas.vma import VmArea
 
 
 class _AnonMm:

@@ -21,13 +21,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mmcore.frames import PG_ANON
+from mmcore.areas.vma import VM_NONLINEAR, linear_page_index
+from mmcore.physical.frames import PG_ANON
 from mmcore.rmap import ANSWER, HIT, OK, STOP, Card, Layout, MachineFacts, Purpose, RmapScheme, SchemeEnv, Visit
-from mmcore.vma import VM_NONLINEAR, linear_page_index
 from rmap_plugins.anonmm import AnonMm
 
 if TYPE_CHECKING:
-    from mmcore.vma import VmArea
+    from mmcore.areas.vma import VmArea
 
 NODE_BYTES = 32
 SLOTS = 7

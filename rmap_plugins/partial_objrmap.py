@@ -22,12 +22,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mmcore.errors import PluginError
-from mmcore.frames import PG_ANON
+from mmcore.physical.frames import PG_ANON
 from mmcore.rmap import Card, Layout, MachineFacts, Purpose, RmapScheme, Visit
 from rmap_plugins.pte_chain import PteChain
 
 if TYPE_CHECKING:
-    from mmcore.vma import VmArea
+    from mmcore.areas.vma import VmArea
 
 _INDEXES = ("list", "prio_tree")
 

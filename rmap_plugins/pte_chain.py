@@ -20,11 +20,25 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mmcore.errors import InvariantViolation, OutOfMemory, PluginError
-from mmcore.frames import PG_DIRECT, PG_RESERVED
-from mmcore.rmap import AGAIN, ANSWER, FAIL, HIT, OK, STOP, Card, Layout, MachineFacts, Purpose, RmapScheme, SchemeEnv, Visit
+from mmcore.physical.frames import PG_DIRECT, PG_RESERVED
+from mmcore.rmap import (
+    AGAIN,
+    ANSWER,
+    FAIL,
+    HIT,
+    OK,
+    STOP,
+    Card,
+    Layout,
+    MachineFacts,
+    Purpose,
+    RmapScheme,
+    SchemeEnv,
+    Visit,
+)
 
 if TYPE_CHECKING:
-    from mmcore.vma import VmArea
+    from mmcore.areas.vma import VmArea
 
 _PAGE_OFFSET = 0xC0000000
 _LONG = 16  # nodes of a chain: searching a longer one builds its index

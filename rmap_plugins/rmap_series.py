@@ -26,7 +26,7 @@ from functools import cache
 from typing import Any
 
 from mmcore.errors import PluginError
-from mmcore.frames import PG_ANON
+from mmcore.physical.frames import PG_ANON
 from mmcore.rmap import OK, Layout, MachineFacts, Purpose, RmapScheme, SchemeEnv, Visit
 from rmap_plugins.anon_vma import AnonVma
 from rmap_plugins.anonmm import AnonMm

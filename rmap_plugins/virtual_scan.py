@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any
 from mmcore.rmap import Card, Layout, MachineFacts, RmapScheme, SchemeEnv
 
 if TYPE_CHECKING:
-    from mmcore.mm import Mm
-    from mmcore.zones import Zone
+    from mmcore.areas.mm import Mm
+    from mmcore.physical.zones import Zone
 
 _TASK_SIZE = 0xC0000000  # as a cursor: this mm's round is over
 

@@ -10,7 +10,7 @@ from collections import Counter
 from typing import Any
 
 from mmcore.audit import Auditor
-from sandbox.syscalls.table import EVENT_SYSCALL
+from sandbox.kernel.table import EVENT_SYSCALL
 
 FORK, EXECVE, CLONE, MREMAP, VFORK = 2, 11, 120, 163, 190
 _WATCHED = {EVENT_SYSCALL >> 32 | nr for nr in (FORK, EXECVE, CLONE, MREMAP, VFORK)}

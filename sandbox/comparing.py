@@ -10,7 +10,7 @@ from sandbox.config import Config
 from sandbox.lab.compare import Comparison, Contender
 from sandbox.lab.compare import compare as run_compared
 from sandbox.program import argument_list
-from sandbox.schemespec import parse_spec, with_options
+from sandbox.schemes.spec import parse_spec, with_options
 
 
 def compare(program: str | os.PathLike | Sequence[str | os.PathLike], schemes: Sequence[str], config: Config | None = None, *,

@@ -18,8 +18,8 @@ import msgspec
 
 from mmcore.errors import ConfigError
 from mmcore.memory import MAX_MEMORY, MIN_MEMORY
-from mmcore.rmap.registry import check_name
 from sandbox.hostlimits import deleted_directory
+from sandbox.schemes.registry import check_name
 
 PAGE_SIZE = 4096
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30

@@ -17,8 +17,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from mmcore.errors import ConfigError
-from mmcore.rmap.registry import names_file
 from sandbox.config import BadValue, Config, Mount, nearest
+from sandbox.schemes.registry import names_file
 
 FILE_NAME = "rmapbox.toml"
 
@@ -89,7 +89,7 @@ def _resolve_paths(directory: str, fields: dict[str, Any], names: dict[str, str]
 
 def _card_name(scheme: str) -> str:
     """What the card of a scheme given as a file calls it: its table is [rmap.NAME]. Raises PluginError."""
-    from mmcore.rmap.registry import load_scheme
+    from sandbox.schemes.registry import load_scheme
 
     return load_scheme(scheme).card.name
 
@@ -115,7 +115,7 @@ def build_config(path: str | None, overrides: dict[str, Any], override_names: di
     except BadValue as error:
         raise ConfigError(f"{names.get(error.field, error.field)} {error.text}") from None
     if options:
-        from mmcore.rmap.registry import scheme_names
+        from sandbox.schemes.registry import scheme_names
 
         names_of_files = {scheme: _card_name(scheme) for scheme in (config.scheme, *schemes) if names_file(scheme)}
         known = {*scheme_names(), config.scheme, *schemes, *names_of_files.values()}

@@ -16,19 +16,19 @@ from typing import IO, Any
 
 from mmcore.audit import Auditor
 from mmcore.errors import ConfigError, InvariantViolation, OomPanic, SysError, errno_name
-from mmcore.frames import FREE
 from mmcore.memory import Memory, MemoryConfig
+from mmcore.physical.frames import FREE
 from mmcore.rmap import RmapScheme
-from mmcore.rmap.registry import load_scheme
 from sandbox.auditing import AuditingCpu, pinned
-from sandbox.blame import foreign, scheme_fault
 from sandbox.config import Config
 from sandbox.configfile import nearest
 from sandbox.kernel.signo import name as signal_name
-from sandbox.lab.status import Sample, StatusLine
+from sandbox.kernel.table import name_of
 from sandbox.program import Program, argument_list, load_program
 from sandbox.result import Area, AuditResult, Crash, LowMem, Notes, Owner, Result, Snapshot, TaskResult
-from sandbox.syscalls.table import name_of
+from sandbox.schemes.blame import foreign, scheme_fault
+from sandbox.schemes.registry import load_scheme
+from sandbox.status import Sample, StatusLine
 
 TIME_LIMIT_STATUS, INTERRUPT_STATUS, STUCK_STATUS = 124, 130, 1
 _GIVEN_UP = ("hung", "oom_panic")  # inside an allocation

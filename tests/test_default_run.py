@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mmcore.rmap.registry import scheme_names
+from sandbox.schemes.registry import scheme_names
 from tests.conftest import covering, values_of
 from tests.guests.cells import PROGRAMS, Cell
 from tests.mmcore.test_failures import SCHEMES as FAILURE_SCHEMES

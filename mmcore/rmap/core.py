@@ -14,17 +14,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mmcore.areas.vma import VM_LOCKED, VM_MAYSHARE, VM_RESERVED
 from mmcore.errors import InvariantViolation, SysError
-from mmcore.frames import PG_ANON, PG_DIRTY, PG_REFERENCED, PG_SWAPCACHE
-from mmcore.pgtable import FILE, PROTNONE, A, D, P
+from mmcore.physical.frames import PG_ANON, PG_DIRTY, PG_REFERENCED, PG_SWAPCACHE
+from mmcore.physical.pgtable import FILE, PROTNONE, A, D, P
 from mmcore.rmap.scheme import FAIL, HIT, MISS, STOP, Purpose, RmapScheme, Visit, forms
 from mmcore.stats import WalkLengths
-from mmcore.vma import VM_LOCKED, VM_MAYSHARE, VM_RESERVED
 
 if TYPE_CHECKING:
+    from mmcore.areas.mm import Mm
+    from mmcore.areas.vma import VmArea
     from mmcore.memory import Memory
-    from mmcore.mm import Mm
-    from mmcore.vma import VmArea
 
 SUCCESS, SWAP_AGAIN, SWAP_FAIL = 0, 1, 2
 _REFERENCED, _UNMAP = Purpose.REFERENCED, Purpose.UNMAP

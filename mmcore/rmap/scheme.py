@@ -34,14 +34,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 if TYPE_CHECKING:
-    from mmcore.frames import Frames
-    from mmcore.mm import Mm
-    from mmcore.pgtable import PageTables
-    from mmcore.ram import Ram
-    from mmcore.slab import KmemCache, Slab
+    from mmcore.areas.mm import Mm
+    from mmcore.areas.vma import VmArea
+    from mmcore.physical.frames import Frames
+    from mmcore.physical.pgtable import PageTables
+    from mmcore.physical.ram import Ram
+    from mmcore.physical.slab import KmemCache, Slab
+    from mmcore.physical.zones import Zone
     from mmcore.stats import Meters
-    from mmcore.vma import VmArea
-    from mmcore.zones import Zone
 
 
 class Purpose(IntEnum):
@@ -132,7 +132,7 @@ class SchemeEnv:
         self.scheme_caches: list[KmemCache] = []
         # walk_file(pfn, purpose, visit, addresses=None): the core's walk of a file page over its AddressSpace's index
         self.walk_file: Callable[..., None] = _no_walk
-        # try_to_swap_out(vma, start, end, zone, goal) -> (pages that became freeable, address to go on at): SCAN schemes only, see mmcore.swapout
+        # try_to_swap_out(vma, start, end, zone, goal) -> (pages that became freeable, address to go on at): SCAN schemes only, see mmcore.reclaim.scan24
         self.try_to_swap_out: Callable[[VmArea, int, int, Zone, int], tuple[int, int]] = _no_scan
 
     def find_vma(self, mm: Mm, address: int) -> VmArea | None:

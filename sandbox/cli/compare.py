@@ -53,8 +53,8 @@ def main(words: list[str]) -> int:
     from sandbox.lab.compare_head import head
     from sandbox.lab.compare_table import print_table, rows
     from sandbox.lab.console import wrapped
-    from sandbox.lab.status import can_rewrite
     from sandbox.program import load_program
+    from sandbox.status import can_rewrite
 
     contenders = _contenders(given)
     check_given(given)
@@ -132,10 +132,10 @@ def split_compare(words: list[str], options: Mapping[str, bool]) -> Words:
 
 def _contenders(given: Any) -> list[Contender]:
     """The schemes of --rmap, each with its whole configuration. Raises `ConfigError` and `PluginError`."""
-    from mmcore.rmap.registry import load_scheme
     from sandbox.configfile import build_config
     from sandbox.lab.compare import Contender
-    from sandbox.schemespec import parse_spec, with_options
+    from sandbox.schemes.registry import load_scheme
+    from sandbox.schemes.spec import parse_spec, with_options
 
     texts = [text.strip() for word in given.schemes or () for text in word.split(",")]
     if len(texts) < 2:

@@ -105,7 +105,7 @@ def _opened(path: str) -> BinaryIO:
 def main(words: list[str]) -> int:
     """Run a program; the summary goes to stderr, the guest's output passes through."""
     from sandbox.configfile import build_config
-    from sandbox.schemespec import parse_spec, with_options
+    from sandbox.schemes.spec import parse_spec, with_options
 
     parser = make_parser()
     own, program, arguments = split(words, parser.own_options())
@@ -122,8 +122,8 @@ def main(words: list[str]) -> int:
     if not given.quiet:
         tell_strays(words, program, arguments, parser.own_options(), "stand before them")
 
-    from sandbox.lab.status import can_rewrite
     from sandbox.machine import Machine
+    from sandbox.status import can_rewrite
 
     argv = [program, *arguments]
     terminal = not given.quiet and can_rewrite(sys.stderr)
@@ -139,8 +139,8 @@ def main(words: list[str]) -> int:
     finally:
         _report(result, given.quiet)
     if result.notes.violations:
-        from mmcore.rmap.registry import load_scheme
-        from sandbox.blame import foreign
+        from sandbox.schemes.blame import foreign
+        from sandbox.schemes.registry import load_scheme
 
         where = f"under scheme {settings.scheme!r}: " if foreign(load_scheme(settings.scheme)) else ""
         raise InvariantViolation(where + "\n".join(result.notes.violations))

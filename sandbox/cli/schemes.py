@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-
 from typing import TYPE_CHECKING
 
 from mmcore.errors import ConfigError, PluginError
@@ -52,7 +51,7 @@ def main(words: list[str]) -> int:
                                 "`new` writes a scheme to start from, `check` runs the conformance suite against one.")
     parser.add_argument("names", metavar="NAME", nargs="*", help="only these; also path/to/file.py:Class, and NAME:key=value")
     names = parser.parse_args(words).names
-    from mmcore.rmap.registry import scheme_names
+    from sandbox.schemes.registry import scheme_names
 
     broken: PluginError | None = None
     for name in names or scheme_names():
@@ -73,8 +72,8 @@ def main(words: list[str]) -> int:
 
 def _card(text: str) -> Card:
     """The card of NAME, or of what serves NAME:key=value. Raises `ConfigError` and `PluginError`."""
-    from mmcore.rmap.registry import load_scheme
-    from sandbox.schemespec import parse_spec, typed_options
+    from sandbox.schemes.registry import load_scheme
+    from sandbox.schemes.spec import parse_spec, typed_options
 
     name, options = parse_spec(text)
     scheme = load_scheme(name)

@@ -70,8 +70,8 @@ def main(words: list[str]) -> int:
         raise ConfigError(f"--seconds {given.seconds!r} is not a number of seconds above 0") from None
     if given.json is not None:
         _check_writable(given.json)
-    from mmcore.rmap.registry import load_scheme
-    from sandbox.schemespec import parse_spec, typed_options
+    from sandbox.schemes.registry import load_scheme
+    from sandbox.schemes.spec import parse_spec, typed_options
 
     scheme, written = parse_spec(given.scheme)
     kind = load_scheme(scheme)

@@ -17,7 +17,7 @@ def check_name(name: str) -> None:
     """Raise `ConfigError` unless a scheme can be called `name`."""
     if not name.isidentifier() or not name.isascii() or keyword.iskeyword(name) or name.startswith("_") or name != name.lower():
         raise ConfigError(f"{name!r} cannot be a scheme's name: write small letters, digits and _, a letter first, as in my_scheme")
-    from mmcore.rmap.registry import scheme_names
+    from sandbox.schemes.registry import scheme_names
 
     if name in scheme_names():
         raise ConfigError(f"there is a scheme called {name!r} already: choose another name")

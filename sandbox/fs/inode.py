@@ -16,7 +16,7 @@ from stat import S_IFDIR, S_IFREG, S_ISDIR, S_ISGID, S_ISLNK
 from typing import TYPE_CHECKING, Any
 
 from mmcore.errors import SysError
-from mmcore.shmem import shmem_inode_cache
+from mmcore.files.shmem import shmem_inode_cache
 from sandbox.fs.pipequota import PipeQuota
 from sandbox.fs.uapi import MAX_LFS_FILESIZE, MAY_EXEC, MAY_WRITE, S_IFMT
 

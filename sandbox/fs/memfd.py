@@ -8,7 +8,15 @@ from typing import Any
 from mmcore.errors import SysError
 from sandbox.fs.file import File, RegularFile
 from sandbox.fs.inode import Inode
-from sandbox.fs.uapi import F_SEAL_FUTURE_WRITE, F_SEAL_GROW, F_SEAL_SEAL, F_SEAL_SHRINK, F_SEAL_WRITE, FMODE_WRITE, O_RDWR
+from sandbox.fs.uapi import (
+    F_SEAL_FUTURE_WRITE,
+    F_SEAL_GROW,
+    F_SEAL_SEAL,
+    F_SEAL_SHRINK,
+    F_SEAL_WRITE,
+    FMODE_WRITE,
+    O_RDWR,
+)
 
 ALL_SEALS = F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_FUTURE_WRITE
 _WRITE_SEALS = F_SEAL_WRITE | F_SEAL_FUTURE_WRITE

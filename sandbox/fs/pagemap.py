@@ -14,8 +14,8 @@ from errno import EINVAL
 from typing import Any
 
 from mmcore.errors import SysError
-from mmcore.frames import PG_ANON
-from mmcore.pgtable import FILE, PROTNONE, TASK_SIZE, P
+from mmcore.physical.frames import PG_ANON
+from mmcore.physical.pgtable import FILE, PROTNONE, TASK_SIZE, P
 from sandbox.fs.dentry import Dentry
 from sandbox.fs.pseudofs import PseudoFile, Text
 from sandbox.fs.uapi import SEEK_CUR

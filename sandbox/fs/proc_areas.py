@@ -9,10 +9,7 @@ from __future__ import annotations
 from errno import ENOENT, EPERM
 from typing import TYPE_CHECKING, Any
 
-from mmcore.errors import SysError
-from mmcore.frames import PG_ANON, PG_DIRTY, PG_REFERENCED
-from mmcore.pgtable import FILE, PROTNONE, P
-from mmcore.vma import (
+from mmcore.areas.vma import (
     VM_ACCOUNT,
     VM_DONTCOPY,
     VM_DONTDUMP,
@@ -33,6 +30,9 @@ from mmcore.vma import (
     VM_WIPEONFORK,
     VM_WRITE,
 )
+from mmcore.errors import SysError
+from mmcore.physical.frames import PG_ANON, PG_DIRTY, PG_REFERENCED
+from mmcore.physical.pgtable import FILE, PROTNONE, P
 from sandbox.cpu.regs import EAX, EBP, EBX, ECX, EDI, EDX, EIP, ESI, ESP
 from sandbox.fs.dentry import d_path
 from sandbox.fs.pseudofs import Dir, Link, Node

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from mmcore.frames import SLAB
+from mmcore.physical.frames import SLAB
 from sandbox.fs.devices import DISK_NAME, SWAP_NAME
 from sandbox.fs.inode import BOOT_EPOCH_S, BOOT_S
 from sandbox.kernel.sched import TASK_RUNNING, TASK_UNINTERRUPTIBLE

@@ -15,7 +15,7 @@ from errno import EINVAL
 from typing import TYPE_CHECKING, Any
 
 from mmcore.errors import NotHere, SysError
-from mmcore.frames import PG_DIRTY, PG_LOCKED, PG_WRITEBACK
+from mmcore.physical.frames import PG_DIRTY, PG_LOCKED, PG_WRITEBACK
 from sandbox.fs.leases import LEASE_BREAK_S
 from sandbox.fs.pipequota import PipeQuota, round_size
 from sandbox.fs.proc_system import RELEASE, VERSION

@@ -18,8 +18,8 @@ from stat import S_IFBLK, S_IFCHR, S_IFDIR, S_IFLNK, S_IFREG, S_ISDIR, S_ISLNK, 
 from typing import Any
 
 from mmcore.errors import ConfigError, NotHere, SysError
-from mmcore.filespace import FileSpace
-from mmcore.shmem import ShmemSpace, ShmemSuper
+from mmcore.files.filespace import FileSpace
+from mmcore.files.shmem import ShmemSpace, ShmemSuper
 from sandbox.fs import procfs, sysfs
 from sandbox.fs.console import Console, Sink, input_file, is_terminal, output_file
 from sandbox.fs.dentry import Dentry

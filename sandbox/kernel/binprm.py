@@ -16,8 +16,8 @@ import errno
 import struct
 from typing import TYPE_CHECKING, Any
 
+from mmcore.calls.exec_stack import bprm_stack, expand_stack, setup_arg_pages
 from mmcore.errors import SysError
-from mmcore.stack import bprm_stack, expand_stack, setup_arg_pages
 from sandbox.kernel.binfmt import EXSTACK_ENABLE_X
 from sandbox.kernel.task import RLIMIT_STACK, Task
 from sandbox.kernel.uaccess import write_mm

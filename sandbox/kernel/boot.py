@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mmcore.pgtable import A, D, P, U, W
+from mmcore.physical.pgtable import A, D, P, U, W
 from sandbox.cpu import Cpu
 from sandbox.kernel.sigframe import TRAMPOLINE_PAGE, trampoline_page
 

@@ -16,16 +16,29 @@ from contextlib import suppress
 from stat import S_IMODE, S_ISREG
 from typing import Any
 
+from mmcore.areas.vma import VM_DONTDUMP, VM_EXEC, VM_IO, VM_READ, VM_SHARED, VM_WRITE
 from mmcore.errors import SysError
-from mmcore.frames import PG_ANON
-from mmcore.pgtable import FILE, PROTNONE, P
-from mmcore.vma import VM_DONTDUMP, VM_EXEC, VM_IO, VM_READ, VM_SHARED, VM_WRITE
+from mmcore.physical.frames import PG_ANON
+from mmcore.physical.pgtable import FILE, PROTNONE, P
 from sandbox.cpu.regs import CS, DS, EAX, EBP, EBX, ECX, EDI, EDX, EFLAGS, EIP, ES, ESI, ESP, FS, GS, SS
 from sandbox.fs.dentry import d_path
 from sandbox.fs.uapi import O_CREAT, O_EXCL, O_NOFOLLOW, O_WRONLY
 from sandbox.kernel.exit import do_exit
 from sandbox.kernel.sched import Wait, state_letter, waiting
-from sandbox.kernel.signo import SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGQUIT, SIGSEGV, SIGSYS, SIGTRAP, SIGXCPU, SIGXFSZ, SigInfo, sigset
+from sandbox.kernel.signo import (
+    SIGABRT,
+    SIGBUS,
+    SIGFPE,
+    SIGILL,
+    SIGQUIT,
+    SIGSEGV,
+    SIGSYS,
+    SIGTRAP,
+    SIGXCPU,
+    SIGXFSZ,
+    SigInfo,
+    sigset,
+)
 from sandbox.kernel.task import RLIMIT_CORE, RLIMIT_FSIZE, Task
 
 PAGE = 4096

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 from mmcore.errors import MustWait, SysError
 from sandbox.cpu.regs import EAX, EIP
 from sandbox.kernel.exit import do_group_exit
-from sandbox.kernel.sched import EINTR, ERESTART_RESTARTBLOCK, ERESTARTNOHAND, ERESTARTSYS, TASK_UNINTERRUPTIBLE, WORK_SIGNAL
+from sandbox.kernel.sched import (
+    EINTR,
+    ERESTART_RESTARTBLOCK,
+    ERESTARTNOHAND,
+    ERESTARTSYS,
+    TASK_UNINTERRUPTIBLE,
+    WORK_SIGNAL,
+)
 from sandbox.kernel.sigframe import handler_mask, setup_frame
 from sandbox.kernel.signals import force_sig, get_signal, recalc, set_blocked, signal_pending
 from sandbox.kernel.signo import SA_RESTART, SI_KERNEL, SIGSEGV, SigInfo

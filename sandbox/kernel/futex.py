@@ -11,9 +11,9 @@ import errno
 import struct
 from collections.abc import Generator, Hashable
 
+from mmcore.areas.vma import VM_READ, VM_WRITE
 from mmcore.errors import NotHere, SysError
-from mmcore.frames import PG_ANON
-from mmcore.vma import VM_READ, VM_WRITE
+from mmcore.physical.frames import PG_ANON
 from mmcore.wait import WaitQueue
 from sandbox.kernel.sched import ERESTART_RESTARTBLOCK, Interrupted, Wait
 from sandbox.kernel.task import Task

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from mmcore.errors import MustWait, SysError
-from mmcore.frames import PG_CODE
+from mmcore.physical.frames import PG_CODE
 from sandbox.cpu.regs import EIP
 from sandbox.kernel import crash
 from sandbox.kernel.events import EventLog
@@ -325,7 +325,7 @@ class Kernel:
 
     def describe_waiters(self) -> list[str]:
         """What every task waits for, one line each: the text of a deadlock."""
-        from sandbox.syscalls.table import name_of
+        from sandbox.kernel.table import name_of
 
         lines: list[str] = []
         for task in self.tasks.values():

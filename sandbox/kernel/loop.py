@@ -15,14 +15,14 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from mmcore.errors import Hung, MustWait, NotHere, OomPanic, SysError
-from mmcore.fault import DONE, OOM, WAIT
+from mmcore.paging.fault import DONE, OOM, WAIT
 from sandbox.cpu.regs import EAX, EBP, EBX, ECX, EDI, EDX, EIP, ESI
 from sandbox.cpu.trap import BUDGET, PAGE_FAULT, PF_PROT, SYSCALL
 from sandbox.hostsignals import handle_interrupt, restore_interrupt
 from sandbox.kernel import traps
+from sandbox.kernel.coredump import killed
 from sandbox.kernel.deliver import do_signal
 from sandbox.kernel.events import EVENT_FAULT, EVENT_SWITCH, EVENT_TRAP
-from sandbox.kernel.coredump import killed
 from sandbox.kernel.exit import do_exit
 from sandbox.kernel.sched import (
     EINTR,
@@ -43,9 +43,9 @@ from sandbox.kernel.sched import (
 )
 from sandbox.kernel.signals import force_sig, signal_pending
 from sandbox.kernel.signo import SI_KERNEL, SIGKILL, SigInfo
+from sandbox.kernel.table import EVENT_SYSCALL, NR_SYSCALLS, table
 from sandbox.kernel.task import PF_EXITING, Task
 from sandbox.kernel.uaccess import unpin
-from sandbox.syscalls.table import EVENT_SYSCALL, NR_SYSCALLS, table
 
 if TYPE_CHECKING:
     from sandbox.kernel.kernel import Ending, Kernel

@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 from mmcore.errors import OutOfMemory
-from mmcore.frames import STACK
-from mmcore.gfp import GFP_ATOMIC, GFP_KERNEL
+from mmcore.physical.frames import STACK
+from mmcore.physical.gfp import GFP_ATOMIC, GFP_KERNEL
 from sandbox.kernel.task import OBJECT_SIZES, STACK_ORDER
 
 

@@ -81,8 +81,8 @@ def state_lost(task: Task, error: CpuError) -> None:
 
 def bad_area(task: Task, answer: int, address: int, error_code: int) -> None:
     """A page fault the program may not make. ``answer`` is the core's: SIGSEGV_MAPERR, SIGSEGV_ACCERR or SIGBUS."""
-    from mmcore.fault import SIGBUS as FAULT_SIGBUS
-    from mmcore.fault import SIGSEGV_ACCERR
+    from mmcore.paging.fault import SIGBUS as FAULT_SIGBUS
+    from mmcore.paging.fault import SIGSEGV_ACCERR
 
     task.trap_no = 14
     task.error_code = (error_code | 4) & (~1 if address >= TASK_SIZE else ~0)  # what the kernel maps there is not told

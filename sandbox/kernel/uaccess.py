@@ -13,7 +13,7 @@ import struct
 from typing import TYPE_CHECKING, Any
 
 from mmcore.errors import SysError
-from mmcore.frames import PG_CODE
+from mmcore.physical.frames import PG_CODE
 from sandbox.kernel.sched import WORK_PINS
 
 if TYPE_CHECKING:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import struct
 
-from mmcore.frames import PG_ANON
+from mmcore.areas.mm import Mm
+from mmcore.areas.vma import VM_MAYSHARE, VM_NONLINEAR, VmArea
 from mmcore.memory import Memory
-from mmcore.mm import Mm
-from mmcore.pgtable import FILE, PROTNONE, D, P, W
-from mmcore.vma import VM_MAYSHARE, VM_NONLINEAR, VmArea
+from mmcore.physical.frames import PG_ANON
+from mmcore.physical.pgtable import FILE, PROTNONE, D, P, W
 from sandbox.kit.machine import Machine
 from sandbox.kit.model import HIGH, LOW, WRITE, ZERO, Process, Words
 

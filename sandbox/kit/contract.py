@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from mmcore.errors import PluginError
-from mmcore.fileindex import FILE_INDEXES
+from mmcore.files.index.list import FILE_INDEXES
 from mmcore.memory import Memory, MemoryConfig
 from mmcore.rmap.scheme import Card, Layout, MachineFacts, RmapScheme
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from mmcore.filemap import AddressSpace
-from mmcore.filespace import FileSpace
+from mmcore.files.filemap import AddressSpace
+from mmcore.files.filespace import FileSpace
+from mmcore.files.shmem import ShmemSpace
 from mmcore.memory import Memory
-from mmcore.shmem import ShmemSpace
 
 PAGE = 4096
 

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from mmcore.errors import InvariantViolation, MustWait, PluginError
-from mmcore.rmap.registry import load_scheme
 from sandbox.kit.watch import watched
 from sandbox.kit.world import Step, World
+from sandbox.schemes.registry import load_scheme
 
 SPARE = {"ample": None, "scarce": 200}
 """Free frames the machine starts with."""

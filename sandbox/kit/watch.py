@@ -16,10 +16,25 @@ from typing import Any
 import numpy as np
 
 from mmcore.errors import OutOfMemory
-from mmcore.frames import FREE, PCP, PG_ANON, PG_DIRECT, PG_RESERVED, SLAB
 from mmcore.memory import require_base
-from mmcore.pgtable import PROTNONE, P
-from mmcore.rmap.scheme import AGAIN, ANSWER, COPY, FAIL, FORK, HIT, MISS, MOVE, OK, SPLIT, STOP, Purpose, RmapScheme, forms
+from mmcore.physical.frames import FREE, PCP, PG_ANON, PG_DIRECT, PG_RESERVED, SLAB
+from mmcore.physical.pgtable import PROTNONE, P
+from mmcore.rmap.scheme import (
+    AGAIN,
+    ANSWER,
+    COPY,
+    FAIL,
+    FORK,
+    HIT,
+    MISS,
+    MOVE,
+    OK,
+    SPLIT,
+    STOP,
+    Purpose,
+    RmapScheme,
+    forms,
+)
 
 # Hooks that may take memory, and whatever reclaim does while they do. All others may not.
 _ALLOCATING = frozenset({"reserve", "vma_copied", "vma_adjust_begin", "mm_created", "mm_forked"})

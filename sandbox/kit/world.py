@@ -14,19 +14,19 @@ from typing import Any
 
 import numpy as np
 
+from mmcore.areas.mm import Mm
+from mmcore.areas.vma import VM_GROWSDOWN, VM_LOCKED, VM_MAYSHARE, VM_NONLINEAR, VM_SHARED, VmArea
+from mmcore.calls.exec_stack import bprm_stack, setup_arg_pages
+from mmcore.calls.fremap import remap_file_pages
+from mmcore.calls.madvise import MADV_DONTNEED, do_madvise
+from mmcore.calls.migrate import migrate_page
+from mmcore.calls.mlock import do_mlock, do_munlock
+from mmcore.calls.mmap import set_brk
+from mmcore.calls.mprotect import do_mprotect
+from mmcore.calls.mremap import do_mremap
 from mmcore.errors import MustWait, SysError
-from mmcore.frames import FREE, PCP, PG_ANON, PG_LOCKED, PG_WRITEBACK
-from mmcore.fremap import remap_file_pages
-from mmcore.madvise import MADV_DONTNEED, do_madvise
-from mmcore.migrate import migrate_page
-from mmcore.mlock import do_mlock, do_munlock
-from mmcore.mm import Mm
-from mmcore.mmap import set_brk
-from mmcore.mprotect import do_mprotect
-from mmcore.mremap import do_mremap
-from mmcore.pgtable import PROTNONE, P
-from mmcore.stack import bprm_stack, setup_arg_pages
-from mmcore.vma import VM_GROWSDOWN, VM_LOCKED, VM_MAYSHARE, VM_NONLINEAR, VM_SHARED, VmArea
+from mmcore.physical.frames import FREE, PCP, PG_ANON, PG_LOCKED, PG_WRITEBACK
+from mmcore.physical.pgtable import PROTNONE, P
 from sandbox.kit.compare import Comparison
 from sandbox.kit.files import host_file, tmpfs_file
 from sandbox.kit.machine import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, MAP_SHARED, Fault, Machine

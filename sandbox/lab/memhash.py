@@ -23,17 +23,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mmcore.areas.vma import VM_GROWSDOWN, VM_MAYSHARE, VM_NONLINEAR, VmArea
 from mmcore.errors import SysError
-from mmcore.pgtable import FILE, PROTNONE, P
-from mmcore.vma import VM_GROWSDOWN, VM_MAYSHARE, VM_NONLINEAR, VmArea
+from mmcore.physical.pgtable import FILE, PROTNONE, P
 from sandbox.cpu.regs import ESP
 from sandbox.kernel.binprm import AT_RANDOM
 from sandbox.result import FileMemory, MemoryImage, Pages, SpaceMemory
 
 if TYPE_CHECKING:
-    from mmcore.filemap import AddressSpace
+    from mmcore.areas.mm import Mm
+    from mmcore.files.filemap import AddressSpace
     from mmcore.memory import Memory
-    from mmcore.mm import Mm
 
 PAGE = 4096
 DIGEST = 8

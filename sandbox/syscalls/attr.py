@@ -23,8 +23,8 @@ from sandbox.fs.uapi import (
     MAY_WRITE,
     S_IFMT,
 )
+from sandbox.kernel.table import syscall
 from sandbox.kernel.uaccess import copy_from_user, strncpy_from_user
-from sandbox.syscalls.table import syscall
 
 
 def _writable_inode(inode: Inode) -> Inode:

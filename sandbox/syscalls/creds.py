@@ -9,9 +9,9 @@ import errno
 import struct
 
 from mmcore.errors import SysError
+from sandbox.kernel.table import syscall
 from sandbox.kernel.task import Task
 from sandbox.kernel.uaccess import copy_from_user, copy_to_user, get_user32, put_user32
-from sandbox.syscalls.table import syscall
 
 OVERFLOW_ID = 65534
 KEEP = 0xFFFFFFFF

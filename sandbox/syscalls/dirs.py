@@ -19,8 +19,8 @@ from sandbox.fs.uapi import (
     PATH_MAX,
     S_IFMT,
 )
+from sandbox.kernel.table import syscall
 from sandbox.kernel.uaccess import copy_to_user, strncpy_from_user
-from sandbox.syscalls.table import syscall
 
 CWD = 0xFFFFFF9C
 

@@ -72,8 +72,8 @@ from sandbox.fs.uapi import (
     O_SETTABLE,
 )
 from sandbox.kernel.sched import Wait
+from sandbox.kernel.table import syscall
 from sandbox.kernel.uaccess import copy_from_user, copy_to_user, get_user32, pin_user, put_user32, put_user64
-from sandbox.syscalls.table import syscall
 
 _NOT_HERE = {1027: "F_DUPFD_QUERY", 1028: "F_CREATED_QUERY"}
 

@@ -33,8 +33,8 @@ from sandbox.fs.uapi import (
     O_WRONLY,
 )
 from sandbox.kernel.sched import TASK_UNINTERRUPTIBLE, Wait
+from sandbox.kernel.table import syscall
 from sandbox.kernel.uaccess import strncpy_from_user
-from sandbox.syscalls.table import syscall
 
 
 # size -------------------------------------------------------------------------------------------------------------------------------------

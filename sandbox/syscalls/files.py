@@ -15,7 +15,19 @@ from sandbox.fs.at import base_of, fget, fget_read, fget_write, s32, s64
 from sandbox.fs.file import File
 from sandbox.fs.leases import Breaking
 from sandbox.fs.notify import touched
-from sandbox.fs.rw import CHUNK, copy_in, copy_out, gather, has_waited, import_iovec, page_wait, read_iov, read_wait, step, write_iov
+from sandbox.fs.rw import (
+    CHUNK,
+    copy_in,
+    copy_out,
+    gather,
+    has_waited,
+    import_iovec,
+    page_wait,
+    read_iov,
+    read_wait,
+    step,
+    write_iov,
+)
 from sandbox.fs.uapi import (
     DN_ACCESS,
     FMODE_READ,
@@ -29,8 +41,8 @@ from sandbox.fs.uapi import (
     O_WRONLY,
 )
 from sandbox.kernel.sched import Interrupted, Wait
+from sandbox.kernel.table import syscall
 from sandbox.kernel.uaccess import copy_to_user, pin_user, put_user64, read_mm, strncpy_from_user, write_mm
-from sandbox.syscalls.table import syscall
 
 _RWF_SUPPORTED = 0x1F & ~0x10  # HIPRI, DSYNC, SYNC, NOWAIT: accepted, they change nothing here
 

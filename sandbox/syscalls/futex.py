@@ -11,11 +11,11 @@ from collections.abc import Generator
 from mmcore.errors import SysError
 from sandbox.kernel.futex import do_futex, signed
 from sandbox.kernel.sched import Wait
+from sandbox.kernel.table import syscall
 from sandbox.kernel.task import Task
 from sandbox.kernel.timespec import get_timespec32, get_timespec64
 from sandbox.kernel.uaccess import put_user32
 from sandbox.syscalls.creds import may_look
-from sandbox.syscalls.table import syscall
 
 
 @syscall(240, "futex", 6)

@@ -10,15 +10,15 @@ import struct
 from collections.abc import Generator
 from typing import TYPE_CHECKING
 
-from mmcore import fremap, madvise, mlock
+from mmcore.calls import fremap, madvise, mlock
+from mmcore.calls.mmap import MAP_ANONYMOUS, MAP_HUGETLB, do_mmap, do_munmap, set_brk
+from mmcore.calls.mprotect import do_mprotect
+from mmcore.calls.mremap import do_mremap
 from mmcore.errors import NotHere, SysError
-from mmcore.mmap import MAP_ANONYMOUS, MAP_HUGETLB, do_mmap, do_munmap, set_brk
-from mmcore.mprotect import do_mprotect
-from mmcore.mremap import do_mremap
 from sandbox.fs.at import fget
 from sandbox.kernel.sched import TASK_UNINTERRUPTIBLE, Wait
+from sandbox.kernel.table import syscall
 from sandbox.kernel.uaccess import copy_from_user, copy_to_user
-from sandbox.syscalls.table import syscall
 
 if TYPE_CHECKING:
     from sandbox.kernel.task import Task

@@ -9,10 +9,10 @@ import errno
 import struct
 
 from mmcore.errors import NotHere, SysError
+from sandbox.kernel.table import syscall
 from sandbox.kernel.task import Task
 from sandbox.kernel.timers import NSEC
 from sandbox.kernel.uaccess import copy_from_user, copy_to_user, strncpy_from_user
-from sandbox.syscalls.table import syscall
 
 SYSNAME, RELEASE, MACHINE = b"Linux", b"2.6.7-rmapbox", b"i686"
 VERSION = b"#1 Sat May 22 00:00:00 UTC 2004"

@@ -25,8 +25,8 @@ from sandbox.fs.uapi import (
     new_decode_dev,
 )
 from sandbox.fs.vfs import may_create, may_delete
+from sandbox.kernel.table import syscall
 from sandbox.kernel.uaccess import strncpy_from_user
-from sandbox.syscalls.table import syscall
 
 CWD = 0xFFFFFF9C
 

@@ -10,12 +10,12 @@ import errno
 import struct
 from typing import TYPE_CHECKING, Any
 
+from mmcore.calls.migrate import migrate_page
 from mmcore.errors import SysError
-from mmcore.migrate import migrate_page
-from mmcore.pgtable import PROTNONE, P
+from mmcore.physical.pgtable import PROTNONE, P
+from sandbox.kernel.table import syscall
 from sandbox.kernel.uaccess import copy_from_user, copy_to_user, get_user32, put_user32
 from sandbox.syscalls.creds import may_look
-from sandbox.syscalls.table import syscall
 
 if TYPE_CHECKING:
     from sandbox.kernel.task import Task

@@ -9,8 +9,8 @@ from typing import Any
 from mmcore.errors import NotHere, SysError
 from sandbox.fs.pipe import create_pipe
 from sandbox.fs.uapi import O_CLOEXEC, O_DIRECT, O_NONBLOCK
+from sandbox.kernel.table import syscall
 from sandbox.kernel.uaccess import copy_from_user, copy_to_user, pin_user
-from sandbox.syscalls.table import syscall
 
 
 def do_pipe(task: Any, fds: int, flags: int) -> int:

@@ -13,11 +13,23 @@ from typing import Any
 from mmcore.errors import SysError
 from mmcore.wait import WaitQueue
 from sandbox.fs.at import s32
-from sandbox.fs.uapi import O_PATH, POLLERR, POLLHUP, POLLIN, POLLNVAL, POLLOUT, POLLPRI, POLLRDBAND, POLLRDNORM, POLLWRBAND, POLLWRNORM
+from sandbox.fs.uapi import (
+    O_PATH,
+    POLLERR,
+    POLLHUP,
+    POLLIN,
+    POLLNVAL,
+    POLLOUT,
+    POLLPRI,
+    POLLRDBAND,
+    POLLRDNORM,
+    POLLWRBAND,
+    POLLWRNORM,
+)
 from sandbox.kernel.sched import ERESTARTNOHAND, Interrupted, Wait
 from sandbox.kernel.signals import set_blocked
+from sandbox.kernel.table import syscall
 from sandbox.kernel.uaccess import copy_from_user, copy_to_user, get_user32, pin_user
-from sandbox.syscalls.table import syscall
 
 _ALWAYS = POLLERR | POLLHUP
 _UNBLOCKABLE = 1 << 8 | 1 << 18  # SIGKILL, SIGSTOP

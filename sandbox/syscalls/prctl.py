@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 from mmcore.errors import NotHere, SysError
 from sandbox.kernel.signo import NSIG
+from sandbox.kernel.table import syscall
 from sandbox.kernel.task import CAP_LAST_CAP, Task
 from sandbox.kernel.uaccess import copy_from_user, copy_to_user, put_user32
-from sandbox.syscalls.table import syscall
 
 (PR_SET_PDEATHSIG, PR_GET_PDEATHSIG, PR_GET_DUMPABLE, PR_SET_DUMPABLE) = range(1, 5)
 PR_GET_KEEPCAPS, PR_SET_KEEPCAPS = 7, 8

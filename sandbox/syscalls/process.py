@@ -36,10 +36,10 @@ from sandbox.kernel.sched import WORK_YIELD, Wait
 from sandbox.kernel.segments import GDT_TLS_MAX, GDT_TLS_MIN, UserDesc
 from sandbox.kernel.signals import group_members
 from sandbox.kernel.signo import SIGCHLD, child_info
+from sandbox.kernel.table import syscall
 from sandbox.kernel.task import Task
 from sandbox.kernel.uaccess import copy_from_user, copy_to_user, get_user32, put_user32, strncpy_from_user
 from sandbox.syscalls.resource import rusage_of_child
-from sandbox.syscalls.table import syscall
 
 AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW, AT_FDCWD = 0x1000, 0x100, 0xFFFFFF9C
 

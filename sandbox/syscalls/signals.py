@@ -14,7 +14,16 @@ from sandbox.cpu.regs import EAX, ESP
 from sandbox.kernel import sigframe
 from sandbox.kernel.sched import EINTR, ERESTARTNOHAND, Interrupted, Wait, waiting
 from sandbox.kernel.sigframe import sas_ss_flags, set_altstack
-from sandbox.kernel.signals import dequeue, drop_ignored, force_sig, group_members, queue_is_full, send_group, send_task, set_blocked
+from sandbox.kernel.signals import (
+    dequeue,
+    drop_ignored,
+    force_sig,
+    group_members,
+    queue_is_full,
+    send_group,
+    send_task,
+    set_blocked,
+)
 from sandbox.kernel.signo import (
     IGNORED_BY_DEFAULT,
     NSIG,
@@ -31,10 +40,10 @@ from sandbox.kernel.signo import (
     SigInfo,
     user_info,
 )
+from sandbox.kernel.table import syscall
 from sandbox.kernel.task import SigAction, Task
 from sandbox.kernel.timespec import get_timespec32, get_timespec64
 from sandbox.kernel.uaccess import copy_from_user, copy_to_user, get_user32, prefault, prepare_result, put_user32
-from sandbox.syscalls.table import syscall
 
 SIG_BLOCK, SIG_UNBLOCK, SIG_SETMASK = 0, 1, 2
 

@@ -25,8 +25,8 @@ from sandbox.fs.uapi import (
     ST_VALID,
     new_encode_dev,
 )
+from sandbox.kernel.table import syscall
 from sandbox.kernel.uaccess import copy_to_user, strncpy_from_user
-from sandbox.syscalls.table import syscall
 
 CWD = 0xFFFFFF9C
 BLOCK = 4096

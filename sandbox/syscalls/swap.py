@@ -10,15 +10,15 @@ from collections.abc import Generator
 from stat import S_IFBLK, S_ISDIR
 from typing import Any
 
+from mmcore.calls.swapoff import swap_off
 from mmcore.errors import SysError
-from mmcore.swapoff import swap_off
 from sandbox.fs.at import walk_at
 from sandbox.fs.devices import SWAP_DEV
 from sandbox.fs.uapi import AT_FDCWD, S_IFMT
 from sandbox.kernel.sched import TASK_UNINTERRUPTIBLE, Wait
 from sandbox.kernel.signals import signal_pending
+from sandbox.kernel.table import syscall
 from sandbox.kernel.uaccess import strncpy_from_user
-from sandbox.syscalls.table import syscall
 
 SWAP_FLAG_PREFER, SWAP_FLAG_PRIO_MASK = 0x8000, 0x7FFF
 _SWAP_FLAGS_VALID = 0x7FFFF  # PREFER, its priority, and three kinds of discarding, which a disk ignores

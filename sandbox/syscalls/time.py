@@ -12,6 +12,7 @@ from collections.abc import Generator
 from mmcore.errors import SysError
 from sandbox.kernel.sched import ERESTART_RESTARTBLOCK, ERESTARTNOHAND, Interrupted, Sleep, Wait, waiting
 from sandbox.kernel.signo import SIGALRM
+from sandbox.kernel.table import syscall
 from sandbox.kernel.task import Task
 from sandbox.kernel.timers import ITIMER_REAL, NSEC, SIGEV_SIGNAL, SIGEV_THREAD_ID
 from sandbox.kernel.timespec import (
@@ -34,7 +35,6 @@ from sandbox.kernel.timespec import (
     timeval32,
 )
 from sandbox.kernel.uaccess import copy_from_user, copy_to_user, get_user32, prefault, prepare_result, put_user32
-from sandbox.syscalls.table import syscall
 
 TIMER_ABSTIME = 1
 COARSE_NS = 10_000_000

@@ -13,8 +13,8 @@ from mmcore.errors import NotHere, SysError
 from sandbox.fs.at import fget
 from sandbox.fs.inode import Inode
 from sandbox.fs.namei import walk
+from sandbox.kernel.table import syscall
 from sandbox.kernel.uaccess import copy_from_user, strncpy_from_user
-from sandbox.syscalls.table import syscall
 
 XATTR_NAME_MAX = 255
 XATTR_SIZE_MAX = 65536

@@ -11,10 +11,10 @@ import termios
 
 import pytest
 
-from mmcore.rmap.registry import load_scheme
 from sandbox.lab.compare_head import answers
 from sandbox.lab.compare_table import print_table, quotient, rows
 from sandbox.lab.console import wrapped
+from sandbox.schemes.registry import load_scheme
 from tests.cli.conftest import COMMAND
 from tests.cli.test_lab import make_result
 

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from mmcore.errors import ConfigError
-from mmcore.rmap.registry import load_scheme
 from sandbox import Config, Machine
-from sandbox.lab.status import INTERVAL
 from sandbox.program import load_program
+from sandbox.schemes.registry import load_scheme
+from sandbox.status import INTERVAL
 from tests.cli.conftest import COMMAND
 
 SHOW = r"""

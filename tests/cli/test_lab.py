@@ -11,9 +11,9 @@ from mmcore.stats import Meters, VmStat
 from sandbox.config import Config
 from sandbox.lab.crash import crash_report
 from sandbox.lab.lowmem import print_lowmem, rows
-from sandbox.lab.status import Sample, StatusLine, status_line
 from sandbox.lab.summary import how_it_ended, summary
 from sandbox.result import Area, AuditResult, Crash, LowMem, Notes, Owner, Result, Snapshot, TaskResult, read_result
+from sandbox.status import Sample, StatusLine, status_line
 
 KEYS = ["exit_status", "scheme", "config", "virtual_ns", "wall_s", "ended", "vmstat", "meters", "lowmem", "tasks", "audit",
         "event_hash", "walk_lengths", "memory_hash"]

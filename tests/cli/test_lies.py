@@ -140,7 +140,7 @@ def test_the_card_of_a_stage_tells_of_that_stage(rmapbox):
 
 
 def test_a_broken_package_does_not_hide_the_other_schemes(capsys, monkeypatch):
-    import mmcore.rmap.registry as registry
+    import sandbox.schemes.registry as registry
 
     class Entry:
         name, value = "broken", "nowhere:Nothing"

@@ -12,7 +12,7 @@ from pathlib import Path
 from sandbox import Config, Machine, toolchain
 from sandbox.kit.programs import PROGRAMS, native, native_works
 from sandbox.result import Result
-from sandbox.schemespec import parse_spec, with_options
+from sandbox.schemes.spec import parse_spec, with_options
 
 ROOT = Path(__file__).resolve().parents[2]
 SCHEMES = ("anon_vma", "pte_chain")

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 import sandbox.kernel.fork
-from mmcore.frames import PG_ANON
-from mmcore.pgtable import FILE, PROTNONE, P
+from mmcore.physical.frames import PG_ANON
+from mmcore.physical.pgtable import FILE, PROTNONE, P
 from sandbox import Config, Machine, toolchain
 
 REFERENCE = Path(__file__).parent / "reference"

@@ -12,7 +12,7 @@ import pytest
 
 from sandbox import Config, Machine, toolchain
 from sandbox.result import Result
-from sandbox.schemespec import parse_spec, with_options
+from sandbox.schemes.spec import parse_spec, with_options
 
 pytestmark = pytest.mark.skipif(toolchain.find_compiler() is None, reason="no compiler for i386 programs; `rmapbox doctor` says more")
 

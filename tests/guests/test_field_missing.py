@@ -13,8 +13,9 @@ import pytest
 from sandbox import Config, Machine, toolchain
 from sandbox.fs import procfs
 from sandbox.fs.namei import walk
+from sandbox.kernel import table
 from sandbox.lab.summary import summary
-from sandbox.syscalls import load_all, table
+from sandbox.syscalls import load_all
 from tests.guests.test_field_proc import natively, program
 from tests.sandbox.fs_world import World
 

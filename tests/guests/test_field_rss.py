@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from mmcore.rmap.registry import scheme_names
+from sandbox.schemes.registry import scheme_names
 from tests.guests.test_field_files import boxed, lines, native
+
 
 def test_as_natively() -> None:
     assert lines(boxed("rss")) == native("rss")

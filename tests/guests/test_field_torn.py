@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-import mmcore.fork
+import mmcore.paging.fork
 from mmcore.errors import Hung, OomPanic
 from sandbox import Config, Machine
 
@@ -12,7 +12,7 @@ from sandbox import Config, Machine
 @pytest.mark.parametrize(("error", "ended"), [(Hung, "hung"), (OomPanic, "oom_panic")])
 def test_given_up_in_mid_fork(monkeypatch: pytest.MonkeyPatch, error: type[Exception], ended: str) -> None:
     copied = 0
-    copy = mmcore.fork.copy_page_range
+    copy = mmcore.paging.fork.copy_page_range
 
     def give_up(*arguments: object) -> None:
         nonlocal copied
@@ -21,6 +21,6 @@ def test_given_up_in_mid_fork(monkeypatch: pytest.MonkeyPatch, error: type[Excep
             raise error("an allocation in mid-fork")
         copy(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(mmcore.fork, "copy_page_range", give_up)
+    monkeypatch.setattr(mmcore.paging.fork, "copy_page_range", give_up)
     result = Machine(Config(stdin=b"", time_limit=60, audit="end")).run(["fork_cow", "16"], capture=True)
     assert result.ended == ended and copied == 3 and not result.audit.violations

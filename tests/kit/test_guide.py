@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from mmcore.mm import Mm
+from mmcore.areas.mm import Mm
+from mmcore.areas.vma import VmArea
+from mmcore.physical.slab import KmemCache
 from mmcore.rmap import Card, Layout, MachineFacts, RmapScheme, SchemeEnv
-from mmcore.slab import KmemCache
 from mmcore.stats import Meters
-from mmcore.vma import VmArea
 
 ROOT = Path(__file__).resolve().parents[2]
 GUIDE = (ROOT / "docs/writing-a-scheme.md").read_text()

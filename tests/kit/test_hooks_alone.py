@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 
 from mmcore.errors import PluginError
-from mmcore.frames import PG_ANON
+from mmcore.physical.frames import PG_ANON
 from mmcore.rmap import HIT, Purpose, RmapScheme
 from mmcore.rmap import scheme as contract
-from mmcore.rmap.registry import load_scheme
 from rmap_plugins.virtual_scan import VirtualScan
 from sandbox import Config, Machine, toolchain
 from sandbox.kit import suite
 from sandbox.kit.replay import Cell
+from sandbox.schemes.registry import load_scheme
 from tests.mmcore.scan_scheme import ScanEverything
 
 HOOKS = sorted(name for name, member in vars(RmapScheme).items() if not name.startswith("_") and (callable(member) or isinstance(member, classmethod)))

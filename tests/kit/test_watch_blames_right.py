@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from mmcore.frames import BOOT, SLAB
-from mmcore.rmap.registry import load_scheme
+from mmcore.physical.frames import BOOT, SLAB
 from sandbox.kit import suite
 from sandbox.kit.replay import Cell
 from sandbox.kit.scenarios import SCENARIOS
+from sandbox.schemes.registry import load_scheme
 from tests.mmcore.scan_scheme import ScanEverything
 
 FIELD = Path(__file__).resolve().parents[1] / "guests/field"

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
+from mmcore.calls.mremap import do_mremap
 from mmcore.errors import MustWait
-from mmcore.mremap import do_mremap
-from mmcore.pgtable import P
+from mmcore.physical.pgtable import P
 from rmap_plugins.anon_vma import AnonVma
+from rmap_plugins.anon_vma_chain import AnonVmaChain
 from rmap_plugins.anonmm import AnonMm
 from rmap_plugins.anonmm_chained import AnonMmChained
 from rmap_plugins.partial_objrmap import PartialObjrmap
-from rmap_plugins.anon_vma_chain import AnonVmaChain
 from rmap_plugins.pte_chain import PteChain
 from rmap_plugins.rmap_series import RmapSeries
 from rmap_plugins.virtual_scan import VirtualScan

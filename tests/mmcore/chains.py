@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mmcore.mprotect import do_mprotect
+from mmcore.calls.mprotect import do_mprotect
 from mmcore.rmap import MISS, Purpose
 from tests.mmcore.box import AT, Box
 

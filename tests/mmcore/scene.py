@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
+from mmcore.calls.fremap import remap_file_pages
+from mmcore.calls.mlock import do_mlock
+from mmcore.calls.mremap import do_mremap
 from mmcore.errors import InvariantViolation
-from mmcore.fremap import remap_file_pages
-from mmcore.mlock import do_mlock
-from mmcore.mremap import do_mremap
-from mmcore.pgtable import PROTNONE, P
-from tests.mmcore.box import KINDS
+from mmcore.physical.pgtable import PROTNONE, P
 from sandbox.kit.files import tmpfs_file
 from sandbox.kit.machine import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, MAP_SHARED, PROT_READ, RW, Machine
+from tests.mmcore.box import KINDS
 
 PRIVATE, FILE, LINEAR, QUIET, LOCKED, SWAPPED = 0x40000000, 0x41000000, 0x42000000, 0x43000000, 0x44000000, 0x45000000
 

@@ -6,15 +6,15 @@ from typing import Any
 
 import pytest
 
+from mmcore.calls.mlock import do_mlock
+from mmcore.calls.mprotect import do_mprotect
+from mmcore.calls.mremap import do_mremap
 from mmcore.errors import OutOfMemory
-from mmcore.frames import PG_ANON
 from mmcore.memory import Memory, MemoryConfig
-from mmcore.mlock import do_mlock
-from mmcore.mprotect import do_mprotect
-from mmcore.mremap import do_mremap
+from mmcore.physical.frames import PG_ANON
+from mmcore.physical.slab import objects_per_slab
 from mmcore.rmap import MISS, STOP, MachineFacts, Purpose
 from mmcore.rmap.core import SUCCESS, SWAP_FAIL
-from mmcore.slab import objects_per_slab
 from rmap_plugins.anon_vma import AnonVma
 from sandbox.kit.files import tmpfs_file
 from sandbox.kit.machine import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, PROT_READ, RW, Machine

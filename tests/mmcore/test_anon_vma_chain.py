@@ -8,13 +8,13 @@ import pytest
 
 from mmcore.errors import OutOfMemory, PluginError, SysError
 from mmcore.memory import Memory, MemoryConfig
+from mmcore.physical.slab import objects_per_slab
 from mmcore.rmap import STOP, MachineFacts, Purpose
-from mmcore.slab import objects_per_slab
 from rmap_plugins.anon_vma_chain import AnonVmaChain
-from tests.mmcore.box import AT, SCHEMES, Box
-from tests.mmcore.chains import ERAS, Chains, each, trees
 from sandbox.kit.files import tmpfs_file
 from sandbox.kit.machine import MAP_FIXED, MAP_PRIVATE, PROT_READ, RW
+from tests.mmcore.box import AT, SCHEMES, Box
+from tests.mmcore.chains import ERAS, Chains, each, trees
 
 # --- sizes ----------------------------------------------------------------------------------------------------------------
 

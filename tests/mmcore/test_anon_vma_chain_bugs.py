@@ -9,9 +9,9 @@ import pytest
 from mmcore.rmap import MISS, Purpose
 from mmcore.rmap.scheme import MOVE
 from rmap_plugins.anon_vma_chain import AnonVmaChain
+from sandbox.kit.machine import PROT_READ, RW
 from tests.mmcore.box import AT
 from tests.mmcore.chains import Chains, each, reusing
-from sandbox.kit.machine import PROT_READ, RW
 
 
 @each

@@ -9,22 +9,22 @@ from typing import Any
 
 import pytest
 
+from mmcore.areas.adjust import vma_merge
+from mmcore.areas.mm import Mm
+from mmcore.areas.placement import get_unmapped_area
+from mmcore.areas.vma import VM_GROWSDOWN, VM_LOCKED, VM_STACK_FLAGS
+from mmcore.calls.exec_stack import bprm_stack, expand_stack, setup_arg_pages
+from mmcore.calls.fremap import remap_file_pages
+from mmcore.calls.madvise import do_madvise
+from mmcore.calls.mlock import do_mlock, do_munlock
+from mmcore.calls.mmap import do_mmap, do_munmap, set_brk
+from mmcore.calls.mprotect import do_mprotect
+from mmcore.calls.mremap import do_mremap
 from mmcore.errors import OutOfMemory, SysError
-from mmcore.fremap import remap_file_pages
-from mmcore.layout import get_unmapped_area
-from mmcore.madvise import do_madvise
-from mmcore.mlock import do_mlock, do_munlock
-from mmcore.mm import Mm
-from mmcore.mmap import do_mmap, do_munmap, set_brk
-from mmcore.mprotect import do_mprotect
-from mmcore.mremap import do_mremap
-from mmcore.stack import bprm_stack, expand_stack, setup_arg_pages
-from mmcore.vma import VM_GROWSDOWN, VM_LOCKED, VM_STACK_FLAGS
-from mmcore.vma_merge import vma_merge
 from rmap_plugins.anon_vma import AnonVma
 from sandbox.kit.files import tmpfs_file
-from tests.mmcore.box import KINDS as SCHEMES
 from sandbox.kit.machine import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, MAP_SHARED, RW, Fault, Machine
+from tests.mmcore.box import KINDS as SCHEMES
 
 P = 4096
 BASE = 0x20000000

@@ -11,15 +11,15 @@ from typing import Any
 
 import pytest
 
+from mmcore.areas.mm import Mm
+from mmcore.calls.exec_stack import bprm_stack, setup_arg_pages
+from mmcore.calls.fremap import remap_file_pages
+from mmcore.calls.madvise import do_madvise, do_mincore, do_msync
+from mmcore.calls.mlock import do_mlock, do_mlockall, do_munlock, do_munlockall
+from mmcore.calls.mmap import do_mmap, do_munmap, set_brk
+from mmcore.calls.mprotect import do_mprotect
+from mmcore.calls.mremap import do_mremap
 from mmcore.errors import SysError
-from mmcore.fremap import remap_file_pages
-from mmcore.madvise import do_madvise, do_mincore, do_msync
-from mmcore.mlock import do_mlock, do_mlockall, do_munlock, do_munlockall
-from mmcore.mm import Mm
-from mmcore.mmap import do_mmap, do_munmap, set_brk
-from mmcore.mprotect import do_mprotect
-from mmcore.mremap import do_mremap
-from mmcore.stack import bprm_stack, setup_arg_pages
 from rmap_plugins.anon_vma import AnonVma
 from sandbox.kit.files import tmpfs_file
 from sandbox.kit.machine import Machine

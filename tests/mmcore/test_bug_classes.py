@@ -10,16 +10,16 @@ from typing import Any
 
 import pytest
 
+from mmcore.calls.mlock import do_mlock
+from mmcore.calls.mprotect import do_mprotect
+from mmcore.calls.mremap import do_mremap
 from mmcore.errors import OutOfMemory, SysError
-from mmcore.frames import PG_ANON, PG_DIRECT
-from mmcore.mlock import do_mlock
-from mmcore.mprotect import do_mprotect
-from mmcore.mremap import do_mremap
-from mmcore.slab import KmemCache
+from mmcore.physical.frames import PG_ANON, PG_DIRECT
+from mmcore.physical.slab import KmemCache
 from rmap_plugins.pte_chain import PteChain
-from tests.mmcore.box import AT, SCHEMES, Box
 from sandbox.kit.files import tmpfs_file
 from sandbox.kit.machine import MAP_FIXED, MAP_PRIVATE, MAP_SHARED, PROT_READ, RW, Fault
+from tests.mmcore.box import AT, SCHEMES, Box
 
 each = pytest.mark.parametrize("scheme", SCHEMES)
 chains = pytest.mark.parametrize("scheme", ["pte_chain"])

@@ -10,17 +10,17 @@ from typing import Any
 
 import pytest
 
+from mmcore.calls.fremap import remap_file_pages
+from mmcore.calls.mlock import do_mlock
+from mmcore.calls.mprotect import do_mprotect
+from mmcore.calls.swapoff import swap_off
 from mmcore.errors import InvariantViolation, OutOfMemory, SysError
-from mmcore.frames import FREE, PCP, PG_ANON, PG_SWAPCACHE
-from mmcore.fremap import remap_file_pages
-from mmcore.mlock import do_mlock
-from mmcore.mprotect import do_mprotect
-from mmcore.pgtable import P
-from mmcore.slab import KmemCache
-from mmcore.swapoff import swap_off
-from tests.mmcore.box import AT, SCHEMES, Box
+from mmcore.physical.frames import FREE, PCP, PG_ANON, PG_SWAPCACHE
+from mmcore.physical.pgtable import P
+from mmcore.physical.slab import KmemCache
 from sandbox.kit.files import tmpfs_file
 from sandbox.kit.machine import MAP_FIXED, MAP_SHARED, PROT_READ
+from tests.mmcore.box import AT, SCHEMES, Box
 
 each = pytest.mark.parametrize("scheme", SCHEMES)
 

@@ -8,16 +8,16 @@ from typing import Any
 
 import pytest
 
+from mmcore.calls.fremap import remap_file_pages
+from mmcore.calls.mprotect import do_mprotect
+from mmcore.calls.mremap import do_mremap
 from mmcore.errors import SysError
-from mmcore.fremap import remap_file_pages
-from mmcore.mprotect import do_mprotect
-from mmcore.mremap import do_mremap
-from mmcore.pgtable import P
+from mmcore.physical.pgtable import P
 from mmcore.rmap import HIT, MISS, Purpose
 from mmcore.rmap.core import SUCCESS
-from tests.mmcore.box import AT, SCHEMES, Box
 from sandbox.kit.files import tmpfs_file
 from sandbox.kit.machine import MAP_FIXED, MAP_PRIVATE, MAP_SHARED, RW
+from tests.mmcore.box import AT, SCHEMES, Box
 
 each = pytest.mark.parametrize("scheme", SCHEMES)
 

@@ -10,17 +10,17 @@ import random
 
 import pytest
 
+from mmcore.calls.fremap import remap_file_pages
+from mmcore.calls.mlock import do_mlock
+from mmcore.calls.mprotect import do_mprotect
 from mmcore.errors import SysError
-from mmcore.fork import dup_mmap
-from mmcore.frames import PG_SWAPCACHE
-from mmcore.fremap import remap_file_pages
-from mmcore.mlock import do_mlock
-from mmcore.mprotect import do_mprotect
-from mmcore.pgtable import FILE, A, D, P, W
+from mmcore.paging.fork import dup_mmap
+from mmcore.physical.frames import PG_SWAPCACHE
+from mmcore.physical.pgtable import FILE, A, D, P, W
 from mmcore.rmap.core import SUCCESS
-from tests.mmcore.box import AT, SCHEMES, Box, needs_walk
 from sandbox.kit.files import tmpfs_file
 from sandbox.kit.machine import MAP_FIXED, MAP_SHARED, PROT_READ, Fault
+from tests.mmcore.box import AT, SCHEMES, Box, needs_walk
 
 each = pytest.mark.parametrize("scheme", SCHEMES)
 

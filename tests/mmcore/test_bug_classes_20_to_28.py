@@ -8,20 +8,20 @@ from typing import Any
 
 import pytest
 
-from mmcore import mremap
-from mmcore.fault import SIGBUS, WAIT
-from mmcore.frames import PG_ANON
-from mmcore.fremap import remap_file_pages
-from mmcore.mprotect import do_mprotect
-from mmcore.mremap import _Plan
-from mmcore.pgtable import FILE, PROTNONE, TASK_SIZE, P
+from mmcore.calls import mremap
+from mmcore.calls.exec_stack import bprm_stack, setup_arg_pages
+from mmcore.calls.fremap import remap_file_pages
+from mmcore.calls.mprotect import do_mprotect
+from mmcore.calls.mremap import _Plan
+from mmcore.calls.swapoff import swap_off
+from mmcore.paging.fault import SIGBUS, WAIT
+from mmcore.physical.frames import PG_ANON
+from mmcore.physical.pgtable import FILE, PROTNONE, TASK_SIZE, P
 from mmcore.rmap import HIT, MISS, Purpose
 from mmcore.rmap.core import SUCCESS
-from mmcore.stack import bprm_stack, setup_arg_pages
-from mmcore.swapoff import swap_off
-from tests.mmcore.box import AT, SCHEMES, Box
 from sandbox.kit.files import host_file, tmpfs_file
 from sandbox.kit.machine import MAP_FIXED, MAP_PRIVATE, MAP_SHARED, RW, Fault
+from tests.mmcore.box import AT, SCHEMES, Box
 
 each = pytest.mark.parametrize("scheme", SCHEMES)
 

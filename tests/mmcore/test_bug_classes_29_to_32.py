@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 
-from mmcore.frames import FREE, PCP, PG_ACTIVE, PG_LRU, PG_REFERENCED, PG_UPTODATE
-from mmcore.mprotect import do_mprotect
+from mmcore.calls.mprotect import do_mprotect
+from mmcore.physical.frames import FREE, PCP, PG_ACTIVE, PG_LRU, PG_REFERENCED, PG_UPTODATE
 from mmcore.rmap.core import SUCCESS
 from rmap_plugins.anon_vma import AnonVma
 from rmap_plugins.anonmm import AnonMm
 from rmap_plugins.pte_chain import PteChain
-from tests.mmcore.box import AT, SCHEMES, Box
 from sandbox.kit.files import host_file, tmpfs_file
 from sandbox.kit.machine import MAP_FIXED, MAP_SHARED, RW
+from tests.mmcore.box import AT, SCHEMES, Box
 
 each = pytest.mark.parametrize("scheme", SCHEMES)
 GROWING = ("2.6.34", "3.7")  # eras of anon_vma_chain: endless growth was their flaw, mended in 4.0

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from mmcore.audit import Auditor
+from mmcore.calls.mprotect import do_mprotect
 from mmcore.memory import Memory, MemoryConfig
-from mmcore.mprotect import do_mprotect
-from mmcore.slab import objects_per_slab
+from mmcore.physical.slab import objects_per_slab
 from rmap_plugins.anon_vma import AnonVma
 from rmap_plugins.anonmm import AnonMm
 from rmap_plugins.anonmm_chained import SLOTS, AnonMmChained
@@ -164,7 +164,7 @@ def test_anonmms(kind: type, smp: bool, size: int, packed: int) -> None:
 @pytest.mark.parametrize("moves", [1, 6, 7, 13, 14])
 def test_address_chains(moves: int) -> None:
     """32-byte nodes of seven slots, the first of a chain's holding the count: k odd addresses take ceil((k + 1) / 7) nodes per page."""
-    from mmcore.mremap import do_mremap
+    from mmcore.calls.mremap import do_mremap
 
     pages = 3
     m = Counted(AnonMmChained)

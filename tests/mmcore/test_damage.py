@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from mmcore.errors import InvariantViolation
-from mmcore.frames import PAGETABLE, PG_ANON, PG_LRU, PG_SWAPCACHE, PG_WRITEBACK, SLAB, USER
-from mmcore.gfp import GFP_KERNEL
-from mmcore.pgtable import P, W
+from mmcore.physical.frames import PAGETABLE, PG_ANON, PG_LRU, PG_SWAPCACHE, PG_WRITEBACK, SLAB, USER
+from mmcore.physical.gfp import GFP_KERNEL
+from mmcore.physical.pgtable import P, W
 from rmap_plugins.anon_vma import AnonVma
 from tests.mmcore.scene import FILE, LINEAR, PRIVATE, QUIET, SCHEMES, SWAPPED, Scene, Table, expect, noting
 

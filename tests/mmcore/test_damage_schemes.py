@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mmcore.frames import PG_DIRECT
+from mmcore.physical.frames import PG_DIRECT
 from rmap_plugins.anon_vma import AnonVma
 from rmap_plugins.pte_chain import PteChain
 from tests.mmcore.scan_scheme import ScanEverything

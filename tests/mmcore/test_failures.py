@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
+from mmcore.areas.mm import mm_alloc, mmput
+from mmcore.calls.exec_stack import bprm_stack, setup_arg_pages
 from mmcore.errors import SysError
-from mmcore.frames import PAGETABLE, STACK, VMALLOC
-from mmcore.mm import mm_alloc, mmput
-from mmcore.stack import bprm_stack, setup_arg_pages
+from mmcore.physical.frames import PAGETABLE, STACK, VMALLOC
 from rmap_plugins.pte_chain import PteChain
-from tests.mmcore import box
 from sandbox.kit.world import World
+from tests.mmcore import box
 
 SCHEMES = {**box.DISTINCT, "pte_chain-highpte": (PteChain, {"highpte": True, "cache_line": 32})}
 CELLS = [(name, paging) for name in SCHEMES for paging in ("pae", "2level")]

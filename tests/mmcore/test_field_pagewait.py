@@ -7,13 +7,13 @@ from collections.abc import Callable
 
 import pytest
 
+from mmcore.calls.swapoff import swap_off
 from mmcore.errors import MustWait
-from mmcore.fault import DONE, WAIT
 from mmcore.memory import CurrentTask
-from mmcore.pagewait import TURN_NS, TURN_PAGES
-from mmcore.radix import RADIX_SHIFT, RadixNodes, radix_cache
-from mmcore.slab import KmemCache
-from mmcore.swapoff import swap_off
+from mmcore.paging.fault import DONE, WAIT
+from mmcore.paging.pagewait import TURN_NS, TURN_PAGES
+from mmcore.physical.radix import RADIX_SHIFT, RadixNodes, radix_cache
+from mmcore.physical.slab import KmemCache
 from sandbox.kit.files import host_file, tmpfs_file
 from sandbox.kit.machine import MAP_FIXED, MAP_PRIVATE, MAP_SHARED
 from tests.mmcore.box import AT, DISTINCT, Box

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmcore.fileindex import FILE_INDEXES, IntervalTreeIndex, ListIndex
-from mmcore.priotree import PrioTree
-from mmcore.intervaltree import IntervalNode, IntervalTree
+from mmcore.files.index.interval import IntervalNode, IntervalTree
+from mmcore.files.index.list import FILE_INDEXES, IntervalTreeIndex, ListIndex
+from mmcore.files.index.prio import PrioTree
 from mmcore.stats import Meters
 
 

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmcore.errors import BeyondEof, MustWait, SysError
-from mmcore.filespace import FileSpace
-from mmcore.frames import PAGECACHE, PG_LOCKED, PG_SWAPCACHE
-from mmcore.shmem import ShmemSpace, ShmemSuper, shmem_inode_cache
+from mmcore.files.filespace import FileSpace
+from mmcore.files.shmem import ShmemSpace, ShmemSuper, shmem_inode_cache
+from mmcore.physical.frames import PAGECACHE, PG_LOCKED, PG_SWAPCACHE
 from rmap_plugins.anon_vma import AnonVma
 from rmap_plugins.pte_chain import PteChain
 from sandbox.kit.machine import MAP_PRIVATE, MAP_SHARED, PROT_READ, RW, Fault, Machine

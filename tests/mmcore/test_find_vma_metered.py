@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from mmcore.frames import PG_ANON
+from mmcore.areas.vma import VmArea
+from mmcore.physical.frames import PG_ANON
 from mmcore.rmap.core import SUCCESS
-from mmcore.vma import VmArea
 from rmap_plugins.anon_vma import AnonVma
 from rmap_plugins.anon_vma_chain import AnonVmaChain
 from rmap_plugins.anonmm import AnonMm

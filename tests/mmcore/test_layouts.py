@@ -8,7 +8,7 @@ import pytest
 
 from mmcore.errors import PluginError
 from mmcore.memory import MM_STRUCT, Memory, MemoryConfig
-from mmcore.rmap.registry import load_scheme
+from sandbox.schemes.registry import load_scheme
 
 # (scheme, options, paging) -> isolated and historic (struct page, vm_area_struct, what mm_struct has more)
 SIZES: list[tuple[str, dict[str, Any], str, tuple[int, int, int], tuple[int, int, int]]] = [

@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmcore.frames import Frames
-from mmcore.lru import LruList
+from mmcore.physical.frames import Frames
+from mmcore.physical.lru import LruList
 
 NR = 64
 steps = st.lists(st.tuples(st.sampled_from(["add", "add_tail", "remove", "pop", "add_bulk", "remove_bulk"]), st.integers(0, 1 << 20)), max_size=80)

@@ -8,20 +8,30 @@ from typing import Any
 
 import pytest
 
+from mmcore.calls.exec_stack import bprm_stack, setup_arg_pages
+from mmcore.calls.fremap import remap_file_pages
+from mmcore.calls.migrate import migrate_page
+from mmcore.calls.mlock import do_mlock
+from mmcore.calls.mprotect import do_mprotect
 from mmcore.errors import InvariantViolation, SysError
-from mmcore.frames import PAGECACHE, PG_ACTIVE, PG_CODE, PG_DIRTY, PG_LOCKED, PG_REFERENCED, PG_SWAPCACHE, PG_WRITEBACK, USER
-from mmcore.fremap import remap_file_pages
-from mmcore.gfp import GFPF_DMA
-from mmcore.migrate import migrate_page
-from mmcore.mlock import do_mlock
-from mmcore.mprotect import do_mprotect
-from mmcore.pgtable import FILE, PROTNONE, A, D, P, W
+from mmcore.physical.frames import (
+    PAGECACHE,
+    PG_ACTIVE,
+    PG_CODE,
+    PG_DIRTY,
+    PG_LOCKED,
+    PG_REFERENCED,
+    PG_SWAPCACHE,
+    PG_WRITEBACK,
+    USER,
+)
+from mmcore.physical.gfp import GFPF_DMA
+from mmcore.physical.pgtable import FILE, PROTNONE, A, D, P, W
+from mmcore.physical.zones import DMA_END
 from mmcore.rmap import HIT, MISS, Purpose
-from mmcore.stack import bprm_stack, setup_arg_pages
-from mmcore.zones import DMA_END
-from tests.mmcore.box import AT, SCHEMES, Box
 from sandbox.kit.files import host_file, tmpfs_file
 from sandbox.kit.machine import MAP_FIXED, MAP_PRIVATE, MAP_SHARED, PROT_EXEC, PROT_NONE, PROT_READ, RW, Fault, Machine
+from tests.mmcore.box import AT, SCHEMES, Box
 from tests.mmcore.scan_scheme import ScanEverything
 
 each = pytest.mark.parametrize("scheme", [name for name, (kind, _) in SCHEMES.items() if "WALK" in kind.card.capabilities])

@@ -1,6 +1,6 @@
 """The mini virtual scan of nonlinear areas is work like any other: its areas, PTEs, hits and misses are on the file index's books."""
 
-from mmcore.fremap import remap_file_pages
+from mmcore.calls.fremap import remap_file_pages
 from sandbox.kit.files import tmpfs_file
 from sandbox.kit.machine import MAP_FIXED, MAP_SHARED, RW
 from tests.mmcore.box import AT, Box

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import pytest
 
-from mmcore.fork import dup_mmap
-from mmcore.frames import PG_DIRTY
-from mmcore.fremap import remap_file_pages
-from mmcore.madvise import MS_SYNC, do_msync
-from mmcore.mkclean import page_mkclean
-from mmcore.mprotect import do_mprotect
-from mmcore.pgtable import D, P, W
-from tests.mmcore.box import AT, SCHEMES, Box
+from mmcore.calls.fremap import remap_file_pages
+from mmcore.calls.madvise import MS_SYNC, do_msync
+from mmcore.calls.mprotect import do_mprotect
+from mmcore.files.mkclean import page_mkclean
+from mmcore.paging.fork import dup_mmap
+from mmcore.physical.frames import PG_DIRTY
+from mmcore.physical.pgtable import D, P, W
 from sandbox.kit.files import OpenFile, host_file, tmpfs_file
 from sandbox.kit.machine import MAP_FIXED, MAP_PRIVATE, MAP_SHARED, PROT_READ, RW
-from tests.mmcore.test_migrate import ScanOnly
 from sandbox.kit.wander import wander
 from sandbox.kit.world import World
+from tests.mmcore.box import AT, SCHEMES, Box
+from tests.mmcore.test_migrate import ScanOnly
 
 each = pytest.mark.parametrize("scheme", SCHEMES)
 both = pytest.mark.parametrize("paging", ["pae", "2level"])

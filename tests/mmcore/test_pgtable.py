@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mmcore.areas.mm import mm_alloc
 from mmcore.errors import OutOfMemory
-from mmcore.frames import PAGETABLE
 from mmcore.memory import Memory, MemoryConfig
-from mmcore.mm import mm_alloc
-from mmcore.pgtable import FILE, PROTNONE, A, P, PaeTables, TwoLevelTables, U, W
+from mmcore.physical.frames import PAGETABLE
+from mmcore.physical.pgtable import FILE, PROTNONE, A, P, PaeTables, TwoLevelTables, U, W
 from rmap_plugins.anon_vma import AnonVma
 from sandbox.kit.machine import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, RW, Machine
 

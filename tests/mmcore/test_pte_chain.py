@@ -11,14 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmcore.errors import OutOfMemory, PluginError
-from mmcore.frames import PG_ANON, PG_DIRECT, USER
-from mmcore.gfp import GFP_KERNEL
 from mmcore.memory import Memory, MemoryConfig
-from mmcore.pgtable import A
+from mmcore.physical.frames import PG_ANON, PG_DIRECT, USER
+from mmcore.physical.gfp import GFP_KERNEL
+from mmcore.physical.pgtable import A
+from mmcore.physical.slab import PAGE_OFFSET, objects_per_slab
 from mmcore.rmap import AGAIN, FAIL, HIT, STOP, MachineFacts, Purpose
 from mmcore.rmap.core import SUCCESS, SWAP_FAIL
 from mmcore.rmap.scheme import SchemeEnv
-from mmcore.slab import PAGE_OFFSET, objects_per_slab
 from rmap_plugins.pte_chain import PteChain
 from sandbox.kit.files import tmpfs_file
 from sandbox.kit.machine import MAP_SHARED, Machine
@@ -385,7 +385,7 @@ def test_try_to_unmap_empties_every_table(processes: int) -> None:
 
 @pytest.mark.parametrize("locked", range(10))
 def test_try_to_unmap_stops_at_a_locked_area(locked: int) -> None:
-    from mmcore.mlock import do_mlock
+    from mmcore.calls.mlock import do_mlock
 
     m, mms, at, pfn = _shared_page(10)
     do_mlock(m.mem, mms[locked], at, 4096)

@@ -10,11 +10,11 @@ import pytest
 
 from mmcore.clock import VirtualClock
 from mmcore.errors import OutOfMemory
-from mmcore.fault import OOM, WAIT
-from mmcore.frames import PG_DIRECT, USER
-from mmcore.gfp import GFP_ATOMIC, GFP_KERNEL
 from mmcore.memory import Memory, MemoryConfig
-from mmcore.vmscan import DEF_PRIORITY, SHRINK_BATCH
+from mmcore.paging.fault import OOM, WAIT
+from mmcore.physical.frames import PG_DIRECT, USER
+from mmcore.physical.gfp import GFP_ATOMIC, GFP_KERNEL
+from mmcore.reclaim.vmscan import DEF_PRIORITY, SHRINK_BATCH
 from rmap_plugins.anon_vma import AnonVma
 from rmap_plugins.pte_chain import PteChain
 from sandbox.kit.files import host_file

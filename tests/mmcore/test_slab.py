@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from mmcore.clock import VirtualClock
 from mmcore.errors import InvariantViolation, OutOfMemory
-from mmcore.frames import PG_SLAB, SLAB, VMALLOC, Frames
-from mmcore.gfp import GFP_KERNEL
-from mmcore.slab import PAGE_OFFSET, KmemCache, Slab, objects_per_slab
-from mmcore.zones import PageAllocator
+from mmcore.physical.frames import PG_SLAB, SLAB, VMALLOC, Frames
+from mmcore.physical.gfp import GFP_KERNEL
+from mmcore.physical.slab import PAGE_OFFSET, KmemCache, Slab, objects_per_slab
+from mmcore.physical.zones import PageAllocator
 
 
 def allocator(frames: int = 2048) -> PageAllocator:

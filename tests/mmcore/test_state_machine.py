@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
 from rmap_plugins.pte_chain import PteChain
-from tests.mmcore import box
 from sandbox.kit.wander import OPERATIONS, wander
 from sandbox.kit.world import World
+from tests.mmcore import box
 
 SCHEMES: dict[str, tuple[type, dict[str, Any]]] = {
     **box.SCHEMES,

@@ -7,15 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmcore.errors import InvariantViolation, SysError
-from mmcore.frames import PG_LOCKED, PG_SWAPCACHE, PG_WRITEBACK
-from mmcore.gfp import GFP_KERNEL
-from mmcore.swapfile import SWAPFILE_CLUSTER, SwapDevice
-from mmcore.vmscan import ScanControl
+from mmcore.physical.frames import PG_LOCKED, PG_SWAPCACHE, PG_WRITEBACK
+from mmcore.physical.gfp import GFP_KERNEL
+from mmcore.reclaim.vmscan import ScanControl
+from mmcore.swap.device import SWAPFILE_CLUSTER, SwapDevice
 from rmap_plugins.anon_vma import AnonVma
 from rmap_plugins.pte_chain import PteChain
-from tests.mmcore.box import KINDS as SCHEMES
 from sandbox.kit.machine import Machine
-
+from tests.mmcore.box import KINDS as SCHEMES
 
 
 class NoSlab:

@@ -8,17 +8,18 @@ from typing import Any
 
 import pytest
 
-from mmcore import swapfile, swapoff
-from mmcore import swap as swap_room
+from mmcore.calls import swapoff
+from mmcore.calls.mprotect import do_mprotect
+from mmcore.calls.swapoff import swap_off
 from mmcore.errors import InvariantViolation, OutOfMemory, SysError
-from mmcore.frames import PG_DIRTY, PG_SWAPCACHE
-from mmcore.mprotect import do_mprotect
-from mmcore.pgtable import FILE, PROTNONE, TASK_SIZE, A, P, W
-from mmcore.swapoff import swap_off
-from mmcore.zap import zap_page_range
-from tests.mmcore.box import AT, SCHEMES, Box
+from mmcore.paging.zap import zap_page_range
+from mmcore.physical.frames import PG_DIRTY, PG_SWAPCACHE
+from mmcore.physical.pgtable import FILE, PROTNONE, TASK_SIZE, A, P, W
+from mmcore.swap import cache as swap_room
+from mmcore.swap import device as swapfile
 from sandbox.kit.files import tmpfs_file
 from sandbox.kit.machine import MAP_FIXED, MAP_PRIVATE, MAP_SHARED, RW
+from tests.mmcore.box import AT, SCHEMES, Box
 
 each = pytest.mark.parametrize("scheme", SCHEMES)
 

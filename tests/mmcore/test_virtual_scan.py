@@ -8,23 +8,23 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mmcore.areas.vma import VM_RESERVED
+from mmcore.calls.fremap import remap_file_pages
+from mmcore.calls.mlock import do_mlock
 from mmcore.errors import PluginError
-from mmcore.fremap import remap_file_pages
-from mmcore.frames import PG_ACTIVE, PG_ANON, PG_DIRTY, PG_LOCKED, PG_REFERENCED, PG_SWAPCACHE
-from mmcore.gfp import GFP_KERNEL
 from mmcore.memory import Memory, MemoryConfig
-from mmcore.mlock import do_mlock
-from mmcore.pgtable import FILE, A, P
+from mmcore.physical.frames import PG_ACTIVE, PG_ANON, PG_DIRTY, PG_LOCKED, PG_REFERENCED, PG_SWAPCACHE
+from mmcore.physical.gfp import GFP_KERNEL
+from mmcore.physical.pgtable import FILE, A, P
+from mmcore.reclaim.scan24 import priority_24
+from mmcore.reclaim.vmscan import ScanControl
 from mmcore.rmap import Card, RmapScheme
 from mmcore.rmap.core import SWAP_FAIL
-from mmcore.rmap.registry import load_scheme
-from mmcore.swapout import priority_24
-from mmcore.vma import VM_RESERVED
-from mmcore.vmscan import ScanControl
 from rmap_plugins.virtual_scan import VirtualScan
-from tests.mmcore.box import AT, Box
 from sandbox.kit.files import tmpfs_file
 from sandbox.kit.machine import MAP_FIXED, MAP_PRIVATE, MAP_SHARED, PROT_READ, Machine
+from sandbox.schemes.registry import load_scheme
+from tests.mmcore.box import AT, Box
 from tests.mmcore.test_filemap import file_space, pattern
 
 both = pytest.mark.parametrize("paging", ["pae", "2level"])

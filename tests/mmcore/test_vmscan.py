@@ -6,14 +6,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmcore.blockdev import CONGESTION_ON, MAX_PAGES, NR_REQUESTS, SEEK_NS, TRANSFER_NS
-from mmcore.frames import PG_ACTIVE, PG_DIRTY, PG_LRU, PG_REFERENCED, PG_SWAPCACHE, PG_UPTODATE, PG_WRITEBACK, USER, Frames
-from mmcore.gfp import GFP_HIGHUSER, GFP_KERNEL, GFP_NOFS, GFP_NOIO
-from mmcore.lru import LruList
-from mmcore.mlock import do_mlock
-from mmcore.pagevec import PAGEVEC_SIZE
-from mmcore.pgtable import A
-from mmcore.vmscan import ScanControl
+from mmcore.calls.mlock import do_mlock
+from mmcore.disk import CONGESTION_ON, MAX_PAGES, NR_REQUESTS, SEEK_NS, TRANSFER_NS
+from mmcore.physical.frames import (
+    PG_ACTIVE,
+    PG_DIRTY,
+    PG_LRU,
+    PG_REFERENCED,
+    PG_SWAPCACHE,
+    PG_UPTODATE,
+    PG_WRITEBACK,
+    USER,
+    Frames,
+)
+from mmcore.physical.gfp import GFP_HIGHUSER, GFP_KERNEL, GFP_NOFS, GFP_NOIO
+from mmcore.physical.lru import LruList
+from mmcore.physical.pgtable import A
+from mmcore.reclaim.pagevec import PAGEVEC_SIZE
+from mmcore.reclaim.vmscan import ScanControl
 from rmap_plugins.anon_vma import AnonVma
 from rmap_plugins.pte_chain import PteChain
 from sandbox.kit.machine import MAP_PRIVATE, PROT_READ, Machine

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from mmcore.clock import VirtualClock
 from mmcore.errors import Hung, InvariantViolation, OutOfMemory
-from mmcore.frames import BOOT, FREE, NR_OWNERS, PCP, PG_CODE, PG_LRU, PG_RESERVED, SLAB, STACK, USER, Frames
-from mmcore.gfp import GFP_ATOMIC, GFP_KERNEL, GFPF_DMA, GFPF_NORETRY, GFPF_WAIT
 from mmcore.memory import MemoryConfig
-from mmcore.zones import MAX_ORDER, PageAllocator
+from mmcore.physical.frames import BOOT, FREE, NR_OWNERS, PCP, PG_CODE, PG_LRU, PG_RESERVED, SLAB, STACK, USER, Frames
+from mmcore.physical.gfp import GFP_ATOMIC, GFP_KERNEL, GFPF_DMA, GFPF_NORETRY, GFPF_WAIT
+from mmcore.physical.zones import MAX_ORDER, PageAllocator
 from rmap_plugins.anon_vma import AnonVma
 from rmap_plugins.pte_chain import PteChain
 from sandbox.kit.machine import Machine

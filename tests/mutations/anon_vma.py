@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mmcore.mprotect import do_mprotect
+from mmcore.calls.mprotect import do_mprotect
 from sandbox.kit.machine import Machine
 from tests.mutations.runner import Mutant
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from mmcore.fremap import remap_file_pages
-from mmcore.mremap import do_mremap
+from mmcore.calls.fremap import remap_file_pages
+from mmcore.calls.mremap import do_mremap
 from sandbox.kit.files import tmpfs_file
 from sandbox.kit.machine import MAP_SHARED, Machine
 from tests.mutations.runner import Mutant

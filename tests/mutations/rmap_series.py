@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from mmcore.fremap import remap_file_pages
-from mmcore.mprotect import do_mprotect
-from mmcore.mremap import do_mremap
-from mmcore.pgtable import A
+from mmcore.calls.fremap import remap_file_pages
+from mmcore.calls.mprotect import do_mprotect
+from mmcore.calls.mremap import do_mremap
+from mmcore.physical.pgtable import A
 from mmcore.rmap import HIT, STOP, Layout, Purpose
 from sandbox.kit.files import tmpfs_file
 from sandbox.kit.machine import MAP_SHARED, Machine

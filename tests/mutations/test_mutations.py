@@ -14,8 +14,8 @@ import pytest
 
 import rmap_plugins
 import tests.mutations
-from mmcore.rmap.registry import load_scheme
 from sandbox.kit.suite import quick
+from sandbox.schemes.registry import load_scheme
 from tests.mutations.runner import Mutant, killed, source_of
 
 TABLES = {m.name: importlib.import_module(f"tests.mutations.{m.name}") for m in pkgutil.iter_modules(tests.mutations.__path__)

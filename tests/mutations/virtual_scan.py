@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from mmcore.frames import PG_ACTIVE, PG_REFERENCED
-from mmcore.pgtable import A
+from mmcore.physical.frames import PG_ACTIVE, PG_REFERENCED
+from mmcore.physical.pgtable import A
 from sandbox.kit.machine import Machine
 from tests.mutations.runner import Mutant
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from mmcore.memory import Memory, MemoryConfig
-from mmcore.rmap.registry import load_scheme
 from sandbox.fs.vfs import Vfs
 from sandbox.kernel.boot import boot_cpu
 from sandbox.kernel.kernel import Ending, Kernel
+from sandbox.schemes.registry import load_scheme
 from sandbox.syscalls import load_all
 
 

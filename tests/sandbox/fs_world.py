@@ -7,9 +7,9 @@ from typing import Any
 
 from mmcore.errors import MustWait
 from mmcore.memory import Memory, MemoryConfig
-from mmcore.rmap.registry import load_scheme
 from sandbox.fs.fdtable import FileTable, FsStruct
 from sandbox.fs.vfs import Vfs
+from sandbox.schemes.registry import load_scheme
 
 UNLIMITED = (1 << 64) - 1
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from mmcore.errors import OutOfMemory
-from mmcore.slab import KmemCache
-from mmcore.zones import PageAllocator
+from mmcore.physical.slab import KmemCache
+from mmcore.physical.zones import PageAllocator
 from sandbox.kernel import exec as exec_module
 from sandbox.kernel.binfmt import script_interpreter
 from sandbox.kernel.segments import UserDesc

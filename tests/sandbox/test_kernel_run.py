@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from mmcore.errors import OutOfMemory
-from mmcore.slab import KmemCache
-from mmcore.zones import PageAllocator
+from mmcore.physical.slab import KmemCache
+from mmcore.physical.zones import PageAllocator
 from sandbox import toolchain
 from tests.sandbox.box import Box
 

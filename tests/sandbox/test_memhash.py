@@ -7,13 +7,13 @@ from types import SimpleNamespace
 import pytest
 
 from sandbox import Config, Machine
+from sandbox.kit.files import host_file, tmpfs_file
+from sandbox.kit.machine import MAP_FIXED, MAP_PRIVATE, MAP_SHARED, PROT_NONE, PROT_READ, RW
 from sandbox.lab.compare import memory_difference
 from sandbox.lab.memhash import MemoryRecorder, areas, memory_hash
 from sandbox.result import MemoryImage
 from tests.cli.conftest import ROOT
 from tests.mmcore.box import AT, Box
-from sandbox.kit.files import host_file, tmpfs_file
-from sandbox.kit.machine import MAP_FIXED, MAP_PRIVATE, MAP_SHARED, PROT_NONE, PROT_READ, RW
 from tests.sandbox.test_kernel_run import build  # noqa: F401
 
 SCAN = f"{ROOT}/tests/mmcore/scan_scheme.py:ScanEverything"
@@ -97,7 +97,7 @@ def test_a_page_that_became_zero_or_stopped_being_it():
 
 
 def test_a_page_that_may_not_be_read_counts_and_so_do_permissions():
-    from mmcore.mprotect import do_mprotect
+    from mmcore.calls.mprotect import do_mprotect
 
     box = Box("anon_vma")
     box.map(0, 4)

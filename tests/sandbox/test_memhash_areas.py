@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from mmcore.fremap import remap_file_pages
-from mmcore.mprotect import do_mprotect
+from mmcore.calls.fremap import remap_file_pages
+from mmcore.calls.mprotect import do_mprotect
 from sandbox.kit.files import tmpfs_file
 from sandbox.kit.machine import MAP_FIXED, MAP_SHARED, PROT_READ, RW
 from tests.mmcore.box import AT, Box

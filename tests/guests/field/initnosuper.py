@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from mmcore.frames import PG_ANON
+from mmcore.physical.frames import PG_ANON
 from mmcore.rmap import COPY, OK, STOP, Card, Layout, MachineFacts, Purpose, RmapScheme, Visit
 
 

@@ -1,0 +1,125 @@
+"""The stack: an area that grows down by faults, made by exec at one place and moved to another.
+
+ exec     bprm_stack: one page at the very top, for the strings of argv and envp
+          setup_arg_pages: moved to where this binary's stack ends (shift_arg_pages), given its final flags, grown by 128 KB
+ fault    expand_stack: down to the faulting page, unless that comes within 256 pages of what lies below
+
+Linux: mm/vma.c expand_downwards, fs/exec.c, 6.18 (2.6.23 and later for the move).
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING
+
+from mmcore.areas.adjust import vma_adjust, vma_link
+from mmcore.areas.overcommit import RLIMIT_STACK, may_expand_vm, mlock_future_ok, rlimit
+from mmcore.areas.placement import MMAP_MIN_ADDR
+from mmcore.areas.vma import (
+    STACK_GUARD_GAP,
+    VM_ACCESS_FLAGS,
+    VM_ACCOUNT,
+    VM_EXEC,
+    VM_GROWSDOWN,
+    VM_LOCKED,
+    VM_RAND_READ,
+    VM_SEQ_READ,
+    VM_STACK_FLAGS,
+    VmArea,
+    vm_stat_account,
+)
+from mmcore.errors import SysError
+
+if TYPE_CHECKING:
+    from mmcore.areas.mm import Mm
+    from mmcore.memory import Memory
+
+STACK_EXPAND = 131072  # bytes the stack is grown by at exec
+_VM_STACK_INCOMPLETE_SETUP = VM_RAND_READ | VM_SEQ_READ
+
+
+def insert_vm_struct(mem: Memory, mm: Mm, vma: VmArea) -> None:
+    """Puts a ready-made area into its mm. Raises ENOMEM when something is there or the commit limit says no. Linux: mm/vma.c."""
+    if mm.find_vma_intersection(vma.vm_start, vma.vm_end) is not None:
+        raise SysError(errno.ENOMEM)
+    pages = vma.vm_end - vma.vm_start >> 12
+    if vma.vm_flags & VM_ACCOUNT:
+        mem.overcommit.vm_enough_memory(mm, pages)
+    if vma.mapping is None:
+        vma.vm_pgoff = vma.vm_start >> 12
+    vma_link(mem, mm, mm.find_index(vma.vm_start), vma)
+    vm_stat_account(mm, vma.vm_flags, pages)
+    if vma.vm_flags & VM_LOCKED:
+        mm.locked_vm += pages
+
+
+def expand_stack(mem: Memory, vma: VmArea, address: int) -> None:
+    """Grows a VM_GROWSDOWN area down to ``address`` (bytes). Raises EFAULT (it does not grow), EPERM (too low), ENOMEM (guard gap, limits).
+    Linux: expand_downwards, 6.18."""
+    address &= ~4095
+    mm, flags = vma.vm_mm, vma.vm_flags
+    if not flags & VM_GROWSDOWN:
+        raise SysError(errno.EFAULT)
+    if address >= vma.vm_start:
+        return
+    if address < MMAP_MIN_ADDR:
+        raise SysError(errno.EPERM)
+    i = mm.index_of(vma)
+    if i:
+        below = mm.vmas[i - 1]
+        if address < below.vm_end:
+            raise SysError(errno.ENOMEM)
+        if not below.vm_flags & VM_GROWSDOWN and below.vm_flags & VM_ACCESS_FLAGS and address - below.vm_end < STACK_GUARD_GAP:
+            raise SysError(errno.ENOMEM)
+    grow = vma.vm_start - address >> 12
+    if grow > vma.vm_pgoff:
+        raise SysError(errno.ENOMEM)
+    if not may_expand_vm(mem, mm, flags, grow) or vma.vm_end - address > rlimit(mem, RLIMIT_STACK):
+        raise SysError(errno.ENOMEM)
+    if not mlock_future_ok(mem, mm, flags, grow << 12):
+        raise SysError(errno.ENOMEM)
+    if flags & VM_ACCOUNT:
+        mem.overcommit.vm_enough_memory(mm, grow)
+    try:
+        vma_adjust(mem, mm, i, address, vma.vm_end)
+    except SysError:
+        if flags & VM_ACCOUNT:
+            mem.overcommit.uncharge(grow)
+        raise
+    vm_stat_account(mm, flags, grow)
+    if flags & VM_LOCKED:
+        mm.locked_vm += grow  # what lies between comes in when it is touched
+
+
+def bprm_stack(mem: Memory, mm: Mm, top: int) -> VmArea:
+    """exec: the temporary stack, one page that ends at ``top``, in an mm without areas. Raises OutOfMemory. Linux: __bprm_mm_init."""
+    flags = VM_STACK_FLAGS | _VM_STACK_INCOMPLETE_SETUP
+    vma = VmArea(mm, mem.vma_cache.alloc(), top - 4096, top, flags, mem.pgtables.prot(flags), 0, None, None)
+    try:
+        insert_vm_struct(mem, mm, vma)
+    except SysError:
+        vma.free(mem)
+        raise
+    return vma
+
+
+def setup_arg_pages(mem: Memory, vma: VmArea, stack_top: int, executable: bool) -> None:
+    """exec: the temporary stack moves so that it ends at ``stack_top``, becomes an ordinary one and grows by 128 KB (or to RLIMIT_STACK).
+    Raises SysError (exec's point of no return is behind: the caller kills). Linux: setup_arg_pages, fs/exec.c."""
+    from mmcore.calls.mprotect import mprotect_fixup
+    from mmcore.calls.mremap import shift_arg_pages
+
+    mm = vma.vm_mm
+    shift = vma.vm_end - stack_top
+    if shift:
+        shift_arg_pages(mem, vma, shift)
+    flags = vma.vm_flags & ~_VM_STACK_INCOMPLETE_SETUP & ~VM_EXEC | (VM_EXEC if executable else 0) | mm.def_flags
+    if flags != vma.vm_flags:
+        vma = mprotect_fixup(mem, mm, mm.index_of(vma), vma.vm_start, vma.vm_end, flags)
+    limit = rlimit(mem, RLIMIT_STACK) & ~4095
+    size = vma.vm_end - vma.vm_start
+    base = vma.vm_end - limit if size + STACK_EXPAND > limit else vma.vm_start - STACK_EXPAND
+    if base < vma.vm_start:
+        expand_stack(mem, vma, base)
+    if mm.start_stack == 0:
+        mm.start_stack = vma.vm_start

@@ -1,0 +1,164 @@
+"""Migration: a page moves to another frame, and every PTE that mapped the old one maps the new one.
+
+ pass 1   walk(old, MIGRATE)   present PTE -> migration entry (old frame, all its bits), counted: exactly mapcount of them, or all go back
+ move     contents, flags, mapping, index, private, the scheme's word, counts, place in caches and LRU lists, owner
+ pass 2   walk(new, MIGRATE)   migration entry -> the same PTE on the new frame
+
+Reclaim may miss a PTE and try again later; here a PTE that is missed would show somebody another page. Nothing runs and nothing is allocated
+between the passes, so no access meets a migration entry. rss, the counts of slots and the scheme's records stay as they are: a scheme that knows pages
+by ``frames.mapping``, ``index`` and ``rmap`` finds the new frame as it found the old one.
+Linux: mm/migrate.c, 2.6.18 (its entries keep the write bit only, ours all bits; the new frame goes to the head of its LRU list there).
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING, Any
+
+from mmcore.errors import InvariantViolation, SysError
+from mmcore.physical.frames import (
+    PAGECACHE,
+    PG_ACTIVE,
+    PG_ANON,
+    PG_CODE,
+    PG_LOCKED,
+    PG_LRU,
+    PG_SWAPCACHE,
+    PG_WRITEBACK,
+    USER,
+)
+from mmcore.physical.gfp import GFP_HIGHUSER
+from mmcore.rmap.scheme import HIT, MISS, STOP, Purpose
+
+if TYPE_CHECKING:
+    from mmcore.areas.mm import Mm
+    from mmcore.areas.vma import VmArea
+    from mmcore.memory import Memory
+
+
+def migrate_page(mem: Memory, pfn: int) -> int:
+    """Moves a user's or a file's page to a fresh frame and returns that frame's PFN; the old one is free then.
+
+    SysError, with nothing changed: ENOENT (no such page), EBUSY (pinned, or the scheme does not lead to all its PTEs), EAGAIN (its I/O is under way:
+    try again when ``mem.reclaim.page_wait(pfn)`` wakes), ENOMEM (no frame to be had). Allocates, so it may reclaim."""
+    frames, pages = mem.frames, mem.pages
+    if not 0 <= pfn < frames.nr or mem.is_reserved(pfn) or frames.owner[pfn] not in (USER, PAGECACHE):
+        raise SysError(errno.ENOENT, f"frame {pfn:#x} holds no page of a user or file")
+    if not mem.rmap.exact:
+        raise SysError(errno.EBUSY, f"the scheme {mem.scheme.card.name} leads to no PTEs")
+    _check_movable(mem, pfn, 0)
+    frames.count[pfn] += 1  # the allocation may reclaim, but not this page
+    try:
+        new = pages.alloc_page(GFP_HIGHUSER, frames.owner[pfn])
+    except SysError:
+        pages.put_page(pfn)
+        raise
+    try:
+        mem.reclaim.lru_add_drain()
+        _check_movable(mem, pfn, 1)
+        _unmap(mem, pfn)
+    except SysError:
+        pages.put_page(new)
+        pages.put_page(pfn)
+        raise
+    _move(mem, pfn, new)
+    _walk_entries(mem, new, pfn, new)
+    pages.put_page(pfn)
+    mem.meters.migrations += 1
+    return new
+
+
+def _cache_of(mem: Memory, pfn: int) -> Any:
+    """The swap cache or the file that holds the page, None for one that only PTEs hold."""
+    frames = mem.frames
+    flags = frames.flags[pfn]
+    if flags & PG_SWAPCACHE:
+        return mem.swap
+    mapping = None if flags & PG_ANON else mem.mappings.get(frames.mapping[pfn])
+    return mapping if mapping is not None and mapping.pages.get(frames.index[pfn], -1) == pfn else None
+
+
+def _check_movable(mem: Memory, pfn: int, mine: int) -> None:
+    """All references must be known: one per PTE, one of a cache, ``mine`` of the caller. Linux: migrate_page_move_mapping."""
+    frames = mem.frames
+    if frames.flags[pfn] & (PG_LOCKED | PG_WRITEBACK):
+        raise SysError(errno.EAGAIN, "I/O of the page is under way")
+    known = frames.mapcount[pfn] + (_cache_of(mem, pfn) is not None)
+    if not known:
+        raise SysError(errno.ENOENT, "nobody wants the page any more")
+    if frames.count[pfn] != known + mine:
+        raise SysError(errno.EBUSY, "somebody holds the page: " + frames.describe(pfn))
+
+
+def _unmap(mem: Memory, pfn: int) -> None:
+    """Pass 1. EBUSY, with everything as it was, when the walk does not find ``mapcount`` PTEs."""
+    rmap, pgtables = mem.rmap, mem.pgtables
+    ptes = pgtables.ptes
+    left = wanted = mem.frames.mapcount[pfn]
+
+    def unmap_one(pfn: int, mm: Mm, address: int, vma: VmArea | None, pte: int) -> int:
+        nonlocal left
+        pte = rmap.find(pfn, mm, address, pte)
+        if pte < 0:
+            return MISS
+        ptes[pte] = pgtables.migration_pte(ptes[pte])
+        rmap.unmapped += 1
+        mm.flush_pending = True
+        left -= 1
+        return HIT if left else HIT | STOP
+
+    if wanted:
+        rmap.ask(pfn, Purpose.MIGRATE, unmap_one)
+    if left:
+        _walk_entries(mem, pfn, pfn, pfn, wanted - left)
+        mem.meters.migrate_misses += 1
+        raise SysError(errno.EBUSY, f"the scheme leads to {wanted - left} of {wanted} PTEs: " + mem.frames.describe(pfn))
+
+
+def _walk_entries(mem: Memory, pfn: int, old: int, new: int, wanted: int = -1) -> None:
+    """Pass 2: a walk over ``pfn`` turns the migration entries of ``old`` into PTEs of ``new``; there must be ``wanted`` (default: mapcount)."""
+    rmap, pgtables = mem.rmap, mem.pgtables
+    ptes = pgtables.ptes
+    left = wanted = mem.frames.mapcount[pfn] if wanted < 0 else wanted
+    if not wanted:
+        return
+
+    def map_one(pfn: int, mm: Mm, address: int, vma: VmArea | None, pte: int) -> int:
+        nonlocal left
+        pte = rmap.find(pfn, mm, address, pte)
+        if pte < 0:
+            return MISS
+        ptes[pte] = pgtables.migrated_pte(ptes[pte], new)
+        left -= 1
+        return HIT if left else HIT | STOP
+
+    rmap.moving = old
+    try:
+        rmap.ask(pfn, Purpose.MIGRATE, map_one)
+    finally:
+        rmap.moving = -1
+    if left:
+        raise InvariantViolation(
+            f"scheme {mem.scheme.card.name}: the second walk of a migration finds {wanted - left} of the {wanted} PTEs that the first one found: "
+            + mem.frames.describe(pfn)
+        )
+
+
+def _move(mem: Memory, old: int, new: int) -> None:
+    """Everything that is known about ``old`` is known about ``new`` instead. The caller's reference to ``old`` stays; its to ``new`` goes."""
+    frames, flags = mem.frames, mem.frames.flags
+    mem.ram.copy(new, old)  # fresh from the allocator, it holds no translated code
+    cache = _cache_of(mem, old)
+    if cache is not None:
+        cache.replace_page(old, new)
+    mem.reclaim.replace_page(old, new)
+    flags[new] |= flags[old] & ~(PG_LRU | PG_ACTIVE)
+    flags[old] &= PG_CODE  # what was translated from it stays known until the frame is used again
+    for field in (frames.mapping, frames.index, frames.private, frames.rmap, frames.mapcount):
+        field[new] = field[old]
+        field[old] = 0
+    frames.count[new] = frames.count[old] - 1
+    frames.count[old] = 1
+    if frames.owner[new] != frames.owner[old]:
+        mem.pages.change_owner(new, frames.owner[old])
+    mem.scheme.migrated(old, new)

@@ -1,0 +1,373 @@
+"""Page tables in guest RAM: the two i386 layouts, walking, entries, ranges.
+
+                 PAE + NX (default)                                2-level
+ root     CR3 -> 4 entries of 8 bytes (1 GB each)           CR3 -> 1024 entries of 4 bytes (4 MB each)
+ middle   512 entries of 8 bytes (2 MB each)                -
+ table    512 PTEs of 8 bytes                               1024 PTEs of 4 bytes
+
+An entry is found by its index in ``ptes``, a view of all RAM in units of one entry: ``ptes[i]`` reads it, ``np_ptes[i:j]`` is a range of one table.
+
+ present            pfn << 12 | prot bits | P          (or PROTNONE instead of P: mapped, no access)
+ swapped out        swap entry (type << 27 | offset), never P, PROTNONE or FILE
+ nonlinear file     page offset, FILE set
+ migration          swap entry of type 31, which no device has: the frame that is being moved, and all bits the PTE had
+Linux: include/asm-i386/pgtable*.h, 2.6.7.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mmcore.errors import OutOfMemory
+from mmcore.physical.frames import PAGETABLE
+from mmcore.physical.gfp import GFP_KERNEL
+from mmcore.physical.ram import PAGE_SHIFT, Ram
+from mmcore.physical.slab import PAGE_OFFSET, Slab
+from mmcore.physical.zones import PageAllocator
+from mmcore.stats import VmStat
+
+if TYPE_CHECKING:
+    from mmcore.areas.mm import Mm
+
+P, W, U, PWT, PCD, A, D, PSE, G = 1, 2, 4, 8, 0x10, 0x20, 0x40, 0x80, 0x100
+FILE = 0x40
+PROTNONE = 0x80
+MIGRATION_TYPE = 31  # the last of the 32 types an entry can name. Linux: SWP_MIGRATION_READ and _WRITE, 2.6.18
+TASK_SIZE = PAGE_OFFSET
+
+_VM_READ, _VM_WRITE, _VM_EXEC, _VM_SHARED = 1, 2, 4, 8
+
+
+class PageTables:
+    """What both layouts share. ``ENTRY`` bytes per entry, ``PTRS`` entries per table, one table maps ``1 << SHIFT`` bytes."""
+
+    ENTRY: int
+    PTRS: int
+    SHIFT: int
+    NX: int
+    PFN_MASK: int  # of an entry shifted right by 12
+    MIGRATION_SHIFT: int  # bits of a migration entry's offset that name the frame; the PTE's own bits stand above
+    dtype: type
+
+    def __init__(self, ram: Ram, pages: PageAllocator, slab: Slab, vmstat: VmStat) -> None:
+        self.ram = ram
+        self.pages = pages
+        self.slab = slab
+        self.vmstat = vmstat
+        self._zero_table: np.ndarray = np.zeros(self.PTRS, self.dtype)
+        # protection_map: read implies present and user; private writable areas start write-protected (copy on write).
+        self._prot = [0] * 16
+        for flags in range(16):
+            if flags & (_VM_READ | _VM_WRITE | _VM_EXEC):
+                bits = P | U | A
+                if flags & _VM_SHARED and flags & _VM_WRITE:
+                    bits |= W
+                if not flags & _VM_EXEC:
+                    bits |= self.NX
+            else:
+                bits = PROTNONE | A
+            self._prot[flags] = bits
+
+    def prot(self, vm_flags: int) -> int:
+        """PTE bits for an area's VM_READ, WRITE, EXEC, SHARED flags. A new entry is born young (A), as 2.6's __P and __S maps have it."""
+        return self._prot[vm_flags & 15]
+
+    @staticmethod
+    def present(pte: int) -> int:
+        return pte & (P | PROTNONE)
+
+    # --- migration entries --------------------------------------------------------------------------------------------
+
+    def migration_pte(self, pte: int) -> int:
+        """What stands for the present ``pte`` while its frame is moved; ``migrated_pte`` gives it back."""
+        bits = bool(pte & P) | bool(pte & W) << 1 | bool(pte & A) << 2 | bool(pte & D) << 3 | bool(pte & self.NX) << 4
+        return self.swp_pte(MIGRATION_TYPE << 27 | bits << self.MIGRATION_SHIFT | pte >> PAGE_SHIFT & self.PFN_MASK)
+
+    def migration_pfn(self, pte: int) -> int:
+        """The frame a migration entry stands for, -1 for any other entry."""
+        if not pte or pte & (P | PROTNONE | FILE):
+            return -1
+        entry = self.pte_to_swp(pte)
+        return entry & (1 << self.MIGRATION_SHIFT) - 1 if entry >> 27 == MIGRATION_TYPE else -1
+
+    def np_migration_pfn(self, ptes: np.ndarray) -> np.ndarray:
+        """The same for entries that are neither present nor of a nonlinear file."""
+        entries = self.np_pte_to_swp(ptes)
+        return np.where(entries >> 27 == MIGRATION_TYPE, entries & (1 << self.MIGRATION_SHIFT) - 1, -1)
+
+    def migrated_pte(self, pte: int, pfn: int) -> int:
+        """The PTE a migration entry stands for, on the frame ``pfn``."""
+        bits = (self.pte_to_swp(pte) & 0x7FFFFFF) >> self.MIGRATION_SHIFT
+        rest = (P | U if bits & 1 else PROTNONE) | (W if bits & 2 else 0) | (A if bits & 4 else 0) | (D if bits & 8 else 0)
+        return pfn << PAGE_SHIFT | rest | (self.NX if bits & 16 else 0)
+
+    # --- tables -----------------------------------------------------------------------------------------------------
+
+    def _new_table(self, mm: Mm | None, first_address: int) -> int:
+        """A zeroed frame for a table; its struct page points back at the mm and the address (2.6's pgtable_add_rmap)."""
+        pfn = self.pages.alloc_page(GFP_KERNEL, PAGETABLE)
+        self.ram.zero(pfn)
+        frames = self.pages.frames
+        frames.mapping[pfn] = mm.addr if mm is not None else 0
+        frames.index[pfn] = first_address >> PAGE_SHIFT
+        return pfn
+
+    def pte_alloc(self, mm: Mm, addr: int) -> int:
+        """Index of the PTE for ``addr``; makes the table where there is none. Raises OutOfMemory."""
+        i = self.pte_index(mm.pgd, addr)
+        if i >= 0:
+            return i
+        pfn = self._new_table(mm, addr >> self.SHIFT << self.SHIFT)
+        self._set_table(mm.pgd, addr, pfn)
+        mm.nr_ptes += 1
+        self.vmstat.nr_page_table_pages += 1
+        return self.pte_index(mm.pgd, addr)
+
+    def free_pgtables(self, mm: Mm, start: int, end: int, floor: int, ceiling: int) -> None:
+        """Frees the tables that map only ``[start, end)`` and the unmapped space around it, down to ``floor`` and up to ``ceiling``
+        (ends of the neighbouring areas; a ceiling of 0 means none). Linux: free_pgd_range, 2.6.12 and later."""
+        size = 1 << self.SHIFT
+        first = start >> self.SHIFT << self.SHIFT
+        if first < floor:
+            first += size
+        last = (end + size - 1) >> self.SHIFT << self.SHIFT
+        if ceiling and last > ceiling:
+            last -= size
+        if first >= last:
+            return
+        for table_addr, base in self.tables(mm.pgd, first, last):
+            self._set_table(mm.pgd, table_addr, 0)
+            self.pages.put_page(base // self.PTRS)
+            mm.nr_ptes -= 1
+            self.vmstat.nr_page_table_pages -= 1
+            mm.flush_pending = True
+
+    def move_table(self, mm: Mm, addr: int, target: int) -> None:
+        """The table that maps from ``addr`` on maps from ``target`` on instead, where there is none. Linux: move_normal_pmd, 5.0 and later."""
+        pfn = self.pte_index(mm.pgd, addr) // self.PTRS
+        self._set_table(mm.pgd, addr, 0)
+        self._set_table(mm.pgd, target, pfn)
+        self.pages.frames.index[pfn] = target >> PAGE_SHIFT
+
+    def address_of(self, index: int) -> tuple[int, int]:
+        """(kernel address of the mm, virtual address) that a PTE index belongs to, from its table's struct page."""
+        pfn = index // self.PTRS
+        frames = self.pages.frames
+        return frames.mapping[pfn], (frames.index[pfn] + index % self.PTRS) << PAGE_SHIFT
+
+    # --- given by the layout ----------------------------------------------------------------------------------------
+
+    def pgd_alloc(self, mm: Mm | None) -> int:
+        raise NotImplementedError
+
+    def pgd_free(self, pgd: int) -> None:
+        raise NotImplementedError
+
+    def pte_index(self, pgd: int, addr: int) -> int:
+        raise NotImplementedError
+
+    def _set_table(self, pgd: int, addr: int, pfn: int) -> None:
+        raise NotImplementedError
+
+    def tables(self, pgd: int, start: int, end: int) -> list[tuple[int, int]]:
+        raise NotImplementedError
+
+    def map_kernel(self, va: int, pfn: int, bits: int) -> None:
+        raise NotImplementedError
+
+    @staticmethod
+    def swp_pte(entry: int) -> int:
+        """The PTE of a swap entry."""
+        raise NotImplementedError
+
+    @staticmethod
+    def pte_to_swp(pte: int) -> int:
+        """The entry of a swapped-out page's PTE."""
+        raise NotImplementedError
+
+    def np_pte_to_swp(self, ptes: np.ndarray) -> np.ndarray:
+        raise NotImplementedError
+
+
+class PaeTables(PageTables):
+    """3 levels, 8-byte entries, NX in bit 63. The root is a 32-byte object, three user middle tables come with it, the fourth is the kernel's."""
+
+    ENTRY, PTRS, SHIFT = 8, 512, 21
+    NX = 1 << 63
+    PFN_MASK = 0xFFFFFF
+    MIGRATION_SHIFT = 22  # 16 GB of frames
+    dtype = np.uint64
+
+    def __init__(self, ram: Ram, pages: PageAllocator, slab: Slab, vmstat: VmStat) -> None:
+        super().__init__(ram, pages, slab, vmstat)
+        self.ptes = ram.u64
+        self.np_ptes = ram.np64
+        self.np_tables = ram.np64.reshape(-1, 512)
+        self._pgd_cache = slab.cache("pgd", 32, hwcache=32)
+        # A root's middle tables come and go with it, so where they start (as entries) need not be read again for every address.
+        self._middle: dict[int, tuple[int, ...]] = {}
+        self._kernel_pmd = self._new_table(None, PAGE_OFFSET)
+
+    def pgd_alloc(self, mm: Mm | None) -> int:
+        """Physical address of a new root. Raises OutOfMemory, leaving nothing behind."""
+        pgd = self._pgd_cache.alloc() - PAGE_OFFSET
+        pmds: list[int] = []
+        try:
+            for i in range(3):
+                pmds.append(self._new_table(mm, i << 30))
+        except OutOfMemory:
+            for pfn in pmds:
+                self.pages.put_page(pfn)
+            self._pgd_cache.free(pgd + PAGE_OFFSET)
+            raise
+        base = pgd >> 3
+        for i, pfn in enumerate(pmds):
+            self.ptes[base + i] = pfn << PAGE_SHIFT | P
+        self.ptes[base + 3] = self._kernel_pmd << PAGE_SHIFT | P
+        self._middle[pgd] = tuple(pfn << 9 for pfn in (*pmds, self._kernel_pmd))
+        return pgd
+
+    def pgd_free(self, pgd: int) -> None:
+        for first in self._middle.pop(pgd)[:3]:
+            self.pages.put_page(first >> 9)
+        self._pgd_cache.free(pgd + PAGE_OFFSET)
+
+    def pte_index(self, pgd: int, addr: int) -> int:
+        """Index of the PTE for ``addr``, -1 where there is no table."""
+        table = self.ptes[self._middle[pgd][addr >> 30] + (addr >> 21 & 511)]
+        if not table:
+            return -1
+        return (table >> 3 & 0x1FFFFFE00) + (addr >> 12 & 511)
+
+    def _pmd_index(self, pgd: int, addr: int) -> int:
+        return self._middle[pgd][addr >> 30] + (addr >> 21 & 511)
+
+    def _set_table(self, pgd: int, addr: int, pfn: int) -> None:
+        self.ptes[self._pmd_index(pgd, addr)] = pfn << PAGE_SHIFT | P | W | U if pfn else 0
+
+    def tables(self, pgd: int, start: int, end: int) -> list[tuple[int, int]]:
+        """(first address, index of the first entry) of every table that overlaps ``[start, end)``, ascending."""
+        found: list[tuple[int, int]] = []
+        first, last = start >> 21, (end - 1) >> 21
+        ptes = self.ptes
+        while first <= last:
+            stop = min(last, first | 511)
+            base = self._middle[pgd][first >> 9]
+            if stop - first < 8:
+                for n in range(first, stop + 1):
+                    entry = ptes[base + (n & 511)]
+                    if entry:
+                        found.append((n << 21, (entry & 0xFFFFFF000) >> 3))
+            else:
+                entries = self.np_ptes[base + (first & 511) : base + (stop & 511) + 1]
+                for k in np.nonzero(entries)[0].tolist():
+                    found.append(((first + k) << 21, (ptes[base + (first & 511) + k] & 0xFFFFFF000) >> 3))
+            first = stop + 1
+        return found
+
+    def map_kernel(self, va: int, pfn: int, bits: int) -> None:
+        """Maps a frame in every address space's kernel half (before the first pgd_alloc or after: it is shared)."""
+        i = (self._kernel_pmd << PAGE_SHIFT >> 3) + (va >> 21 & 511)
+        if not self.ptes[i]:
+            self.ptes[i] = self._new_table(None, va >> 21 << 21) << PAGE_SHIFT | P | W | U
+        self.ptes[((self.ptes[i] & 0xFFFFFF000) >> 3) + (va >> 12 & 511)] = pfn << PAGE_SHIFT | bits
+
+    @staticmethod
+    def swp_pte(entry: int) -> int:
+        return ((entry >> 27) | (entry & 0x7FFFFFF) << 5) << 32
+
+    @staticmethod
+    def pte_to_swp(pte: int) -> int:
+        high = pte >> 32
+        return (high & 31) << 27 | high >> 5
+
+    def np_pte_to_swp(self, ptes: np.ndarray) -> np.ndarray:
+        high = (ptes >> np.uint64(32)).astype(np.int64)
+        return (high & 31) << 27 | high >> 5
+
+    @staticmethod
+    def file_pte(pgoff: int) -> int:
+        return pgoff << 32 | FILE
+
+    @staticmethod
+    def pte_to_pgoff(pte: int) -> int:
+        return pte >> 32
+
+
+class TwoLevelTables(PageTables):
+    """2 levels, 4-byte entries, no NX: the history's HIGHMEM4G."""
+
+    ENTRY, PTRS, SHIFT = 4, 1024, 22
+    NX = 0
+    PFN_MASK = 0xFFFFF
+    MIGRATION_SHIFT = 20  # 4 GB of frames
+    dtype = np.uint32
+
+    def __init__(self, ram: Ram, pages: PageAllocator, slab: Slab, vmstat: VmStat) -> None:
+        super().__init__(ram, pages, slab, vmstat)
+        self.ptes = ram.u32
+        self.np_ptes = ram.np32
+        self.np_tables = ram.np32.reshape(-1, 1024)
+        self._kernel_entries: dict[int, int] = {}
+        self._roots: dict[int, None] = {}
+
+    def pgd_alloc(self, mm: Mm | None) -> int:
+        pfn = self._new_table(mm, 0)
+        base = pfn << 10
+        for i, entry in self._kernel_entries.items():
+            self.ptes[base + i] = entry
+        self._roots[pfn] = None
+        return pfn << PAGE_SHIFT
+
+    def pgd_free(self, pgd: int) -> None:
+        del self._roots[pgd >> PAGE_SHIFT]
+        self.pages.put_page(pgd >> PAGE_SHIFT)
+
+    def pte_index(self, pgd: int, addr: int) -> int:
+        ptes = self.ptes
+        table = ptes[(pgd >> 2) + (addr >> 22)]
+        if not table:
+            return -1
+        return ((table & 0xFFFFF000) >> 2) + (addr >> 12 & 1023)
+
+    def _set_table(self, pgd: int, addr: int, pfn: int) -> None:
+        self.ptes[(pgd >> 2) + (addr >> 22)] = pfn << PAGE_SHIFT | P | W | U if pfn else 0
+
+    def tables(self, pgd: int, start: int, end: int) -> list[tuple[int, int]]:
+        base, ptes = pgd >> 2, self.ptes
+        first, last = start >> 22, (end - 1) >> 22
+        if last - first < 8:
+            return [(n << 22, (e & 0xFFFFF000) >> 2) for n in range(first, last + 1) if (e := ptes[base + n])]
+        present = np.nonzero(self.np_ptes[base + first : base + last + 1])[0].tolist()
+        return [((first + k) << 22, (ptes[base + first + k] & 0xFFFFF000) >> 2) for k in present]
+
+    def map_kernel(self, va: int, pfn: int, bits: int) -> None:
+        slot = va >> 22
+        entry = self._kernel_entries.get(slot)
+        if entry is None:
+            entry = self._kernel_entries[slot] = self._new_table(None, slot << 22) << PAGE_SHIFT | P | W | U
+            for root in self._roots:
+                self.ptes[(root << 10) + slot] = entry
+        self.ptes[((entry & 0xFFFFF000) >> 2) + (va >> 12 & 1023)] = pfn << PAGE_SHIFT | bits
+
+    @staticmethod
+    def swp_pte(entry: int) -> int:
+        return (entry >> 27) << 1 | (entry & 0xFFFFFF) << 8
+
+    @staticmethod
+    def pte_to_swp(pte: int) -> int:
+        return (pte >> 1 & 31) << 27 | pte >> 8
+
+    def np_pte_to_swp(self, ptes: np.ndarray) -> np.ndarray:
+        p = ptes.astype(np.int64)
+        return (p >> 1 & 31) << 27 | p >> 8
+
+    @staticmethod
+    def file_pte(pgoff: int) -> int:
+        return (pgoff & 0x1F) << 1 | (pgoff >> 5) << 8 | FILE
+
+    @staticmethod
+    def pte_to_pgoff(pte: int) -> int:
+        return (pte >> 1 & 0x1F) | (pte >> 8) << 5

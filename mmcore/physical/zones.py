@@ -1,0 +1,464 @@
+"""Zones and the page allocator: buddy lists, the per-cpu list, watermarks, the slow path.
+
+Linux: mm/page_alloc.c, 2.6.7. One difference: one per-cpu list instead of a hot and a cold one.
+
+Low memory adds up at any moment: present frames = sum over ``owned`` (free buddies, per-cpu lists and every owner of frames.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import isqrt
+
+import numpy as np
+
+from mmcore.clock import VirtualClock
+from mmcore.errors import Hung, InvariantViolation, OutOfMemory
+from mmcore.physical.frames import BOOT, FREE, NR_OWNERS, PCP, PG_ACTIVE, PG_CODE, PG_LRU, PG_RESERVED, Frames
+from mmcore.physical.gfp import GFPF_DMA, GFPF_FS, GFPF_HIGH, GFPF_NOFAIL, GFPF_NORETRY, GFPF_REPEAT, GFPF_WAIT
+from mmcore.physical.lru import LruList
+
+MAX_ORDER = 11
+DMA_END = 4096  # frames: 16 MB
+LOWMEM_END = 896 << 8  # frames: 896 MB
+HZ_50_NS = 20_000_000  # the allocator's nap between retries, HZ/50
+HUNG_NS = 600 * 1_000_000_000  # an allocation that retries for so long in virtual time will never succeed
+
+
+_PCPS = bytes([PCP]) * 64  # owners of a batch
+
+
+class Zone:
+    """Frames ``start_pfn <= pfn < end_pfn`` with their free lists, LRU lists and watermarks (all in pages)."""
+
+    __slots__ = (
+        "name", "index", "start_pfn", "end_pfn", "present_pages", "free_pages", "pages_min", "pages_low", "pages_high",
+        "protection", "free_area", "pcp", "pcp_batch", "pcp_low", "pcp_high", "active", "inactive", "nr_scan_active",
+        "nr_scan_inactive", "pages_scanned", "all_unreclaimable", "prev_priority", "temp_priority", "pgalloc",
+    )
+
+    def __init__(self, name: str, index: int, start: int, end: int, frames: Frames) -> None:
+        self.name = name
+        self.index = index
+        self.start_pfn = start
+        self.end_pfn = end
+        self.present_pages = end - start
+        self.free_pages = 0
+        self.pages_min = self.pages_low = self.pages_high = 0
+        self.protection = [0, 0, 0]
+        # One dict per order: insertion-ordered set of block heads; the last one added is the list's head (2.6 adds and takes there).
+        self.free_area: list[dict[int, None]] = [{} for _ in range(MAX_ORDER)]
+        self.pcp: list[int] = []
+        batch = min(self.present_pages // 1024, 64) // 4
+        self.pcp_batch = max(1, batch)
+        self.pcp_low = 2 * self.pcp_batch
+        self.pcp_high = 6 * self.pcp_batch
+        self.active = LruList(frames)
+        self.inactive = LruList(frames)
+        self.nr_scan_active = self.nr_scan_inactive = 0
+        self.pages_scanned = 0
+        self.all_unreclaimable = False
+        self.prev_priority = self.temp_priority = 12
+        self.pgalloc = 0
+
+    @property
+    def nr_active(self) -> int:
+        return self.active.n
+
+    @property
+    def nr_inactive(self) -> int:
+        return self.inactive.n
+
+
+class PageAllocator:
+    """Hands out frames. The hooks ``try_to_free_pages``, ``wakeup_kswapd``, ``last_resort``, ``on_new_low`` and ``on_code_reuse`` are set by their owners."""
+
+    def __init__(self, frames: Frames, clock: VirtualClock) -> None:
+        self.frames = frames
+        self._flags, self._count, self._owner = frames.flags, frames.count, frames.owner
+        self.clock = clock
+        self.zones = [
+            Zone("DMA", 0, 0, min(DMA_END, frames.nr), frames),
+            Zone("Normal", 1, min(DMA_END, frames.nr), min(LOWMEM_END, frames.nr), frames),
+        ]
+        normal_first = [z for z in reversed(self.zones) if z.present_pages]
+        self.zonelists = [[self.zones[0]], normal_first, normal_first]  # by allocation type: DMA, KERNEL, HIGHUSER
+        self._first = normal_first[0]
+        self._protection = 0  # of the first zone, against user pages
+        self.owned = [0] * NR_OWNERS  # frames of low memory by owner
+        self.owned[BOOT] = frames.nr
+        self.peak_owned = [0] * NR_OWNERS
+        frames.np_owner[:] = BOOT
+        frames.np_flags[:] = PG_RESERVED
+        self.pgfree = 0
+        self.memalloc = 0  # PF_MEMALLOC: depth of reclaim; its own allocations ignore the watermarks
+        self.current_memdie: Callable[[], bool] = lambda: False  # PF_MEMDIE of the current task: it may use the reserves too
+        self.min_free = frames.nr
+        self._min_is_new = False
+        self.try_to_free_pages: Callable[[int, int], int] = lambda gfp, order: 0
+        self.wakeup_kswapd: Callable[[], None] = lambda: None
+        self.last_resort: Callable[[], bool] = lambda: False  # something that reclaim could not get may be got now
+        self.on_new_low: Callable[[], None] = lambda: None
+        self.on_code_reuse: Callable[[], None] = lambda: None
+        self.inject: Callable[[int], bool] | None = None  # tests: answers True where an allocation shall fail
+
+    # --- boot -------------------------------------------------------------------------------------------------------
+
+    def free_boot_range(self, start: int, end: int) -> None:
+        """Frames of the boot reservation become free (free_all_bootmem)."""
+        for zone in self.zones:
+            lo, hi = max(start, zone.start_pfn), min(end, zone.end_pfn)
+            if lo < hi:
+                self.frames.np_flags[lo:hi] &= ~np.uint32(PG_RESERVED)
+                self.owned[BOOT] -= hi - lo
+                self._free_run(zone, lo, hi)
+        self._min_is_new = False
+        self.min_free = self.nr_free()
+
+    def setup_watermarks(self) -> None:
+        """min_free_kbytes and what follows from it. Linux: init_per_zone_pages_min, setup_per_zone_protection, 2.6.7."""
+        lowmem = sum(z.present_pages for z in self.zones)
+        self.min_free_kbytes = min(max(isqrt(lowmem * 4), 128), 16384)
+        for zone in self.zones:
+            zone.pages_min = (self.min_free_kbytes // 4) * zone.present_pages // lowmem
+            zone.pages_low = zone.pages_min * 2
+            zone.pages_high = zone.pages_min * 3
+        for kind in range(3):
+            above = 0
+            for zone in reversed(self.zones):
+                if zone.index <= kind and zone.present_pages:
+                    above += zone.pages_low
+                    zone.protection[kind] = above
+        self._protection = self._first.protection[2]
+
+    # --- accounts ---------------------------------------------------------------------------------------------------
+
+    def nr_free(self) -> int:
+        return sum(z.free_pages for z in self.zones)
+
+    def zone_of(self, pfn: int) -> Zone:
+        return self.zones[pfn >= DMA_END]
+
+    def change_owner(self, pfn: int, owner: int) -> None:
+        """A frame passes from one owner to another without being freed (page cache to swap cache user, ...)."""
+        frames, owned = self.frames, self.owned
+        owned[frames.owner[pfn]] -= 1
+        n = owned[owner] = owned[owner] + 1
+        if n > self.peak_owned[owner]:
+            self.peak_owned[owner] = n
+        frames.owner[pfn] = owner
+
+    # --- allocation -------------------------------------------------------------------------------------------------
+
+    def alloc_page(self, gfp: int, owner: int) -> int:
+        """One frame, count 1, content undefined. Raises OutOfMemory."""
+        zone = self._first
+        if zone.free_pages <= self._protection or gfp & GFPF_DMA or self.inject is not None:
+            return self._alloc_pages(gfp, 0, owner)
+        pcp = zone.pcp
+        if len(pcp) <= zone.pcp_low:
+            self._rmqueue_bulk(zone)
+        pfn = pcp.pop()
+        zone.pgalloc += 1
+        owned = self.owned
+        if self._flags[pfn]:
+            self._recycle_code(pfn, 1)
+        self._count[pfn] = 1
+        self._owner[pfn] = owner
+        owned[PCP] -= 1
+        n = owned[owner] + 1
+        owned[owner] = n
+        if n > self.peak_owned[owner]:
+            self.peak_owned[owner] = n
+        return pfn
+
+    def alloc_pages(self, order: int, gfp: int, owner: int) -> int:
+        """``1 << order`` frames in a row, naturally aligned; the first one's count is 1. Raises OutOfMemory."""
+        if order == 0:
+            return self.alloc_page(gfp, owner)
+        return self._alloc_pages(gfp, order, owner)
+
+    def _alloc_pages(self, gfp: int, order: int, owner: int) -> int:
+        """The passes of __alloc_pages. Linux: mm/page_alloc.c, 2.6.7."""
+        if self.inject is not None and self.inject(order):
+            raise OutOfMemory("injected")
+        kind = 0 if gfp & GFPF_DMA else 2 if gfp & 2 else 1
+        zones = self.zonelists[kind]
+        need = 1 << order
+        wait = gfp & GFPF_WAIT  # who cannot wait may go below the protection of a zone that is balanced
+        for zone in zones:
+            if zone.free_pages >= need + zone.protection[kind] or not wait and zone.free_pages >= zone.pages_high:
+                pfn = self._buffered_rmqueue(zone, order, owner)
+                if pfn >= 0:
+                    return pfn
+        self.wakeup_kswapd()
+        for zone in zones:
+            mark = need + zone.protection[kind] - (zone.pages_low >> 2 if gfp & GFPF_HIGH else 0)
+            if zone.free_pages >= mark or not wait and zone.free_pages >= zone.pages_high:
+                pfn = self._buffered_rmqueue(zone, order, owner)
+                if pfn >= 0:
+                    return pfn
+        give_up = self.clock.now + HUNG_NS
+        napped = 0
+        while True:
+            if self.memalloc or self.current_memdie():
+                for zone in zones:
+                    pfn = self._buffered_rmqueue(zone, order, owner)
+                    if pfn >= 0:
+                        return pfn
+                raise OutOfMemory("the reserves are empty")
+            if not wait:
+                raise OutOfMemory("an atomic allocation found no free frame")
+            self.try_to_free_pages(gfp, order)
+            for zone in zones:
+                if zone.free_pages >= need + zone.protection[kind]:
+                    pfn = self._buffered_rmqueue(zone, order, owner)
+                    if pfn >= 0:
+                        return pfn
+            if gfp & GFPF_NORETRY or not (order <= 3 or gfp & (GFPF_REPEAT | GFPF_NOFAIL)) or not gfp & GFPF_FS:
+                raise OutOfMemory(f"no {need} free frames in a row")
+            if self.last_resort():
+                continue
+            self.clock.nap(HZ_50_NS)
+            napped += HZ_50_NS
+            if self.clock.now > give_up or napped > HUNG_NS:
+                raise Hung(
+                    f"an allocation of {need} frame(s) made no progress for {HUNG_NS // 10**9} virtual seconds: low memory is exhausted "
+                    f"({self.nr_free()} frames free) while swap is not; give the machine more --memory"
+                )
+
+    def _buffered_rmqueue(self, zone: Zone, order: int, owner: int) -> int:
+        frames, owned = self.frames, self.owned
+        if order == 0:
+            pcp = zone.pcp
+            if len(pcp) <= zone.pcp_low:
+                self._rmqueue_bulk(zone)
+            if not pcp:
+                return -1
+            pfn = pcp.pop()
+            owned[PCP] -= 1
+        else:
+            pfn = self._rmqueue(zone, order)
+            if pfn < 0:
+                return -1
+        n = 1 << order
+        zone.pgalloc += n
+        self._recycle_code(pfn, n)
+        frames.count[pfn] = 1
+        frames.np_owner[pfn : pfn + n] = owner
+        owned[owner] += n
+        if owned[owner] > self.peak_owned[owner]:
+            self.peak_owned[owner] = owned[owner]
+        return pfn
+
+    def _recycle_code(self, pfn: int, n: int) -> None:
+        """The frames' content is about to change under the CPU's translations."""
+        flags = self.frames.flags
+        for p in range(pfn, pfn + n):
+            if flags[p]:
+                flags[p] = 0
+                self.on_code_reuse()
+
+    def _rmqueue(self, zone: Zone, order: int) -> int:
+        """A block of ``1 << order`` frames out of the buddy lists, -1 if there is none."""
+        areas = zone.free_area
+        for o in range(order, MAX_ORDER):
+            if areas[o]:
+                pfn, _ = areas[o].popitem()
+                while o > order:  # expand: the lower half is split on, upper halves go back
+                    o -= 1
+                    areas[o][pfn + (1 << o)] = None
+                n = 1 << order
+                zone.free_pages -= n
+                owned = self.owned
+                owned[FREE] -= n
+                if owned[FREE] < self.min_free:
+                    self.min_free = owned[FREE]
+                    self._min_is_new = True
+                return pfn
+        return -1
+
+    def _rmqueue_bulk(self, zone: Zone) -> None:
+        """Refills the per-cpu list with a batch. Blocks are split as one-by-one removal would split them, in one go."""
+        areas, owner = zone.free_area, self.frames.owner
+        want = zone.pcp_batch
+        taken: list[int] = []
+        order = 0
+        while want and order < MAX_ORDER:
+            area = areas[order]
+            if not area:
+                order += 1
+                continue
+            pfn, _ = area.popitem()
+            size = 1 << order
+            n = size if size <= want else want
+            taken.extend(range(pfn, pfn + n))
+            owner[pfn : pfn + n] = _PCPS[:n]
+            want -= n
+            lo, end = pfn + n, pfn + size
+            while lo < end:  # what is left of the block, as aligned halves, smallest first
+                k = (lo & -lo).bit_length() - 1
+                areas[k][lo] = None
+                lo += 1 << k
+            order = 0
+        n = len(taken)
+        zone.free_pages -= n
+        owned = self.owned
+        owned[FREE] -= n
+        owned[PCP] += n
+        if owned[PCP] > self.peak_owned[PCP]:
+            self.peak_owned[PCP] = owned[PCP]
+        if owned[FREE] < self.min_free:
+            self.min_free = owned[FREE]
+            self._min_is_new = True
+        # 2.6 takes from the list's head, frees to it, and adds a batch at its tail: what is there is used first, then ascending addresses.
+        taken.reverse()
+        zone.pcp[:0] = taken
+
+    # --- freeing ----------------------------------------------------------------------------------------------------
+
+    def put_page(self, pfn: int) -> None:
+        """Drops a reference; the last one frees the frame (taking it off its LRU list)."""
+        count = self.frames.count
+        n = count[pfn] - 1
+        count[pfn] = n
+        if n == 0:
+            self.free_page(pfn)
+        elif n < 0:
+            raise InvariantViolation("put_page of a free frame: " + self.frames.describe(pfn))
+
+    def free_page(self, pfn: int) -> None:
+        """Frees a frame whose count is 0 (or whose last reference is the caller's)."""
+        frames, owned = self.frames, self.owned
+        if self._min_is_new:
+            self._note_low()
+        flags = frames.flags[pfn]
+        if frames.mapcount[pfn] or flags & PG_RESERVED:
+            raise InvariantViolation("a frame in use is freed: " + frames.describe(pfn))
+        zone = self.zones[pfn >= DMA_END]
+        if flags & PG_LRU:
+            (zone.active if flags & PG_ACTIVE else zone.inactive).remove(pfn)
+        else:
+            frames.stamp[pfn] = (frames.stamp[pfn] + 1) & 0xFFFFFFFF  # a pagevec may still name it
+        frames.flags[pfn] = flags & PG_CODE
+        frames.count[pfn] = 0
+        frames.mapping[pfn] = 0
+        frames.private[pfn] = 0
+        owned[frames.owner[pfn]] -= 1
+        self.pgfree += 1
+        pcp = zone.pcp
+        if len(pcp) >= zone.pcp_high:
+            self._free_pages_bulk(zone, zone.pcp_batch)
+        frames.owner[pfn] = PCP
+        n = owned[PCP] = owned[PCP] + 1
+        if n > self.peak_owned[PCP]:
+            self.peak_owned[PCP] = n
+        pcp.append(pfn)
+
+    def free_pages(self, pfn: int, order: int) -> None:
+        """Frees a block handed out by alloc_pages."""
+        if order == 0:
+            self.free_page(pfn)
+            return
+        if self._min_is_new:
+            self._note_low()
+        frames, n = self.frames, 1 << order
+        zone = self.zones[pfn >= DMA_END]
+        owner = frames.owner[pfn]
+        self.owned[owner] -= n
+        frames.np_flags[pfn : pfn + n] &= np.uint32(PG_CODE)
+        frames.np_count[pfn : pfn + n] = 0
+        frames.np_mapping[pfn : pfn + n] = 0
+        frames.np_private[pfn : pfn + n] = 0
+        frames.np_stamp[pfn : pfn + n] += np.uint32(1)
+        self.pgfree += n
+        self._free_run(zone, pfn, pfn + n)
+
+    def free_bulk(self, pfns: np.ndarray) -> None:
+        """Frees distinct frames whose counts are 0: LRU lists, flags, buddies, all in bulk."""
+        if len(pfns) <= 8:
+            for pfn in pfns.tolist():
+                self.free_page(pfn)
+            return
+        if self._min_is_new:
+            self._note_low()
+        frames = self.frames
+        pfns = np.sort(pfns).astype(np.int64)
+        flags = frames.np_flags[pfns]
+        if frames.np_mapcount[pfns].any() or (flags & PG_RESERVED).any():
+            bad = pfns[(frames.np_mapcount[pfns] != 0) | ((flags & PG_RESERVED) != 0)][0]
+            raise InvariantViolation("a frame in use is freed: " + frames.describe(int(bad)))
+        frames.np_stamp[pfns] += np.uint32(1)
+        on_lru = (flags & PG_LRU) != 0
+        is_active = (flags & PG_ACTIVE) != 0
+        split = int(np.searchsorted(pfns, DMA_END))
+        for zone, part in ((self.zones[0], slice(0, split)), (self.zones[1], slice(split, None))):
+            lru = on_lru[part]
+            n_active = int(np.count_nonzero(lru & is_active[part]))
+            zone.active.removed_bulk(n_active)
+            zone.inactive.removed_bulk(int(np.count_nonzero(lru)) - n_active)
+        frames.np_flags[pfns] = flags & np.uint32(PG_CODE)
+        frames.np_mapping[pfns] = 0
+        frames.np_private[pfns] = 0
+        owners = np.bincount(frames.np_owner[pfns], minlength=NR_OWNERS)
+        owned = self.owned
+        for o in np.nonzero(owners)[0].tolist():
+            owned[o] -= int(owners[o])
+        self.pgfree += len(pfns)
+        cuts = np.nonzero(np.diff(pfns) != 1)[0] + 1
+        starts = pfns[np.concatenate(([0], cuts))].tolist()
+        ends = (pfns[np.concatenate((cuts - 1, [len(pfns) - 1]))] + 1).tolist()
+        for lo, hi in zip(starts, ends, strict=True):
+            if lo < DMA_END < hi:
+                self._free_run(self.zones[0], lo, DMA_END)
+                lo = DMA_END
+            self._free_run(self.zones[lo >= DMA_END], lo, hi)
+
+    def _free_pages_bulk(self, zone: Zone, n: int) -> None:
+        """The per-cpu list gives its ``n`` oldest frames back to the buddies."""
+        pcp = zone.pcp
+        out, pcp[:n] = pcp[:n], []
+        self.owned[PCP] -= len(out)
+        for pfn in out:
+            self._free_run(zone, pfn, pfn + 1)
+
+    def drain_pcp(self) -> None:
+        """Every per-cpu list gives all it has back to the buddies."""
+        if self._min_is_new:
+            self._note_low()
+        for zone in self.zones:
+            self._free_pages_bulk(zone, len(zone.pcp))
+
+    def _free_run(self, zone: Zone, lo: int, hi: int) -> None:
+        """Gives the frames ``lo <= pfn < hi`` to the buddy lists as the largest aligned blocks, merging with free buddies."""
+        n = hi - lo
+        self.frames.np_owner[lo:hi] = FREE
+        self.owned[FREE] += n
+        zone.free_pages += n
+        zone.all_unreclaimable = False
+        zone.pages_scanned = 0
+        areas, end, start = zone.free_area, zone.end_pfn, zone.start_pfn
+        while lo < hi:
+            order = MAX_ORDER - 1 if lo == 0 else min(MAX_ORDER - 1, (lo & -lo).bit_length() - 1)
+            while lo + (1 << order) > hi:
+                order -= 1
+            block, step = lo, 1 << order
+            while order < MAX_ORDER - 1:
+                buddy = block ^ (1 << order)
+                if buddy < start or buddy >= end or buddy not in areas[order]:
+                    break
+                del areas[order][buddy]
+                block &= ~(1 << order)
+                order += 1
+            areas[order][block] = None
+            lo += step
+
+    def _note_low(self) -> None:
+        """Free memory is about to grow: what was there at its lowest is on record now."""
+        self._min_is_new = False
+        self.on_new_low()
+
+    def settle_low(self) -> None:
+        """End of the run: the lowest point may be now."""
+        if self._min_is_new:
+            self._note_low()

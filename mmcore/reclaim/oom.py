@@ -1,0 +1,129 @@
+"""When memory and swap are gone: which task pays.
+
+``out_of_memory`` is called by direct reclaim that failed. It believes in it only after ten failures over a second, and gives a victim five seconds to die.
+Tasks are what ``mem.tasks()`` yields: objects with mm (None for kernel threads), pid, comm, uid, nice, cpu_ns (used), start_ns (since boot),
+memdie, swapoff (optional) and kill(signal).
+
+2.6.7 let the victim run into its death on the memory reserves. Here an allocation never yields the CPU, so the memory of a victim that is not the current task
+is taken at once, as the reaper of 4.6 does: it will never return to user mode to miss it. Linux: mm/oom_kill.c, 2.6.7 (init is nobody special).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import isqrt
+from typing import TYPE_CHECKING, Any
+
+from mmcore.areas.vma import VM_SHARED
+from mmcore.errors import OomPanic
+
+if TYPE_CHECKING:
+    from mmcore.areas.mm import Mm
+    from mmcore.memory import Memory
+
+HZ = 1000
+_JIFFY_NS = 1_000_000_000 // HZ
+_SHIFT_HZ = 10  # the power of two next to HZ
+SIGKILL = 9
+
+
+@dataclass(frozen=True)
+class Kill:
+    """One sentence of the OOM killer."""
+
+    pid: int
+    comm: str
+    points: int
+    total_vm: int  # pages
+    virtual_ns: int
+
+    def __str__(self) -> str:
+        return f"Out of Memory: Killed process {self.pid} ({self.comm})."
+
+
+class OomKiller:
+    """``kills`` in order; ``on_kill(kill)`` is called for each."""
+
+    def __init__(self, mem: Memory) -> None:
+        self.mem = mem
+        self.kills: list[Kill] = []
+        self.on_kill: Callable[[Kill], None] = lambda kill: None
+        self._first = self._last = self._lastkill = 0  # jiffies
+        self._count = 0
+        mem.pages.current_memdie = lambda: mem.current.memdie
+
+    def out_of_memory(self) -> None:
+        """Maybe kills. Raises OomPanic when there is nobody left to kill."""
+        mem = self.mem
+        if mem.swap.nr_swap_pages > 0:
+            return
+        now = mem.clock.now // _JIFFY_NS
+        since, self._last = now - self._last, now
+        if since <= 5 * HZ:
+            if now - self._first < HZ:
+                return
+            self._count += 1
+            if self._count < 10 or (self.kills and now - self._lastkill < 5 * HZ):
+                return
+            self._lastkill = now
+            self._kill()
+        self._first = now
+        self._count = 0
+
+    def badness(self, task: Any) -> int:
+        """Size in pages, mitigated by age and work done, doubled for the niced, quartered twice for root."""
+        mm = task.mm
+        if mm is None or task.memdie:
+            return 0
+        points: int = mm.total_vm
+        cpu_time = task.cpu_ns // _JIFFY_NS >> _SHIFT_HZ + 3
+        run_time = (self.mem.clock.now - task.start_ns) // _JIFFY_NS >> _SHIFT_HZ + 10
+        points //= isqrt(cpu_time) or 1
+        points //= isqrt(isqrt(max(0, run_time))) or 1
+        if task.nice > 0:
+            points *= 2
+        if task.uid == 0:  # CAP_SYS_ADMIN, and again for CAP_SYS_RAWIO
+            points = points // 4 // 4
+        return points
+
+    def _select_bad_process(self) -> tuple[Any, int]:
+        chosen, most = None, 0
+        fallback = None
+        for task in self.mem.tasks():
+            if getattr(task, "swapoff", False):
+                return task, self.badness(task)
+            points = self.badness(task)
+            if points > most:
+                chosen, most = task, points
+            elif fallback is None and task.mm is not None and not task.memdie:
+                fallback = task
+        return (chosen, most) if chosen is not None else (fallback, 0)
+
+    def _kill(self) -> None:
+        mem = self.mem
+        victim, points = self._select_bad_process()
+        if victim is None:
+            if any(task.memdie and task.mm is not None for task in mem.tasks()):
+                return  # somebody is dying already
+            raise OomPanic("out of memory and no killable processes: give the machine more --memory or --swap")
+        mm = victim.mm
+        kill = Kill(victim.pid, victim.comm, points, mm.total_vm, mem.clock.now)
+        self.kills.append(kill)
+        current_dies = False
+        for task in list(mem.tasks()):
+            if task.mm is mm:
+                task.memdie = True
+                task.kill(SIGKILL)
+                current_dies = current_dies or task is mem.current
+        if not current_dies and mem.current.mm is not mm:
+            self._reap(mm)
+        self.on_kill(kill)
+
+    def _reap(self, mm: Mm) -> None:
+        """Private memory of a dying address space goes now; its owner's exit finds the areas empty."""
+        from mmcore.paging.zap import zap_page_range
+
+        for vma in mm.vmas:
+            if not vma.vm_flags & VM_SHARED:
+                zap_page_range(self.mem, vma, vma.vm_start, vma.vm_end)
