@@ -21,30 +21,118 @@ DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "benchmarks.md"
 ROUNDS = 5
 PER_PAGE = ("pte_chain", "partial_objrmap")  # schemes that pay per page at fork, as they did
 # Units that make a row long enough to measure and short enough to repeat, here and natively.
-UNITS = {"touch": 64, "cow": 64, "fork64": 20, "fork0": 200, "exit64": 3, "mremap64": 100, "mmap_munmap": 10000, "mmap_touch_munmap": 10000,
-         "mprotect_split": 10000, "shared_touch": 64, "getppid": 100000, "pipe": 5000, "lcg": 40, "compute": 20, "tightloop": 60}
-QUICK = {**UNITS, "touch": 32, "cow": 32, "fork64": 10, "fork0": 100, "mremap64": 50, "mmap_munmap": 4000, "mmap_touch_munmap": 4000,
-         "mprotect_split": 4000, "getppid": 40000, "pipe": 2000, "lcg": 20, "compute": 10, "tightloop": 30}
+UNITS = {
+    "touch": 64,
+    "cow": 64,
+    "fork64": 20,
+    "fork0": 200,
+    "exit64": 3,
+    "mremap64": 100,
+    "mmap_munmap": 10000,
+    "mmap_touch_munmap": 10000,
+    "mprotect_split": 10000,
+    "shared_touch": 64,
+    "getppid": 100000,
+    "pipe": 5000,
+    "lcg": 40,
+    "compute": 20,
+    "tightloop": 60,
+}
+QUICK = {
+    **UNITS,
+    "touch": 32,
+    "cow": 32,
+    "fork64": 10,
+    "fork0": 100,
+    "mremap64": 50,
+    "mmap_munmap": 4000,
+    "mmap_touch_munmap": 4000,
+    "mprotect_split": 4000,
+    "getppid": 40000,
+    "pipe": 2000,
+    "lcg": 20,
+    "compute": 10,
+    "tightloop": 30,
+}
 
 ROWS = [
-    Row("A", "compute", "compiled code without system calls", "here:compute", "bare:compute", 1.25, 1.05, "ms", against="Unicorn without hooks"),
-    Row("A", "lcg", "one block over and over, state in memory", "here:lcg", "bare:lcg", 1.25, 1.05, "ns", against="Unicorn without hooks"),
-    Row("A", "tightloop", "a two-instruction loop", "here:tightloop", "bare:tightloop", 1.45, 1.05, "ns", against="Unicorn without hooks"),
+    Row(
+        "A",
+        "compute",
+        "compiled code without system calls",
+        "here:compute",
+        "bare:compute",
+        1.25,
+        1.05,
+        "ms",
+        against="Unicorn without hooks",
+    ),
+    Row(
+        "A",
+        "lcg",
+        "one block over and over, state in memory",
+        "here:lcg",
+        "bare:lcg",
+        1.25,
+        1.05,
+        "ns",
+        against="Unicorn without hooks",
+    ),
+    Row(
+        "A",
+        "tightloop",
+        "a two-instruction loop",
+        "here:tightloop",
+        "bare:tightloop",
+        1.45,
+        1.05,
+        "ns",
+        against="Unicorn without hooks",
+    ),
     Row("A", "touch", "anonymous first touch, a page", "here:touch", "fault", 3, 1.7, against="no-op fault"),
     Row("A", "cow", "copy on write in a child, a page", "here:cow", "native:cow", 5, 3),
     Row("A", "fork64", "fork + exit + wait, 64 MB touched", "here:fork64", "native:fork64", 1.5, 0.5, "ms"),
     Row("A", "mremap64", "mremap moves 64 MB", "here:mremap64", "native:mremap64", 10, 2),
-    Row("A", "mmap_touch_munmap", "mmap + touch + munmap, one page", "here:mmap_touch_munmap", "native:mmap_touch_munmap", 12, 8),
+    Row(
+        "A",
+        "mmap_touch_munmap",
+        "mmap + touch + munmap, one page",
+        "here:mmap_touch_munmap",
+        "native:mmap_touch_munmap",
+        12,
+        8,
+    ),
     Row("A", "getppid", "getppid", "here:getppid", "trap", 4, 2.3, against="no-op trap"),
     Row("A", "pipe", "pipe ping-pong, a round", "here:pipe", "native:pipe", 15, 7),
-    Row("A", "hello", "`rmapbox run hello`, wall, warm", "hello", "interpreter", 0.5, 0.25, "s", "here", against="python, numpy, unicorn"),
+    Row(
+        "A",
+        "hello",
+        "`rmapbox run hello`, wall, warm",
+        "hello",
+        "interpreter",
+        0.5,
+        0.25,
+        "s",
+        "here",
+        against="python, numpy, unicorn",
+    ),
     Row("A", "rss", "host memory, 64 MB guest that touches 32 MB", "rss", "", 150, 100, "MB", "here"),
     Row("B", "unmap", "one try_to_unmap of a page mapped once", "unmap", "", 30, 12, "us", "here"),
     Row("B", "walk", "a walk: one candidate", "walk", "", 4, 1.5, "us", "here"),
     Row("C", "swap", "sequential write of twice the RAM, pages/s", "swap", "", 15000, 40000, "/s", "here", rate=True),
     Row("C", "scan", "scanning a page that stays", "scan", "", 15, 5, "us", "here"),
     Row("C", "exit64", "exit of the last owner of 64 MB", "here:exit64", "native:exit64", 4, 1, "ms"),
-    Row("C", "areas", "18,000 areas in one address space (1/32 of test-mmap3)", "areas", "", 60 / 32, 15 / 32, "s", "here"),
+    Row(
+        "C",
+        "areas",
+        "18,000 areas in one address space (1/32 of test-mmap3)",
+        "areas",
+        "",
+        60 / 32,
+        15 / 32,
+        "s",
+        "here",
+    ),
     Row("C", "audit", "auditor, full pass over 100,000 mapped pages", "audit", "", 2, 0.5, "s", "here"),
     Row("-", "fork0", "fork + exit + wait, next to nothing touched", "here:fork0", "native:fork0"),
     Row("-", "mmap_munmap", "mmap + munmap, one page", "here:mmap_munmap", "native:mmap_munmap"),
@@ -60,10 +148,36 @@ def scheme_rows() -> list[Row]:
         if name == "anon_vma":
             continue
         owed, reach = (15, 5) if name in PER_PAGE else (1.3, 1.1)
-        rows.append(Row("B", f"fork64:{name}", f"fork of 64 MB under {name}", f"scheme:{name}", "here:fork64", owed, reach, "ms", against="anon_vma"))
+        rows.append(
+            Row(
+                "B",
+                f"fork64:{name}",
+                f"fork of 64 MB under {name}",
+                f"scheme:{name}",
+                "here:fork64",
+                owed,
+                reach,
+                "ms",
+                against="anon_vma",
+            )
+        )
         if "WALK" in load_scheme(name).card.capabilities:
-            rows.append(Row("B", f"unmap:{name}", f"one try_to_unmap under {name}", f"unmap:{name}", "", 30, 12, "us", "here"))
-            rows.append(Row("B", f"walk:{name}", f"one candidate of a walk under {name}", f"walk:{name}", "", 4, 1.5, "us", "here"))
+            rows.append(
+                Row("B", f"unmap:{name}", f"one try_to_unmap under {name}", f"unmap:{name}", "", 30, 12, "us", "here")
+            )
+            rows.append(
+                Row(
+                    "B",
+                    f"walk:{name}",
+                    f"one candidate of a walk under {name}",
+                    f"walk:{name}",
+                    "",
+                    4,
+                    1.5,
+                    "us",
+                    "here",
+                )
+            )
     return rows
 
 
@@ -90,21 +204,29 @@ def measure(name: str, units: dict[str, int]) -> Callable[[], float]:
         return simple[kind]
     if kind == "scheme":
         return functools.partial(guest.sandbox, "fork64", units["fork64"], argument)
-    return functools.partial({"native": guest.native, "here": guest.sandbox, "bare": guest.bare}[kind], argument, units[argument])
+    return functools.partial(
+        {"native": guest.native, "here": guest.sandbox, "bare": guest.bare}[kind], argument, units[argument]
+    )
 
 
 def explain() -> str:
     """The conditions the figures hold under."""
     load = os.getloadavg()[0]
-    return (f"medians over the rounds; a ratio is the median of each round's own, both sides measured next to each other "
-            f"(load average {load:.1f} on {os.cpu_count()} CPUs; absolute figures need a quiet machine)")
+    return (
+        f"medians over the rounds; a ratio is the median of each round's own, both sides measured next to each other "
+        f"(load average {load:.1f} on {os.cpu_count()} CPUs; absolute figures need a quiet machine)"
+    )
 
 
 def document(results: list[Outcome]) -> str:
     """docs/benchmarks.md."""
-    return ("# Benchmarks\n\nWritten by `python -m benchmarks --write`: " + explain() + ".\n\n"
-            "Rows A, B and C are promised (owed; reach for); rows without a letter are for information. Here is the sandbox with `--clock host`,\n"
-            "PAE, scheme anon_vma, audit off and memory ample unless the row says otherwise.\n\n" + render_markdown(results) + "\n")
+    return (
+        "# Benchmarks\n\nWritten by `python -m benchmarks --write`: " + explain() + ".\n\n"
+        "Rows A, B and C are promised (owed; reach for); rows without a letter are for information. Here is the sandbox with `--clock host`,\n"
+        "PAE, scheme anon_vma, audit off and memory ample unless the row says otherwise.\n\n"
+        + render_markdown(results)
+        + "\n"
+    )
 
 
 def arguments(words: list[str]) -> argparse.Namespace:

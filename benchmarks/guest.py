@@ -56,8 +56,12 @@ def _one_cpu() -> None:
 def native(row: str, n: int = 0) -> float:
     """Seconds per unit of a row of rmap_bench on the host; two processes that answer each other share a CPU, which is fastest."""
     command = ["setarch", "i686", "-R", "-3", os.fspath(program("rmap_bench")), row, str(n)]
-    return _per_unit(subprocess.run(command, check=True, stdout=subprocess.PIPE, timeout=SECONDS,
-                                    preexec_fn=_one_cpu if row == "pipe" else None).stdout, row)
+    return _per_unit(
+        subprocess.run(
+            command, check=True, stdout=subprocess.PIPE, timeout=SECONDS, preexec_fn=_one_cpu if row == "pipe" else None
+        ).stdout,
+        row,
+    )
 
 
 # Warm means compiled: an environment that forbids Python to keep its bytecode would have every start pay for compiling.
@@ -70,8 +74,13 @@ def _command(words: Sequence[str]) -> list[str]:
 
 def sandbox(row: str, n: int = 0, scheme: str = "anon_vma", memory: str = "512M", clock: str = "host") -> float:
     """Seconds per unit of a row of rmap_bench in the sandbox, as its own command measures it."""
-    command = _command(["--rmap", scheme, "--memory", memory, "--clock", clock, "--audit", "off", "rmap_bench", row, str(n)])
-    return _per_unit(subprocess.run(command, check=True, stdout=subprocess.PIPE, timeout=SECONDS, cwd=ROOT, env=_ENVIRONMENT).stdout, row)
+    command = _command(
+        ["--rmap", scheme, "--memory", memory, "--clock", clock, "--audit", "off", "rmap_bench", row, str(n)]
+    )
+    return _per_unit(
+        subprocess.run(command, check=True, stdout=subprocess.PIPE, timeout=SECONDS, cwd=ROOT, env=_ENVIRONMENT).stdout,
+        row,
+    )
 
 
 def wall(words: Sequence[str]) -> float:
@@ -84,17 +93,27 @@ def wall(words: Sequence[str]) -> float:
 def bare_interpreter() -> float:
     """Seconds of wall time to start Python and load the two libraries that nothing here works without."""
     start = time.perf_counter()
-    subprocess.run([sys.executable, "-c", "import numpy, unicorn"], check=True, timeout=SECONDS, cwd=ROOT, env=_ENVIRONMENT)
+    subprocess.run(
+        [sys.executable, "-c", "import numpy, unicorn"], check=True, timeout=SECONDS, cwd=ROOT, env=_ENVIRONMENT
+    )
     return time.perf_counter() - start
 
 
 def resident(words: Sequence[str]) -> float:
     """Bytes of host memory, at its peak, of one `rmapbox run`."""
     # By way of a small process: a child's peak starts at the size of what forked it.
-    script = ("import os, subprocess, sys; child = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL); "
-              "_, status, usage = os.wait4(child.pid, 0); print(status, usage.ru_maxrss)")
-    said = subprocess.run([sys.executable, "-S", "-c", script, *_command(words)], check=True, stdout=subprocess.PIPE, timeout=SECONDS, cwd=ROOT,
-                          env=_ENVIRONMENT).stdout
+    script = (
+        "import os, subprocess, sys; child = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL); "
+        "_, status, usage = os.wait4(child.pid, 0); print(status, usage.ru_maxrss)"
+    )
+    said = subprocess.run(
+        [sys.executable, "-S", "-c", script, *_command(words)],
+        check=True,
+        stdout=subprocess.PIPE,
+        timeout=SECONDS,
+        cwd=ROOT,
+        env=_ENVIRONMENT,
+    ).stdout
     status, kilobytes = map(int, said.split())
     assert status == 0
     return float(kilobytes << 10)
@@ -142,7 +161,11 @@ class _Image(Bench):
             self._segment(load, data)
         for page in range(_TOP - 32 * PAGE, _TOP, PAGE):
             self.map(page, None, P | U | W | NX)
-        headers = next(h.p_vaddr + header.e_phoff - h.p_offset for h, _ in segments if h.p_offset <= header.e_phoff < h.p_offset + h.p_filesz)
+        headers = next(
+            h.p_vaddr + header.e_phoff - h.p_offset
+            for h, _ in segments
+            if h.p_offset <= header.e_phoff < h.p_offset + h.p_filesz
+        )
         self.stack = self._initial_stack(argv, [3, headers, 4, header.e_phentsize, 5, header.e_phnum, 6, PAGE, 0, 0])
 
     def _segment(self, load: Any, data: bytes) -> None:

@@ -17,7 +17,9 @@ from rmap_plugins.pte_chain import PteChain
 from sandbox.kit.machine import Machine
 
 SCHEMES: dict[str, tuple[type, dict[str, Any]]] = {
-    "anon_vma": (AnonVma, {}), "pte_chain 32": (PteChain, {}), "pte_chain 128": (PteChain, {"cache_line": 128}),
+    "anon_vma": (AnonVma, {}),
+    "pte_chain 32": (PteChain, {}),
+    "pte_chain 128": (PteChain, {"cache_line": 128}),
     "pte_chain highpte": (PteChain, {"highpte": True}),
 }
 ROUNDS = 3
@@ -85,7 +87,11 @@ def move(scheme: str, size: int) -> float:
         start = time.perf_counter()
         to = do_mremap(machine.mem, mm, at, pages << 12, pages << 12, 3, at - (pages << 13))
         best = min(best, time.perf_counter() - start)
-        at = to if to > 0x20000000 else do_mremap(machine.mem, mm, to, pages << 12, pages << 12, 3, 0xB0000000 - (pages << 12))
+        at = (
+            to
+            if to > 0x20000000
+            else do_mremap(machine.mem, mm, to, pages << 12, pages << 12, 3, 0xB0000000 - (pages << 12))
+        )
     return best * 1e3
 
 
@@ -137,10 +143,17 @@ def _through_core(fn: Callable[..., float], scheme: str) -> float:
 
 
 ROWS: list[tuple[str, str, Callable[[str, int], float]]] = [
-    ("anonymous first touch", "us/page", first_touch), ("copy on write", "us/page", copy_on_write), ("fork + exit, 64 MB", "ms", fork_and_exit),
-    ("exit of the last owner, 64 MB", "ms", exit_last), ("mremap of 64 MB", "ms", move), ("sequential write of 2 x RAM", "1000 pages/s", swap_out),
-    ("swap-in, sequential", "1000 pages/s", swap_in), ("a walk, per candidate", "us", walk), ("try_to_unmap, mapped once", "us", unmap),
-    ("scan of a page that stays", "us", scan), ("audit of 100,000 pages", "s", audit),
+    ("anonymous first touch", "us/page", first_touch),
+    ("copy on write", "us/page", copy_on_write),
+    ("fork + exit, 64 MB", "ms", fork_and_exit),
+    ("exit of the last owner, 64 MB", "ms", exit_last),
+    ("mremap of 64 MB", "ms", move),
+    ("sequential write of 2 x RAM", "1000 pages/s", swap_out),
+    ("swap-in, sequential", "1000 pages/s", swap_in),
+    ("a walk, per candidate", "us", walk),
+    ("try_to_unmap, mapped once", "us", unmap),
+    ("scan of a page that stays", "us", scan),
+    ("audit of 100,000 pages", "s", audit),
 ]
 
 
@@ -149,11 +162,17 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a quarter of the size, one round")
     quick = parser.parse_args().quick
     size, rounds = (16, 1) if quick else (64, ROUNDS)
-    print(f"{'best of ' + str(rounds) + ', ' + str(size) + ' MB':34}{'':14}" + "".join(f"{name:>20}" for name in SCHEMES))
+    print(
+        f"{'best of ' + str(rounds) + ', ' + str(size) + ' MB':34}{'':14}" + "".join(f"{name:>20}" for name in SCHEMES)
+    )
     for title, unit, fn in ROWS:
         better = max if "pages/s" in unit else min
         figures = [better(fn(scheme, size) for _ in range(rounds)) for scheme in SCHEMES]
-        print(f"{title.replace('64 MB', f'{size} MB'):34}{unit:14}" + "".join(f"{'-' if f != f else f'{f:.3g}':>20}" for f in figures), flush=True)
+        print(
+            f"{title.replace('64 MB', f'{size} MB'):34}{unit:14}"
+            + "".join(f"{'-' if f != f else f'{f:.3g}':>20}" for f in figures),
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -79,9 +79,21 @@ class Outcome:
 
     def as_dict(self) -> dict[str, object]:
         row = self.row
-        return {"group": row.group, "name": row.name, "text": row.text, "here": self.here, "other": self.other, "against": row.against if row.other else None,
-                "ratio": self.ratio, "owed": row.owed, "reach": row.reach, "judged": row.judged, "unit": row.unit, "verdict": self.verdict,
-                "rounds": self.detail}
+        return {
+            "group": row.group,
+            "name": row.name,
+            "text": row.text,
+            "here": self.here,
+            "other": self.other,
+            "against": row.against if row.other else None,
+            "ratio": self.ratio,
+            "owed": row.owed,
+            "reach": row.reach,
+            "judged": row.judged,
+            "unit": row.unit,
+            "verdict": self.verdict,
+            "rounds": self.detail,
+        }
 
 
 def outcome(row: Row, samples: Samples) -> Outcome | None:
@@ -91,7 +103,14 @@ def outcome(row: Row, samples: Samples) -> Outcome | None:
         return None
     ratios = [a / b for a, b in zip(here, other) if b] if other else []
     detail = {row.here: here} | ({row.other: other} if other else {})
-    return Outcome(row, statistics.median(here), statistics.median(other) if other else None, statistics.median(ratios) if ratios else None, len(here), detail)
+    return Outcome(
+        row,
+        statistics.median(here),
+        statistics.median(other) if other else None,
+        statistics.median(ratios) if ratios else None,
+        len(here),
+        detail,
+    )
 
 
 _HEAD = ("", "figure", "here", "other side", "", "ratio", "owed", "reach", "")
@@ -100,8 +119,17 @@ _HEAD = ("", "figure", "here", "other side", "", "ratio", "owed", "reach", "")
 def _cells(result: Outcome) -> tuple[str, ...]:
     row = result.row
     ratio = f"{result.ratio:.2f}" if result.ratio is not None else ""
-    return (row.group, row.text, result.shown(result.here), result.shown(result.other), row.against if row.other else "", ratio,
-            result.promise(row.owed), result.promise(row.reach), result.verdict)
+    return (
+        row.group,
+        row.text,
+        result.shown(result.here),
+        result.shown(result.other),
+        row.against if row.other else "",
+        ratio,
+        result.promise(row.owed),
+        result.promise(row.reach),
+        result.verdict,
+    )
 
 
 def render(results: Sequence[Outcome]) -> str:
@@ -109,17 +137,28 @@ def render(results: Sequence[Outcome]) -> str:
     lines = [_HEAD, *map(_cells, results)]
     widths = [max(len(line[i]) for line in lines) for i in range(len(_HEAD))]
     right = {2, 3, 5, 6, 7}
-    shown = ["  ".join(cell.rjust(w) if i in right else cell.ljust(w) for i, (cell, w) in enumerate(zip(line, widths))).rstrip() for line in lines]
+    shown = [
+        "  ".join(
+            cell.rjust(w) if i in right else cell.ljust(w) for i, (cell, w) in enumerate(zip(line, widths))
+        ).rstrip()
+        for line in lines
+    ]
     return "\n".join(shown)
 
 
 def render_markdown(results: Sequence[Outcome]) -> str:
     """The table for a document."""
-    lines = [("row", "figure", "here", "other side", "which is", "ratio", "owed", "reach", "verdict"), ("---",) * 9, *map(_cells, results)]
+    lines = [
+        ("row", "figure", "here", "other side", "which is", "ratio", "owed", "reach", "verdict"),
+        ("---",) * 9,
+        *map(_cells, results),
+    ]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def collect(measures: dict[str, Callable[[], float]], rounds: int, tell: Callable[[str], None], prepare: Callable[[], None]) -> Samples:
+def collect(
+    measures: dict[str, Callable[[], float]], rounds: int, tell: Callable[[str], None], prepare: Callable[[], None]
+) -> Samples:
     """Every measure once a round, all of them before any again, so that both sides of a ratio see the same machine; `prepare` goes before each."""
     samples: Samples = {}
     for number in range(rounds):

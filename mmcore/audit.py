@@ -52,7 +52,9 @@ class Auditor:
         self.mem = mem
         self.checks = 0
         self.violations: list[str] = []
-        self.pins: Callable[[], dict[int, int]] = dict  # frames pinned for system calls under way, set by the kernel: pfn -> pins
+        self.pins: Callable[[], dict[int, int]] = (
+            dict  # frames pinned for system calls under way, set by the kernel: pfn -> pins
+        )
 
     def audit(self, where: str = "", given_up: bool = False) -> list[str]:
         """One full pass; returns (and keeps) what is wrong. ``given_up``: the run ended inside an allocation, perhaps in mid-fork. Then only mapcounts
@@ -79,7 +81,9 @@ class Auditor:
             setattr(meters, name, value)
         broken = self.mem.scheme.check()
         if not isinstance(broken, list):
-            raise PluginError(f"scheme {self.mem.scheme.card.name!r}: check() answers {broken!r}: it must be a list of texts")
+            raise PluginError(
+                f"scheme {self.mem.scheme.card.name!r}: check() answers {broken!r}: it must be a list of texts"
+            )
         wrong += [f"scheme {self.mem.scheme.card.name}: {w}" for w in broken]
         self.violations += [f"{where}: {w}" if where else w for w in wrong]
         return wrong
@@ -89,7 +93,9 @@ class Auditor:
         wrong = self.audit(where)
         if wrong:
             more = f"\n  and {len(wrong) - _SHOW} more" if len(wrong) > _SHOW else ""
-            raise InvariantViolation(f"audit {where}: {len(wrong)} violation(s)\n  " + "\n  ".join(wrong[:_SHOW]) + more)
+            raise InvariantViolation(
+                f"audit {where}: {len(wrong)} violation(s)\n  " + "\n  ".join(wrong[:_SHOW]) + more
+            )
 
     # --- the truth --------------------------------------------------------------------------------------------------------
 
@@ -109,7 +115,11 @@ class Auditor:
             rows = []
             for first, base in tables:
                 table_pfn = base // pgtables.PTRS
-                if frames.owner[table_pfn] != PAGETABLE or frames.mapping[table_pfn] != mm.addr or frames.index[table_pfn] != first >> 12:
+                if (
+                    frames.owner[table_pfn] != PAGETABLE
+                    or frames.mapping[table_pfn] != mm.addr
+                    or frames.index[table_pfn] != first >> 12
+                ):
                     wrong.append(f"mm {mm.addr:#x}: table for {first:#x} does not say so: {frames.describe(table_pfn)}")
                 at = np_ptes[base : base + pgtables.PTRS].nonzero()[0]
                 if len(at):
@@ -132,15 +142,19 @@ class Auditor:
                 rest = rest[(rest & kind(FILE)) == 0]
                 moving = pgtables.np_migration_pfn(rest)
                 for pfn in moving[moving >= 0].tolist():
-                    wrong.append(f"mm {mm.addr:#x}: a migration entry is left: {frames.describe(pfn) if pfn < frames.nr else hex(pfn)}")
+                    wrong.append(
+                        f"mm {mm.addr:#x}: a migration entry is left: {frames.describe(pfn) if pfn < frames.nr else hex(pfn)}"
+                    )
                 rest = rest[moving < 0]
                 for entry in pgtables.np_pte_to_swp(rest).tolist():
                     swap_refs[entry] = swap_refs.get(entry, 0) + 1
             if rss != mm.rss:
                 wrong.append(f"mm {mm.addr:#x}: rss {mm.rss}, but {rss} pages mapped")
             if (anon, shmem) != (mm.anon_rss, mm.shmem_rss):
-                wrong.append(f"mm {mm.addr:#x}: anon_rss {mm.anon_rss}, shmem_rss {mm.shmem_rss}, "
-                             f"but {anon} anonymous and {shmem} shared memory pages mapped")
+                wrong.append(
+                    f"mm {mm.addr:#x}: anon_rss {mm.anon_rss}, shmem_rss {mm.shmem_rss}, "
+                    f"but {anon} anonymous and {shmem} shared memory pages mapped"
+                )
         if nr_tables != mem.vmstat.nr_page_table_pages:
             wrong.append(f"nr_page_table_pages {mem.vmstat.nr_page_table_pages}, but {nr_tables} tables")
         self._table_frames(wrong)
@@ -171,11 +185,15 @@ class Auditor:
         for mm in mem.mms.values():
             n = have.pop(mm.addr, 0)
             if n != mm.nr_ptes + root:
-                wrong.append(f"mm {mm.addr:#x}: {n} frames of page tables, but {mm.nr_ptes} tables and {root} of the root")
+                wrong.append(
+                    f"mm {mm.addr:#x}: {n} frames of page tables, but {mm.nr_ptes} tables and {root} of the root"
+                )
         for owner, n in have.items():
             wrong.append(f"{n} frames of page tables belong to {owner:#x}, which is no mm")
 
-    def _permissions(self, mm: Mm, addresses: np.ndarray, entries: np.ndarray, present: np.ndarray, wrong: list[str]) -> None:
+    def _permissions(
+        self, mm: Mm, addresses: np.ndarray, entries: np.ndarray, present: np.ndarray, wrong: list[str]
+    ) -> None:
         """Every PTE lies in an area and allows nothing that the area does not; one that may write to private memory has its page to itself."""
         mem, frames, kind = self.mem, self.mem.frames, entries.dtype.type
         ends = np.array([vma.vm_end for vma in mm.vmas] or [0])
@@ -190,26 +208,41 @@ class Auditor:
         if mem.pgtables.NX:
             excess |= ((entries & kind(P)) != 0) & ((entries & kind(mem.pgtables.NX)) == 0) & ((flags & VM_EXEC) == 0)
         for i in np.nonzero(excess & ~outside)[0].tolist():
-            wrong.append(f"mm {mm.addr:#x}: the PTE {int(entries[i]):#x} at {int(addresses[i]):#x} allows what its area ({int(flags[i]) & 7:#x}) does not")
+            wrong.append(
+                f"mm {mm.addr:#x}: the PTE {int(entries[i]):#x} at {int(addresses[i]):#x} allows what its area ({int(flags[i]) & 7:#x}) does not"
+            )
         if mem.config.dirty_tracking:
             self._noticed(mm, addresses[writes & ~outside], entries[writes & ~outside], k[writes & ~outside], wrong)
         own = np.nonzero(writes & ((flags & VM_SHARED) == 0) & ~outside)[0]
         pfns = (entries[own] >> kind(12) & kind(mem.pgtables.PFN_MASK)).astype(np.int64)
         own, pfns = own[pfns < frames.nr], pfns[pfns < frames.nr]
         state = frames.np_flags[pfns]
-        shared = (frames.np_mapcount[pfns] != 1) | ((state & np.uint32(PG_ANON)) == 0) | ((state & np.uint32(PG_RESERVED)) != 0)
+        shared = (
+            (frames.np_mapcount[pfns] != 1)
+            | ((state & np.uint32(PG_ANON)) == 0)
+            | ((state & np.uint32(PG_RESERVED)) != 0)
+        )
         cached = np.nonzero((state & np.uint32(PG_SWAPCACHE)) != 0)[0]
         for i in cached.tolist():
             shared[i] |= mem.swap.swap_count(frames.private[int(pfns[i])]) != 1
         for i in np.nonzero(shared)[0].tolist():
-            wrong.append(f"mm {mm.addr:#x}: {int(addresses[own[i]]):#x} may be written to, but the page is not its own: {frames.describe(int(pfns[i]))}")
+            wrong.append(
+                f"mm {mm.addr:#x}: {int(addresses[own[i]]):#x} may be written to, but the page is not its own: {frames.describe(int(pfns[i]))}"
+            )
 
     def _noticed(self, mm: Mm, addresses: np.ndarray, entries: np.ndarray, areas: np.ndarray, wrong: list[str]) -> None:
         """Dirty tracking: whoever may write to a page of a file has been noticed (private copies have no file to go to)."""
         for address, pte, k in zip(addresses.tolist(), entries.tolist(), areas.tolist(), strict=True):
             vma, pfn = mm.vmas[k], pte >> 12 & self.mem.pgtables.PFN_MASK
-            if vma.vm_flags & VM_SHARED and vma.mapping is not None and vma.mapping.tracks_dirty and not self.mem.frames.flags[pfn] & PG_DIRTY:
-                wrong.append(f"mm {mm.addr:#x}: {address:#x} may be written to, but its page counts as clean: {self.mem.frames.describe(pfn)}")
+            if (
+                vma.vm_flags & VM_SHARED
+                and vma.mapping is not None
+                and vma.mapping.tracks_dirty
+                and not self.mem.frames.flags[pfn] & PG_DIRTY
+            ):
+                wrong.append(
+                    f"mm {mm.addr:#x}: {address:#x} may be written to, but its page counts as clean: {self.mem.frames.describe(pfn)}"
+                )
 
     def _mappings(self, truth: tuple[np.ndarray, np.ndarray], wrong: list[str]) -> None:
         frames = self.mem.frames
@@ -237,7 +270,9 @@ class Auditor:
                 expected[pfn] += 1
                 listed[pfn] = False
             if mapping.nodes.items != len(mapping.pages):
-                wrong.append(f"mapping {mapping.addr:#x}: {len(mapping.pages)} pages, {mapping.nodes.items} in its tree")
+                wrong.append(
+                    f"mapping {mapping.addr:#x}: {len(mapping.pages)} pages, {mapping.nodes.items} in its tree"
+                )
         cached = np.nonzero((frames.np_flags & np.uint32(PG_SWAPCACHE)) != 0)[0]
         expected[cached] += 1
         for holders in (self.pins(), mem.awaited.references()):
@@ -249,11 +284,17 @@ class Auditor:
         lost = (frames.np_owner == USER) | (frames.np_owner == PAGECACHE)
         for pfn in np.nonzero(lost & (expected == 0))[0].tolist():
             wrong.append(f"nobody uses a frame that is not free: {frames.describe(pfn)}")
-        for pfn in np.nonzero(listed & (frames.np_count > 0) & ((frames.np_flags & np.uint32(PG_LRU)) == 0))[0].tolist():
+        for pfn in np.nonzero(listed & (frames.np_count > 0) & ((frames.np_flags & np.uint32(PG_LRU)) == 0))[
+            0
+        ].tolist():
             if pfn not in mem.reclaim.pagevec_pages():
                 wrong.append(f"on no LRU list and in no pagevec: {frames.describe(pfn)}")
         free = np.nonzero((frames.np_owner == FREE) | (frames.np_owner == PCP))[0]
-        bad = free[(frames.np_count[free] != 0) | (frames.np_mapcount[free] != 0) | ((frames.np_flags[free] & np.uint32(~PG_CODE & 0xFFFFFFFF)) != 0)]
+        bad = free[
+            (frames.np_count[free] != 0)
+            | (frames.np_mapcount[free] != 0)
+            | ((frames.np_flags[free] & np.uint32(~PG_CODE & 0xFFFFFFFF)) != 0)
+        ]
         for pfn in bad.tolist():
             wrong.append(f"a free frame is in use: {frames.describe(pfn)}")
         writeback = int(np.count_nonzero(frames.np_flags & np.uint32(PG_WRITEBACK)))
@@ -299,7 +340,12 @@ class Auditor:
             if len(found) == 1 and found == expected:
                 continue
             if sorted(found) != sorted(expected):
-                if mem.scheme.card.incomplete and frames.flags[pfn] & PG_ANON and len(found) == len(set(found)) and set(found) <= set(expected):
+                if (
+                    mem.scheme.card.incomplete
+                    and frames.flags[pfn] & PG_ANON
+                    and len(found) == len(set(found))
+                    and set(found) <= set(expected)
+                ):
                     continue
                 lost, extra = sorted(set(expected) - set(found)), len(found) - len(set(found))
                 what = f"{len(lost)} of {len(expected)} PTEs not found" if lost else f"{extra} PTEs found twice"
@@ -331,13 +377,21 @@ class Auditor:
         for mapping in mem.mappings.values():
             areas = mapping_areas.get(mapping.addr, [])
             linear, nonlinear = list(mapping.i_mmap), mapping.nonlinear
-            indexed = {vma for vma in linear if not vma.vm_flags & VM_NONLINEAR} | {vma for vma in nonlinear if vma.vm_flags & VM_NONLINEAR}
+            indexed = {vma for vma in linear if not vma.vm_flags & VM_NONLINEAR} | {
+                vma for vma in nonlinear if vma.vm_flags & VM_NONLINEAR
+            }
             if indexed != set(areas) or len(linear) + len(nonlinear) != len(areas):
-                lost = next((f"{vma} is lost" for vma in areas if vma not in indexed), "one is there that is no area any more")
-                wrong.append(f"mapping {mapping.addr:#x}: {len(areas)} areas map it, its index has {len(linear)} and {len(nonlinear)} nonlinear: {lost}")
+                lost = next(
+                    (f"{vma} is lost" for vma in areas if vma not in indexed), "one is there that is no area any more"
+                )
+                wrong.append(
+                    f"mapping {mapping.addr:#x}: {len(areas)} areas map it, its index has {len(linear)} and {len(nonlinear)} nonlinear: {lost}"
+                )
             writable = sum(1 for vma in areas if vma.vm_flags & VM_SHARED and vma.vm_flags & VM_MAYWRITE)
             if writable != mapping.i_mmap_writable:
-                wrong.append(f"mapping {mapping.addr:#x}: i_mmap_writable {mapping.i_mmap_writable}, but {writable} shared areas may write")
+                wrong.append(
+                    f"mapping {mapping.addr:#x}: i_mmap_writable {mapping.i_mmap_writable}, but {writable} shared areas may write"
+                )
             wrong += [f"mapping {mapping.addr:#x}: {text}" for text in mapping.i_mmap.check()]
 
     def _lru(self, wrong: list[str]) -> None:
@@ -346,14 +400,24 @@ class Auditor:
             for lru, active in ((zone.active, True), (zone.inactive, False)):
                 members = list(lru)
                 if len(members) != len(set(members)) or len(members) != lru.n:
-                    wrong.append(f"zone {zone.name}: a list of {lru.n} holds {len(members)} entries, {len(set(members))} of them distinct")
+                    wrong.append(
+                        f"zone {zone.name}: a list of {lru.n} holds {len(members)} entries, {len(set(members))} of them distinct"
+                    )
                 for pfn in members:
                     flags = frames.flags[pfn]
-                    if not flags & PG_LRU or bool(flags & PG_ACTIVE) != active or not zone.start_pfn <= pfn < zone.end_pfn:
-                        wrong.append(f"on the {'active' if active else 'inactive'} list of {zone.name}: {frames.describe(pfn)}")
+                    if (
+                        not flags & PG_LRU
+                        or bool(flags & PG_ACTIVE) != active
+                        or not zone.start_pfn <= pfn < zone.end_pfn
+                    ):
+                        wrong.append(
+                            f"on the {'active' if active else 'inactive'} list of {zone.name}: {frames.describe(pfn)}"
+                        )
             flagged = int(np.count_nonzero(frames.np_flags[zone.start_pfn : zone.end_pfn] & np.uint32(PG_LRU)))
             if flagged != zone.active.n + zone.inactive.n:
-                wrong.append(f"zone {zone.name}: {flagged} frames with PG_lru, lists hold {zone.active.n} + {zone.inactive.n}")
+                wrong.append(
+                    f"zone {zone.name}: {flagged} frames with PG_lru, lists hold {zone.active.n} + {zone.inactive.n}"
+                )
 
     def _zones(self, wrong: list[str]) -> None:
         """The low-memory account, to the page: owners by frame = owners on the books; free = what the buddy lists hold."""
@@ -370,7 +434,9 @@ class Auditor:
                 free += len(area) << order
                 for pfn in area:
                     if pfn & ((1 << order) - 1) or (frames.np_owner[pfn : pfn + (1 << order)] != FREE).any():
-                        wrong.append(f"zone {zone.name}: a free block of order {order} at {pfn:#x} is not free or not aligned")
+                        wrong.append(
+                            f"zone {zone.name}: a free block of order {order} at {pfn:#x} is not free or not aligned"
+                        )
             if free != zone.free_pages:
                 wrong.append(f"zone {zone.name}: free_pages {zone.free_pages}, the lists hold {free}")
             for pfn in zone.pcp:
@@ -388,4 +454,3 @@ class Auditor:
         flagged = int(np.count_nonzero((frames.np_flags & np.uint32(PG_SLAB)) != 0))
         if held != mem.pages.owned[SLAB] or flagged != held:
             wrong.append(f"slab: caches hold {held} frames, {mem.pages.owned[SLAB]} on the books, {flagged} flagged")
-

@@ -65,8 +65,25 @@ class Disk:
     (reads, writes), and ``busy_ns`` are for /proc/diskstats."""
 
     __slots__ = (
-        "mem", "clock", "frames", "vmstat", "waits", "writes_done", "congested", "_reads", "_writes", "_active", "_done_at", "_head",
-        "_starved", "_timer", "_next_file", "dirty_files", "done", "_busy_ns", "_busy_since",
+        "mem",
+        "clock",
+        "frames",
+        "vmstat",
+        "waits",
+        "writes_done",
+        "congested",
+        "_reads",
+        "_writes",
+        "_active",
+        "_done_at",
+        "_head",
+        "_starved",
+        "_timer",
+        "_next_file",
+        "dirty_files",
+        "done",
+        "_busy_ns",
+        "_busy_since",
     )
 
     def __init__(self, mem: Memory) -> None:

@@ -1,11 +1,11 @@
 """The memory of one machine: boots the rooms of mmcore, lends each what it needs, and keeps the low-memory account.
 
- physical frames at boot (low to high)
-   0            never used (2.6 keeps frame 0)
-   640K-1M      the BIOS hole
-   1M-          kernel image
-   16M- or next mem_map: one struct page per frame, of the base kernel's size plus what the scheme adds
-   the rest     free: DMA below 16M, Normal up to 896M
+physical frames at boot (low to high)
+  0            never used (2.6 keeps frame 0)
+  640K-1M      the BIOS hole
+  1M-          kernel image
+  16M- or next mem_map: one struct page per frame, of the base kernel's size plus what the scheme adds
+  the rest     free: DMA below 16M, Normal up to 896M
 """
 
 from __future__ import annotations
@@ -67,7 +67,9 @@ def _variant(scheme: type[RmapScheme], options: dict[str, Any]) -> type[RmapSche
     """The class that serves the options. Raises PluginError, as the two below do."""
     served = scheme.variant(options)
     if not (isinstance(served, type) and issubclass(served, RmapScheme)):
-        raise PluginError(f"scheme {scheme.card.name!r}: variant({options}) answers {served!r}: it must be a class that derives from RmapScheme")
+        raise PluginError(
+            f"scheme {scheme.card.name!r}: variant({options}) answers {served!r}: it must be a class that derives from RmapScheme"
+        )
     return served
 
 
@@ -75,7 +77,9 @@ def _file_index(scheme: type[RmapScheme], options: dict[str, Any]) -> str:
     """How the core is to keep a file's areas."""
     index = scheme.file_index(options)
     if index not in FILE_INDEXES:
-        raise PluginError(f"scheme {scheme.card.name!r}: file_index({options}) answers {index!r}: it must be one of {', '.join(FILE_INDEXES)}")
+        raise PluginError(
+            f"scheme {scheme.card.name!r}: file_index({options}) answers {index!r}: it must be one of {', '.join(FILE_INDEXES)}"
+        )
     return index
 
 
@@ -83,8 +87,10 @@ def require_base(scheme: RmapScheme, kind: type[RmapScheme], env: SchemeEnv) -> 
     """Raises PluginError when the constructor of ``kind``, which has made ``scheme``, leaves out the base class's."""
     if getattr(scheme, "env", None) is not env or not hasattr(scheme, "options"):
         code = next(vars(base)["__init__"] for base in kind.__mro__ if "__init__" in vars(base)).__code__
-        raise PluginError(f"scheme {kind.card.name!r}: {kind.__name__}.__init__ ({os.path.basename(code.co_filename)}, line {code.co_firstlineno}) does not "
-                          "set up its base class: call super().__init__(env, options) first in it")
+        raise PluginError(
+            f"scheme {kind.card.name!r}: {kind.__name__}.__init__ ({os.path.basename(code.co_filename)}, line {code.co_firstlineno}) does not "
+            "set up its base class: call super().__init__(env, options) first in it"
+        )
 
 
 def _layout(scheme: type[RmapScheme], machine: MachineFacts, options: dict[str, Any]) -> Layout:
@@ -95,7 +101,9 @@ def _layout(scheme: type[RmapScheme], machine: MachineFacts, options: dict[str, 
     for name in ("page", "vma", "mm", "address_space"):
         size = getattr(layout, name)
         if not isinstance(size, int) or size < 0:
-            raise PluginError(f"scheme {scheme.card.name!r}: layout({machine}): {name} = {size!r} must be a number of bytes, 0 or more")
+            raise PluginError(
+                f"scheme {scheme.card.name!r}: layout({machine}): {name} = {size!r} must be a number of bytes, 0 or more"
+            )
     return layout
 
 
@@ -127,9 +135,13 @@ class Memory:
         self.config = config
         self.layout_rng = random.Random(config.seed) if config.seed is not None else None
         if config.memory_bytes < MIN_MEMORY:
-            raise ConfigError(f"memory of {config.memory_bytes >> 10} KB is too small to boot: give at least {MIN_MEMORY >> 20}M")
+            raise ConfigError(
+                f"memory of {config.memory_bytes >> 10} KB is too small to boot: give at least {MIN_MEMORY >> 20}M"
+            )
         if config.memory_bytes > MAX_MEMORY:
-            raise ConfigError(f"memory of {config.memory_bytes >> 20} MB needs HighMem, which is not there yet: give at most {MAX_MEMORY >> 20}M")
+            raise ConfigError(
+                f"memory of {config.memory_bytes >> 20} MB needs HighMem, which is not there yet: give at most {MAX_MEMORY >> 20}M"
+            )
         size = config.memory_bytes >> PAGE_SHIFT << PAGE_SHIFT
         self.machine = MachineFacts(config.paging, config.smp, config.cache_line, config.accounting)
         scheme_class = _variant(scheme_class, config.scheme_options)
@@ -176,7 +188,10 @@ class Memory:
         kernel_end = 256 + (KERNEL_IMAGE >> PAGE_SHIFT)
         self.struct_page_bytes = STRUCT_PAGE + self.layout.page
         mem_map = (nr * self.struct_page_bytes + PAGE_SIZE - 1) >> PAGE_SHIFT
-        self.boot_owners = {"kernel_image": (KERNEL_IMAGE >> PAGE_SHIFT) + 1 + _BIOS_HOLE[1] - _BIOS_HOLE[0], "mem_map": mem_map}
+        self.boot_owners = {
+            "kernel_image": (KERNEL_IMAGE >> PAGE_SHIFT) + 1 + _BIOS_HOLE[1] - _BIOS_HOLE[0],
+            "mem_map": mem_map,
+        }
         # bootmem aims above the DMA zone and falls back below it
         start = DMA_END if nr - DMA_END >= mem_map + 256 else kernel_end
         if start + mem_map + 128 > nr:
@@ -255,12 +270,19 @@ class Memory:
                 for name, pages in snapshot["vmalloc"]:
                     table[f"vmalloc:{name}"] = {"bytes": pages << PAGE_SHIFT}
                 continue
-            table[OWNER_NAMES[owner]] = {"bytes": frames << PAGE_SHIFT, "peak_bytes": self.pages.peak_owned[owner] << PAGE_SHIFT}
+            table[OWNER_NAMES[owner]] = {
+                "bytes": frames << PAGE_SHIFT,
+                "peak_bytes": self.pages.peak_owned[owner] << PAGE_SHIFT,
+            }
         for name, (frames, objects, slabs) in snapshot["slab"].items():
             cache = self.slab.caches[name]
             table[f"slab:{name}"] = {
-                "bytes": frames << PAGE_SHIFT, "used_bytes": objects * cache.objsize, "object_size": cache.objsize,
-                "objects": objects, "peak_objects": cache.peak_objects, "slabs": slabs,
+                "bytes": frames << PAGE_SHIFT,
+                "used_bytes": objects * cache.objsize,
+                "object_size": cache.objsize,
+                "objects": objects,
+                "peak_objects": cache.peak_objects,
+                "slabs": slabs,
                 "peak_bytes": cache.peak_slabs << cache.order << PAGE_SHIFT,
             }
         return table

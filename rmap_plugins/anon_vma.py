@@ -68,12 +68,22 @@ class AnonVma(RmapScheme):
             ("vm_area_struct", "+12", "anon_vma_node, anon_vma"),
             ("vm_area_struct", "+8", "priority search tree node instead of a list node"),
             ("page", "+4", "mapcount"),
-            ("address_space", "+4", "root of the tree, count of writers and list of nonlinear areas instead of two lists"),
+            (
+                "address_space",
+                "+4",
+                "root of the tree, count of writers and list of nonlinear areas instead of two lists",
+            ),
         ),
         options={
-            "sharing": (True, "rmap-40: a new area adopts the anon_vma of a neighbour it could merge with after mprotect"),
+            "sharing": (
+                True,
+                "rmap-40: a new area adopts the anon_vma of a neighbour it could merge with after mprotect",
+            ),
             "era": ("2.6.7", "2.6.7, or 2.6.9 (PAGE_MAPPING_ANON)"),
-            "flaws": (False, "2.6.7 as it was released: an area that grows over anonymous pages does not take their anon_vma"),
+            "flaws": (
+                False,
+                "2.6.7 as it was released: an area that grows over anonymous pages does not take their anon_vma",
+            ),
         },
         references=("LKML 2004-03-11 anon_vma RFC2", "LKML 2004-05-18 rmap 39, rmap 40", "LWN 77106"),
         file_index="prio_tree",
@@ -88,7 +98,11 @@ class AnonVma(RmapScheme):
             return cls
         if era != "2.6.7":
             raise PluginError("anon_vma: flaws = true goes with era 2.6.7: it was mended by 2.6.9")
-        return type("_AnonVmaFlawed", (cls,), {"card": replace(cls.card, incomplete="2.6.7's mprotect forgets the anon_vma of an area that grows")})
+        return type(
+            "_AnonVmaFlawed",
+            (cls,),
+            {"card": replace(cls.card, incomplete="2.6.7's mprotect forgets the anon_vma of an area that grows")},
+        )
 
     @classmethod
     def layout(cls, machine: MachineFacts, options: dict[str, Any]) -> Layout:
@@ -150,7 +164,8 @@ class AnonVma(RmapScheme):
             self._index[pfn] = index
         elif frames.index[pfn] != index or frames.mapping[pfn] != vma.anon_vma.word:
             raise InvariantViolation(
-                f"a shared anonymous page is mapped at another index or anon_vma ({index:#x}, {vma.anon_vma.address:#x}): " + frames.describe(pfn)
+                f"a shared anonymous page is mapped at another index or anon_vma ({index:#x}, {vma.anon_vma.address:#x}): "
+                + frames.describe(pfn)
             )
         return OK
 
@@ -225,9 +240,13 @@ class AnonVma(RmapScheme):
                 wrong.append(f"anon_vma {anon_vma.address:#x} has no area")
             for vma in anon_vma.areas:
                 if vma.anon_vma is not anon_vma:
-                    wrong.append(f"anon_vma {anon_vma.address:#x} lists an area at {vma.vm_start:#x} that points elsewhere")
+                    wrong.append(
+                        f"anon_vma {anon_vma.address:#x} lists an area at {vma.vm_start:#x} that points elsewhere"
+                    )
         for mm in self.env.mms.values():
             for vma in mm.vmas:
                 if vma.anon_vma is not None and vma not in vma.anon_vma.areas:
-                    wrong.append(f"anon_vma {vma.anon_vma.address:#x} does not list the area at {vma.vm_start:#x} of mm {mm.addr:#x}")
+                    wrong.append(
+                        f"anon_vma {vma.anon_vma.address:#x} does not list the area at {vma.vm_start:#x} of mm {mm.addr:#x}"
+                    )
         return wrong

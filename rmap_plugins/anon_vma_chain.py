@@ -42,7 +42,9 @@ _NEVER, _DEGREE, _COUNTS = range(3)  # when a fork may reuse an ancestor's anon_
 
 @dataclass(frozen=True)
 class _Era:
-    anon_vma: tuple[int, int]  # bytes, UP and SMP; a slab of 2022 shows 4 more on SMP, for a free pointer that RCU and the constructor keep outside the object
+    anon_vma: tuple[
+        int, int
+    ]  # bytes, UP and SMP; a slab of 2022 shows 4 more on SMP, for a free pointer that RCU and the constructor keep outside the object
     avc: int  # bytes
     vm_area_struct: tuple[int, int]  # bytes of the release's whole structure, 2-level and PAE
     address_space: int  # bytes beside two lists: i_mmap, i_mmap_writable and the list of nonlinear areas
@@ -153,13 +155,29 @@ class AnonVmaChain(RmapScheme):
             ("vm_area_struct", "+12", "anon_vma_chain, anon_vma"),
             ("vm_area_struct", "+8", "priority search tree or interval tree node instead of a list node"),
             ("page", "+4", "mapcount"),
-            ("address_space", "+4, 3.7 and 4.0 +0", "root of the tree, count of writers and list of nonlinear areas instead of two lists"),
+            (
+                "address_space",
+                "+4, 3.7 and 4.0 +0",
+                "root of the tree, count of writers and list of nonlinear areas instead of two lists",
+            ),
         ),
         options={
-            "era": ("2022", "2.6.34 (lists), 3.7 (interval trees), 4.0 (reuse by degree) or 2022 (reuse by children and areas)"),
-            "flaws": (False, "4.0 as it was released: areas with unlike chains merge, and pages of one chain are found no more (mended in 2022)"),
+            "era": (
+                "2022",
+                "2.6.34 (lists), 3.7 (interval trees), 4.0 (reuse by degree) or 2022 (reuse by children and areas)",
+            ),
+            "flaws": (
+                False,
+                "4.0 as it was released: areas with unlike chains merge, and pages of one chain are found no more (mended in 2022)",
+            ),
         },
-        references=("LWN 383162", "Linux 5beb49305251", "Linux bf181b9f9d8d", "Linux 7a3ef208e662", "Linux 2555283eb40d"),
+        references=(
+            "LWN 383162",
+            "Linux 5beb49305251",
+            "Linux bf181b9f9d8d",
+            "Linux 7a3ef208e662",
+            "Linux 2555283eb40d",
+        ),
         file_index="interval_tree",
     )
 
@@ -169,8 +187,14 @@ class AnonVmaChain(RmapScheme):
         if not options.get("flaws", False):
             return cls
         if era.reuse != _DEGREE:
-            raise PluginError("anon_vma_chain: flaws = true goes with era 4.0: earlier ones reuse no anon_vma, 2022 mended it")
-        return type("_AnonVmaChainFlawed", (cls,), {"card": replace(cls.card, incomplete="4.0's merge of areas with unlike chains drops one chain")})
+            raise PluginError(
+                "anon_vma_chain: flaws = true goes with era 4.0: earlier ones reuse no anon_vma, 2022 mended it"
+            )
+        return type(
+            "_AnonVmaChainFlawed",
+            (cls,),
+            {"card": replace(cls.card, incomplete="4.0's merge of areas with unlike chains drops one chain")},
+        )
 
     @classmethod
     def file_index(cls, options: dict[str, Any]) -> str:
@@ -192,12 +216,19 @@ class AnonVmaChain(RmapScheme):
         super().__init__(env, options)
         era = self._era = _era(options)
         self._flawed = options.get("flaws", False)
-        self._unlike = era.reuse == _DEGREE and not self._flawed  # areas at home in one anon_vma may have unlike chains, and must not merge then
+        self._unlike = (
+            era.reuse == _DEGREE and not self._flawed
+        )  # areas at home in one anon_vma may have unlike chains, and must not merge then
         self._cache = env.cache("anon_vma", era.anon_vma[env.machine.smp])
         self._avc_cache = env.cache("anon_vma_chain", era.avc)
         self._links: type[_LinkTree] | type[_LinkList] = _LinkTree if era.tree else _LinkList
         self._objects: dict[int, _AnonVma] = {}
-        self._flags, self._mapping, self._index, self._mapcount = env.frames.flags, env.frames.mapping, env.frames.index, env.frames.mapcount
+        self._flags, self._mapping, self._index, self._mapcount = (
+            env.frames.flags,
+            env.frames.mapping,
+            env.frames.index,
+            env.frames.mapcount,
+        )
         self._meters = env.meters
 
     # --- anon_vma_prepare ------------------------------------------------------------------------------------------------
@@ -412,7 +443,10 @@ class AnonVmaChain(RmapScheme):
     def check(self) -> list[str]:
         wrong: list[str] = []
         links = sum(len(anon_vma.links) for anon_vma in self._objects.values())
-        for name, known, cache in (("anon_vma", len(self._objects), self._cache), ("anon_vma_chain", links, self._avc_cache)):
+        for name, known, cache in (
+            ("anon_vma", len(self._objects), self._cache),
+            ("anon_vma_chain", links, self._avc_cache),
+        ):
             if known != cache.objects:
                 wrong.append(f"{name}: {known} objects known, {cache.objects} in the cache")
         listed = {avc for anon_vma in self._objects.values() for avc in anon_vma.links}
@@ -438,7 +472,9 @@ class AnonVmaChain(RmapScheme):
             wrong += [f"{where}: {text}" for text in anon_vma.links.check()]
             areas = active.get(anon_vma, [])
             if (anon_vma.children, anon_vma.active) != (children.get(anon_vma, 0), len(areas)):
-                wrong.append(f"{where} counts {anon_vma.children} children and {anon_vma.active} areas, there are {children.get(anon_vma, 0)} and {len(areas)}")
+                wrong.append(
+                    f"{where} counts {anon_vma.children} children and {anon_vma.active} areas, there are {children.get(anon_vma, 0)} and {len(areas)}"
+                )
             if anon_vma.refcount != family.get(anon_vma, 1):
                 wrong.append(f"{where} has {anon_vma.refcount} references, there are {family.get(anon_vma, 1)}")
             if self._era.reuse != _DEGREE:  # 4.0's degree let unlike areas be at home in one anon_vma
@@ -454,12 +490,18 @@ class AnonVmaChain(RmapScheme):
         wrong = []
         keys = vma.vm_pgoff, vma.vm_pgoff + (vma.vm_end - vma.vm_start >> 12) - 1
         for avc in chain:
-            if avc.vma is not vma or avc.anon_vma.root is not own.root or self._objects.get(avc.anon_vma.address) is not avc.anon_vma:
+            if (
+                avc.vma is not vma
+                or avc.anon_vma.root is not own.root
+                or self._objects.get(avc.anon_vma.address) is not avc.anon_vma
+            ):
                 wrong.append(f"{where} has a link that leads elsewhere")
             elif avc not in listed:
                 wrong.append(f"anon_vma {avc.anon_vma.address:#x} does not list {where}")
             if (avc.start, avc.last) != keys:
-                wrong.append(f"{where} has a link for pages {avc.start:#x} to {avc.last:#x}, it shows {keys[0]:#x} to {keys[1]:#x}")
+                wrong.append(
+                    f"{where} has a link for pages {avc.start:#x} to {avc.last:#x}, it shows {keys[0]:#x} to {keys[1]:#x}"
+                )
         if not any(avc.anon_vma is own for avc in chain):
             wrong.append(f"{where} is at home in anon_vma {own.address:#x}, but not linked to it")
         if chain and chain[0].anon_vma is not own.root:
@@ -474,5 +516,7 @@ class AnonVmaChain(RmapScheme):
         for vma in areas:
             chain = [avc.anon_vma for avc in vma.rmap or ()]
             if first.setdefault(vma.vm_mm.addr, chain) != chain:
-                wrong.append(f"{where}: the areas of mm {vma.vm_mm.addr:#x} that are at home in it have different chains")
+                wrong.append(
+                    f"{where}: the areas of mm {vma.vm_mm.addr:#x} that are at home in it have different chains"
+                )
         return wrong

@@ -75,8 +75,14 @@ class AnonMm(RmapScheme):
             ("vm_area_struct", "+8", "with i_mmap = prio_tree"),
             ("address_space", "+4", "with i_mmap = prio_tree"),
         ),
-        options={"i_mmap": ("prio_tree", "how a file's areas are kept: list (until rmap 16) or prio_tree (rmap 17 on)")},
-        references=("LKML 2003-03-20 anobjrmap 5/6", "LKML 2004-03-18 anobjrmap 5/6 anonmm", "linux-mm 2004-05-22 rmap 10, rmap 11"),
+        options={
+            "i_mmap": ("prio_tree", "how a file's areas are kept: list (until rmap 16) or prio_tree (rmap 17 on)")
+        },
+        references=(
+            "LKML 2003-03-20 anobjrmap 5/6",
+            "LKML 2004-03-18 anobjrmap 5/6 anonmm",
+            "linux-mm 2004-05-22 rmap 10, rmap 11",
+        ),
         file_index="prio_tree",
     )
 
@@ -95,7 +101,12 @@ class AnonMm(RmapScheme):
         self._cache = env.cache("anonmm", 24 if env.machine.smp else 20)
         self._objects: dict[int, _AnonMm] = {}
         self._frames = env.frames
-        self._flags, self._mapping, self._index, self._mapcount = env.frames.flags, env.frames.mapping, env.frames.index, env.frames.mapcount
+        self._flags, self._mapping, self._index, self._mapcount = (
+            env.frames.flags,
+            env.frames.mapping,
+            env.frames.index,
+            env.frames.mapcount,
+        )
         self._meters = env.meters
 
     # --- address spaces --------------------------------------------------------------------------------------------------
@@ -159,11 +170,22 @@ class AnonMm(RmapScheme):
 
     # --- mremap (rmap 11) ------------------------------------------------------------------------------------------------
 
-    def move_check(self, src: VmArea, dst: VmArea, delta: int, pfns: np.ndarray, src_ptes: np.ndarray) -> np.ndarray | None:
+    def move_check(
+        self, src: VmArea, dst: VmArea, delta: int, pfns: np.ndarray, src_ptes: np.ndarray
+    ) -> np.ndarray | None:
         """Pages that somebody else maps too are made exclusive first."""
         return np.nonzero(self._anon(pfns) & (self._frames.np_mapcount[pfns] > 1))[0]
 
-    def move(self, src: VmArea, dst: VmArea, delta: int, pfns: np.ndarray, src_ptes: np.ndarray, dst_ptes: np.ndarray, token: Any) -> None:
+    def move(
+        self,
+        src: VmArea,
+        dst: VmArea,
+        delta: int,
+        pfns: np.ndarray,
+        src_ptes: np.ndarray,
+        dst_ptes: np.ndarray,
+        token: Any,
+    ) -> None:
         anon = pfns[self._anon(pfns)]
         self._frames.np_index[anon] = (self._frames.np_index[anon].astype(np.int64) + delta).astype(np.uint32)
 

@@ -71,7 +71,12 @@ class AnonMmChained(AnonMm):
     def layout(cls, machine: MachineFacts, options: dict[str, Any]) -> Layout:
         # historic: 2.5.65, whose struct page had page->list, 8 bytes.
         base = super().layout(machine, options)
-        return Layout(page=base.page + (8 if machine.era == "historic" else 0), vma=base.vma, mm=base.mm, address_space=base.address_space)
+        return Layout(
+            page=base.page + (8 if machine.era == "historic" else 0),
+            vma=base.vma,
+            mm=base.mm,
+            address_space=base.address_space,
+        )
 
     def __init__(self, env: SchemeEnv, options: dict[str, Any]) -> None:
         super().__init__(env, options)
@@ -166,7 +171,16 @@ class AnonMmChained(AnonMm):
         for pfn in pfns[self._frames.np_rmap[pfns] != 0].tolist():
             self._forget(pfn)
 
-    def move(self, src: VmArea, dst: VmArea, delta: int, pfns: np.ndarray, src_ptes: np.ndarray, dst_ptes: np.ndarray, token: Any) -> None:
+    def move(
+        self,
+        src: VmArea,
+        dst: VmArea,
+        delta: int,
+        pfns: np.ndarray,
+        src_ptes: np.ndarray,
+        dst_ptes: np.ndarray,
+        token: Any,
+    ) -> None:
         """A page mapped once is at its new address and nowhere else; a shared one is there too."""
         frames, owner = self._frames, self.env.pte_owner
         anon = self._anon(pfns)
@@ -227,6 +241,10 @@ class AnonMmChained(AnonMm):
         for pfn in np.nonzero((frames.np_rmap != 0) & (frames.np_mapcount == 0))[0].tolist():
             wrong.append(f"anonmm_chained: a page without mappings has a chain: {frames.describe(pfn)}")
         for chain in self._chains.values():
-            if len(chain.addresses) != len(set(chain.addresses)) or -(-(len(chain.addresses) + 1) // SLOTS) != len(chain.nodes):
-                wrong.append(f"anonmm_chained: chain {chain.nodes[0]:#x} has {len(chain.nodes)} nodes for {len(chain.addresses)} addresses")
+            if len(chain.addresses) != len(set(chain.addresses)) or -(-(len(chain.addresses) + 1) // SLOTS) != len(
+                chain.nodes
+            ):
+                wrong.append(
+                    f"anonmm_chained: chain {chain.nodes[0]:#x} has {len(chain.nodes)} nodes for {len(chain.addresses)} addresses"
+                )
         return wrong

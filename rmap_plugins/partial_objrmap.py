@@ -59,12 +59,17 @@ class PartialObjrmap(PteChain):
             ("address_space", "+4", "with i_mmap = prio_tree"),
         ),
         options={
-            "i_mmap": ("list", "how a file's areas are kept: list (2003) or prio_tree (Rajesh Venkatasubramanian, March 2004)"),
+            "i_mmap": (
+                "list",
+                "how a file's areas are kept: list (2003) or prio_tree (Rajesh Venkatasubramanian, March 2004)",
+            ),
             "cache_line": (32, "bytes of a cache line: 32 (Pentium III), 64 (Athlon), 128 (Pentium 4)"),
             "highpte": (False, "PTE addresses are physical: 8 bytes under PAE"),
         },
         references=(
-            "LKML 2003-02-20 Full updated partial object-based rmap", "LKML 2003-04-05 objrmap and vmtruncate", "LKML 2004-03-21 radix priority search tree",
+            "LKML 2003-02-20 Full updated partial object-based rmap",
+            "LKML 2003-04-05 objrmap and vmtruncate",
+            "LKML 2004-03-21 radix priority search tree",
         ),
         file_index="list",
         unmap_checks_young=False,
@@ -95,14 +100,25 @@ class PartialObjrmap(PteChain):
                 return None
         return super().reserve(operation, vma, pfns)
 
-    def dup(self, src: VmArea, dst: VmArea, pfns: np.ndarray, src_ptes: np.ndarray, dst_ptes: np.ndarray, token: list[int]) -> None:
+    def dup(
+        self, src: VmArea, dst: VmArea, pfns: np.ndarray, src_ptes: np.ndarray, dst_ptes: np.ndarray, token: list[int]
+    ) -> None:
         anon = self._anon(pfns)
         if anon.all():
             super().dup(src, dst, pfns, src_ptes, dst_ptes, token)
         elif anon.any():
             super().dup(src, dst, pfns[anon], src_ptes[anon], dst_ptes[anon], token)
 
-    def move(self, src: VmArea, dst: VmArea, delta: int, pfns: np.ndarray, src_ptes: np.ndarray, dst_ptes: np.ndarray, token: list[int]) -> None:
+    def move(
+        self,
+        src: VmArea,
+        dst: VmArea,
+        delta: int,
+        pfns: np.ndarray,
+        src_ptes: np.ndarray,
+        dst_ptes: np.ndarray,
+        token: list[int],
+    ) -> None:
         anon = self._anon(pfns)
         if anon.any():
             super().move(src, dst, delta, pfns[anon], src_ptes[anon], dst_ptes[anon], token)

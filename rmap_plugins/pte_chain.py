@@ -323,7 +323,9 @@ class PteChain(RmapScheme):
         else:
             words[head >> 2] = word + 1
 
-    def dup(self, src: VmArea, dst: VmArea, pfns: np.ndarray, src_ptes: np.ndarray, dst_ptes: np.ndarray, token: list[int]) -> None:
+    def dup(
+        self, src: VmArea, dst: VmArea, pfns: np.ndarray, src_ptes: np.ndarray, dst_ptes: np.ndarray, token: list[int]
+    ) -> None:
         """fork: page_add_rmap for every copied PTE. Direct pages and heads with room are handled in bulk, full heads one by one."""
         if len(pfns) < 16 or not self._distinct(pfns):
             add = self._add
@@ -396,7 +398,13 @@ class PteChain(RmapScheme):
         if self._indices:
             for k, at in enumerate(pfns[rest].tolist()):
                 if at in self._indices:
-                    self._moved(at, int(slots[victim[k]]), int(slots[lowest[k]]), int(victim[k]), int(nodes[k]) if last[k] else 0)
+                    self._moved(
+                        at,
+                        int(slots[victim[k]]),
+                        int(slots[lowest[k]]),
+                        int(victim[k]),
+                        int(nodes[k]) if last[k] else 0,
+                    )
         slots[victim] = slots[lowest]
         slots[lowest] = 0
         words[nodes[~last] >> 2] += np.uint32(1)
@@ -404,7 +412,16 @@ class PteChain(RmapScheme):
         for node in nodes[last].tolist():
             self._free(node)
 
-    def move(self, src: VmArea, dst: VmArea, delta: int, pfns: np.ndarray, src_ptes: np.ndarray, dst_ptes: np.ndarray, token: list[int]) -> None:
+    def move(
+        self,
+        src: VmArea,
+        dst: VmArea,
+        delta: int,
+        pfns: np.ndarray,
+        src_ptes: np.ndarray,
+        dst_ptes: np.ndarray,
+        token: list[int],
+    ) -> None:
         """mremap: per page, page_remove_rmap and page_add_rmap. A direct page's word is rewritten in place, in bulk."""
         frames = self._frames
         direct = (frames.np_flags[pfns] & PG_DIRECT) != 0
@@ -486,7 +503,9 @@ class PteChain(RmapScheme):
                 elif kind == FAIL:
                     return
                 elif kind != AGAIN:
-                    raise InvariantViolation(f"pte_chain: {frames.describe(pfn)} has an entry {value:#x} that maps another frame")
+                    raise InvariantViolation(
+                        f"pte_chain: {frames.describe(pfn)} has an entry {value:#x} that maps another frame"
+                    )
                 if answer & STOP:
                     return
             node = following

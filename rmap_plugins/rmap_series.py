@@ -90,8 +90,17 @@ def _stage(stage: int) -> type[RmapScheme]:
     else:
         base, options = AnonVma, {"sharing": stage >= 40}
     series = RmapSeries.card
-    card = replace(base.card, name=series.name, title=f"after rmap {stage}: {base.card.title}", kernels=series.kernels, origin=series.origin,
-                   references=series.references, file_index=base.file_index(options), options=series.options, **changes)
+    card = replace(
+        base.card,
+        name=series.name,
+        title=f"after rmap {stage}: {base.card.title}",
+        kernels=series.kernels,
+        origin=series.origin,
+        references=series.references,
+        file_index=base.file_index(options),
+        options=series.options,
+        **changes,
+    )
 
     class Stage(base):  # type: ignore[misc,valid-type]
         @classmethod
@@ -119,8 +128,13 @@ class RmapSeries(AnonVma):
         origin="Hugh Dickins and Andrea Arcangeli, rmap 7 to 40, merged 2004-05-22",
         complexity="that of partial_objrmap, anonmm or anon_vma, by stage",
         structures=(("by stage", "", "those of partial_objrmap (7, 8), anonmm (10 to 37) or anon_vma (39, 40)"),),
-        options={"stage": (LAST, "the last patch applied, 7 to 40: 7 file pages by object, 8 nonlinear, 9 chains gone, 10 anonmm, 11 its mremap, "
-                                 "17 priority search tree, 38 anonmm gone, 39 anon_vma, 40 its sharing")},
+        options={
+            "stage": (
+                LAST,
+                "the last patch applied, 7 to 40: 7 file pages by object, 8 nonlinear, 9 chains gone, 10 anonmm, 11 its mremap, "
+                "17 priority search tree, 38 anonmm gone, 39 anon_vma, 40 its sharing",
+            )
+        },
         references=("LKML 2004-04 to 2004-05 rmap 1 to 40",),
     )
 

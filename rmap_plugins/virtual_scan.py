@@ -152,7 +152,9 @@ class VirtualScan(RmapScheme):
             if place.swap_address > _TASK_SIZE or place.swap_address & 4095:
                 wrong.append(f"mm {place.mm.addr:#x}: swap_address {place.swap_address:#x}")
         if not wrong and listed != set(self.env.mms):
-            wrong.append(f"mmlist has {len(listed)} address spaces, {len(self.env.mms)} live, {len(listed & set(self.env.mms))} are the same")
+            wrong.append(
+                f"mmlist has {len(listed)} address spaces, {len(self.env.mms)} live, {len(listed & set(self.env.mms))} are the same"
+            )
         if not wrong and n != self._mmlist_nr:
             wrong.append(f"mmlist has {n} address spaces and counts {self._mmlist_nr}")
         if self._swap_mm is not self._init_mm and (self._swap_mm.mm is None or self._swap_mm.mm.addr not in listed):

@@ -8,9 +8,17 @@ The names are imported when first used: building the package or listing programs
 
 from __future__ import annotations
 
-_HOMES = {"Config": "sandbox.config", "Mount": "sandbox.config", "Comparison": "sandbox.lab.compare", "Machine": "sandbox.machine", "Result": "sandbox.result",
-          "read_result": "sandbox.result", "ConfigError": "mmcore.errors", "PluginError": "mmcore.errors",
-          "compare": "sandbox.comparing"}
+_HOMES = {
+    "Config": "sandbox.config",
+    "Mount": "sandbox.config",
+    "Comparison": "sandbox.lab.compare",
+    "Machine": "sandbox.machine",
+    "Result": "sandbox.result",
+    "read_result": "sandbox.result",
+    "ConfigError": "mmcore.errors",
+    "PluginError": "mmcore.errors",
+    "compare": "sandbox.comparing",
+}
 
 __all__ = ["Comparison", "Config", "ConfigError", "Machine", "Mount", "PluginError", "Result", "compare", "read_result"]
 

@@ -52,7 +52,10 @@ class AuditingCpu:
         before, self._seen = self._seen, now
         if now != before:
             return "after " + ", ".join(
-                name for name, old, new in zip(("a fork", "an exit", "a pass of kswapd", "direct reclaim"), before, now) if old != new)
+                name
+                for name, old, new in zip(("a fork", "an exit", "a pass of kswapd", "direct reclaim"), before, now)
+                if old != new
+            )
         events = kernel.events.events
         if events and events[-1] >> 32 in _WATCHED:
             return f"after system call {events[-1] >> 32 & 0xFFFF}"

@@ -73,7 +73,7 @@ def format_size(size: int) -> str:
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """"did you mean 'X'?" for the member of `known` closest to `word`, else the list of them all."""
+    """ "did you mean 'X'?" for the member of `known` closest to `word`, else the list of them all."""
     known = sorted(known)
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     if close:
@@ -107,7 +107,10 @@ class Mount(msgspec.Struct, frozen=True):
         if gone:
             raise BadValue("mounts", f"{self.host}: {gone}")
         if names[0] in ("proc", "sys"):
-            raise BadValue("mounts", f"{self.guest!r}: /{names[0]} is the guest kernel's own: choose a path of its own, as in /data")
+            raise BadValue(
+                "mounts",
+                f"{self.guest!r}: /{names[0]} is the guest kernel's own: choose a path of its own, as in /data",
+            )
         if not os.path.exists(self.host):
             raise BadValue("mounts", f"{self.host}: no such file or directory on the host")
         wanted = os.R_OK | (os.W_OK if self.mode == "rw" else 0) | (os.X_OK if os.path.isdir(self.host) else 0)
@@ -172,11 +175,16 @@ class Config(msgspec.Struct, kw_only=True, metaclass=_Checked):
             text = f"{given} bytes (there is no unit)" if str(given).strip().isdigit() else str(given)
             raise BadValue("memory", f"{text} is too small to boot: give at least {format_size(MIN_MEMORY)}")
         if self.memory > MAX_MEMORY:
-            raise BadValue("memory", f"{format_size(self.memory)} is more than low memory holds, and high memory is not "
-                                     f"emulated yet: give at most {format_size(MAX_MEMORY)}")
+            raise BadValue(
+                "memory",
+                f"{format_size(self.memory)} is more than low memory holds, and high memory is not "
+                f"emulated yet: give at most {format_size(MAX_MEMORY)}",
+            )
         if self.swap > MAX_SWAP:
-            raise BadValue("swap", f"{format_size(self.swap)} is more than swap entries can number: "
-                                   f"give at most {format_size(MAX_SWAP)}")
+            raise BadValue(
+                "swap",
+                f"{format_size(self.swap)} is more than swap entries can number: give at most {format_size(MAX_SWAP)}",
+            )
         for field, allowed in CHOICES.items():
             value = getattr(self, field)
             if value not in allowed:
@@ -206,7 +214,10 @@ class Config(msgspec.Struct, kw_only=True, metaclass=_Checked):
             mount.check()
             other = taken.setdefault(tuple(mount.guest_names()), mount)
             if other is not mount:
-                raise BadValue("mounts", f"{mount.host}:{mount.guest}: {other.host} is mounted there already: choose another path for one of them")
+                raise BadValue(
+                    "mounts",
+                    f"{mount.host}:{mount.guest}: {other.host} is mounted there already: choose another path for one of them",
+                )
         self.mounts = tuple(mounts)
         self._env()
         self._stdin()
@@ -214,7 +225,10 @@ class Config(msgspec.Struct, kw_only=True, metaclass=_Checked):
     def _pages(self, field: str) -> int:
         size = parse_size(getattr(self, field), field)
         if 0 < size < PAGE_SIZE:
-            raise BadValue(field, f"{getattr(self, field)} is {size} bytes, less than a page: add the unit that is missing, as in {size}M")
+            raise BadValue(
+                field,
+                f"{getattr(self, field)} is {size} bytes, less than a page: add the unit that is missing, as in {size}M",
+            )
         return size & ~(PAGE_SIZE - 1)
 
     def _whole(self, field: str, low: int, high: int) -> None:

@@ -23,8 +23,25 @@ from sandbox.schemes.registry import names_file
 FILE_NAME = "rmapbox.toml"
 
 KEYS: dict[str, dict[str, str]] = {
-    "machine": {name: name for name in ("memory", "swap", "paging", "overcommit", "overcommit_ratio", "swappiness",
-                                        "page_cluster", "layout", "smp", "cache_line", "clock", "seed", "dirty_tracking", "time_limit")},
+    "machine": {
+        name: name
+        for name in (
+            "memory",
+            "swap",
+            "paging",
+            "overcommit",
+            "overcommit_ratio",
+            "swappiness",
+            "page_cluster",
+            "layout",
+            "smp",
+            "cache_line",
+            "clock",
+            "seed",
+            "dirty_tracking",
+            "time_limit",
+        )
+    },
     "rmap": {"scheme": "scheme", "accounting": "accounting"},
     "guest": {"mounts": "mounts", "env": "env", "stdin": "stdin"},
     "audit": {"when": "audit"},
@@ -94,7 +111,9 @@ def _card_name(scheme: str) -> str:
     return load_scheme(scheme).card.name
 
 
-def build_config(path: str | None, overrides: dict[str, Any], override_names: dict[str, str], schemes: Iterable[str] = ()) -> Config:
+def build_config(
+    path: str | None, overrides: dict[str, Any], override_names: dict[str, str], schemes: Iterable[str] = ()
+) -> Config:
     """The settings of one run: the file `path` (None: `rmapbox.toml` in the working directory if it is there) under
     `overrides` (fields of `Config`; `override_names` names each in errors).
 
@@ -122,5 +141,8 @@ def build_config(path: str | None, overrides: dict[str, Any], override_names: di
         for name in options:
             if name not in known:
                 raise ConfigError(f"{path}: unknown scheme in [rmap.{name}]: {nearest(name, known)}")
-        config.scheme_options = {**options.get(names_of_files.get(config.scheme, ""), {}), **options.get(config.scheme, {})}
+        config.scheme_options = {
+            **options.get(names_of_files.get(config.scheme, ""), {}),
+            **options.get(config.scheme, {}),
+        }
     return config

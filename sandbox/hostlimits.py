@@ -40,11 +40,17 @@ def shortage(error: BaseException) -> str | None:
 def check_address_space() -> None:
     """Raise `ConfigError` when the emulated processor would not find room in this process's address space."""
     try:
-        mmap.mmap(-1, TRANSLATOR_BYTES + _SPARE_BYTES, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _NORESERVE,
-                  mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC).close()
+        mmap.mmap(
+            -1,
+            TRANSLATOR_BYTES + _SPARE_BYTES,
+            mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _NORESERVE,
+            mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC,
+        ).close()
     except OSError as error:
-        raise ConfigError(f"the emulated processor reserves {TRANSLATOR_BYTES >> 20} MB of address space, and this process gets no such room "
-                          f"({(error.strerror or str(error)).lower()}): lift its limit (ulimit -v unlimited)") from None
+        raise ConfigError(
+            f"the emulated processor reserves {TRANSLATOR_BYTES >> 20} MB of address space, and this process gets no such room "
+            f"({(error.strerror or str(error)).lower()}): lift its limit (ulimit -v unlimited)"
+        ) from None
 
 
 _ELSEWHERE = "change into one that is there, or give absolute paths"

@@ -54,7 +54,7 @@ class HostTerminal(int):
         view = memoryview(data)
         try:
             while view:
-                view = view[os.write(self, view):]
+                view = view[os.write(self, view) :]
         except OSError as error:  # the terminal is gone: the guest's error, as without a status line
             raise SysError(error.errno or errno.EIO) from None
 
@@ -65,8 +65,14 @@ class Machine:
     def __init__(self, config: Config | None = None) -> None:
         self.config = config or Config()
 
-    def run(self, program: str | os.PathLike | Sequence[str | os.PathLike], *, capture: bool = False, status: IO[str] | None = None,
-            hash_memory: bool = False) -> Result:
+    def run(
+        self,
+        program: str | os.PathLike | Sequence[str | os.PathLike],
+        *,
+        capture: bool = False,
+        status: IO[str] | None = None,
+        hash_memory: bool = False,
+    ) -> Result:
         """Boot, run `program` (a name or file, see `sandbox.program`; or a list of it and its arguments) to its end, return the result.
 
         The guest's output goes to this process's descriptors 1 and 2, or with `capture` into the result. `status` is a
@@ -94,7 +100,9 @@ class Machine:
         sinks: tuple[Any, Any] = (out.append, err.append) if capture else (1, 2)
         if status is not None:
             with StatusLine(running.sample, status) as line:
-                ending = running.run(*(HostTerminal(sink, line) if isinstance(sink, int) and os.isatty(sink) else sink for sink in sinks))
+                ending = running.run(
+                    *(HostTerminal(sink, line) if isinstance(sink, int) and os.isatty(sink) else sink for sink in sinks)
+                )
         else:
             ending = running.run(*sinks)
         result = running.result(ending, time.monotonic() - start)
@@ -110,7 +118,10 @@ def program_place(name: str, config: Config) -> bytes:
     """
     for directory in ("/bin", *(f"/program{number or ''}" for number in range(len(config.mounts) + 1))):
         path = f"{directory}/{name}"
-        if not any(f"{path}/".startswith(posixpath.normpath("/" + mount.guest.strip("/")) + "/") for mount in config.mount_list()):
+        if not any(
+            f"{path}/".startswith(posixpath.normpath("/" + mount.guest.strip("/")) + "/")
+            for mount in config.mount_list()
+        ):
             break
     return os.fsencode(path)
 
@@ -132,11 +143,20 @@ def build_memory(config: Config, scheme: type[RmapScheme] | None = None) -> Memo
     check_options(scheme, config.scheme_options)
     return Memory(
         MemoryConfig(
-            memory_bytes=int(config.memory), swap_bytes=int(config.swap), paging=config.paging, overcommit=config.overcommit,
-            overcommit_ratio=config.overcommit_ratio, swappiness=config.swappiness,
-            page_cluster=-1 if config.page_cluster is None else config.page_cluster, layout=config.layout, smp=config.smp,
-            cache_line=config.cache_line, accounting=config.accounting, seed=config.seed,
-            dirty_tracking=config.dirty_tracking, scheme_options=config.scheme_options,
+            memory_bytes=int(config.memory),
+            swap_bytes=int(config.swap),
+            paging=config.paging,
+            overcommit=config.overcommit,
+            overcommit_ratio=config.overcommit_ratio,
+            swappiness=config.swappiness,
+            page_cluster=-1 if config.page_cluster is None else config.page_cluster,
+            layout=config.layout,
+            smp=config.smp,
+            cache_line=config.cache_line,
+            accounting=config.accounting,
+            seed=config.seed,
+            dirty_tracking=config.dirty_tracking,
+            scheme_options=config.scheme_options,
         ),
         scheme,
     )
@@ -145,7 +165,9 @@ def build_memory(config: Config, scheme: type[RmapScheme] | None = None) -> Memo
 class _Running:
     """One boot."""
 
-    def __init__(self, config: Config, program: Program, argv: list[str], scheme: type[RmapScheme], hash_memory: bool) -> None:
+    def __init__(
+        self, config: Config, program: Program, argv: list[str], scheme: type[RmapScheme], hash_memory: bool
+    ) -> None:
         from sandbox.fs.vfs import Vfs
         from sandbox.kernel.boot import boot_cpu
         from sandbox.kernel.kernel import Kernel
@@ -167,7 +189,9 @@ class _Running:
             cpu.kernel = self.kernel
         self.auditor.pins = lambda: pinned(self.kernel)
         self.vfs.attach(self.kernel)
-        self.vfs.realtime = self.kernel.timers.realtime  # files bear the time that the guest reads, though it sets the clock
+        self.vfs.realtime = (
+            self.kernel.timers.realtime
+        )  # files bear the time that the guest reads, though it sets the clock
         self.recorder: Any = None
         self.image: Any = None
         if hash_memory:
@@ -184,8 +208,9 @@ class _Running:
             self.vfs.write_file(path, self.program.image, 0o755)
             files = self.vfs.stdio(0 if self.config.stdin is None else self.config.stdin, stdout, stderr)
         except (SysError, OomPanic) as error:
-            raise ConfigError(f"{self.argv[0]}: does not fit into a machine of this size ({error}): give more --memory or "
-                              f"--swap") from None
+            raise ConfigError(
+                f"{self.argv[0]}: does not fit into a machine of this size ({error}): give more --memory or --swap"
+            ) from None
         environment = self.config.environment()
         envp = [os.fsencode(f"{name}={value}") for name, value in environment.items()]
         argv = [self._called(path, environment.get("PATH", "")), *(os.fsencode(word) for word in self.argv[1:])]
@@ -202,14 +227,23 @@ class _Running:
     def _called(self, path: bytes, search: str) -> bytes:
         """The program's argv[0]: as the user typed it where the guest finds a file by it, itself or along PATH, else the place of its copy."""
         typed = os.fsencode(self.argv[0])
-        places = [typed] if b"/" in typed else [os.fsencode(f"{directory}/") + typed for directory in search.split(":") if directory]
+        places = (
+            [typed]
+            if b"/" in typed
+            else [os.fsencode(f"{directory}/") + typed for directory in search.split(":") if directory]
+        )
         return typed if any(self.vfs.exists(place) for place in places) else path
 
     def sample(self) -> Sample:
         """For the status line; read from another thread, so from plain counters only."""
         mem, swap = self.mem, self.mem.swap
-        return Sample(mem.clock.now, self.kernel.nr_tasks, mem.vmstat.pgfault, mem.pages.owned[FREE] << 12,
-                      (swap.total - swap.nr_swap_pages) << 12)
+        return Sample(
+            mem.clock.now,
+            self.kernel.nr_tasks,
+            mem.vmstat.pgfault,
+            mem.pages.owned[FREE] << 12,
+            (swap.total - swap.nr_swap_pages) << 12,
+        )
 
     def result(self, ending: Any, wall_s: float) -> Result:
         """Everything the run leaves, read before the machine is let go."""
@@ -223,7 +257,9 @@ class _Running:
             unknown_syscalls={name_of(nr): count for nr, count in kernel.unknown_syscalls.items()},
             not_here={f"{what}: {errno_name(code)}": count for (what, code), count in kernel.not_here.items()},
             crashes=[_crash(info) for info in kernel.crashes],
-            more_crashes={f"{comm} by {signal_name(number)}": count for (comm, number), count in kernel.more_crashes.items()},
+            more_crashes={
+                f"{comm} by {signal_name(number)}": count for (comm, number), count in kernel.more_crashes.items()
+            },
             violations=list(self.auditor.violations),
             memory=self.image,
         )
@@ -274,8 +310,14 @@ def lowmem(mem: Memory) -> LowMem:
     report = mem.lowmem_report()
     owners = {name: _owner(fields) for name, fields in report["owners"].items()}
     peak = {name: _owner(fields) for name, fields in report["at_peak"].items()}
-    return LowMem(report["present"], report["free"], report["min_free"], owners,
-                  Snapshot(mem.at_peak["owned"][FREE] << 12, peak), _scheme_bytes(mem, owners))
+    return LowMem(
+        report["present"],
+        report["free"],
+        report["min_free"],
+        owners,
+        Snapshot(mem.at_peak["owned"][FREE] << 12, peak),
+        _scheme_bytes(mem, owners),
+    )
 
 
 def _scheme_bytes(mem: Any, owners: dict[str, Owner]) -> dict[str, int]:
@@ -286,9 +328,17 @@ def _scheme_bytes(mem: Any, owners: dict[str, Owner]) -> dict[str, int]:
         return owners[name].peak_objects or 0 if name in owners else 0
 
     inodes = sum(objects(name) for name in owners if name.endswith("inode_cache"))
-    fields = {"mem_map": mem.frames.nr * layout.page, "vm_area_struct": objects("slab:vm_area_struct") * layout.vma,
-              "mm_struct": objects("slab:mm_struct") * layout.mm, "inodes": inodes * layout.address_space}
-    caches = {cache.name: owners[f"slab:{cache.name}"].peak_bytes for cache in mem.scheme.env.scheme_caches if f"slab:{cache.name}" in owners}
+    fields = {
+        "mem_map": mem.frames.nr * layout.page,
+        "vm_area_struct": objects("slab:vm_area_struct") * layout.vma,
+        "mm_struct": objects("slab:mm_struct") * layout.mm,
+        "inodes": inodes * layout.address_space,
+    }
+    caches = {
+        cache.name: owners[f"slab:{cache.name}"].peak_bytes
+        for cache in mem.scheme.env.scheme_caches
+        if f"slab:{cache.name}" in owners
+    }
     return {name: size for name, size in {**fields, **caches}.items() if size}
 
 
@@ -298,5 +348,13 @@ def _file_index(mem: Any) -> str:
 
 
 def _crash(info: Any) -> Crash:
-    return Crash(info.pid, info.comm, info.signal, info.code, info.address, list(info.registers), bytes(info.code_bytes),
-                 [Area(*area) for area in info.areas])
+    return Crash(
+        info.pid,
+        info.comm,
+        info.signal,
+        info.code,
+        info.address,
+        list(info.registers),
+        bytes(info.code_bytes),
+        [Area(*area) for area in info.areas],
+    )

@@ -58,8 +58,10 @@ def sizes(measured: Result) -> Sizes:
 
 def describe(found: Sizes) -> str:
     """How the machine was sized, in one line for the summary."""
-    text = (f"the program's pages took {format_size(found.touched)} at their peak; RAM sized to {format_size(found.memory)}, "
-            f"swap to {format_size(found.swap)}")
+    text = (
+        f"the program's pages took {format_size(found.touched)} at their peak; RAM sized to {format_size(found.memory)}, "
+        f"swap to {format_size(found.swap)}"
+    )
     if found.memory <= MIN_MEMORY:
         text += f" (no less than {format_size(MIN_MEMORY)} boots: touch more for more pressure)"
     return text
@@ -72,8 +74,10 @@ def measuring(config: Config) -> Config:
     """
     for mount in config.mount_list():
         if mount.mode == "rw":
-            raise ConfigError(f"--pressure runs the program twice and would write to {mount.host} twice: "
-                              f"mount it ro, or give --memory instead of --pressure")
+            raise ConfigError(
+                f"--pressure runs the program twice and would write to {mount.host} twice: "
+                f"mount it ro, or give --memory instead of --pressure"
+            )
     return config.replace(memory=MAX_MEMORY, audit="off", stdin=b"" if config.stdin is None else config.stdin)
 
 

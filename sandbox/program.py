@@ -64,10 +64,14 @@ def load_program(word: str, *, mounts: bool = False) -> Program:
     else:
         bundled = toolchain.bundled()
         if word not in bundled and os.path.isdir(word):
-            raise ConfigError(f"{word}: is a directory, not a file: give an i386 executable, a .c file or a bundled program's name")
+            raise ConfigError(
+                f"{word}: is a directory, not a file: give an i386 executable, a .c file or a bundled program's name"
+            )
         if word not in bundled:
-            raise ConfigError(f"{word}: neither a file nor a bundled program: {nearest(word, bundled)} "
-                              f"(`rmapbox programs` lists them)")
+            raise ConfigError(
+                f"{word}: neither a file nor a bundled program: {nearest(word, bundled)} "
+                f"(`rmapbox programs` lists them)"
+            )
         name, path = word, _bundled(word)
     image = path.read_bytes()
     check_image(word, image, mounts=mounts)
@@ -96,7 +100,9 @@ def one_line(error: BaseException) -> str:
 def check_image(name: str, image: bytes, *, mounts: bool = False) -> None:
     """Raise `ConfigError` unless `image` is an i386 executable the guest can load; the line says what it is instead."""
     if image[:2] == b"#!":
-        raise ConfigError(f"{name}: a script, not an ELF file: run its interpreter and pass the script to it (--mount shows it)")
+        raise ConfigError(
+            f"{name}: a script, not an ELF file: run its interpreter and pass the script to it (--mount shows it)"
+        )
     if image[:4] != b"\x7fELF":
         raise ConfigError(f"{name}: not an ELF file: give an i386 executable, a .c file or a bundled program's name")
     if len(image) < 20:
@@ -115,9 +121,13 @@ def check_image(name: str, image: bytes, *, mounts: bool = False) -> None:
     for number in range(phnum):
         p_type, offset, _, _, filesz, *_ = _PHDR.unpack_from(image, phoff + number * _PHDR.size)
         if p_type in (PT_LOAD, PT_INTERP) and offset + filesz > len(image):
-            raise ConfigError(f"{name}: truncated ELF file: segment {number} ends at {offset + filesz}, "
-                              f"the file at {len(image)}; copy or build it again")
+            raise ConfigError(
+                f"{name}: truncated ELF file: segment {number} ends at {offset + filesz}, "
+                f"the file at {len(image)}; copy or build it again"
+            )
         if p_type == PT_INTERP and not mounts:
             interpreter = image[offset : offset + filesz].rstrip(b"\0").decode(errors="replace")
-            raise ConfigError(f"{name}: dynamically linked, and the guest has no {interpreter}: link it with -static, "
-                              f"or --mount the libraries")
+            raise ConfigError(
+                f"{name}: dynamically linked, and the guest has no {interpreter}: link it with -static, "
+                f"or --mount the libraries"
+            )

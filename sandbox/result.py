@@ -233,4 +233,6 @@ def read_result(path: str) -> Result:
     except OSError as error:
         raise ConfigError(f"{path}: cannot read it: {(error.strerror or str(error)).lower()}") from None
     except (msgspec.DecodeError, msgspec.ValidationError) as error:
-        raise ConfigError(f"{path}: not a result of `rmapbox run --json` or `rmapbox compare --json`: {error}") from None
+        raise ConfigError(
+            f"{path}: not a result of `rmapbox run --json` or `rmapbox compare --json`: {error}"
+        ) from None

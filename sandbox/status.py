@@ -35,8 +35,10 @@ class Sample(NamedTuple):
 
 def status_line(sample: Sample, faults_per_second: float) -> str:
     """The text of one line."""
-    return (f"{sample.virtual_ns / 1e9:9.3f} s virtual  {sample.tasks} tasks  {faults_per_second:8.0f} faults/s  "
-            f"{sample.free >> 10} kB free  {sample.swap_used >> 10} kB swapped")
+    return (
+        f"{sample.virtual_ns / 1e9:9.3f} s virtual  {sample.tasks} tasks  {faults_per_second:8.0f} faults/s  "
+        f"{sample.free >> 10} kB free  {sample.swap_used >> 10} kB swapped"
+    )
 
 
 class StatusLine:

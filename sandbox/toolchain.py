@@ -38,12 +38,42 @@ SECONDS = 120  # no compilation of ours takes more than a few
 REMEDY = 'apt-get install gcc, or pip install "rmapbox[toolchain]"'
 
 # i686: no SSE, as the machines of 2003 had it at most. One section per function lets the linker drop what is unused.
-_CODE = ("-m32", "-march=i686", "-O2", "-std=gnu11", "-nostdinc", "-fno-pie", "-fno-stack-protector", "-fno-asynchronous-unwind-tables",
-         "-fcf-protection=none", "-ftls-model=local-exec", "-ffunction-sections", "-fdata-sections", "-U_FORTIFY_SOURCE")
+_CODE = (
+    "-m32",
+    "-march=i686",
+    "-O2",
+    "-std=gnu11",
+    "-nostdinc",
+    "-fno-pie",
+    "-fno-stack-protector",
+    "-fno-asynchronous-unwind-tables",
+    "-fcf-protection=none",
+    "-ftls-model=local-exec",
+    "-ffunction-sections",
+    "-fdata-sections",
+    "-U_FORTIFY_SOURCE",
+)
 # 0x08048000 is ld's address for i386 and not lld's; text, constants and data get segments of their own.
-_LINK = ("-m32", "-nostdlib", "-static", "-no-pie", "-Wl,--gc-sections,-z,noexecstack,-z,norelro,-z,separate-code,--build-id=none")
-_ZIG = ("-target", "x86-linux-musl", "-mcpu=i686", "-O2", "-std=gnu11", "-static", "-fno-sanitize=undefined", "-fno-stack-protector",
-        "-U_FORTIFY_SOURCE", "-s", "-Wl,--image-base=0x8048000")
+_LINK = (
+    "-m32",
+    "-nostdlib",
+    "-static",
+    "-no-pie",
+    "-Wl,--gc-sections,-z,noexecstack,-z,norelro,-z,separate-code,--build-id=none",
+)
+_ZIG = (
+    "-target",
+    "x86-linux-musl",
+    "-mcpu=i686",
+    "-O2",
+    "-std=gnu11",
+    "-static",
+    "-fno-sanitize=undefined",
+    "-fno-stack-protector",
+    "-U_FORTIFY_SOURCE",
+    "-s",
+    "-Wl,--image-base=0x8048000",
+)
 
 
 class CompileError(Exception):
@@ -94,8 +124,14 @@ class Compiler:
         """Run it; raises CompileError when it cannot be started or hangs."""
         command = [*self.command, *arguments]
         try:
-            return subprocess.run(command, check=False, capture_output=True, stdin=subprocess.DEVNULL, timeout=SECONDS,
-                                  env={**os.environ, "LC_ALL": "C"})
+            return subprocess.run(
+                command,
+                check=False,
+                capture_output=True,
+                stdin=subprocess.DEVNULL,
+                timeout=SECONDS,
+                env={**os.environ, "LC_ALL": "C"},
+            )
         except (OSError, subprocess.TimeoutExpired) as error:
             _refuse_shortage(error)
             raise CompileError(f"{self.command[0]}: {error}; {REMEDY}") from None
@@ -103,7 +139,7 @@ class Compiler:
 
 # --- finding a compiler ----------------------------------------------------------------------------------------------
 
-_PROBE = "__attribute__((noreturn)) void _start(void) { __asm__(\"movl $1, %eax; int $0x80\"); for (;;); }\n"
+_PROBE = '__attribute__((noreturn)) void _start(void) { __asm__("movl $1, %eax; int $0x80"); for (;;); }\n'
 _PROBE_HOSTED = "int main(void) { return 0; }\n"
 
 
@@ -135,7 +171,9 @@ def _probe(kind: str, command: tuple[str, ...]) -> tuple[Compiler, str]:
         with tempfile.TemporaryDirectory(prefix="rmapbox-") as directory:
             source = Path(directory, "probe.c")
             source.write_text(_PROBE_HOSTED if kind == "zig" else _PROBE)
-            done = compiler.run([*compiler.code_flags, *compiler.link_flags, str(source), "-o", str(Path(directory, "probe"))])
+            done = compiler.run(
+                [*compiler.code_flags, *compiler.link_flags, str(source), "-o", str(Path(directory, "probe"))]
+            )
     except CompileError as error:
         return compiler, str(error)
     return compiler, "" if done.returncode == 0 else first_errors(done.stderr)
@@ -168,9 +206,16 @@ def compiler_report() -> list[dict[str, object]]:
     """
     report: list[dict[str, object]] = []
     for compiler, trouble in _probed():
-        report.append({"name": compiler.kind, "command": " ".join(compiler.command), "version": compiler.version, "works": not trouble,
-                       "runtime": "musl" if compiler.kind == "zig" else "own",
-                       "remedy": f"{trouble}; {REMEDY}" if trouble else ""})
+        report.append(
+            {
+                "name": compiler.kind,
+                "command": " ".join(compiler.command),
+                "version": compiler.version,
+                "works": not trouble,
+                "runtime": "musl" if compiler.kind == "zig" else "own",
+                "remedy": f"{trouble}; {REMEDY}" if trouble else "",
+            }
+        )
     if not report:
         report.append({"name": "none", "command": "", "version": "", "works": False, "runtime": "", "remedy": REMEDY})
     return report
@@ -190,8 +235,11 @@ def _need_compiler() -> Compiler:
 
 def cache_directory() -> Path:
     """The first of $XDG_CACHE_HOME/rmapbox, ~/.cache/rmapbox and a private directory under the temporary one that can be written."""
-    places = [Path(base, "rmapbox") for base in (os.environ.get("XDG_CACHE_HOME", ""), os.path.expanduser("~/.cache"))
-              if os.path.isabs(base)]
+    places = [
+        Path(base, "rmapbox")
+        for base in (os.environ.get("XDG_CACHE_HOME", ""), os.path.expanduser("~/.cache"))
+        if os.path.isabs(base)
+    ]
     places.append(Path(tempfile.gettempdir(), f"rmapbox-{os.getuid()}"))
     for place in places:
         try:
@@ -231,7 +279,10 @@ def first_errors(stderr: bytes, limit: int = 3) -> str:
     """The compiler's first error lines, directories cut off; its first lines when none says error."""
     lines = [line.strip() for line in stderr.decode(errors="replace").splitlines() if line.strip()]
     telling = [line for line in lines if re.search(r"\berror\b|undefined (reference|symbol)", line)] or lines
-    return "\n".join(re.sub(r"(?<!\S)/(?:[^/\s:]+/)+", "", line) for line in telling[:limit]) or "the compiler failed without a word"
+    return (
+        "\n".join(re.sub(r"(?<!\S)/(?:[^/\s:]+/)+", "", line) for line in telling[:limit])
+        or "the compiler failed without a word"
+    )
 
 
 def _explain(stderr: bytes, compiler: Compiler) -> str:
@@ -243,7 +294,9 @@ def _explain(stderr: bytes, compiler: Compiler) -> str:
     header = re.search(r"fatal error: '?([\w./]+\.h)'?(?:: No such file| file not found)", message)
     if missing or header:
         what = f"no {missing[1]}()" if missing else f"no <{header[1]}>"  # type: ignore[index]
-        message += f"\nthe guest runtime has {what}: give a static i386 ELF file instead, linked with the C library you need"
+        message += (
+            f"\nthe guest runtime has {what}: give a static i386 ELF file instead, linked with the C library you need"
+        )
     return message
 
 
@@ -259,13 +312,17 @@ def _runtime_objects(compiler: Compiler) -> list[Path]:
     building = Path(tempfile.mkdtemp(prefix="building-", dir=directory.parent))
 
     def build(source: Path) -> subprocess.CompletedProcess[bytes]:
-        return compiler.run([*compiler.code_flags, *compiler.runtime_flags, "-c", str(source), "-o", str(building / f"{source.stem}.o")])
+        return compiler.run(
+            [*compiler.code_flags, *compiler.runtime_flags, "-c", str(source), "-o", str(building / f"{source.stem}.o")]
+        )
 
     try:
         with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
             for source, done in zip(sources, pool.map(build, sources), strict=True):
                 if done.returncode:
-                    raise CompileError(f"the guest runtime does not compile ({source.name}): {first_errors(done.stderr)}")
+                    raise CompileError(
+                        f"the guest runtime does not compile ({source.name}): {first_errors(done.stderr)}"
+                    )
         try:
             building.rename(directory)
         except OSError:
@@ -306,7 +363,9 @@ def _link(compiler: Compiler, source: Path, flags: Sequence[str], program: Path)
     handle, name = tempfile.mkstemp(prefix="building-", dir=program.parent)
     os.close(handle)
     try:
-        done = compiler.run([*compiler.code_flags, *compiler.link_flags, *flags, str(source), *map(str, objects), "-o", name])
+        done = compiler.run(
+            [*compiler.code_flags, *compiler.link_flags, *flags, str(source), *map(str, objects), "-o", name]
+        )
         if done.returncode:
             raise CompileError(_explain(done.stderr, compiler))
         os.chmod(name, 0o755)
@@ -375,7 +434,9 @@ def parse_card(source: Path) -> Program:
         elif line and key:
             card[key] = f"{card[key]} {line}".strip()
     if tuple(card) != _CARD_KEYS:
-        raise CompileError(f"{source.name}: its card must have the keys {', '.join(_CARD_KEYS)}, in this order; it has {', '.join(card) or 'none'}")
+        raise CompileError(
+            f"{source.name}: its card must have the keys {', '.join(_CARD_KEYS)}, in this order; it has {', '.join(card) or 'none'}"
+        )
     if card["name"] != source.stem:
         raise CompileError(f"{source.name}: its card is named {card['name']!r}")
     return Program(card["name"], source, card["summary"], card["drives"], card["arguments"], card["look at"])

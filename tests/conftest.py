@@ -44,7 +44,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Before pytest's own choice by marks."""
     tests: dict[str, list[pytest.Function]] = defaultdict(list)
     for item in items:
-        if isinstance(item, pytest.Function) and item.get_closest_marker("covering") and not item.get_closest_marker("slow"):
+        if (
+            isinstance(item, pytest.Function)
+            and item.get_closest_marker("covering")
+            and not item.get_closest_marker("slow")
+        ):
             tests[item.nodeid.partition("[")[0]].append(item)
     for cases in tests.values():
         names = cases[0].get_closest_marker("covering").args  # type: ignore[union-attr]

@@ -43,7 +43,9 @@ def vma_link_copy(mem: Memory, mm: Mm, i: int, vma: VmArea) -> None:
         vma.mapping.link(vma)
 
 
-def vma_adjust(mem: Memory, mm: Mm, i: int, start: int, end: int, insert: VmArea | None = None, absorb: int = 0) -> None:
+def vma_adjust(
+    mem: Memory, mm: Mm, i: int, start: int, end: int, insert: VmArea | None = None, absorb: int = 0
+) -> None:
     """The area at position ``i`` becomes ``[start, end)``.
 
     Without more: it shrinks, or grows into free space; if it then overlaps the next area, that one starts at ``end``; if it shrinks from
@@ -159,7 +161,9 @@ def can_vma_merge(mem: Memory, area: VmArea, like: VmArea | None, flags: int, fi
     return False
 
 
-def vma_merge(mem: Memory, mm: Mm, i: int, start: int, end: int, flags: int, vma: VmArea | None, file: Any, pgoff: int) -> VmArea | None:
+def vma_merge(
+    mem: Memory, mm: Mm, i: int, start: int, end: int, flags: int, vma: VmArea | None, file: Any, pgoff: int
+) -> VmArea | None:
     """Joins the range ``[start, end)`` to its neighbours if they are alike; returns the area that holds it now, or None.
 
     ``vma`` is the area that has the range now (mprotect & co; it is at position ``i``), None for a range that is free (then ``i`` is

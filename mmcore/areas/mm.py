@@ -1,10 +1,10 @@
 """An address space: ``mm_struct``.
 
-    mm.vmas    areas, ascending                    two parallel lists: bisect on ``starts`` finds an area in log n without touching
-    mm.starts  their vm_start                      the areas; whoever changes a vm_start changes both
+mm.vmas    areas, ascending                    two parallel lists: bisect on ``starts`` finds an area in log n without touching
+mm.starts  their vm_start                      the areas; whoever changes a vm_start changes both
 
-          start_code..end_code   start_data..end_data   start_brk..brk ->          <- mmap_base      <- stack
-    0 ----|  text             |--|  data           |----|  heap  |-------- ... --------|  maps  |------|     | 0xc0000000
+      start_code..end_code   start_data..end_data   start_brk..brk ->          <- mmap_base      <- stack
+0 ----|  text             |--|  data           |----|  heap  |-------- ... --------|  maps  |------|     | 0xc0000000
 """
 
 from __future__ import annotations
@@ -36,10 +36,46 @@ class Mm:
     """
 
     __slots__ = (
-        "addr", "pgd", "vmas", "starts", "mmap_cache", "mm_users", "flush_pending", "nr_ptes", "rss", "anon_rss", "shmem_rss", "hiwater_rss", "hiwater_vm",
-        "total_vm", "locked_vm", "data_vm", "exec_vm", "stack_vm", "def_flags", "mmap_base", "topdown", "gap_top", "gap_size",
-        "start_code", "end_code", "start_data", "end_data", "start_brk", "brk", "start_stack", "arg_start", "arg_end", "env_start", "env_end",
-        "saved_auxv", "dumpable", "membarrier", "exe_file", "read_implies_exec", "rmap",
+        "addr",
+        "pgd",
+        "vmas",
+        "starts",
+        "mmap_cache",
+        "mm_users",
+        "flush_pending",
+        "nr_ptes",
+        "rss",
+        "anon_rss",
+        "shmem_rss",
+        "hiwater_rss",
+        "hiwater_vm",
+        "total_vm",
+        "locked_vm",
+        "data_vm",
+        "exec_vm",
+        "stack_vm",
+        "def_flags",
+        "mmap_base",
+        "topdown",
+        "gap_top",
+        "gap_size",
+        "start_code",
+        "end_code",
+        "start_data",
+        "end_data",
+        "start_brk",
+        "brk",
+        "start_stack",
+        "arg_start",
+        "arg_end",
+        "env_start",
+        "env_end",
+        "saved_auxv",
+        "dumpable",
+        "membarrier",
+        "exe_file",
+        "read_implies_exec",
+        "rmap",
     )
     max_map_count = MAX_MAP_COUNT
 
@@ -220,8 +256,27 @@ def mm_alloc(mem: Memory) -> Mm:
 
 
 _INHERITED = (
-    "mmap_base", "topdown", "start_code", "end_code", "start_data", "end_data", "start_brk", "brk", "start_stack",
-    "arg_start", "arg_end", "env_start", "env_end", "saved_auxv", "dumpable", "membarrier", "read_implies_exec", "total_vm", "data_vm", "exec_vm", "stack_vm",
+    "mmap_base",
+    "topdown",
+    "start_code",
+    "end_code",
+    "start_data",
+    "end_data",
+    "start_brk",
+    "brk",
+    "start_stack",
+    "arg_start",
+    "arg_end",
+    "env_start",
+    "env_end",
+    "saved_auxv",
+    "dumpable",
+    "membarrier",
+    "read_implies_exec",
+    "total_vm",
+    "data_vm",
+    "exec_vm",
+    "stack_vm",
 )
 
 

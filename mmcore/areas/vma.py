@@ -72,10 +72,33 @@ class VmArea:
     """
 
     __slots__ = (
-        "vm_mm", "vm_start", "vm_end", "vm_flags", "vm_page_prot", "vm_pgoff", "vm_file", "mapping", "addr", "anon_vma", "rmap", "shared", "nl_cursor",
+        "vm_mm",
+        "vm_start",
+        "vm_end",
+        "vm_flags",
+        "vm_page_prot",
+        "vm_pgoff",
+        "vm_file",
+        "mapping",
+        "addr",
+        "anon_vma",
+        "rmap",
+        "shared",
+        "nl_cursor",
     )
 
-    def __init__(self, mm: Mm, addr: int, start: int, end: int, flags: int, prot: int, pgoff: int, file: Any, mapping: AddressSpace | None) -> None:
+    def __init__(
+        self,
+        mm: Mm,
+        addr: int,
+        start: int,
+        end: int,
+        flags: int,
+        prot: int,
+        pgoff: int,
+        file: Any,
+        mapping: AddressSpace | None,
+    ) -> None:
         self.vm_mm = mm
         self.addr = addr
         self.vm_start = start
@@ -92,7 +115,17 @@ class VmArea:
 
     def clone(self, mem: Memory, mm: Mm) -> VmArea:
         """The same area for ``mm``, in no list yet; its file gains no reference. Raises OutOfMemory."""
-        return VmArea(mm, mem.vma_cache.alloc(), self.vm_start, self.vm_end, self.vm_flags, self.vm_page_prot, self.vm_pgoff, self.vm_file, self.mapping)
+        return VmArea(
+            mm,
+            mem.vma_cache.alloc(),
+            self.vm_start,
+            self.vm_end,
+            self.vm_flags,
+            self.vm_page_prot,
+            self.vm_pgoff,
+            self.vm_file,
+            self.mapping,
+        )
 
     def free(self, mem: Memory) -> None:
         """Gives the vm_area_struct back; the area is in no list any more."""
@@ -107,7 +140,9 @@ class VmArea:
         """``rwxp`` as /proc/PID/maps shows it."""
         flags = self.vm_flags
         return (
-            ("r" if flags & VM_READ else "-") + ("w" if flags & VM_WRITE else "-") + ("x" if flags & VM_EXEC else "-")
+            ("r" if flags & VM_READ else "-")
+            + ("w" if flags & VM_WRITE else "-")
+            + ("x" if flags & VM_EXEC else "-")
             + ("s" if flags & VM_MAYSHARE else "p")
         )
 

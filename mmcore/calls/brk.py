@@ -49,7 +49,11 @@ def set_brk(mem: Memory, mm: Mm, brk: int) -> int:
             return brk
         _check_brk_limits(mem, mm, old_end, new_end - old_end)
         above = mm.find_vma(old_end)
-        if above is not None and above.vm_start < new_end + 4096 + STACK_GUARD_GAP and new_end + 4096 > vm_start_gap(above):
+        if (
+            above is not None
+            and above.vm_start < new_end + 4096 + STACK_GUARD_GAP
+            and new_end + 4096 > vm_start_gap(above)
+        ):
             return old
         _do_brk(mem, mm, old_end, new_end)
     except SysError:

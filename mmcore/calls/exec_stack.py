@@ -69,7 +69,11 @@ def expand_stack(mem: Memory, vma: VmArea, address: int) -> None:
         below = mm.vmas[i - 1]
         if address < below.vm_end:
             raise SysError(errno.ENOMEM)
-        if not below.vm_flags & VM_GROWSDOWN and below.vm_flags & VM_ACCESS_FLAGS and address - below.vm_end < STACK_GUARD_GAP:
+        if (
+            not below.vm_flags & VM_GROWSDOWN
+            and below.vm_flags & VM_ACCESS_FLAGS
+            and address - below.vm_end < STACK_GUARD_GAP
+        ):
             raise SysError(errno.ENOMEM)
     grow = vma.vm_start - address >> 12
     if grow > vma.vm_pgoff:

@@ -43,7 +43,9 @@ def remap_file_pages(mem: Memory, mm: Mm, start: int, size: int, prot: int, pgof
         file.get()  # the last area of the file may be the one that is replaced
         try:
             populate = MAP_POPULATE | flags & MAP_NONBLOCK | vma.vm_flags & VM_LOCKED  # which is MAP_LOCKED's bit too
-            do_mmap(mem, mm, start, size, vma.vm_flags & VM_ACCESS_FLAGS, MAP_SHARED | MAP_FIXED | populate, file, pgoff)
+            do_mmap(
+                mem, mm, start, size, vma.vm_flags & VM_ACCESS_FLAGS, MAP_SHARED | MAP_FIXED | populate, file, pgoff
+            )
         finally:
             file.put()
         return

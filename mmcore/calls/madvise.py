@@ -52,11 +52,26 @@ _FLAG_ADVICE = {
 }
 # Linux knows advice only about what it was built with.
 _NOT_HERE = {
-    MADV_MERGEABLE: "MADV_MERGEABLE", MADV_UNMERGEABLE: "MADV_UNMERGEABLE", MADV_HUGEPAGE: "MADV_HUGEPAGE", MADV_NOHUGEPAGE: "MADV_NOHUGEPAGE",
-    25: "MADV_COLLAPSE", 100: "MADV_HWPOISON", 101: "MADV_SOFT_OFFLINE", 102: "MADV_GUARD_INSTALL", 103: "MADV_GUARD_REMOVE",
+    MADV_MERGEABLE: "MADV_MERGEABLE",
+    MADV_UNMERGEABLE: "MADV_UNMERGEABLE",
+    MADV_HUGEPAGE: "MADV_HUGEPAGE",
+    MADV_NOHUGEPAGE: "MADV_NOHUGEPAGE",
+    25: "MADV_COLLAPSE",
+    100: "MADV_HWPOISON",
+    101: "MADV_SOFT_OFFLINE",
+    102: "MADV_GUARD_INSTALL",
+    103: "MADV_GUARD_REMOVE",
 }
 _KNOWN = set(_FLAG_ADVICE) | {
-    MADV_WILLNEED, MADV_DONTNEED, MADV_FREE, MADV_REMOVE, MADV_COLD, MADV_PAGEOUT, MADV_POPULATE_READ, MADV_POPULATE_WRITE, MADV_DONTNEED_LOCKED,
+    MADV_WILLNEED,
+    MADV_DONTNEED,
+    MADV_FREE,
+    MADV_REMOVE,
+    MADV_COLD,
+    MADV_PAGEOUT,
+    MADV_POPULATE_READ,
+    MADV_POPULATE_WRITE,
+    MADV_DONTNEED_LOCKED,
 }
 
 
@@ -217,7 +232,11 @@ MS_ASYNC, MS_INVALIDATE, MS_SYNC = 1, 2, 4
 def do_msync(mem: Memory, mm: Mm, start: int, length: int, flags: int) -> tuple[list[AddressSpace], bool]:
     """Sends what was written to shared file mappings in ``[start, start + length)`` on its way (MS_SYNC). Returns the files to wait for, and
     whether there were holes (ENOMEM once they are done). Raises EINVAL, EBUSY (MS_INVALIDATE of locked memory)."""
-    if flags & ~(MS_ASYNC | MS_INVALIDATE | MS_SYNC) or start & 4095 or flags & (MS_ASYNC | MS_SYNC) == MS_ASYNC | MS_SYNC:
+    if (
+        flags & ~(MS_ASYNC | MS_INVALIDATE | MS_SYNC)
+        or start & 4095
+        or flags & (MS_ASYNC | MS_SYNC) == MS_ASYNC | MS_SYNC
+    ):
         raise SysError(errno.EINVAL)
     end = start + (length + 4095 & ~4095)
     holes = False

@@ -112,7 +112,9 @@ def _unmap(mem: Memory, pfn: int) -> None:
     if left:
         _walk_entries(mem, pfn, pfn, pfn, wanted - left)
         mem.meters.migrate_misses += 1
-        raise SysError(errno.EBUSY, f"the scheme leads to {wanted - left} of {wanted} PTEs: " + mem.frames.describe(pfn))
+        raise SysError(
+            errno.EBUSY, f"the scheme leads to {wanted - left} of {wanted} PTEs: " + mem.frames.describe(pfn)
+        )
 
 
 def _walk_entries(mem: Memory, pfn: int, old: int, new: int, wanted: int = -1) -> None:

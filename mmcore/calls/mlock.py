@@ -75,7 +75,11 @@ def do_mlock(mem: Memory, mm: Mm, start: int, length: int, flags: int = 0) -> No
 
 def _locked_pages(mm: Mm, start: int, end: int) -> int:
     """Pages of ``[start, end)`` that are locked already."""
-    return sum(min(end, v.vm_end) - max(start, v.vm_start) >> 12 for v in mm.vmas[mm.find_index(start) :] if v.vm_flags & VM_LOCKED and v.vm_start < end)
+    return sum(
+        min(end, v.vm_end) - max(start, v.vm_start) >> 12
+        for v in mm.vmas[mm.find_index(start) :]
+        if v.vm_flags & VM_LOCKED and v.vm_start < end
+    )
 
 
 def do_munlock(mem: Memory, mm: Mm, start: int, length: int) -> None:

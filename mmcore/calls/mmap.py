@@ -42,7 +42,14 @@ PROT_READ, PROT_WRITE, PROT_EXEC, PROT_SEM = 1, 2, 4, 8
 MAP_SHARED, MAP_PRIVATE, MAP_SHARED_VALIDATE, MAP_DROPPABLE, MAP_TYPE = 1, 2, 3, 8, 0xF
 MAP_FIXED, MAP_ANONYMOUS = 0x10, 0x20
 MAP_GROWSDOWN, MAP_DENYWRITE, MAP_EXECUTABLE, MAP_LOCKED, MAP_NORESERVE = 0x100, 0x800, 0x1000, 0x2000, 0x4000
-MAP_POPULATE, MAP_NONBLOCK, MAP_STACK, MAP_HUGETLB, MAP_SYNC, MAP_FIXED_NOREPLACE = 0x8000, 0x10000, 0x20000, 0x40000, 0x80000, 0x100000
+MAP_POPULATE, MAP_NONBLOCK, MAP_STACK, MAP_HUGETLB, MAP_SYNC, MAP_FIXED_NOREPLACE = (
+    0x8000,
+    0x10000,
+    0x20000,
+    0x40000,
+    0x80000,
+    0x100000,
+)
 # Flags MAP_SHARED_VALIDATE knows. Linux: LEGACY_MAP_MASK, include/linux/mman.h, 6.18 (with the huge-page sizes and MAP_32BIT, MAP_ABOVE4G).
 _LEGACY_MAP_MASK = 0x7C07F9F3
 _FMODE_READ, _FMODE_WRITE = 1, 2
@@ -159,14 +166,26 @@ def mmap_region(mem: Memory, mm: Mm, addr: int, length: int, vm_flags: int, pgof
             file = shared_memory = mem.shmem_zero_setup(length, not vm_flags & VM_NORESERVE)
         mapping = file.mapping if file is not None else None
         if overlapped:
-            new = VmArea(mm, mem.vma_cache.alloc(), addr, end, vm_flags, page_prot(mem, mapping, vm_flags), pgoff, file, mapping)
+            new = VmArea(
+                mm, mem.vma_cache.alloc(), addr, end, vm_flags, page_prot(mem, mapping, vm_flags), pgoff, file, mapping
+            )
             do_munmap(mem, mm, addr, length)
             i = mm.find_index(addr)
         if shared_memory is None:
             vma = vma_merge(mem, mm, i, addr, end, vm_flags, None, file, pgoff)
         if vma is None:
             if new is None:
-                new = VmArea(mm, mem.vma_cache.alloc(), addr, end, vm_flags, page_prot(mem, mapping, vm_flags), pgoff, file, mapping)
+                new = VmArea(
+                    mm,
+                    mem.vma_cache.alloc(),
+                    addr,
+                    end,
+                    vm_flags,
+                    page_prot(mem, mapping, vm_flags),
+                    pgoff,
+                    file,
+                    mapping,
+                )
     except SysError:
         if new is not None:
             new.free(mem)
@@ -264,6 +283,17 @@ from mmcore.calls.brk import do_brk, set_brk  # noqa: E402
 from mmcore.calls.exec_stack import expand_stack, insert_vm_struct  # noqa: E402
 
 __all__ = [
-    "do_brk", "do_mmap", "do_munmap", "expand_stack", "get_unmapped_area", "insert_vm_struct", "mmap_region", "set_brk", "split_vma",
-    "unmap_areas", "vma_adjust", "vma_link", "vma_merge",
+    "do_brk",
+    "do_mmap",
+    "do_munmap",
+    "expand_stack",
+    "get_unmapped_area",
+    "insert_vm_struct",
+    "mmap_region",
+    "set_brk",
+    "split_vma",
+    "unmap_areas",
+    "vma_adjust",
+    "vma_link",
+    "vma_merge",
 ]

@@ -98,7 +98,12 @@ def mprotect_fixup(mem: Memory, mm: Mm, i: int, start: int, end: int, flags: int
     charged = 0
     if flags & VM_WRITE:
         # Only what becomes data here can exceed a limit: RLIMIT_AS counted these pages before.
-        if is_data_mapping(flags) and not is_data_mapping(old) and not may_expand_vm(mem, mm, flags, pages) and may_expand_vm(mem, mm, old, pages):
+        if (
+            is_data_mapping(flags)
+            and not is_data_mapping(old)
+            and not may_expand_vm(mem, mm, flags, pages)
+            and may_expand_vm(mem, mm, old, pages)
+        ):
             raise SysError(errno.ENOMEM)
         if not old & (VM_ACCOUNT | VM_WRITE | VM_SHARED | VM_NORESERVE):
             charged = pages
@@ -157,4 +162,6 @@ def change_protection(mem: Memory, vma: VmArea, start: int, end: int, prot: int)
     if changed:
         vma.vm_mm.flush_pending = True
         if code:
-            mem.flush_code = True  # stores through a writable, non-executable mapping leave translations of the page standing
+            mem.flush_code = (
+                True  # stores through a writable, non-executable mapping leave translations of the page standing
+            )

@@ -65,7 +65,9 @@ def do_mremap(mem: Memory, mm: Mm, addr: int, old_len: int, new_len: int, flags:
         get_unmapped_area(mem, mm, new_addr, new_len, fixed=True)
         move_vma(mem, mm, vma, addr, old_len, new_addr, new_len, replace=True)
         if addr + old_len < end:
-            do_munmap(mem, mm, addr + old_len, end - addr - old_len)  # from an area's end on: no hole to cut, so it cannot fail
+            do_munmap(
+                mem, mm, addr + old_len, end - addr - old_len
+            )  # from an area's end on: no hole to cut, so it cannot fail
         return new_addr
     if old_len == new_len:
         return addr
@@ -140,7 +142,9 @@ def _expand_in_place(mem: Memory, mm: Mm, vma: VmArea, delta: int) -> bool:
     return True
 
 
-def move_vma(mem: Memory, mm: Mm, vma: VmArea, addr: int, old_len: int, new_addr: int, new_len: int, replace: bool) -> int:
+def move_vma(
+    mem: Memory, mm: Mm, vma: VmArea, addr: int, old_len: int, new_addr: int, new_len: int, replace: bool
+) -> int:
     """``[addr, addr + old_len)`` of one area becomes ``[new_addr, new_addr + new_len)``; ``replace``: whatever lies there goes.
     The ranges do not overlap; limits are checked. ``old_len`` 0 leaves the old mapping. Raises SysError(ENOMEM) or MustWait with nothing changed."""
     scheme, overcommit = mem.scheme, mem.overcommit

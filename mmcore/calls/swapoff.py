@@ -55,7 +55,12 @@ def try_to_unuse(mem: Memory, interrupted: Callable[[], bool]) -> Generator[Wait
     swap, flags = mem.swap, mem.frames.flags
     np_map = swap.device.np_map
     # Files are given no new slots any more, so where an entry of theirs stands now it stands till it is freed.
-    files = {entry: (space, index) for space in mem.mappings.values() if isinstance(space, ShmemSpace) for index, entry in space.swapped.items()}
+    files = {
+        entry: (space, index)
+        for space in mem.mappings.values()
+        if isinstance(space, ShmemSpace)
+        for index, entry in space.swapped.items()
+    }
     start_mm: Mm | None = None
     entry = 0
     while True:
@@ -92,7 +97,9 @@ def _unuse(mem: Memory, entry: int, pfn: int, start_mm: Mm | None, file: tuple[S
             if swap.map[entry] == SWAP_MAP_MAX:  # the count has been too large to keep; everybody was found
                 swap.map[entry] = 1
             if swap.map[entry] != 1:
-                raise InvariantViolation(f"swap slot {entry:#x}: {swap.map[entry] - 1} users are in no page table and no file")
+                raise InvariantViolation(
+                    f"swap slot {entry:#x}: {swap.map[entry] - 1} users are in no page table and no file"
+                )
         if frames.flags[pfn] & PG_SWAPCACHE:
             swap.delete_from_swap_cache(pfn)
             frames.flags[pfn] |= PG_DIRTY  # nowhere but in RAM now
@@ -129,7 +136,9 @@ def _unuse_process(mem: Memory, mm: Mm, entry: int, pfn: int) -> None:
             address = first + (k << 12)
             vma = mm.find_vma(address)
             if vma is None or vma.vm_start > address:
-                raise InvariantViolation(f"mm {mm.addr:#x} has swap entry {entry:#x} at {address:#x}, where it has no area")
+                raise InvariantViolation(
+                    f"mm {mm.addr:#x} has swap entry {entry:#x} at {address:#x}, where it has no area"
+                )
             _unuse_pte(mem, mm, vma, address, base + k, value, pfn, entry)
 
 

@@ -37,7 +37,18 @@ class AddressSpace:
 
     It stands in ``mem.mappings`` while it has pages, swapped pages or areas."""
 
-    __slots__ = ("mem", "host", "addr", "pages", "nodes", "i_mmap", "i_mmap_writable", "nonlinear", "frames", "_registered")
+    __slots__ = (
+        "mem",
+        "host",
+        "addr",
+        "pages",
+        "nodes",
+        "i_mmap",
+        "i_mmap_writable",
+        "nonlinear",
+        "frames",
+        "_registered",
+    )
     is_shmem = False
     write_sealed = False  # no new shared mapping may write, now or later (a memfd's seals)
     tracks_dirty = False  # writes through shared mappings are noticed as they begin (FileSpace, where the machine has dirty tracking)

@@ -57,7 +57,9 @@ class ShmemSpace(AddressSpace):
         self.swapped: dict[int, int] = {}
         self.locked = False
         self.write_sealed = False
-        self._table: dict[int, int] = {}  # table pages: number of the page of entries, or -1 (directory), -2 - n (subdirectory) -> PFN
+        self._table: dict[
+            int, int
+        ] = {}  # table pages: number of the page of entries, or -1 (directory), -2 - n (subdirectory) -> PFN
 
     # --- the table of entries -----------------------------------------------------------------------------------------------
 

@@ -56,7 +56,9 @@ class Faults:
         self.lru_cache_add_active = mem.reclaim.lru_cache_add_active
         self.zero_pte = mem.zero_pfn << 12
         self.wait_queue: WaitQueue | None = None  # of the last WAIT
-        self.store_flushes = False  # the last copy on write set flush_pending for its own page, data only, and nobody else had
+        self.store_flushes = (
+            False  # the last copy on write set flush_pending for its own page, data only, and nobody else had
+        )
 
     # --- from the CPU ---------------------------------------------------------------------------------------------------
 

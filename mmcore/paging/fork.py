@@ -57,7 +57,11 @@ def copy_page_range(mem: Memory, src: VmArea, dst: VmArea) -> None:
     present_bits, pfn_mask = kind(P | PROTNONE), kind(pgtables.PFN_MASK)
     token = None
     while True:
-        entries = np_ptes[pairs[0][0] : pairs[0][1]].copy() if len(pairs) == 1 else np.concatenate([np_ptes[i:j] for i, j, _ in pairs])
+        entries = (
+            np_ptes[pairs[0][0] : pairs[0][1]].copy()
+            if len(pairs) == 1
+            else np.concatenate([np_ptes[i:j] for i, j, _ in pairs])
+        )
         present = (entries & present_bits) != 0
         at = present.nonzero()[0]
         full = len(at) == len(entries)

@@ -119,7 +119,12 @@ class AwaitedPages:
     def take_turn(self) -> None:
         """Before the current task starts to read a page. Raises MustWait when it is others' turn. Who holds a page goes on: it is to let go soon."""
         task = self.mem.current
-        if not (self.users or self.queue) or self.on_the_spot or self.held.get(task) or not (self.queue or self._short()):
+        if (
+            not (self.users or self.queue)
+            or self.on_the_spot
+            or self.held.get(task)
+            or not (self.queue or self._short())
+        ):
             return
         self._end_turns()
         if task in self.turns:

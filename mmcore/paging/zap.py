@@ -180,7 +180,9 @@ def unmap_mapping_range(mem: Memory, mapping: AddressSpace, first: int, last: in
 def _zap_file_pages(mem: Memory, vma: VmArea, start: int, end: int) -> None:
     ptes, mask = mem.pgtables.ptes, mem.pgtables.PFN_MASK
     for i, j in pte_slices(mem, vma, start, end):
-        few = [k for k in range(i, j) if ptes[k] & (P | PROTNONE) and not mem.frames.flags[ptes[k] >> 12 & mask] & PG_ANON]
+        few = [
+            k for k in range(i, j) if ptes[k] & (P | PROTNONE) and not mem.frames.flags[ptes[k] >> 12 & mask] & PG_ANON
+        ]
         _zap_few(mem, vma, few)
 
 

@@ -37,20 +37,48 @@ PG_ANON = 1 << 20
 PG_CODE = 1 << 24  # may hold code the CPU has translated
 
 FLAG_NAMES = {
-    PG_LOCKED: "locked", PG_ERROR: "error", PG_REFERENCED: "referenced", PG_UPTODATE: "uptodate", PG_DIRTY: "dirty",
-    PG_LRU: "lru", PG_ACTIVE: "active", PG_SLAB: "slab", PG_RESERVED: "reserved", PG_PRIVATE: "private",
-    PG_WRITEBACK: "writeback", PG_SWAPCACHE: "swapcache", PG_DIRECT: "direct", PG_RECLAIM: "reclaim", PG_ANON: "anon",
+    PG_LOCKED: "locked",
+    PG_ERROR: "error",
+    PG_REFERENCED: "referenced",
+    PG_UPTODATE: "uptodate",
+    PG_DIRTY: "dirty",
+    PG_LRU: "lru",
+    PG_ACTIVE: "active",
+    PG_SLAB: "slab",
+    PG_RESERVED: "reserved",
+    PG_PRIVATE: "private",
+    PG_WRITEBACK: "writeback",
+    PG_SWAPCACHE: "swapcache",
+    PG_DIRECT: "direct",
+    PG_RECLAIM: "reclaim",
+    PG_ANON: "anon",
     PG_CODE: "code",
 }
 
 # Owners of frames.
 FREE, PCP, BOOT, USER, PAGECACHE, PAGETABLE, STACK, SLAB, VMALLOC = range(9)
-OWNER_NAMES = ("free", "per_cpu_lists", "boot", "user_pages", "page_cache", "page_tables", "kernel_stacks", "slab", "vmalloc")
+OWNER_NAMES = (
+    "free",
+    "per_cpu_lists",
+    "boot",
+    "user_pages",
+    "page_cache",
+    "page_tables",
+    "kernel_stacks",
+    "slab",
+    "vmalloc",
+)
 NR_OWNERS = len(OWNER_NAMES)
 
 _FIELDS = (
-    ("flags", "I", np.uint32), ("count", "i", np.int32), ("mapcount", "i", np.int32), ("mapping", "I", np.uint32),
-    ("index", "I", np.uint32), ("private", "I", np.uint32), ("rmap", "Q", np.uint64), ("owner", "B", np.uint8),
+    ("flags", "I", np.uint32),
+    ("count", "i", np.int32),
+    ("mapcount", "i", np.int32),
+    ("mapping", "I", np.uint32),
+    ("index", "I", np.uint32),
+    ("private", "I", np.uint32),
+    ("rmap", "Q", np.uint64),
+    ("owner", "B", np.uint8),
     ("stamp", "I", np.uint32),
 )
 

@@ -100,7 +100,9 @@ class PageTables:
     def migrated_pte(self, pte: int, pfn: int) -> int:
         """The PTE a migration entry stands for, on the frame ``pfn``."""
         bits = (self.pte_to_swp(pte) & 0x7FFFFFF) >> self.MIGRATION_SHIFT
-        rest = (P | U if bits & 1 else PROTNONE) | (W if bits & 2 else 0) | (A if bits & 4 else 0) | (D if bits & 8 else 0)
+        rest = (
+            (P | U if bits & 1 else PROTNONE) | (W if bits & 2 else 0) | (A if bits & 4 else 0) | (D if bits & 8 else 0)
+        )
         return pfn << PAGE_SHIFT | rest | (self.NX if bits & 16 else 0)
 
     # --- tables -----------------------------------------------------------------------------------------------------

@@ -53,8 +53,24 @@ class KmemCache:
     """Objects of one size. ``objects`` are in use; ``slabs`` are held, ``frames`` is what they cost."""
 
     __slots__ = (
-        "name", "size", "objsize", "order", "per_slab", "objects", "peak_objects", "peak_slabs", "allocations",
-        "ctor", "_pages", "_slabs", "_partial", "_empty", "_current", "_shift", "_limit", "slabs_scanned",
+        "name",
+        "size",
+        "objsize",
+        "order",
+        "per_slab",
+        "objects",
+        "peak_objects",
+        "peak_slabs",
+        "allocations",
+        "ctor",
+        "_pages",
+        "_slabs",
+        "_partial",
+        "_empty",
+        "_current",
+        "_shift",
+        "_limit",
+        "slabs_scanned",
     )
 
     def __init__(self, pages: PageAllocator, name: str, size: int, align: int = 0, hwcache: int = 0) -> None:
@@ -74,7 +90,9 @@ class KmemCache:
         self.order = order
         self.per_slab = objects_per_slab(self.size, order)
         self.objects = self.peak_objects = self.peak_slabs = self.allocations = 0
-        self.ctor: Callable[[int, int], None] | None = None  # ctor(pfn, order): a new slab's frames, before its objects are handed out
+        self.ctor: Callable[[int, int], None] | None = (
+            None  # ctor(pfn, order): a new slab's frames, before its objects are handed out
+        )
         self._pages = pages
         self._slabs: dict[int, _Slab] = {}
         self._partial: dict[int, _Slab] = {}
@@ -173,7 +191,9 @@ class KmemCache:
             first = max(first, base + _SLAB_HEADER)
         else:
             first = base
-        if self.size & (self.size - 1) == 0:  # cache lines: naturally aligned, the header takes the first objects' place
+        if (
+            self.size & (self.size - 1) == 0
+        ):  # cache lines: naturally aligned, the header takes the first objects' place
             first = base + (PAGE_SIZE << self.order) - self.per_slab * self.size
         slab = _Slab(pfn, [first + i * self.size for i in range(self.per_slab - 1, -1, -1)])
         self._slabs[base >> self._shift] = slab

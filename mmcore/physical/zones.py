@@ -32,9 +32,30 @@ class Zone:
     """Frames ``start_pfn <= pfn < end_pfn`` with their free lists, LRU lists and watermarks (all in pages)."""
 
     __slots__ = (
-        "name", "index", "start_pfn", "end_pfn", "present_pages", "free_pages", "pages_min", "pages_low", "pages_high",
-        "protection", "free_area", "pcp", "pcp_batch", "pcp_low", "pcp_high", "active", "inactive", "nr_scan_active",
-        "nr_scan_inactive", "pages_scanned", "all_unreclaimable", "prev_priority", "temp_priority", "pgalloc",
+        "name",
+        "index",
+        "start_pfn",
+        "end_pfn",
+        "present_pages",
+        "free_pages",
+        "pages_min",
+        "pages_low",
+        "pages_high",
+        "protection",
+        "free_area",
+        "pcp",
+        "pcp_batch",
+        "pcp_low",
+        "pcp_high",
+        "active",
+        "inactive",
+        "nr_scan_active",
+        "nr_scan_inactive",
+        "pages_scanned",
+        "all_unreclaimable",
+        "prev_priority",
+        "temp_priority",
+        "pgalloc",
     )
 
     def __init__(self, name: str, index: int, start: int, end: int, frames: Frames) -> None:
@@ -92,7 +113,9 @@ class PageAllocator:
         frames.np_flags[:] = PG_RESERVED
         self.pgfree = 0
         self.memalloc = 0  # PF_MEMALLOC: depth of reclaim; its own allocations ignore the watermarks
-        self.current_memdie: Callable[[], bool] = lambda: False  # PF_MEMDIE of the current task: it may use the reserves too
+        self.current_memdie: Callable[[], bool] = lambda: (
+            False
+        )  # PF_MEMDIE of the current task: it may use the reserves too
         self.min_free = frames.nr
         self._min_is_new = False
         self.try_to_free_pages: Callable[[int, int], int] = lambda gfp, order: 0

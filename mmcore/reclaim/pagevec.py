@@ -84,7 +84,9 @@ class LruCache:
     def pagevec_pages(self) -> set[int]:
         """Frames that wait in a pagevec (for the auditor)."""
         stamp = self.stamp
-        return {e & _PFN_MASK for e in (*self._active_pvec, *self._inactive_pvec) if stamp[e & _PFN_MASK] == e >> _PFN_BITS}
+        return {
+            e & _PFN_MASK for e in (*self._active_pvec, *self._inactive_pvec) if stamp[e & _PFN_MASK] == e >> _PFN_BITS
+        }
 
     def replace_page(self, pfn: int, new: int) -> None:
         """Migration: ``new``, on no list, takes the place of ``pfn`` and its flags PG_LRU and PG_ACTIVE; in another zone it becomes the newest.

@@ -92,7 +92,9 @@ class SwapOut(Vmscan):
             met[zone.index] += mapped
             if page_list:
                 freed += self._shrink_batch(zone, page_list, sc)
-            if not swapped_out and met[zone.index] > min(SWAP_CLUSTER_MAX << 9 - priority, inactive.n // priority // 10):
+            if not swapped_out and met[zone.index] > min(
+                SWAP_CLUSTER_MAX << 9 - priority, inactive.n // priority // 10
+            ):
                 met[zone.index] = 0
                 self._swap_out(zone, sc.priority)
                 if priority > 1:
@@ -135,7 +137,9 @@ class SwapOut(Vmscan):
         freed = in_vain = 0
         self.pages.memalloc += 1
         try:
-            while freed < nr_pages and in_vain <= 6 + 3 * sum(z.active.n for z in zones) // max(SWAP_CLUSTER_MAX, nr_pages - freed):
+            while freed < nr_pages and in_vain <= 6 + 3 * sum(z.active.n for z in zones) // max(
+                SWAP_CLUSTER_MAX, nr_pages - freed
+            ):
                 before = freed, meters.scan_unmapped, vmstat.pswpout
                 for zone in zones:
                     want = nr_pages - freed
@@ -160,7 +164,9 @@ class SwapOut(Vmscan):
         self.lru_add_drain()
         freed = scanned = met = 0
         while scanned < max_scan and freed < limit and zone.inactive.n:
-            page_list, looked_at, mapped = zone.inactive.take_unmapped(min(SWAP_CLUSTER_MAX, max_scan - scanned), PG_LOCKED | PG_WRITEBACK)
+            page_list, looked_at, mapped = zone.inactive.take_unmapped(
+                min(SWAP_CLUSTER_MAX, max_scan - scanned), PG_LOCKED | PG_WRITEBACK
+            )
             scanned += looked_at
             met += mapped
             if page_list:
@@ -268,7 +274,9 @@ class SwapOut(Vmscan):
         climbing = pfns[marked & ((flags & np.uint32(PG_ACTIVE | PG_LRU)) == np.uint32(PG_LRU))]
         if not len(climbing):
             return
-        frames.np_flags[climbing] = frames.np_flags[climbing] & np.uint32(~PG_REFERENCED & 0xFFFFFFFF) | np.uint32(PG_ACTIVE)
+        frames.np_flags[climbing] = frames.np_flags[climbing] & np.uint32(~PG_REFERENCED & 0xFFFFFFFF) | np.uint32(
+            PG_ACTIVE
+        )
         frames.np_stamp[climbing] += np.uint32(1)
         for zone in self.zones:
             here = climbing[(climbing >= zone.start_pfn) & (climbing < zone.end_pfn)]
@@ -280,7 +288,13 @@ class SwapOut(Vmscan):
     def _unmap_idle(self, vma: VmArea, where: list[int], pfns: list[int], goal: int) -> tuple[int, int]:
         """HOT. Takes away the idle PTEs ``where`` of the frames ``pfns``, where that can be, until ``goal`` pages became freeable: (how many did, the last
         PTE looked at)."""
-        frames, flags, count, mapcount, private = self.frames, self.flags, self.count, self.mapcount, self.frames.private
+        frames, flags, count, mapcount, private = (
+            self.frames,
+            self.flags,
+            self.count,
+            self.mapcount,
+            self.frames.private,
+        )
         mem, swap, vmstat = self.mem, self.swap, self.vmstat
         rmap, pgtables, mappings = mem.rmap, mem.pgtables, mem.mappings
         ptes, tell_removed = pgtables.ptes, rmap.tell_removed if rmap.has_remove else None

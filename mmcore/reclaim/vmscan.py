@@ -84,7 +84,9 @@ class Vmscan(LruCache):
         self.kswapd_wanted = False
         self.shrinkers: list[Shrinker] = []
         # kswapd_init: what page cache and users could ever have
-        self.total_memory = max(1, sum(z.present_pages - z.pages_high for z in self.zones if z.present_pages > z.pages_high))
+        self.total_memory = max(
+            1, sum(z.present_pages - z.pages_high for z in self.zones if z.present_pages > z.pages_high)
+        )
         mem.pages.try_to_free_pages = self.try_to_free_pages
         mem.pages.wakeup_kswapd = self.wakeup_kswapd
 
@@ -159,7 +161,13 @@ class Vmscan(LruCache):
 
     def _shrink_batch(self, zone: Zone, page_list: list[int], sc: ScanControl) -> int:
         """Pages just taken off the inactive list are freed, or put back: at the head, or on the active list. Returns how many were freed."""
-        flags, count, inactive, active, put_page = self.flags, self.count, zone.inactive, zone.active, self.pages.put_page
+        flags, count, inactive, active, put_page = (
+            self.flags,
+            self.count,
+            zone.inactive,
+            zone.active,
+            self.pages.put_page,
+        )
         for pfn in page_list:
             flags[pfn] &= ~PG_LRU
             count[pfn] += 1

@@ -22,6 +22,22 @@ from mmcore.rmap.scheme import (
 )
 
 __all__ = [
-    "AGAIN", "ANSWER", "COPY", "FAIL", "FORK", "HIT", "MISS", "MOVE", "OK", "SPLIT", "STOP",
-    "Card", "Layout", "MachineFacts", "Purpose", "RmapScheme", "SchemeEnv", "Visit",
+    "AGAIN",
+    "ANSWER",
+    "COPY",
+    "FAIL",
+    "FORK",
+    "HIT",
+    "MISS",
+    "MOVE",
+    "OK",
+    "SPLIT",
+    "STOP",
+    "Card",
+    "Layout",
+    "MachineFacts",
+    "Purpose",
+    "RmapScheme",
+    "SchemeEnv",
+    "Visit",
 ]

@@ -69,7 +69,9 @@ class Rmap:
         self._young = 0
         self._result = SUCCESS
         self._by_file = False
-        self.moving = -1  # migration's second pass: walks look for the migration entries of this frame instead of the PTEs of theirs
+        self.moving = (
+            -1
+        )  # migration's second pass: walks look for the migration entries of this frame instead of the PTEs of theirs
 
     # --- one page ----------------------------------------------------------------------------------------------------
 
@@ -169,7 +171,14 @@ class Rmap:
     # --- ranges ------------------------------------------------------------------------------------------------------
 
     def dup_range(
-        self, src: VmArea, dst: VmArea, pfns: np.ndarray, src_ptes: np.ndarray, dst_ptes: np.ndarray, token: Any, distinct: bool
+        self,
+        src: VmArea,
+        dst: VmArea,
+        pfns: np.ndarray,
+        src_ptes: np.ndarray,
+        dst_ptes: np.ndarray,
+        token: Any,
+        distinct: bool,
     ) -> None:
         """fork copied PTEs: one more mapping and reference each. ``distinct``: no frame stands twice in ``pfns``."""
         frames = self.frames
@@ -200,7 +209,9 @@ class Rmap:
             left = frames.np_mapcount[gone]
             gone = gone[left == 0]
         if len(left) and int(left.min()) < 0:
-            raise InvariantViolation("a PTE more than were counted is removed: " + frames.describe(int(pfns[int(left.argmin())])))
+            raise InvariantViolation(
+                "a PTE more than were counted is removed: " + frames.describe(int(pfns[int(left.argmin())]))
+            )
         self.vmstat.nr_mapped -= len(gone)
         if self.remove_many:
             self.scheme.remove(vma, pfns, ptes)
@@ -245,14 +256,19 @@ class Rmap:
         meters = self.meters
         by_file = self._by_file = not (flags & PG_ANON or self.walks_files)
         candidates, mms = meters.candidates + meters.file_candidates, meters.mms_visited
-        vmas, nodes = meters.vmas_visited + meters.file_vmas_visited, meters.nodes + meters.file_nodes + meters.vma_lookup_nodes
+        vmas, nodes = (
+            meters.vmas_visited + meters.file_vmas_visited,
+            meters.nodes + meters.file_nodes + meters.vma_lookup_nodes,
+        )
         if by_file:
             meters.file_walks += 1
         else:
             meters.walks += 1
         (self.walk if self.exact else self.walk_file)(pfn, purpose, visit)
         length = max(
-            meters.candidates + meters.file_candidates - candidates, meters.vmas_visited + meters.file_vmas_visited - vmas, meters.mms_visited - mms,
+            meters.candidates + meters.file_candidates - candidates,
+            meters.vmas_visited + meters.file_vmas_visited - vmas,
+            meters.mms_visited - mms,
             meters.nodes + meters.file_nodes + meters.vma_lookup_nodes - nodes,
         )
         if by_file:
@@ -468,7 +484,9 @@ class Rmap:
                     if visit(pfn, vma.vm_mm, first + (lo + k << 12), vma, base + lo + k) & STOP:
                         return
 
-    def _offer_nonlinear(self, pfn: int, areas: list[VmArea], addresses: Sequence[int], purpose: Purpose, visit: Visit) -> None:
+    def _offer_nonlinear(
+        self, pfn: int, areas: list[VmArea], addresses: Sequence[int], purpose: Purpose, visit: Visit
+    ) -> None:
         """Each nonlinear area at the page's linear place, and at every address that is known for it."""
         index = self.frames.index[pfn]
         for vma in areas:

@@ -91,7 +91,9 @@ class Card:
     unmap_checks_young: bool = True  # 2.6.7's per-PTE unmap answers FAIL for a young PTE; pte_chain's did not look
     unmap_needs_vma: bool = False  # no area for a candidate of an unmap walk: FAIL (pte_chain) instead of MISS
     unmaps_nonlinear: bool = True  # the mini virtual scan (rmap 8 and later); without it such pages stay
-    incomplete: str = ""  # why walks miss PTEs of anonymous pages, for a state of history that did; the auditor then accepts it
+    incomplete: str = (
+        ""  # why walks miss PTEs of anonymous pages, for a state of history that did; the auditor then accepts it
+    )
 
 
 @dataclass(frozen=True)
@@ -117,10 +119,28 @@ class MachineFacts:
 class SchemeEnv:
     """What the core lends a scheme. All memory comes through ``cache``, so that no scheme can hide its cost."""
 
-    __slots__ = ("frames", "ram", "slab", "meters", "pgtables", "mms", "machine", "walk_file", "scheme_caches", "try_to_swap_out")
+    __slots__ = (
+        "frames",
+        "ram",
+        "slab",
+        "meters",
+        "pgtables",
+        "mms",
+        "machine",
+        "walk_file",
+        "scheme_caches",
+        "try_to_swap_out",
+    )
 
     def __init__(
-        self, frames: Frames, ram: Ram, slab: Slab, meters: Meters, pgtables: PageTables, mms: dict[int, Mm], machine: MachineFacts
+        self,
+        frames: Frames,
+        ram: Ram,
+        slab: Slab,
+        meters: Meters,
+        pgtables: PageTables,
+        mms: dict[int, Mm],
+        machine: MachineFacts,
     ) -> None:
         self.frames = frames
         self.ram = ram
@@ -211,14 +231,27 @@ class RmapScheme:
     def add_file(self, pfn: int, vma: VmArea, address: int, pte: int, token: Any) -> None:
         """A file page gets a PTE."""
 
-    def dup(self, src: VmArea, dst: VmArea, pfns: np.ndarray, src_ptes: np.ndarray, dst_ptes: np.ndarray, token: Any) -> None:
+    def dup(
+        self, src: VmArea, dst: VmArea, pfns: np.ndarray, src_ptes: np.ndarray, dst_ptes: np.ndarray, token: Any
+    ) -> None:
         """fork: frame ``pfns[i]``, mapped by ``src_ptes[i]``, is now mapped by ``dst_ptes[i]`` too (anonymous and file pages)."""
 
-    def move_check(self, src: VmArea, dst: VmArea, delta: int, pfns: np.ndarray, src_ptes: np.ndarray) -> np.ndarray | None:
+    def move_check(
+        self, src: VmArea, dst: VmArea, delta: int, pfns: np.ndarray, src_ptes: np.ndarray
+    ) -> np.ndarray | None:
         """mremap: which of the PTEs (positions in the arrays) map pages that must be copied before they can move by ``delta`` bytes."""
         return None
 
-    def move(self, src: VmArea, dst: VmArea, delta: int, pfns: np.ndarray, src_ptes: np.ndarray, dst_ptes: np.ndarray, token: Any) -> None:
+    def move(
+        self,
+        src: VmArea,
+        dst: VmArea,
+        delta: int,
+        pfns: np.ndarray,
+        src_ptes: np.ndarray,
+        dst_ptes: np.ndarray,
+        token: Any,
+    ) -> None:
         """mremap moved a range of PTEs."""
 
     def reused(self, pfn: int, vma: VmArea, address: int) -> None:

@@ -31,8 +31,22 @@ class Swap:
     """``cache`` maps entries to PFNs. Counters: ``add_total``, ``del_total``, ``find_total``, ``find_success`` as in show_swap_cache_info."""
 
     __slots__ = (
-        "mem", "frames", "pages", "u8", "vmstat", "disk", "device", "map", "store", "cache", "nodes", "page_cluster",
-        "add_total", "del_total", "find_total", "find_success",
+        "mem",
+        "frames",
+        "pages",
+        "u8",
+        "vmstat",
+        "disk",
+        "device",
+        "map",
+        "store",
+        "cache",
+        "nodes",
+        "page_cluster",
+        "add_total",
+        "del_total",
+        "find_total",
+        "find_success",
     )
     is_shmem = False
 
@@ -305,7 +319,9 @@ class Swap:
                     users[entry] = users.get(entry, 0) + 1
         for entry, n in users.items():
             if not 0 < entry < self.device.pages or self.map[entry] not in (n, SWAP_MAP_MAX):
-                wrong.append(f"swap slot {entry:#x} has {n} users, the map says {self.map[entry] if 0 < entry < self.device.pages else 'nothing'}")
+                wrong.append(
+                    f"swap slot {entry:#x} has {n} users, the map says {self.map[entry] if 0 < entry < self.device.pages else 'nothing'}"
+                )
         used = np.flatnonzero(self.device.np_map[1:]) + 1
         wrong += [f"swap slot {entry:#x} is in use by nobody" for entry in used.tolist() if entry not in users]
         return wrong

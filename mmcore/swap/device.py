@@ -32,8 +32,22 @@ class SwapDevice:
     ``priority`` is shown only: there is one device."""
 
     __slots__ = (
-        "pages", "map", "np_map", "store", "nr_free", "total", "lowest_bit", "highest_bit", "cluster_next", "cluster_nr", "on", "writeok", "priority",
-        "_least_priority", "_slab", "_token",
+        "pages",
+        "map",
+        "np_map",
+        "store",
+        "nr_free",
+        "total",
+        "lowest_bit",
+        "highest_bit",
+        "cluster_next",
+        "cluster_nr",
+        "on",
+        "writeok",
+        "priority",
+        "_least_priority",
+        "_slab",
+        "_token",
     )
 
     def __init__(self, nbytes: int, slab: Slab) -> None:

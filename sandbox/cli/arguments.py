@@ -45,7 +45,7 @@ def split(words: list[str], options: Mapping[str, bool]) -> Words:
     at = _take(words, 0, options, own)
     if at < len(words) and words[at] == "--":
         at += 1
-        return Words(own, words[at], words[at + 1:]) if at < len(words) else Words(own, None, [])
+        return Words(own, words[at], words[at + 1 :]) if at < len(words) else Words(own, None, [])
     if at == len(words):
         return Words(own, None, [])
     if words[at].startswith("-") and words[at] != "-":
@@ -67,7 +67,9 @@ def split_tail(words: list[str], options: Mapping[str, bool]) -> list[str]:
     if at < len(words):
         if words[at].startswith("-"):
             _misspelt(words[at], options, 0.0, "")
-        raise ConfigError(f"{words[at]!r} stands among rmapbox's options and is none: the program's arguments come before them")
+        raise ConfigError(
+            f"{words[at]!r} stands among rmapbox's options and is none: the program's arguments come before them"
+        )
     return own
 
 

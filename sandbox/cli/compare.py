@@ -27,15 +27,26 @@ PATIENCE_S = 2.0
 def make_parser() -> Parser:
     """rmapbox's own options of `compare`."""
     parser = Parser(
-        prog="rmapbox compare", usage="rmapbox compare [OPTIONS] PROGRAM [ARG]... --rmap NAME,NAME[,NAME]...",
+        prog="rmapbox compare",
+        usage="rmapbox compare [OPTIONS] PROGRAM [ARG]... --rmap NAME,NAME[,NAME]...",
         description="Run PROGRAM under several reverse-mapping schemes, check that it sees the same under each, and print what each scheme cost.",
         epilog="The options are those of `rmapbox run` and stand before PROGRAM, right after it, or after its arguments from --rmap on.\n"
-               "The program's output is compared, not shown; what it wrote is, when it fails. Exit status: 0 when the guests saw the same, 1 when not or\n"
-               "when the program failed, 124 when the time limit cut a run, 130 after Ctrl-C, 2 for rmapbox's own errors.")
-    parser.add_argument("--rmap", dest="schemes", metavar="NAME[:key=value],...", action="append",
-                        help="the schemes, the first is what the others are measured by; may be repeated")
-    parser.add_argument("--output-only", action="store_true", help="judge by output and exit status, not by memory and files")
-    parser.add_argument("--allow-failure", action="store_true", help="the program is meant to fail: compare it whatever its exit status")
+        "The program's output is compared, not shown; what it wrote is, when it fails. Exit status: 0 when the guests saw the same, 1 when not or\n"
+        "when the program failed, 124 when the time limit cut a run, 130 after Ctrl-C, 2 for rmapbox's own errors.",
+    )
+    parser.add_argument(
+        "--rmap",
+        dest="schemes",
+        metavar="NAME[:key=value],...",
+        action="append",
+        help="the schemes, the first is what the others are measured by; may be repeated",
+    )
+    parser.add_argument(
+        "--output-only", action="store_true", help="judge by output and exit status, not by memory and files"
+    )
+    parser.add_argument(
+        "--allow-failure", action="store_true", help="the program is meant to fail: compare it whatever its exit status"
+    )
     add_options(parser)
     return parser
 
@@ -59,14 +70,18 @@ def main(words: list[str]) -> int:
     contenders = _contenders(given)
     check_given(given)
     if not given.quiet:
-        tell_strays(words, program, arguments, parser.own_options(), "stand before PROGRAM, right after it, or from --rmap on")
+        tell_strays(
+            words, program, arguments, parser.own_options(), "stand before PROGRAM, right after it, or from --rmap on"
+        )
     load_program(program, mounts=bool(contenders[0].config.mounts))  # compiled once, and a mistake is told once
     stdin = _standard_input(contenders[0].config)
     for contender in contenders:
         contender.config.stdin = stdin
     before = handle_interrupt(signal.default_int_handler)  # so that the bars leave the terminal as it was
     try:
-        with _progress(len(contenders) * (2 if given.pressure else 1), can_rewrite(sys.stderr) and not given.quiet) as watch:
+        with _progress(
+            len(contenders) * (2 if given.pressure else 1), can_rewrite(sys.stderr) and not given.quiet
+        ) as watch:
             found = compare(contenders, argv, pressure=given.pressure, memory=not given.output_only, watch=watch)
     except Cut as cut:
         _tell(str(cut), cut.said)
@@ -79,7 +94,11 @@ def main(words: list[str]) -> int:
 
         values = found.as_dict([row.as_dict() for row in table])
         write_json(given.json, msgspec.json.format(msgspec.json.encode(values), indent=2) + b"\n")
-    violations = [f"under {label}: {line}" for label, result in zip(found.schemes, found.results) for line in result.notes.violations]
+    violations = [
+        f"under {label}: {line}"
+        for label, result in zip(found.schemes, found.results)
+        for line in result.notes.violations
+    ]
     if violations:
         raise InvariantViolation("\n".join(violations))
     if found.difference is not None or found.failed and not given.allow_failure:
@@ -139,22 +158,30 @@ def _contenders(given: Any) -> list[Contender]:
 
     texts = [text.strip() for word in given.schemes or () for text in word.split(",")]
     if len(texts) < 2:
-        raise ConfigError("compare takes two schemes or more: --rmap NAME,NAME, as in --rmap pte_chain,anon_vma (`rmapbox schemes` lists them)")
+        raise ConfigError(
+            "compare takes two schemes or more: --rmap NAME,NAME, as in --rmap pte_chain,anon_vma (`rmapbox schemes` lists them)"
+        )
     specs = [parse_spec(text) for text in texts]
     overrides, names = overrides_of(given)
     contenders: list[Contender] = []
     for text, (scheme, options) in zip(texts, specs):
-        config = build_config(given.config, {**overrides, "scheme": scheme}, {**names, "scheme": "--rmap"}, [name for name, _ in specs])
+        config = build_config(
+            given.config, {**overrides, "scheme": scheme}, {**names, "scheme": "--rmap"}, [name for name, _ in specs]
+        )
         defaults = {key: default for key, (default, _) in load_scheme(scheme).card.options.items()}
         with_options(config, text, options)
         for label, other in contenders:
             if other.scheme == scheme and {**defaults, **other.scheme_options} == {**defaults, **config.scheme_options}:
-                raise ConfigError(f"--rmap: {text} is the same as {label}: name each scheme once, or with options that differ, as in NAME:key=value")
+                raise ConfigError(
+                    f"--rmap: {text} is the same as {label}: name each scheme once, or with options that differ, as in NAME:key=value"
+                )
         if config.clock != "virtual":
             raise ConfigError("compare needs --clock virtual: a run that follows the host's clock does not repeat")
         contenders.append(Contender(text, config))
     short = [_short(text) for text in texts]
-    return [Contender(name if short.count(name) == 1 else text, config) for name, (text, config) in zip(short, contenders)]
+    return [
+        Contender(name if short.count(name) == 1 else text, config) for name, (text, config) in zip(short, contenders)
+    ]
 
 
 def _short(text: str) -> str:
@@ -173,7 +200,11 @@ def _standard_input(config: Any) -> str | bytes:
     if os.isatty(0):
         return b""
     if not select.select([0], [], [], PATIENCE_S)[0]:
-        print("rmapbox: reading the standard input, which every run gets whole; `</dev/null` or --stdin FILE does without", file=sys.stderr, flush=True)
+        print(
+            "rmapbox: reading the standard input, which every run gets whole; `</dev/null` or --stdin FILE does without",
+            file=sys.stderr,
+            flush=True,
+        )
     return b"".join(iter(lambda: os.read(0, 1 << 20), b""))
 
 
@@ -206,6 +237,12 @@ def _progress(runs: int, terminal: bool) -> Iterator[_Progress | None]:
 
     from sandbox.lab.console import TableConsole
 
-    columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.fields[text]}"))
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[text]}"),
+    )
     with Progress(*columns, console=TableConsole(stderr=True), transient=True) as bars:
         yield _Progress(bars, runs)

@@ -45,15 +45,21 @@ def _unicorn() -> Finding:
     release = _release("unicorn")
     if release == wanted:
         return Finding(OK, "unicorn", f"release {release}")
-    return Finding(MISSING, "unicorn", f"release {release or 'none'}, but {wanted} is needed", f"pip install unicorn=={wanted}")
+    return Finding(
+        MISSING, "unicorn", f"release {release or 'none'}, but {wanted} is needed", f"pip install unicorn=={wanted}"
+    )
 
 
 def _trap_loop() -> Finding:
     try:
         import sandbox.cpu._trap  # noqa: F401
     except ImportError as error:
-        return Finding(MISSING, "trap loop", f"the C module is not built ({error})",
-                       "pip install . (needs a C compiler: apt-get install gcc)")
+        return Finding(
+            MISSING,
+            "trap loop",
+            f"the C module is not built ({error})",
+            "pip install . (needs a C compiler: apt-get install gcc)",
+        )
     return Finding(OK, "trap loop", "built")
 
 
@@ -71,7 +77,9 @@ def _calibration() -> Finding:
 
         calibrate.layout()
     except Exception as error:  # whatever it is, the CPU cannot run here
-        return Finding(MISSING, "calibration", str(error) or type(error).__name__, "pip install --force-reinstall unicorn==2.1.4")
+        return Finding(
+            MISSING, "calibration", str(error) or type(error).__name__, "pip install --force-reinstall unicorn==2.1.4"
+        )
     return Finding(OK, "calibration", "every field of the CPU's saved state found")
 
 
@@ -85,8 +93,12 @@ def _x87() -> Finding:
         return Finding(NOTE, "x87", f"not tried: {str(error) or type(error).__name__}")
     if not found:
         return Finding(OK, "x87", "64-bit mantissas and exception flags as a processor's")
-    return Finding(NOTE, "x87", f"{', '.join(found)} not as a processor's",
-                   "compare with native runs with care (docs/differences.md)")
+    return Finding(
+        NOTE,
+        "x87",
+        f"{', '.join(found)} not as a processor's",
+        "compare with native runs with care (docs/differences.md)",
+    )
 
 
 def _compiler() -> Finding:
@@ -96,15 +108,21 @@ def _compiler() -> Finding:
     for entry in report:
         if entry["works"]:
             return Finding(OK, "compiler", f"{entry['name']}, {entry['version']}")
-    return Finding(NOTE, "compiler", "none for i386: only ELF files and bundled programs shipped compiled can run",
-                   str(report[0]["remedy"]))
+    return Finding(
+        NOTE,
+        "compiler",
+        "none for i386: only ELF files and bundled programs shipped compiled can run",
+        str(report[0]["remedy"]),
+    )
 
 
 def tiny_elf(status: int) -> bytes:
     """A static i386 executable that does nothing but exit with `status`."""
     code = b"\xb8\x01\0\0\0\xbb" + struct.pack("<I", status) + b"\xcd\x80"  # mov eax, 1; mov ebx, status; int 0x80
     base, start = 0x08048000, 52 + 32
-    header = struct.pack("<4sBBB9xHHIIIIIHHHHHH", b"\x7fELF", 1, 1, 1, 2, 3, 1, base + start, 52, 0, 0, 52, 32, 1, 0, 0, 0)
+    header = struct.pack(
+        "<4sBBB9xHHIIIIIHHHHHH", b"\x7fELF", 1, 1, 1, 2, 3, 1, base + start, 52, 0, 0, 52, 32, 1, 0, 0, 0
+    )
     size = start + len(code)
     return header + struct.pack("<8I", 1, 0, base, base, size, size, 5, 4096) + code
 
@@ -122,9 +140,15 @@ def _native() -> Finding:
     finally:
         os.unlink(path)
     if status == 42:
-        return Finding(OK, "native i386", f"this {platform.machine()} kernel runs i386 programs (comparisons, benchmarks)")
-    return Finding(NOTE, "native i386", f"{found}: no comparison with native runs",
-                   "boot an x86-64 kernel with CONFIG_IA32_EMULATION (ia32_emulation=1)")
+        return Finding(
+            OK, "native i386", f"this {platform.machine()} kernel runs i386 programs (comparisons, benchmarks)"
+        )
+    return Finding(
+        NOTE,
+        "native i386",
+        f"{found}: no comparison with native runs",
+        "boot an x86-64 kernel with CONFIG_IA32_EMULATION (ia32_emulation=1)",
+    )
 
 
 CHECKS: tuple[Callable[[], Finding], ...] = (_unicorn, _trap_loop, _calibration, _x87, _compiler, _native)
@@ -139,7 +163,9 @@ def findings() -> Iterator[Finding]:
 
 def main(words: list[str]) -> int:
     """Say what this host can do, and which command fixes what is missing."""
-    Parser(prog="rmapbox doctor", description="Say what this host can do, and which command fixes what is missing.").parse_args(words)
+    Parser(
+        prog="rmapbox doctor", description="Say what this host can do, and which command fixes what is missing."
+    ).parse_args(words)
     missing = False
     for finding in findings():
         print(finding, flush=True)

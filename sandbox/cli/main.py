@@ -38,8 +38,12 @@ _MACHINES = ("run", "compare", "schemes")
 
 def usage() -> str:
     """What `rmapbox --help` prints."""
-    lines = ["usage: rmapbox COMMAND [OPTIONS] ...", "",
-             "Run i386 Linux programs over a re-created 2.6 memory management with a pluggable reverse-mapping scheme.", ""]
+    lines = [
+        "usage: rmapbox COMMAND [OPTIONS] ...",
+        "",
+        "Run i386 Linux programs over a re-created 2.6 memory management with a pluggable reverse-mapping scheme.",
+        "",
+    ]
     lines += [f"  {name:<10} {text}" for name, text in COMMANDS.items()]
     return "\n".join([*lines, "", "`rmapbox COMMAND --help` tells more; `rmapbox --version` the version."])
 
@@ -100,8 +104,14 @@ def _write_details(error: BaseException) -> str:
 
 def _own_fault(what: str, error: BaseException) -> int:
     path = _write_details(error)
-    first = "; ".join((str(error) or type(error).__name__).splitlines()[:2])  # the second names the first thing that is wrong
-    remedy = f"if the scheme is yours, mend it there; else please report it with {path}" if "scheme" in first else f"please report it with {path}"
+    first = "; ".join(
+        (str(error) or type(error).__name__).splitlines()[:2]
+    )  # the second names the first thing that is wrong
+    remedy = (
+        f"if the scheme is yours, mend it there; else please report it with {path}"
+        if "scheme" in first
+        else f"please report it with {path}"
+    )
     complain(f"{what}: {first}; " + (remedy if path else "its details could not be written"))
     return ERROR_STATUS
 
@@ -150,7 +160,9 @@ def _worlds_error(error: MemoryError | RuntimeError | OSError) -> int:
     else:
         if not error.filename and error.errno in _FULL:
             _forget_stdout()
-            complain(f"the output cannot be written: {(error.strerror or str(error)).lower()}: make room, or let it go elsewhere")
+            complain(
+                f"the output cannot be written: {(error.strerror or str(error)).lower()}: make room, or let it go elsewhere"
+            )
             return ERROR_STATUS
         if not error.filename:
             return _own_fault("internal error", error)

@@ -9,8 +9,11 @@ from sandbox.cli.arguments import Parser
 
 def main(words: list[str]) -> int:
     """List the bundled programs, or show the named ones whole: what each drives, its arguments, what to look at."""
-    parser = Parser(prog="rmapbox programs", description="List the bundled programs, or show NAME: what it does and drives, its arguments, what to look at.",
-                    epilog="Arguments stand in the order shown, each with its default; or anywhere as NAME=VALUE.")
+    parser = Parser(
+        prog="rmapbox programs",
+        description="List the bundled programs, or show NAME: what it does and drives, its arguments, what to look at.",
+        epilog="Arguments stand in the order shown, each with its default; or anywhere as NAME=VALUE.",
+    )
     parser.add_argument("names", metavar="NAME", nargs="*", help="a bundled program; all of them without it")
     names = parser.parse_args(words).names
     bundled = toolchain.bundled()

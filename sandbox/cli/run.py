@@ -26,12 +26,19 @@ def _environment(pairs: list[str]) -> dict[str, str]:
 def make_parser() -> Parser:
     """rmapbox's own options of `run`."""
     parser = Parser(
-        prog="rmapbox run", usage="rmapbox run [OPTIONS] PROGRAM [ARG]...",
+        prog="rmapbox run",
+        usage="rmapbox run [OPTIONS] PROGRAM [ARG]...",
         description="Run PROGRAM: an i386 ELF file, a C file, or the name of a bundled program (`rmapbox programs`).",
         epilog="Options stand before PROGRAM or right after it; everything after the first other word is the program's, and\n"
-               "-- says so at once. Exit status: the program's (128 + signal when killed); 124 at the time limit, 130 after\n"
-               "Ctrl-C, 2 for rmapbox's own errors.")
-    parser.add_argument("--rmap", dest="scheme", metavar="NAME[:key=value]", help="reverse-mapping scheme with its options, or path/to/file.py:Class")
+        "-- says so at once. Exit status: the program's (128 + signal when killed); 124 at the time limit, 130 after\n"
+        "Ctrl-C, 2 for rmapbox's own errors.",
+    )
+    parser.add_argument(
+        "--rmap",
+        dest="scheme",
+        metavar="NAME[:key=value]",
+        help="reverse-mapping scheme with its options, or path/to/file.py:Class",
+    )
     add_options(parser)
     return parser
 
@@ -42,10 +49,25 @@ def add_options(parser: Parser) -> None:
     add("--config", metavar="FILE", help="settings; default: rmapbox.toml in the working directory, if there")
     add("--memory", metavar="SIZE", help="RAM, as in 64M")
     add("--swap", metavar="SIZE", help="swap, as in 128M")
-    add("--smp", action="store_true", default=None, help="sizes of structures as in an SMP kernel; there is one processor either way")
-    add("--accounting", metavar="isolated|historic", help="sizes of structures: 2.6.7's and the scheme's own (default), or of the release that shipped it")
+    add(
+        "--smp",
+        action="store_true",
+        default=None,
+        help="sizes of structures as in an SMP kernel; there is one processor either way",
+    )
+    add(
+        "--accounting",
+        metavar="isolated|historic",
+        help="sizes of structures: 2.6.7's and the scheme's own (default), or of the release that shipped it",
+    )
     add("--paging", metavar="pae|2level", help="page-table format")
-    add("--mount", dest="mounts", metavar="HOST:GUEST[:ro|rw]", action="append", help="show a host file or directory to the guest")
+    add(
+        "--mount",
+        dest="mounts",
+        metavar="HOST:GUEST[:ro|rw]",
+        action="append",
+        help="show a host file or directory to the guest",
+    )
     add("--env", metavar="K=V", action="append", help="set a variable of the guest's environment")
     add("--stdin", metavar="FILE", help="the guest's standard input")
     add("--seed", metavar="N", help="randomise the address space, from this seed")
@@ -151,8 +173,12 @@ def tell_strays(words: list[str], program: str, arguments: list[str], options: d
     """A word of ours among the program's arguments is the program's, and most often was not meant to be. `where` ours stand."""
     stray = next((word for word in arguments if word.startswith("--") and word.partition("=")[0] in options), None)
     if stray is not None and "--" not in words:
-        print(f"rmapbox: {stray} goes to {program}, for it stands behind its arguments: rmapbox's own options {where} "
-              "(with -- before the arguments nothing is said)", file=sys.stderr, flush=True)
+        print(
+            f"rmapbox: {stray} goes to {program}, for it stands behind its arguments: rmapbox's own options {where} "
+            "(with -- before the arguments nothing is said)",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 def _number(text: str, kind: type) -> Any:

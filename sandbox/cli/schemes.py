@@ -21,8 +21,12 @@ _USAGE = """rmapbox schemes [NAME]...
 def card_lines(card: Card) -> list[str]:
     """A scheme's card (`mmcore.rmap.scheme.Card`) as the lines of the listing."""
     lines = [f"{card.name}: {card.title}"]
-    for label, text in (("kernels", card.kernels), ("origin", card.origin), ("complexity", card.complexity),
-                        ("file index", card.file_index)):
+    for label, text in (
+        ("kernels", card.kernels),
+        ("origin", card.origin),
+        ("complexity", card.complexity),
+        ("file index", card.file_index),
+    ):
         lines.append(f"    {label:<12}{text}")
     for name, size, remark in card.structures:
         lines.append(f"    {'structure':<12}{name}, {size}{': ' + remark if remark else ''}")
@@ -46,10 +50,15 @@ def main(words: list[str]) -> int:
         from sandbox.cli.schemes_check import main as check
 
         return check(words[1:])
-    parser = Parser(prog="rmapbox schemes", usage=_USAGE,
-                    description="List the reverse-mapping schemes: where each comes from, what it stores, what it costs.\n"
-                                "`new` writes a scheme to start from, `check` runs the conformance suite against one.")
-    parser.add_argument("names", metavar="NAME", nargs="*", help="only these; also path/to/file.py:Class, and NAME:key=value")
+    parser = Parser(
+        prog="rmapbox schemes",
+        usage=_USAGE,
+        description="List the reverse-mapping schemes: where each comes from, what it stores, what it costs.\n"
+        "`new` writes a scheme to start from, `check` runs the conformance suite against one.",
+    )
+    parser.add_argument(
+        "names", metavar="NAME", nargs="*", help="only these; also path/to/file.py:Class, and NAME:key=value"
+    )
     names = parser.parse_args(words).names
     from sandbox.schemes.registry import scheme_names
 

@@ -22,15 +22,28 @@ INTERRUPT_STATUS = 130  # as sandbox.cli.main has it
 
 def make_parser() -> Parser:
     parser = Parser(
-        prog="rmapbox schemes check", usage="rmapbox schemes check SCHEME [OPTIONS]",
+        prog="rmapbox schemes check",
+        usage="rmapbox schemes check SCHEME [OPTIONS]",
         description="Run the conformance suite against SCHEME: a name, or path/to/file.py:Class.",
         epilog="Exit status: 0 when all holds, 1 when something does not, 2 when the scheme cannot be loaded,\n"
-               "130 after Ctrl-C, with the table of what was done. The first failure is made\n"
-               "small and written into the working directory as a Python script that does it again.")
+        "130 after Ctrl-C, with the table of what was done. The first failure is made\n"
+        "small and written into the working directory as a Python script that does it again.",
+    )
     add = parser.add_argument
     add("scheme", metavar="SCHEME", help="a scheme's name, or path/to/file.py:Class; with options as in NAME:key=value")
-    add("--option", metavar="KEY=VALUE", action="append", default=[], help="an option of the scheme, as in its table [rmap.NAME]; can be repeated")
-    add("--seconds", metavar="N", default=str(SECONDS), help=f"begin no more random programs after so much wall time (default {SECONDS:.0f})")
+    add(
+        "--option",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        help="an option of the scheme, as in its table [rmap.NAME]; can be repeated",
+    )
+    add(
+        "--seconds",
+        metavar="N",
+        default=str(SECONDS),
+        help=f"begin no more random programs after so much wall time (default {SECONDS:.0f})",
+    )
     add("--json", metavar="FILE", help="write the table's content too")
     return parser
 
@@ -88,7 +101,10 @@ def main(words: list[str]) -> int:
         try:
             script = write_script(scheme, report.first, Path.cwd())
         except OSError as error:
-            print(f"rmapbox: the script of the first failure cannot be written here: {(error.strerror or str(error)).lower()}", file=sys.stderr)
+            print(
+                f"rmapbox: the script of the first failure cannot be written here: {(error.strerror or str(error)).lower()}",
+                file=sys.stderr,
+            )
     _print(given.scheme, kind, report, script)
     if given.json is not None:
         write_json(given.json, (json.dumps(as_dict(scheme, kind, options, report, script), indent=1) + "\n").encode())
@@ -100,10 +116,23 @@ def main(words: list[str]) -> int:
 def as_dict(scheme: str, kind: Any, options: dict[str, Any], report: Report, script: Path | None) -> dict[str, Any]:
     """What `--json` writes."""
     return {
-        "scheme": scheme, "name": kind.card.name, "options": options, "passed": report.passed, "interrupted": report.interrupted,
+        "scheme": scheme,
+        "name": kind.card.name,
+        "options": options,
+        "passed": report.passed,
+        "interrupted": report.interrupted,
         "seconds": round(report.seconds, 1),
-        "checks": [{"name": row.name, "verdict": row.verdict, "count": row.count, "unit": row.unit, "note": row.note,
-                    "failures": [failure.text for failure in row.failures]} for row in report.rows],
+        "checks": [
+            {
+                "name": row.name,
+                "verdict": row.verdict,
+                "count": row.count,
+                "unit": row.unit,
+                "note": row.note,
+                "failures": [failure.text for failure in row.failures],
+            }
+            for row in report.rows
+        ],
         "script": None if script is None else str(script),
     }
 

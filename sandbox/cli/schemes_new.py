@@ -15,8 +15,16 @@ _RESERVED = ("new", "check")
 
 def check_name(name: str) -> None:
     """Raise `ConfigError` unless a scheme can be called `name`."""
-    if not name.isidentifier() or not name.isascii() or keyword.iskeyword(name) or name.startswith("_") or name != name.lower():
-        raise ConfigError(f"{name!r} cannot be a scheme's name: write small letters, digits and _, a letter first, as in my_scheme")
+    if (
+        not name.isidentifier()
+        or not name.isascii()
+        or keyword.iskeyword(name)
+        or name.startswith("_")
+        or name != name.lower()
+    ):
+        raise ConfigError(
+            f"{name!r} cannot be a scheme's name: write small letters, digits and _, a letter first, as in my_scheme"
+        )
     from sandbox.schemes.registry import scheme_names
 
     if name in scheme_names():
@@ -50,21 +58,30 @@ def write(name: str, directory: Path) -> tuple[Path, Path]:
     except OSError as error:
         for path in written:
             path.unlink(missing_ok=True)
-        raise ConfigError(f"{error.filename or directory}: cannot write there ({(error.strerror or str(error)).lower()}): give another --dir") from None
+        raise ConfigError(
+            f"{error.filename or directory}: cannot write there ({(error.strerror or str(error)).lower()}): give another --dir"
+        ) from None
     return paths
 
 
 def main(words: list[str]) -> int:
-    parser = Parser(prog="rmapbox schemes new", description="Write NAME.py, a scheme that works and is slow, and test_NAME.py, its tests.")
+    parser = Parser(
+        prog="rmapbox schemes new",
+        description="Write NAME.py, a scheme that works and is slow, and test_NAME.py, its tests.",
+    )
     parser.add_argument("name", metavar="NAME", help="the scheme's name, as in my_scheme")
-    parser.add_argument("--dir", metavar="DIR", default=".", help="where to write (default: the working directory); made if need be")
+    parser.add_argument(
+        "--dir", metavar="DIR", default=".", help="where to write (default: the working directory); made if need be"
+    )
     given = parser.parse_args(words)
     check_name(given.name)
     scheme, tests = write(given.name, Path(given.dir))
     named = f"{scheme}:{class_name(given.name)}"
-    print(f"{scheme} is a scheme that works, and {tests} its tests. Next:\n"
-          f"  rmapbox run fork_cow --pressure --rmap {named}\n"
-          f"  rmapbox schemes check {named}\n"
-          f"  pytest {tests}\n"
-          f"Lines marked YOURS are the ones to replace.")
+    print(
+        f"{scheme} is a scheme that works, and {tests} its tests. Next:\n"
+        f"  rmapbox run fork_cow --pressure --rmap {named}\n"
+        f"  rmapbox schemes check {named}\n"
+        f"  pytest {tests}\n"
+        f"Lines marked YOURS are the ones to replace."
+    )
     return 0

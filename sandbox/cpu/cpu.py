@@ -18,7 +18,11 @@ from sandbox.cpu.unicorn_api import ffi, lib
 _FIRST_EFLAGS = 0x202
 _VM = 1 << 17
 _DOUBLE_FAULT = 8
-_UNMAPPED = (6, 7, 8)  # UC_ERR_READ_UNMAPPED, _WRITE_, _FETCH_: outside physical memory, where no program's page can lie
+_UNMAPPED = (
+    6,
+    7,
+    8,
+)  # UC_ERR_READ_UNMAPPED, _WRITE_, _FETCH_: outside physical memory, where no program's page can lie
 
 
 class Cpu:
@@ -115,8 +119,10 @@ class Cpu:
         elif state.vector == _DOUBLE_FAULT:
             why = "double fault: a saved exception was not cleared; run the tests in tests/cpu against this Unicorn release"
         elif state.uc_error in _UNMAPPED:
-            return CpuError(f"the emulated CPU stopped: no trap (Unicorn error {state.uc_error}); look for a page-table entry under "
-                            f"cr3={cr3:#x} that points outside RAM: {describe(regs)}")
+            return CpuError(
+                f"the emulated CPU stopped: no trap (Unicorn error {state.uc_error}); look for a page-table entry under "
+                f"cr3={cr3:#x} that points outside RAM: {describe(regs)}"
+            )
         else:
             why = f"no trap (Unicorn error {state.uc_error})"
         return CpuGap(f"the emulated CPU cannot do what the program did: {why}: {describe(regs)}")
@@ -191,6 +197,10 @@ def _closed(*_):
 def _check_boot_mapping(memory, paging: str, cr3: int, va: int, paddr: int, *, writable: bool) -> None:
     frame, entry = boot.frame_mapped_at(memory, paging, cr3, va)
     if frame != paddr:
-        raise CpuError(f"the boot page tables map {va:#x} to {frame:#x}, not to {paddr:#x}; correct the mapping or the address")
+        raise CpuError(
+            f"the boot page tables map {va:#x} to {frame:#x}, not to {paddr:#x}; correct the mapping or the address"
+        )
     if entry & 4 or (writable and not entry & 2) or (not writable and paging == "pae" and entry >> 63):
-        raise CpuError(f"the boot page tables map {va:#x} with entry {entry:#x}; it must be supervisor, {'writable' if writable else 'executable'}")
+        raise CpuError(
+            f"the boot page tables map {va:#x} with entry {entry:#x}; it must be supervisor, {'writable' if writable else 'executable'}"
+        )

@@ -18,6 +18,8 @@ finally:
     sys.setdlopenflags(_flags)
 
 if not hasattr(lib, "x87_load"):
-    raise CpuError("the CPU's trap loop was built from older sources; run `python sandbox/cpu/build_trap.py`, or `pip install .` again")
+    raise CpuError(
+        "the CPU's trap loop was built from older sources; run `python sandbox/cpu/build_trap.py`, or `pip install .` again"
+    )
 
 __all__ = ["ffi", "lib"]

@@ -9,4 +9,6 @@ NAMES = ("eax", "ecx", "edx", "ebx", "esp", "ebp", "esi", "edi", "eip", "eflags"
 
 def describe(regs) -> str:
     """The register file on one line, for error messages and crash reports."""
-    return " ".join(f"{name}={value:08x}" if i < 10 else f"{name}={value:x}" for i, (name, value) in enumerate(zip(NAMES, regs)))
+    return " ".join(
+        f"{name}={value:08x}" if i < 10 else f"{name}={value:x}" for i, (name, value) in enumerate(zip(NAMES, regs))
+    )

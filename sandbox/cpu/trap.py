@@ -32,8 +32,18 @@ ALIGNMENT = 10
 DEBUG = 11
 
 NAMES = (
-    "SYSCALL", "PAGE_FAULT", "PROTECTION", "ILLEGAL", "DIVIDE", "BREAKPOINT",
-    "OVERFLOW", "BUDGET", "BAD_INT", "FPU", "ALIGNMENT", "DEBUG",
+    "SYSCALL",
+    "PAGE_FAULT",
+    "PROTECTION",
+    "ILLEGAL",
+    "DIVIDE",
+    "BREAKPOINT",
+    "OVERFLOW",
+    "BUDGET",
+    "BAD_INT",
+    "FPU",
+    "ALIGNMENT",
+    "DEBUG",
 )
 
 # bits of a page fault's error code

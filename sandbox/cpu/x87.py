@@ -15,14 +15,21 @@ from sandbox.hostlimits import check_address_space
 _CODE, _DATA, _PAGE = 0x1000, 0x2000, 0x1000
 _OSFXSR = 1 << 9  # of CR4: SSE is allowed
 _ST1, _ST0, _RESULT = _DATA, _DATA + 16, _DATA + 32
-_LOAD = b"\xdb\x2d" + struct.pack("<I", _ST1) + b"\xdb\x2d" + struct.pack("<I", _ST0) + b"\xdb\xe2"  # fld st1; fld st0; fnclex
+_LOAD = (
+    b"\xdb\x2d" + struct.pack("<I", _ST1) + b"\xdb\x2d" + struct.pack("<I", _ST0) + b"\xdb\xe2"
+)  # fld st1; fld st0; fnclex
 _STORE = b"\xdb\x3d" + struct.pack("<I", _RESULT)  # fstp
 _STORE_STATUS = b"\xdd\x3d" + struct.pack("<I", _RESULT)  # fnstsw
 _SCRATCH = struct.pack("<I", _DATA + 64)
 _ULPS = 16  # processors differ among themselves by one; double precision is out by hundreds
 
 # Ten bytes of an extended real, as printed: sign and exponent, mantissa.
-_ONE, _THIRD, _3_25, _NAN = "3fff8000000000000000", "3ffdaaaaaaaaaaaaaaab", "4000d000000000000000", "7fffc111110000000000"
+_ONE, _THIRD, _3_25, _NAN = (
+    "3fff8000000000000000",
+    "3ffdaaaaaaaaaaaaaaab",
+    "4000d000000000000000",
+    "7fffc111110000000000",
+)
 
 # name, opcode, ST1, ST0, the result
 _VALUES = (
@@ -39,7 +46,12 @@ _VALUES = (
 _STORES = (
     ("fbstp", b"\xdf\x35" + struct.pack("<I", _RESULT), "bffc8000000000000000", "00000000000000000080"),
     # mov eax, 1; cvtsi2sd xmm1, eax; mov al, 3; cvtsi2sd xmm0, eax; divsd xmm1, xmm0; stmxcsr
-    ("exception flags of SSE", bytes.fromhex("b801000000f20f2ac8b003f20f2ac0f20f5ec80fae1d") + struct.pack("<I", _RESULT), _ONE, "a01f0000"),
+    (
+        "exception flags of SSE",
+        bytes.fromhex("b801000000f20f2ac8b003f20f2ac0f20f5ec80fae1d") + struct.pack("<I", _RESULT),
+        _ONE,
+        "a01f0000",
+    ),
 )
 # name, code, ST0, the exception flag it sets
 _FLAGS = (
@@ -58,7 +70,8 @@ _TOWARDS_ZERO, _MANTISSA, _INEXACT = 3, 80, 0x20  # as the soft floating point w
 _SEEN = 4096  # bytes of the engine's CPU state that are searched
 _B, _A = "4005e8a1b2c3d4e5f800", "40019abcdef012345800"  # ST1, ST0; a remainder that double precision gets right
 _KNOWN = (  # ... an inexact addition, and the call by which the engine shows where its state is
-    b"\xd9\x2d" + struct.pack("<I", _DATA + 64)  # fldcw
+    b"\xd9\x2d"
+    + struct.pack("<I", _DATA + 64)  # fldcw
     + b"\xd9\xeb\xd8\xc1\xdd\xd8"  # fldpi; fadd st, st(1); fstp st
     + b"\xd9\xf8"  # fprem
 )
@@ -85,15 +98,32 @@ def measure() -> int:
 def _find(state: bytes) -> dict[str, int] | None:
     """The fields of `struct x87_layout` in the state of a CPU that has run `_KNOWN`; None where one is not as expected."""
     b, a = (bytes.fromhex(real)[::-1] for real in (_B, _A))
-    registers = [at for at in range(0, _SEEN - 8 * 16, 4) if state[at + 96 : at + 106] == a and state[at + 112 : at + 122] == b]
+    registers = [
+        at for at in range(0, _SEEN - 8 * 16, 4) if state[at + 96 : at + 106] == a and state[at + 112 : at + 122] == b
+    ]
     if len(registers) != 1 or struct.unpack_from("<2Q", state) != (_EAX, _ECX):
         return None
     (at,) = registers
-    top = [i for i in range(at - 32, at - 12, 4) if struct.unpack_from("<I2xH8B", state, i) == (6, _CONTROL, 1, 1, 1, 1, 1, 1, 0, 0)]
-    flags = [i for i in range(at + 8 * 16, at + 12 * 16) if (state[i - 1], state[i + 1]) == (_TOWARDS_ZERO, _MANTISSA) and state[i] & _INEXACT]
+    top = [
+        i
+        for i in range(at - 32, at - 12, 4)
+        if struct.unpack_from("<I2xH8B", state, i) == (6, _CONTROL, 1, 1, 1, 1, 1, 1, 0, 0)
+    ]
+    flags = [
+        i
+        for i in range(at + 8 * 16, at + 12 * 16)
+        if (state[i - 1], state[i + 1]) == (_TOWARDS_ZERO, _MANTISSA) and state[i] & _INEXACT
+    ]
     if len(top) != 1 or len(flags) != 1:
         return None
-    return {"top": top[0], "status": top[0] + 4, "control": top[0] + 6, "tags": top[0] + 8, "registers": at, "flags": flags[0]}
+    return {
+        "top": top[0],
+        "status": top[0] + 4,
+        "control": top[0] + 6,
+        "tags": top[0] + 8,
+        "registers": at,
+        "flags": flags[0],
+    }
 
 
 # --- what comes out wrong ----------------------------------------------------------------------------------------------------------

@@ -155,7 +155,7 @@ class TtyFile(File):
         if not console.canonical:
             return line[:n]
         end = line.find(b"\n") + 1
-        return line[:min(n, end)] if end else line[:n]
+        return line[: min(n, end)] if end else line[:n]
 
     def consume(self, n: int) -> None:
         self.console.pending = self.console.pending[n:]
@@ -246,7 +246,7 @@ class StreamInput(File):
 
     def peek(self, task: Any, n: int) -> bytes | None:
         data = self._all(task)
-        return None if data is None else data[self.pos:self.pos + n]
+        return None if data is None else data[self.pos : self.pos + n]
 
     def input_wait(self, task: Any) -> Wait:
         """Only yielded by a run that is about to end; long enough for the loop to notice."""
@@ -278,7 +278,7 @@ def emit(task: Any, sink: Sink, data: bytes) -> int:
     view = memoryview(data)
     while view:
         try:
-            view = view[os.write(sink, view):]
+            view = view[os.write(sink, view) :]
         except BlockingIOError:
             select.select([], [sink], [], 1.0)
         except BrokenPipeError:

@@ -18,7 +18,9 @@ class Dentry:
 
     __slots__ = ("name", "parent", "inode", "children", "count", "hashed", "mounted", "sb", "addr", "external", "busy")
 
-    def __init__(self, parent: Dentry | None, name: bytes, inode: Inode, sb: SuperBlock, transient: bool = False) -> None:
+    def __init__(
+        self, parent: Dentry | None, name: bytes, inode: Inode, sb: SuperBlock, transient: bool = False
+    ) -> None:
         caches = sb.caches
         self.addr = self.external = 0
         if not transient:

@@ -216,7 +216,10 @@ class RegularFile(SeekableFile):
                 index += 1
             return min(max(offset, index << 12), size)
         if not mapping.holds_data(index):
-            index = min((i for i in chain(mapping.pages, mapping.swapped) if i > index and mapping.holds_data(i)), default=size + 4095 >> 12)
+            index = min(
+                (i for i in chain(mapping.pages, mapping.swapped) if i > index and mapping.holds_data(i)),
+                default=size + 4095 >> 12,
+            )
         at = max(offset, index << 12)
         if at >= size:
             raise SysError(6)  # ENXIO
@@ -242,7 +245,7 @@ class RegularFile(SeekableFile):
         if end > MAX_LFS_FILESIZE:
             if pos >= MAX_LFS_FILESIZE:
                 raise SysError(EFBIG)
-            data = data[:MAX_LFS_FILESIZE - pos]
+            data = data[: MAX_LFS_FILESIZE - pos]
             end = MAX_LFS_FILESIZE
         if inode.seals:
             from sandbox.fs.memfd import within_seals
@@ -290,7 +293,13 @@ class DirFile(SeekableFile):
             dentry = self.dentry
             if not dentry.hashed:
                 raise SysError(2)
-            parent = dentry.parent if dentry.parent is not dentry else dentry.sb.covered.parent if dentry.sb.covered else dentry
+            parent = (
+                dentry.parent
+                if dentry.parent is not dentry
+                else dentry.sb.covered.parent
+                if dentry.sb.covered
+                else dentry
+            )
             mode = dentry.inode.mode
             listing = [(b".", dentry.inode.ino, mode), (b"..", parent.inode.ino, mode)]
             listing += dentry.inode.entries(dentry)

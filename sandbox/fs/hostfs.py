@@ -162,7 +162,14 @@ class HostInode(Inode):
 
     def unused(self, dentry: Dentry) -> bool:
         """May the inode, whose one name is ``dentry``, be forgotten? Linux: prune_dcache, prune_icache."""
-        if dentry.count or dentry.children or dentry.mounted is not None or not dentry.hashed or dentry.parent is dentry or self.count != 1:
+        if (
+            dentry.count
+            or dentry.children
+            or dentry.mounted is not None
+            or not dentry.hashed
+            or dentry.parent is dentry
+            or self.count != 1
+        ):
             return False
         if self.mtime != _EPOCH_NS or self.ctime != _EPOCH_NS or self.locks or self.flocks or self.pinned_fd >= 0:
             return False
@@ -239,7 +246,9 @@ class HostInode(Inode):
         try:
             fd = self.sb.open_file(self.parts(), os.O_PATH)
             try:
-                allowed = os.access(f"/proc/self/fd/{fd}", mask & 7, effective_ids=os.access in os.supports_effective_ids)
+                allowed = os.access(
+                    f"/proc/self/fd/{fd}", mask & 7, effective_ids=os.access in os.supports_effective_ids
+                )
             finally:
                 os.close(fd)
         except OSError as error:
@@ -299,7 +308,9 @@ class HostInode(Inode):
             try:
                 above = self.sb.open_dir(self.parts())
                 try:
-                    readable = os.open(f"/proc/self/fd/{above}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)  # "." would ask for search
+                    readable = os.open(
+                        f"/proc/self/fd/{above}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+                    )  # "." would ask for search
                 finally:
                     os.close(above)
                 try:
@@ -316,7 +327,11 @@ class HostInode(Inode):
                         self._child(dentry, name)
                     except SysError as error:
                         if error.errno == EACCES:
-                            return [(name, self.sb.number((device, entry.inode())), kind) for name, entry in found if (kind := _kind(entry))]
+                            return [
+                                (name, self.sb.number((device, entry.inode())), kind)
+                                for name, entry in found
+                                if (kind := _kind(entry))
+                            ]
                         if error.errno != ENOENT:
                             raise
             self.loaded = True
@@ -341,7 +356,11 @@ class HostInode(Inode):
                 elif kind == S_IFIFO:
                     os.mkfifo(name, mode & 0o7777 | 0o600, dir_fd=above)
                 else:
-                    os.close(os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode & 0o7777 | 0o600, dir_fd=above))
+                    os.close(
+                        os.open(
+                            name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode & 0o7777 | 0o600, dir_fd=above
+                        )
+                    )
             finally:
                 os.close(above)
         except OSError as error:
@@ -358,7 +377,11 @@ class HostInode(Inode):
     def link(self, parent: Dentry, name: bytes, inode: Inode) -> Dentry:
         self._writable()
         assert isinstance(inode, HostInode)
-        self._two(inode.parts(), self.parts(name), lambda a, b, afd, bfd: os.link(a, b, src_dir_fd=afd, dst_dir_fd=bfd, follow_symlinks=False))
+        self._two(
+            inode.parts(),
+            self.parts(name),
+            lambda a, b, afd, bfd: os.link(a, b, src_dir_fd=afd, dst_dir_fd=bfd, follow_symlinks=False),
+        )
         child = Dentry(parent, name, inode, self.sb)
         parent.children[name] = child
         inode.nlink += 1
@@ -416,7 +439,11 @@ class HostInode(Inode):
         assert isinstance(new_dir, HostInode)
         if victim is not None:
             victim.inode.pin()
-        self._two(self.parts(child.name), new_dir.parts(name), lambda a, b, afd, bfd: os.rename(a, b, src_dir_fd=afd, dst_dir_fd=bfd))
+        self._two(
+            self.parts(child.name),
+            new_dir.parts(name),
+            lambda a, b, afd, bfd: os.rename(a, b, src_dir_fd=afd, dst_dir_fd=bfd),
+        )
         if victim is not None:
             new_dir._remove(new_parent, victim, None)
         del child.parent.children[child.name]

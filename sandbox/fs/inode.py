@@ -50,7 +50,20 @@ class Caches:
 class SuperBlock:
     """One mounted file system. ``now()`` gives the time for its inodes (ns since 1970); ``dev`` is a kernel device number."""
 
-    __slots__ = ("fstype", "source", "dev", "magic", "caches", "now", "readonly", "root", "covered", "next_ino", "statfs", "sync")
+    __slots__ = (
+        "fstype",
+        "source",
+        "dev",
+        "magic",
+        "caches",
+        "now",
+        "readonly",
+        "root",
+        "covered",
+        "next_ino",
+        "statfs",
+        "sync",
+    )
 
     def __init__(self, fstype: str, source: str, dev: int, magic: int, caches: Caches, now: Callable[[], int]) -> None:
         self.fstype = fstype
@@ -63,7 +76,12 @@ class SuperBlock:
         self.root: Dentry | None = None
         self.covered: Dentry | None = None  # the dentry it is mounted on; None for / and what is mounted nowhere
         self.next_ino = 1
-        self.statfs: Callable[[], tuple[int, int, int, int]] = lambda: (0, 0, 0, 0)  # blocks, free blocks, files, free files
+        self.statfs: Callable[[], tuple[int, int, int, int]] = lambda: (
+            0,
+            0,
+            0,
+            0,
+        )  # blocks, free blocks, files, free files
         self.sync: Callable[[], None] | None = None
 
     def new_ino(self) -> int:
@@ -78,8 +96,33 @@ class Inode:
     Directory operations take the directory's dentry and answer with dentries; what a kind cannot do raises the errno Linux gives.
     """
 
-    __slots__ = ("ino", "mode", "uid", "gid", "nlink", "rdev", "i_size", "atime", "mtime", "ctime", "sb", "mapping", "count", "writers", "readers",
-                 "addr", "cache", "locks", "flocks", "pipe", "seals", "lock_queue", "leases", "rw_hint", "watches")
+    __slots__ = (
+        "ino",
+        "mode",
+        "uid",
+        "gid",
+        "nlink",
+        "rdev",
+        "i_size",
+        "atime",
+        "mtime",
+        "ctime",
+        "sb",
+        "mapping",
+        "count",
+        "writers",
+        "readers",
+        "addr",
+        "cache",
+        "locks",
+        "flocks",
+        "pipe",
+        "seals",
+        "lock_queue",
+        "leases",
+        "rw_hint",
+        "watches",
+    )
 
     def __init__(self, sb: SuperBlock, mode: int, cache: Any = None, ino: int = 0) -> None:
         self.cache = cache

@@ -44,7 +44,12 @@ def _wake(inode: Inode) -> None:
 def find_conflict(inode: Inode, owner: Any, kind: int, start: int, end: int) -> Lock | None:
     """The first record lock that stands in the way."""
     for lock in inode.locks or ():
-        if lock.owner is not owner and lock.start <= end and start <= lock.end and (kind == F_WRLCK or lock.kind == F_WRLCK):
+        if (
+            lock.owner is not owner
+            and lock.start <= end
+            and start <= lock.end
+            and (kind == F_WRLCK or lock.kind == F_WRLCK)
+        ):
             return lock
     return None
 
@@ -65,7 +70,9 @@ def set_posix(inode: Inode, owner: Any, kind: int, start: int, end: int, pid: in
             if lock.start < start:
                 kept.append(Lock(owner, lock.kind, lock.start, start - 1, lock.pid, spare.pop()))
             if lock.end > end:
-                kept.append(Lock(owner, lock.kind, end + 1, lock.end, lock.pid, spare.pop() if spare else cache.alloc()))
+                kept.append(
+                    Lock(owner, lock.kind, end + 1, lock.end, lock.pid, spare.pop() if spare else cache.alloc())
+                )
         else:
             kept.append(lock)
             continue

@@ -1,7 +1,7 @@
 """From a path to a dentry. Linux: fs/namei.c, 2.6.7 (limits on symbolic links: 40 in one walk, as since 2.6.18).
 
-    walk(task, b"/a/b/c")    -> Dentry of c
-    walk_parent(...)         -> (Dentry of b, b"c", trailing slash?)   for calls that create or remove c
+walk(task, b"/a/b/c")    -> Dentry of c
+walk_parent(...)         -> (Dentry of b, b"c", trailing slash?)   for calls that create or remove c
 """
 
 from __future__ import annotations
@@ -84,7 +84,9 @@ def walk(task: Any, path: bytes, base: Dentry | None = None, follow: bool = True
     return at
 
 
-def walk_parent(task: Any, path: bytes, base: Dentry | None = None, root: Dentry | None = None) -> tuple[Dentry, bytes, bool]:
+def walk_parent(
+    task: Any, path: bytes, base: Dentry | None = None, root: Dentry | None = None
+) -> tuple[Dentry, bytes, bool]:
     """(directory, last name, trailing slash). The last name may be ``.``, ``..`` or empty (the path is ``/``); it need not exist."""
     if not path:
         raise SysError(ENOENT)

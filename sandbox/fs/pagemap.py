@@ -31,7 +31,9 @@ def entry(mem: Any, pte: int, show_frames: bool) -> int:
         pfn = pte >> 12 & tables.PFN_MASK
         bits = PM_PRESENT | (pfn if show_frames else 0)
         if not mem.is_reserved(pfn):
-            bits |= (0 if frames.flags[pfn] & PG_ANON else PM_FILE) | (PM_MMAP_EXCLUSIVE if frames.mapcount[pfn] == 1 else 0)
+            bits |= (0 if frames.flags[pfn] & PG_ANON else PM_FILE) | (
+                PM_MMAP_EXCLUSIVE if frames.mapcount[pfn] == 1 else 0
+            )
         return bits
     if pte and not pte & FILE:
         slot = tables.pte_to_swp(pte)

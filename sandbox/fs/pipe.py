@@ -42,8 +42,25 @@ PIPE_INODE_INFO = 64  # bytes of struct pipe_inode_info. Linux: include/linux/pi
 class Pipe:
     """The buffer between two ends. ``nbytes`` are in it; ``max_slots`` as F_SETPIPE_SZ sets it; ``uid`` made it and pays for it."""
 
-    __slots__ = ("slots", "head", "nbytes", "max_slots", "readers", "writers", "rd_wait", "wr_wait", "open_wait", "slab", "info", "pages",
-                 "reader_opens", "writer_opens", "input_wait", "quota", "uid")
+    __slots__ = (
+        "slots",
+        "head",
+        "nbytes",
+        "max_slots",
+        "readers",
+        "writers",
+        "rd_wait",
+        "wr_wait",
+        "open_wait",
+        "slab",
+        "info",
+        "pages",
+        "reader_opens",
+        "writer_opens",
+        "input_wait",
+        "quota",
+        "uid",
+    )
 
     def __init__(self, slab: Any, name: str, quota: PipeQuota, task: Any, refusal: int) -> None:
         """Raises OutOfMemory; ``refusal`` when the user has too many."""
@@ -116,7 +133,7 @@ class Pipe:
         else:
             took = 0
             for _ in range(need):
-                piece = data[done + took:done + took + PAGE]
+                piece = data[done + took : done + took + PAGE]
                 slots.append(piece)
                 took += len(piece)
         self.nbytes += took
@@ -128,7 +145,7 @@ class Pipe:
         first = slots[0]
         head = self.head
         if n < len(first) - head:
-            return first[head:head + n]
+            return first[head : head + n]
         if len(slots) == 1:
             return first[head:] if head else first
         pieces = [first[head:]]

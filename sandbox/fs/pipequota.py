@@ -48,7 +48,11 @@ class PipeQuota:
 
     def resize(self, uid: int, old: int, new: int, privileged: bool) -> None:
         """A pipe of ``uid`` goes from ``old`` to ``new`` pages, if it may: EPERM."""
-        if new > old and not privileged and (new * PAGE > self.max_size or any(self._beyond(self.used[uid] - old + new))):
+        if (
+            new > old
+            and not privileged
+            and (new * PAGE > self.max_size or any(self._beyond(self.used[uid] - old + new)))
+        ):
             raise SysError(EPERM)
         self.used[uid] += new - old
 

@@ -48,13 +48,51 @@ _INO_BASE, _INO_ROOM = 0x6000, 0x2000
 _PSS_SHIFT = 12  # shares of a page are kept to so many bits
 
 # In the order of smaps, each with its place there; the kinds of Pss are shown in smaps_rollup only.
-ROWS = ("Rss", "Pss", "Pss_Dirty", "Pss_Anon", "Pss_File", "Pss_Shmem", "Shared_Clean", "Shared_Dirty", "Private_Clean", "Private_Dirty", "Referenced",
-        "Anonymous", "KSM", "LazyFree", "AnonHugePages", "ShmemPmdMapped", "FilePmdMapped", "Shared_Hugetlb", "Private_Hugetlb", "Swap", "SwapPss", "Locked")
+ROWS = (
+    "Rss",
+    "Pss",
+    "Pss_Dirty",
+    "Pss_Anon",
+    "Pss_File",
+    "Pss_Shmem",
+    "Shared_Clean",
+    "Shared_Dirty",
+    "Private_Clean",
+    "Private_Dirty",
+    "Referenced",
+    "Anonymous",
+    "KSM",
+    "LazyFree",
+    "AnonHugePages",
+    "ShmemPmdMapped",
+    "FilePmdMapped",
+    "Shared_Hugetlb",
+    "Private_Hugetlb",
+    "Swap",
+    "SwapPss",
+    "Locked",
+)
 _ROLLUP_ONLY = {"Pss_Anon", "Pss_File", "Pss_Shmem"}
 _FLAGS = (
-    (VM_READ, "rd"), (VM_WRITE, "wr"), (VM_EXEC, "ex"), (VM_SHARED, "sh"), (VM_MAYREAD, "mr"), (VM_MAYWRITE, "mw"), (VM_MAYEXEC, "me"),
-    (VM_MAYSHARE, "ms"), (VM_GROWSDOWN, "gd"), (VM_LOCKED, "lo"), (VM_IO, "io"), (VM_DONTCOPY, "dc"), (VM_DONTEXPAND, "de"), (VM_LOCKONFAULT, "lf"),
-    (VM_ACCOUNT, "ac"), (VM_NORESERVE, "nr"), (VM_WIPEONFORK, "wf"), (VM_DONTDUMP, "dd"), (VM_NONLINEAR, "nl"),
+    (VM_READ, "rd"),
+    (VM_WRITE, "wr"),
+    (VM_EXEC, "ex"),
+    (VM_SHARED, "sh"),
+    (VM_MAYREAD, "mr"),
+    (VM_MAYWRITE, "mw"),
+    (VM_MAYEXEC, "me"),
+    (VM_MAYSHARE, "ms"),
+    (VM_GROWSDOWN, "gd"),
+    (VM_LOCKED, "lo"),
+    (VM_IO, "io"),
+    (VM_DONTCOPY, "dc"),
+    (VM_DONTEXPAND, "de"),
+    (VM_LOCKONFAULT, "lf"),
+    (VM_ACCOUNT, "ac"),
+    (VM_NORESERVE, "nr"),
+    (VM_WIPEONFORK, "wf"),
+    (VM_DONTDUMP, "dd"),
+    (VM_NONLINEAR, "nl"),
 )
 
 
@@ -135,8 +173,10 @@ def smaps(task: Any) -> str:
         usage = Usage()
         usage.add_area(task.mem, mm, vma)
         flags = "".join(f"{letters} " for bit, letters in _FLAGS if vma.vm_flags & bit)
-        out.append(f"{area_line(mm, vma)}\nSize:           {vma.vm_end - vma.vm_start >> 10:8d} kB\nKernelPageSize:        4 kB\n"
-                   f"MMUPageSize:           4 kB\n{usage.text(False)}THPeligible:           0\nVmFlags: {flags}\n")
+        out.append(
+            f"{area_line(mm, vma)}\nSize:           {vma.vm_end - vma.vm_start >> 10:8d} kB\nKernelPageSize:        4 kB\n"
+            f"MMUPageSize:           4 kB\n{usage.text(False)}THPeligible:           0\nVmFlags: {flags}\n"
+        )
     return "".join(out)
 
 
@@ -197,7 +237,9 @@ class MapFilesDir(Dir):
         mm = self.task.mm
         files = [vma for vma in (mm.vmas if mm is not None else ()) if vma.vm_file is not None]
         first = self.task.pid << 16 | _INO_BASE
-        return {b"%x-%x" % (vma.vm_start, vma.vm_end): (first + number % _INO_ROOM, vma) for number, vma in enumerate(files)}
+        return {
+            b"%x-%x" % (vma.vm_start, vma.vm_end): (first + number % _INO_ROOM, vma) for number, vma in enumerate(files)
+        }
 
     def find(self, name: bytes) -> Node | None:
         found = self._areas().get(name)

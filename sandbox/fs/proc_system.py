@@ -27,7 +27,9 @@ def meminfo(vfs: Vfs) -> str:
     free = mem.pages.nr_free()
     cached = sum(len(space.pages) for space in mem.mappings.values())
     zones = mem.pages.zones
-    vmalloc_total = (VMALLOC_END - (0xC0000000 + (mem.frames.nr << 12) + VMALLOC_START_GAP & ~(VMALLOC_START_GAP - 1))) >> 10
+    vmalloc_total = (
+        VMALLOC_END - (0xC0000000 + (mem.frames.nr << 12) + VMALLOC_START_GAP & ~(VMALLOC_START_GAP - 1))
+    ) >> 10
     vmalloc_used = sum(frames + 1 for _, frames in mem.slab.vmalloc_areas()) << 2
     swap_total, swap_free = mem.swap.si_swapinfo()
     shmem = sum(len(space.pages) for space in mem.mappings.values() if space.is_shmem)
@@ -35,14 +37,31 @@ def meminfo(vfs: Vfs) -> str:
     # What could be had without swapping: free pages above the low watermark, and the clean half of the files' cache at least. Linux: 3.14.
     available = max(0, free - low + cached - shmem - min((cached - shmem) // 2, low))
     rows = (
-        ("MemTotal", mem.total_pages << 2), ("MemFree", free << 2), ("MemAvailable", available << 2), ("Buffers", 0), ("Cached", cached << 2),
-        ("SwapCached", len(mem.swap.cache) << 2), ("Active", sum(z.nr_active for z in zones) << 2), ("Inactive", sum(z.nr_inactive for z in zones) << 2),
-        ("HighTotal", 0), ("HighFree", 0), ("LowTotal", mem.total_pages << 2), ("LowFree", free << 2), ("SwapTotal", swap_total << 2),
-        ("SwapFree", swap_free << 2), ("Dirty", mem.vmstat.nr_dirty << 2), ("Writeback", mem.vmstat.nr_writeback << 2),
-        ("Mapped", mem.vmstat.nr_mapped << 2), ("Shmem", shmem << 2), ("Slab", mem.pages.owned[SLAB] << 2),
-        ("CommitLimit", mem.overcommit.commit_limit() << 2), ("Committed_AS", mem.overcommit.committed << 2),
+        ("MemTotal", mem.total_pages << 2),
+        ("MemFree", free << 2),
+        ("MemAvailable", available << 2),
+        ("Buffers", 0),
+        ("Cached", cached << 2),
+        ("SwapCached", len(mem.swap.cache) << 2),
+        ("Active", sum(z.nr_active for z in zones) << 2),
+        ("Inactive", sum(z.nr_inactive for z in zones) << 2),
+        ("HighTotal", 0),
+        ("HighFree", 0),
+        ("LowTotal", mem.total_pages << 2),
+        ("LowFree", free << 2),
+        ("SwapTotal", swap_total << 2),
+        ("SwapFree", swap_free << 2),
+        ("Dirty", mem.vmstat.nr_dirty << 2),
+        ("Writeback", mem.vmstat.nr_writeback << 2),
+        ("Mapped", mem.vmstat.nr_mapped << 2),
+        ("Shmem", shmem << 2),
+        ("Slab", mem.pages.owned[SLAB] << 2),
+        ("CommitLimit", mem.overcommit.commit_limit() << 2),
+        ("Committed_AS", mem.overcommit.committed << 2),
         ("PageTables", mem.vmstat.nr_page_table_pages << 2),
-        ("VmallocTotal", vmalloc_total), ("VmallocUsed", vmalloc_used), ("VmallocChunk", vmalloc_total - vmalloc_used),
+        ("VmallocTotal", vmalloc_total),
+        ("VmallocUsed", vmalloc_used),
+        ("VmallocChunk", vmalloc_total - vmalloc_used),
     )
     return "".join(f"{name + ':':<13}{kb:8d} kB\n" for name, kb in rows)
 
@@ -54,10 +73,24 @@ def vmstat(vfs: Vfs) -> str:
 def cpuinfo(vfs: Vfs) -> str:
     flags = "fpu vme de pse tsc msr pae mce cx8 mtrr pge mca cmov pat clflush mmx fxsr sse sse2 nx pni"
     rows = (
-        ("processor", "0"), ("vendor_id", "GenuineIntel"), ("cpu family", "6"), ("model", "14"),
+        ("processor", "0"),
+        ("vendor_id", "GenuineIntel"),
+        ("cpu family", "6"),
+        ("model", "14"),
         ("model name", "Genuine Intel(R) CPU           T2600  @ 2.16GHz"),
-        ("stepping", "8"), ("cpu MHz", "2000.000"), ("cache size", "2048 KB"), ("fdiv_bug", "no"), ("hlt_bug", "no"), ("f00f_bug", "no"),
-        ("coma_bug", "no"), ("fpu", "yes"), ("fpu_exception", "yes"), ("cpuid level", "10"), ("wp", "yes"), ("flags", flags), ("bogomips", "4000.00"),
+        ("stepping", "8"),
+        ("cpu MHz", "2000.000"),
+        ("cache size", "2048 KB"),
+        ("fdiv_bug", "no"),
+        ("hlt_bug", "no"),
+        ("f00f_bug", "no"),
+        ("coma_bug", "no"),
+        ("fpu", "yes"),
+        ("fpu_exception", "yes"),
+        ("cpuid level", "10"),
+        ("wp", "yes"),
+        ("flags", flags),
+        ("bogomips", "4000.00"),
     )
     return "".join(f"{name}\t{'' if len(name) > 7 else chr(9)}: {value}\n" for name, value in rows) + "\n"
 
@@ -81,9 +114,11 @@ def stat(vfs: Vfs) -> str:
     states = [task.state for task in kernel.tasks.values()] if kernel is not None else []
     cpu = f"{user} {nice} {system} {idle} 0 0 0 0 0 0"
     page = vfs.mem.vmstat
-    return (f"cpu  {cpu}\ncpu0 {cpu}\nintr 0\nctxt {getattr(kernel, 'nr_switches', 0)}\nbtime {_btime(vfs)}\nprocesses {forks}\n"
-            f"procs_running {max(1, states.count(TASK_RUNNING))}\nprocs_blocked {states.count(TASK_UNINTERRUPTIBLE)}\n"
-            f"page {page.pgpgin} {page.pgpgout}\nswap {page.pswpin} {page.pswpout}\n")
+    return (
+        f"cpu  {cpu}\ncpu0 {cpu}\nintr 0\nctxt {getattr(kernel, 'nr_switches', 0)}\nbtime {_btime(vfs)}\nprocesses {forks}\n"
+        f"procs_running {max(1, states.count(TASK_RUNNING))}\nprocs_blocked {states.count(TASK_UNINTERRUPTIBLE)}\n"
+        f"page {page.pgpgin} {page.pgpgout}\nswap {page.pswpin} {page.pswpout}\n"
+    )
 
 
 def _btime(vfs: Vfs) -> int:
@@ -128,7 +163,9 @@ def buddyinfo(vfs: Vfs) -> str:
     lines = []
     for zone in vfs.mem.pages.zones:
         if zone.present_pages:
-            lines.append(f"Node 0, zone {zone.name:>8} " + "".join(f"{len(area):6d} " for area in zone.free_area) + "\n")
+            lines.append(
+                f"Node 0, zone {zone.name:>8} " + "".join(f"{len(area):6d} " for area in zone.free_area) + "\n"
+            )
     return "".join(lines)
 
 
@@ -141,8 +178,10 @@ def slabinfo(vfs: Vfs) -> str:
     ]
     for name, cache in sorted(vfs.mem.slab.caches.items()):
         active = sum(slab.inuse > 0 for slab in cache._slabs.values())
-        lines.append(f"{name:<17} {cache.objects:6d} {cache.slabs * cache.per_slab:6d} {cache.size:6d} {cache.per_slab:4d} {1 << cache.order:4d}"
-                     f" : tunables {0:4d} {0:4d} {0:4d} : slabdata {active:6d} {cache.slabs:6d} {0:6d}\n")
+        lines.append(
+            f"{name:<17} {cache.objects:6d} {cache.slabs * cache.per_slab:6d} {cache.size:6d} {cache.per_slab:4d} {1 << cache.order:4d}"
+            f" : tunables {0:4d} {0:4d} {0:4d} : slabdata {active:6d} {cache.slabs:6d} {0:6d}\n"
+        )
     return "".join(lines)
 
 
@@ -159,7 +198,17 @@ def diskstats(vfs: Vfs) -> str:
     requests together; nothing is ever discarded or flushed."""
     disk = vfs.mem.swap.disk
     numbers = [n for done in disk.done for n in (done.requests, done.merged, done.pages << 3, done.ns // 1_000_000)]
-    numbers += [disk.queued, disk.busy_ns // 1_000_000, sum(done.ns for done in disk.done) // 1_000_000, 0, 0, 0, 0, 0, 0]
+    numbers += [
+        disk.queued,
+        disk.busy_ns // 1_000_000,
+        sum(done.ns for done in disk.done) // 1_000_000,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+    ]
     return f"   3       0 {DISK_NAME} " + " ".join(map(str, numbers)) + "\n"
 
 
@@ -168,11 +217,13 @@ def zoneinfo(vfs: Vfs) -> str:
     for zone in vfs.mem.pages.zones:
         if not zone.present_pages:
             continue
-        lines.append(f"Node 0, zone {zone.name:>8}\n  pages free     {zone.free_pages}\n        min      {zone.pages_min}\n        low      {zone.pages_low}\n"
-                     f"        high     {zone.pages_high}\n        active   {zone.nr_active}\n        inactive {zone.nr_inactive}\n"
-                     f"        scanned  {zone.pages_scanned}\n        spanned  {zone.end_pfn - zone.start_pfn}\n        present  {zone.present_pages}\n"
-                     f"        protection: ({', '.join(map(str, zone.protection))})\n"
-                     f"  all_unreclaimable: {int(zone.all_unreclaimable)}\n  prev_priority:     {zone.prev_priority}\n")
+        lines.append(
+            f"Node 0, zone {zone.name:>8}\n  pages free     {zone.free_pages}\n        min      {zone.pages_min}\n        low      {zone.pages_low}\n"
+            f"        high     {zone.pages_high}\n        active   {zone.nr_active}\n        inactive {zone.nr_inactive}\n"
+            f"        scanned  {zone.pages_scanned}\n        spanned  {zone.end_pfn - zone.start_pfn}\n        present  {zone.present_pages}\n"
+            f"        protection: ({', '.join(map(str, zone.protection))})\n"
+            f"  all_unreclaimable: {int(zone.all_unreclaimable)}\n  prev_priority:     {zone.prev_priority}\n"
+        )
     return "".join(lines)
 
 
@@ -185,7 +236,19 @@ def boot_cmdline(vfs: Vfs) -> str:
 
 
 TEXTS: dict[str, Callable[[Vfs], str]] = {
-    "buddyinfo": buddyinfo, "cmdline": boot_cmdline, "cpuinfo": cpuinfo, "devices": devices, "diskstats": diskstats, "filesystems": filesystems,
-    "loadavg": loadavg, "meminfo": meminfo, "slabinfo": slabinfo, "stat": stat, "swaps": swaps, "uptime": uptime, "version": version,
-    "vmstat": vmstat, "zoneinfo": zoneinfo,
+    "buddyinfo": buddyinfo,
+    "cmdline": boot_cmdline,
+    "cpuinfo": cpuinfo,
+    "devices": devices,
+    "diskstats": diskstats,
+    "filesystems": filesystems,
+    "loadavg": loadavg,
+    "meminfo": meminfo,
+    "slabinfo": slabinfo,
+    "stat": stat,
+    "swaps": swaps,
+    "uptime": uptime,
+    "version": version,
+    "vmstat": vmstat,
+    "zoneinfo": zoneinfo,
 }

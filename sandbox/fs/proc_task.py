@@ -71,7 +71,7 @@ def swap_entries(mem: Any, mm: Any) -> int:
     tables = mem.pgtables
     found = 0
     for _, base in tables.tables(mm.pgd, 0, TASK_SIZE):
-        entries = tables.np_ptes[base:base + tables.PTRS]
+        entries = tables.np_ptes[base : base + tables.PTRS]
         found += int(np.count_nonzero((entries != 0) & (entries & entries.dtype.type(0x1 | 0x40 | 0x80) == 0)))
     return found
 
@@ -97,12 +97,21 @@ def _memory_lines(task: Any) -> list[str]:
     mm, mem = task.mm, task.mem
     text = min(((mm.end_code + 4095 & ~4095) - (mm.start_code & ~4095)) >> 10, mm.exec_vm << 2)
     rows = (
-        ("VmPeak", max(mm.hiwater_vm, mm.total_vm) << 2), ("VmSize", mm.total_vm << 2), ("VmLck", mm.locked_vm << 2), ("VmPin", 0),
-        ("VmHWM", max(mm.hiwater_rss, mm.rss) << 2), ("VmRSS", mm.rss << 2), ("RssAnon", mm.anon_rss << 2),
-        ("RssFile", mm.rss - mm.anon_rss - mm.shmem_rss << 2), ("RssShmem", mm.shmem_rss << 2),
-        ("VmData", mm.data_vm << 2), ("VmStk", mm.stack_vm << 2), ("VmExe", text),
+        ("VmPeak", max(mm.hiwater_vm, mm.total_vm) << 2),
+        ("VmSize", mm.total_vm << 2),
+        ("VmLck", mm.locked_vm << 2),
+        ("VmPin", 0),
+        ("VmHWM", max(mm.hiwater_rss, mm.rss) << 2),
+        ("VmRSS", mm.rss << 2),
+        ("RssAnon", mm.anon_rss << 2),
+        ("RssFile", mm.rss - mm.anon_rss - mm.shmem_rss << 2),
+        ("RssShmem", mm.shmem_rss << 2),
+        ("VmData", mm.data_vm << 2),
+        ("VmStk", mm.stack_vm << 2),
+        ("VmExe", text),
         ("VmLib", (mm.exec_vm << 2) - text),
-        ("VmPTE", mm.nr_ptes << 2), ("VmSwap", swap_entries(mem, mm) << 2),
+        ("VmPTE", mm.nr_ptes << 2),
+        ("VmSwap", swap_entries(mem, mm) << 2),
     )
     return [f"{name}:\t{kb:8d} kB" for name, kb in rows]
 
@@ -113,11 +122,22 @@ def status(task: Any) -> str:
     fds = len(task.files.fds) if task.files is not None else 0
     size = 0 if task.files is None else max(32, 1 << max(0, fds - 1).bit_length())
     lines = [
-        f"Name:\t{_escape(comm_of(task))}", f"Umask:\t{task.fs.umask if task.fs is not None else 0:04o}",
-        f"State:\t{letter} ({_STATE_NAMES[letter]})", f"Tgid:\t{task.tgid}", "Ngid:\t0", f"Pid:\t{task.pid}", f"PPid:\t{task.ppid}", "TracerPid:\t0",
-        f"Uid:\t{task.uid}\t{task.euid}\t{task.suid}\t{task.fsuid}", f"Gid:\t{task.gid}\t{task.egid}\t{task.sgid}\t{task.fsgid}",
-        f"FDSize:\t{size}", "Groups:\t" + "".join(f"{gid} " for gid in task.groups),
-        f"NStgid:\t{task.tgid}", f"NSpid:\t{task.pid}", f"NSpgid:\t{signal.pgrp}", f"NSsid:\t{signal.session}",
+        f"Name:\t{_escape(comm_of(task))}",
+        f"Umask:\t{task.fs.umask if task.fs is not None else 0:04o}",
+        f"State:\t{letter} ({_STATE_NAMES[letter]})",
+        f"Tgid:\t{task.tgid}",
+        "Ngid:\t0",
+        f"Pid:\t{task.pid}",
+        f"PPid:\t{task.ppid}",
+        "TracerPid:\t0",
+        f"Uid:\t{task.uid}\t{task.euid}\t{task.suid}\t{task.fsuid}",
+        f"Gid:\t{task.gid}\t{task.egid}\t{task.sgid}\t{task.fsgid}",
+        f"FDSize:\t{size}",
+        "Groups:\t" + "".join(f"{gid} " for gid in task.groups),
+        f"NStgid:\t{task.tgid}",
+        f"NSpid:\t{task.pid}",
+        f"NSpgid:\t{signal.pgrp}",
+        f"NSsid:\t{signal.session}",
         f"Kthread:\t{int(task.mm is None and letter != 'Z')}",
     ]
     if task.mm is not None:
@@ -126,12 +146,27 @@ def status(task: Any) -> str:
     ignored, caught = _signal_sets(task) if task.sighand is not None else (0, 0)
     capabilities = _mask(0xFFFFFEFF if task.euid == 0 else 0)
     lines += [
-        f"Threads:\t{len(signal.threads)}", f"SigQ:\t{queued}/{signal.rlimits[11][0]}", f"SigPnd:\t{_mask(task.pending.set)}",
-        f"ShdPnd:\t{_mask(signal.shared.set)}", f"SigBlk:\t{_mask(task.blocked)}", f"SigIgn:\t{_mask(ignored)}", f"SigCgt:\t{_mask(caught)}",
-        f"CapInh:\t{_mask(0)}", f"CapPrm:\t{capabilities}", f"CapEff:\t{capabilities}", f"CapBnd:\t{_mask(task.cap_bset)}",
-        f"CapAmb:\t{_mask(0)}", f"NoNewPrivs:\t{int(task.no_new_privs)}", "Seccomp:\t0", "Seccomp_filters:\t0",
-        "Cpus_allowed:\t1", "Cpus_allowed_list:\t0", "Mems_allowed:\t1", "Mems_allowed_list:\t0",
-        f"voluntary_ctxt_switches:\t{task.nvcsw}", f"nonvoluntary_ctxt_switches:\t{task.nivcsw}",
+        f"Threads:\t{len(signal.threads)}",
+        f"SigQ:\t{queued}/{signal.rlimits[11][0]}",
+        f"SigPnd:\t{_mask(task.pending.set)}",
+        f"ShdPnd:\t{_mask(signal.shared.set)}",
+        f"SigBlk:\t{_mask(task.blocked)}",
+        f"SigIgn:\t{_mask(ignored)}",
+        f"SigCgt:\t{_mask(caught)}",
+        f"CapInh:\t{_mask(0)}",
+        f"CapPrm:\t{capabilities}",
+        f"CapEff:\t{capabilities}",
+        f"CapBnd:\t{_mask(task.cap_bset)}",
+        f"CapAmb:\t{_mask(0)}",
+        f"NoNewPrivs:\t{int(task.no_new_privs)}",
+        "Seccomp:\t0",
+        "Seccomp_filters:\t0",
+        "Cpus_allowed:\t1",
+        "Cpus_allowed_list:\t0",
+        "Mems_allowed:\t1",
+        "Mems_allowed_list:\t0",
+        f"voluntary_ctxt_switches:\t{task.nvcsw}",
+        f"nonvoluntary_ctxt_switches:\t{task.nivcsw}",
     ]
     return "\n".join(lines) + "\n"
 
@@ -146,14 +181,58 @@ def stat(task: Any) -> str:
     regs = getattr(task, "regs", None)
     eip, esp = _eip_esp(regs) if mm is not None else (0, 0)
     fields = [
-        task.pid, f"({_escape(comm_of(task))})", state_letter(task.state), task.ppid, signal.pgrp, signal.session, 0, -1, task.flags,
-        min_flt, signal.cmin_flt, maj_flt, signal.cmaj_flt, user // USER_HZ_NS, system // USER_HZ_NS, signal.cutime_ns // USER_HZ_NS,
-        signal.cstime_ns // USER_HZ_NS, 20 + task.nice, task.nice, len(signal.threads), 0, (task.start_ns + BOOT_S * 1_000_000_000) // USER_HZ_NS,
-        mm.total_vm << 12 if mm else 0, mm.rss if mm else 0, min(signal.rlimits[5][0], 0xFFFFFFFF),
-        mm.start_code if mm else 0, mm.end_code if mm else 0, mm.start_stack if mm else 0, esp, eip,
-        task.pending.set & 0x7FFFFFFF, task.blocked & 0x7FFFFFFF, ignored & 0x7FFFFFFF, caught & 0x7FFFFFFF, 0, 0, 0, task.exit_signal, 0,
-        task.rt_priority, task.policy, 0, 0, 0, mm.start_data if mm else 0, mm.end_data if mm else 0, mm.start_brk if mm else 0,
-        mm.arg_start if mm else 0, mm.arg_end if mm else 0, mm.env_start if mm else 0, mm.env_end if mm else 0, task.exit_code,
+        task.pid,
+        f"({_escape(comm_of(task))})",
+        state_letter(task.state),
+        task.ppid,
+        signal.pgrp,
+        signal.session,
+        0,
+        -1,
+        task.flags,
+        min_flt,
+        signal.cmin_flt,
+        maj_flt,
+        signal.cmaj_flt,
+        user // USER_HZ_NS,
+        system // USER_HZ_NS,
+        signal.cutime_ns // USER_HZ_NS,
+        signal.cstime_ns // USER_HZ_NS,
+        20 + task.nice,
+        task.nice,
+        len(signal.threads),
+        0,
+        (task.start_ns + BOOT_S * 1_000_000_000) // USER_HZ_NS,
+        mm.total_vm << 12 if mm else 0,
+        mm.rss if mm else 0,
+        min(signal.rlimits[5][0], 0xFFFFFFFF),
+        mm.start_code if mm else 0,
+        mm.end_code if mm else 0,
+        mm.start_stack if mm else 0,
+        esp,
+        eip,
+        task.pending.set & 0x7FFFFFFF,
+        task.blocked & 0x7FFFFFFF,
+        ignored & 0x7FFFFFFF,
+        caught & 0x7FFFFFFF,
+        0,
+        0,
+        0,
+        task.exit_signal,
+        0,
+        task.rt_priority,
+        task.policy,
+        0,
+        0,
+        0,
+        mm.start_data if mm else 0,
+        mm.end_data if mm else 0,
+        mm.start_brk if mm else 0,
+        mm.arg_start if mm else 0,
+        mm.arg_end if mm else 0,
+        mm.env_start if mm else 0,
+        mm.env_end if mm else 0,
+        task.exit_code,
     ]
     return " ".join(map(str, fields)) + "\n"
 
@@ -200,10 +279,22 @@ def auxv(task: Any) -> bytes:
 
 # the rest ---------------------------------------------------------------------------------------------------------------------------------
 _LIMITS = (
-    ("Max cpu time", "seconds"), ("Max file size", "bytes"), ("Max data size", "bytes"), ("Max stack size", "bytes"), ("Max core file size", "bytes"),
-    ("Max resident set", "bytes"), ("Max processes", "processes"), ("Max open files", "files"), ("Max locked memory", "bytes"),
-    ("Max address space", "bytes"), ("Max file locks", "locks"), ("Max pending signals", "signals"), ("Max msgqueue size", "bytes"),
-    ("Max nice priority", ""), ("Max realtime priority", ""), ("Max realtime timeout", "us"),
+    ("Max cpu time", "seconds"),
+    ("Max file size", "bytes"),
+    ("Max data size", "bytes"),
+    ("Max stack size", "bytes"),
+    ("Max core file size", "bytes"),
+    ("Max resident set", "bytes"),
+    ("Max processes", "processes"),
+    ("Max open files", "files"),
+    ("Max locked memory", "bytes"),
+    ("Max address space", "bytes"),
+    ("Max file locks", "locks"),
+    ("Max pending signals", "signals"),
+    ("Max msgqueue size", "bytes"),
+    ("Max nice priority", ""),
+    ("Max realtime priority", ""),
+    ("Max realtime timeout", "us"),
 )
 
 
@@ -231,10 +322,22 @@ def oom_score_adj(task: Any) -> str:
 
 
 TEXTS: dict[str, Callable[[Any], str | bytes]] = {
-    "auxv": auxv, "cmdline": cmdline, "comm": lambda task: comm_of(task) + "\n", "environ": environ, "limits": limits, "maps": maps, "oom_score": oom_score,
-    "oom_score_adj": oom_score_adj, "smaps": proc_areas.smaps, "smaps_rollup": proc_areas.smaps_rollup, "stat": stat, "statm": statm,
-    "status": status, "syscall": proc_areas.syscall,
-    "timerslack_ns": lambda task: f"{task.timer_slack}\n", "wchan": wchan,
+    "auxv": auxv,
+    "cmdline": cmdline,
+    "comm": lambda task: comm_of(task) + "\n",
+    "environ": environ,
+    "limits": limits,
+    "maps": maps,
+    "oom_score": oom_score,
+    "oom_score_adj": oom_score_adj,
+    "smaps": proc_areas.smaps,
+    "smaps_rollup": proc_areas.smaps_rollup,
+    "stat": stat,
+    "statm": statm,
+    "status": status,
+    "syscall": proc_areas.syscall,
+    "timerslack_ns": lambda task: f"{task.timer_slack}\n",
+    "wchan": wchan,
 }
 
 
@@ -244,6 +347,7 @@ MODES = {"auxv": 0o400, "environ": 0o400, "syscall": 0o400, "timerslack_ns": 0o6
 def store_for(task: Any, name: str) -> Callable[[Any, bytes], None] | None:
     """What a write to /proc/PID/``name`` does, or None where it is refused."""
     if name == "oom_score_adj":
+
         def store_adj(writer: Any, data: bytes) -> None:
             try:
                 value = int(data.strip() or b"x")
@@ -252,8 +356,10 @@ def store_for(task: Any, name: str) -> Callable[[Any, bytes], None] | None:
             if not -1000 <= value <= 1000:
                 raise SysError(EINVAL)
             task.signal.oom_score_adj = value
+
         return store_adj
     if name == "timerslack_ns":
+
         def store_slack(writer: Any, data: bytes) -> None:
             if writer is not None and writer.signal is not task.signal and writer.euid:
                 raise SysError(EPERM)
@@ -261,10 +367,13 @@ def store_for(task: Any, name: str) -> Callable[[Any, bytes], None] | None:
                 task.timer_slack = int(data.strip()) or task.default_timer_slack
             except ValueError:
                 raise SysError(EINVAL) from None
+
         return store_slack
     if name == "comm":
+
         def store_comm(writer: Any, data: bytes) -> None:
             name = data.split(b"\0")[0].rstrip(b"\n")[:15]
             task.comm = name if isinstance(task.comm, bytes) else name.decode("utf-8", "surrogateescape")
+
         return store_comm
     return None

@@ -45,7 +45,12 @@ class TaskDir(Dir):
 
     def find(self, name: bytes) -> Node | None:
         number = _NUMBERS.get(name)
-        if number is None or self.thread and name in (b"map_files", b"task") or not proc_task.alive(self.vfs, self.task):
+        if (
+            number is None
+            or self.thread
+            and name in (b"map_files", b"task")
+            or not proc_task.alive(self.vfs, self.task)
+        ):
             return None
         node = self._node(name.decode(), self.ino + 1 + number)
         # Once another user's, memory is root's to see; directories, and one's own descriptors, stay with the process. Linux: task_dump_owner.
@@ -85,8 +90,12 @@ class TaskDir(Dir):
         return [(name, node) for name in _NUMBERS if (node := self.find(name)) is not None]
 
 
-_NUMBERS = {name.encode(): number for number, name in enumerate(sorted([
-    *proc_task.TEXTS, "fd", "map_files", "task", "mounts", "pagemap", "exe", "cwd", "root"]))}
+_NUMBERS = {
+    name.encode(): number
+    for number, name in enumerate(
+        sorted([*proc_task.TEXTS, "fd", "map_files", "task", "mounts", "pagemap", "exe", "cwd", "root"])
+    )
+}
 
 
 def _place(task: Any, name: str) -> Callable[[], Dentry]:

@@ -51,7 +51,13 @@ class Text(Node):
 
     __slots__ = ("show", "store")
 
-    def __init__(self, show: Callable[[], str | bytes], store: Callable[[Any, bytes], None] | None = None, mode: int = 0, ino: int = 0) -> None:
+    def __init__(
+        self,
+        show: Callable[[], str | bytes],
+        store: Callable[[Any, bytes], None] | None = None,
+        mode: int = 0,
+        ino: int = 0,
+    ) -> None:
         super().__init__(S_IFREG | (mode or (0o644 if store else 0o444)), ino)
         self.show = show
         self.store = store
@@ -65,7 +71,9 @@ class Link(Node):
 
     __slots__ = ("text", "jump", "size")
 
-    def __init__(self, text: Callable[[Any], bytes], jump: Callable[[Any], Dentry] | None = None, ino: int = 0, size: int = 0) -> None:
+    def __init__(
+        self, text: Callable[[Any], bytes], jump: Callable[[Any], Dentry] | None = None, ino: int = 0, size: int = 0
+    ) -> None:
         super().__init__(S_IFLNK | 0o777, ino)
         self.size = size
         self.text = text
@@ -167,7 +175,7 @@ class PseudoFile(SeekableFile):
         if text is None or pos == 0:
             made = self.node.show()
             text = self.text = made.encode("utf-8", "surrogateescape") if isinstance(made, str) else made
-        return text[pos:pos + n]
+        return text[pos : pos + n]
 
     def accept(self, task: Any, data: bytes) -> int:
         if self.node.store is None:

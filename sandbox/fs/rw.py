@@ -83,7 +83,7 @@ def copy_out(task: Any, address: int, data: bytes) -> int:
     while done < len(data):
         part = min(len(data) - done, PAGE - (address + done & PAGE - 1))
         try:
-            copy_to_user(task, address + done, data[done:done + part])
+            copy_to_user(task, address + done, data[done : done + part])
         except SysError:
             break
         done += part
@@ -121,7 +121,7 @@ def scatter(task: Any, iov: Iov, skip: int, data: bytes) -> int:
         if skip >= length:
             skip -= length
             continue
-        piece = data[done:done + length - skip]
+        piece = data[done : done + length - skip]
         try:
             k = copy_out(task, address + skip, piece)
         except SysError:

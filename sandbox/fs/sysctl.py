@@ -43,7 +43,11 @@ def drop_clean(mem: Any, space: Any) -> None:
         return
     frames = mem.frames
     for index, pfn in list(space.pages.items()):
-        if frames.count[pfn] == 1 and not frames.mapcount[pfn] and not frames.flags[pfn] & (PG_LOCKED | PG_DIRTY | PG_WRITEBACK):
+        if (
+            frames.count[pfn] == 1
+            and not frames.mapcount[pfn]
+            and not frames.flags[pfn] & (PG_LOCKED | PG_DIRTY | PG_WRITEBACK)
+        ):
             space.drop_pages(index, index + 1)
 
 
@@ -71,8 +75,11 @@ def _pipes(quota: PipeQuota) -> dict[str, Node]:
     def set_max_size(value: int) -> None:
         quota.max_size = round_size(value)
 
-    return {"pipe-max-size": _setting(lambda: quota.max_size, set_max_size, 0, 1 << 31),
-            "pipe-user-pages-hard": _attribute(lambda: quota, "hard", 0, 0xFFFFFFFF), "pipe-user-pages-soft": _attribute(lambda: quota, "soft", 0, 0xFFFFFFFF)}
+    return {
+        "pipe-max-size": _setting(lambda: quota.max_size, set_max_size, 0, 1 << 31),
+        "pipe-user-pages-hard": _attribute(lambda: quota, "hard", 0, 0xFFFFFFFF),
+        "pipe-user-pages-soft": _attribute(lambda: quota, "soft", 0, 0xFFFFFFFF),
+    }
 
 
 def tree(vfs: Vfs) -> Dir:
@@ -106,36 +113,46 @@ def tree(vfs: Vfs) -> Dir:
     bits = vfs.rng.getrandbits
     boot_id = f"{bits(32):08x}-{bits(16):04x}-4{bits(12):03x}-8{bits(12):03x}-{bits(48):012x}"
     file_max = mem.total_pages * 4 // 10
-    vm = Dir({
-        "drop_caches": Text(lambda: "0\n", drop_caches),
-        "max_map_count": Text(lambda: "65530\n"),
-        "min_free_kbytes": Text(lambda: f"{mem.pages.min_free_kbytes}\n"),
-        "overcommit_memory": _attribute(lambda: mem.overcommit, "mode", 0, 2),
-        "overcommit_ratio": _attribute(lambda: mem.overcommit, "ratio", 0, 1000),
-        "page-cluster": _attribute(lambda: mem.swap, "page_cluster", 0, 5),
-        "rmapbox_reclaim": Text(lambda: "0\n", reclaim),
-        "swappiness": _attribute(lambda: mem.reclaim, "swappiness", 0, 100),
-    })
-    kernel = Dir({
-        "cap_last_cap": _fixed(str(CAP_LAST_CAP)),
-        "core_pattern": Text(lambda: vfs.core_pattern + b"\n", set_core_pattern),
-        "core_uses_pid": _attribute(lambda: vfs, "core_uses_pid", 0, 1),
-        "domainname": _fixed("(none)"),
-        "hostname": Text(hostname, set_hostname),
-        "ngroups_max": _fixed("65536"),
-        "osrelease": _fixed(RELEASE),
-        "ostype": _fixed("Linux"),
-        "pid_max": _fixed("32768"),
-        "random": Dir({"boot_id": _fixed(boot_id), "entropy_avail": _fixed("4096"), "poolsize": _fixed("4096")}),
-        "randomize_va_space": _fixed("0"),
-        "shmall": _fixed("2097152"),
-        "shmmax": _fixed("33554432"),
-        "shmmni": _fixed("4096"),
-        "tainted": _fixed("0"),
-        "threads-max": Text(lambda: f"{mem.total_pages // 16}\n"),
-        "version": _fixed(VERSION),
-    })
-    fs = Dir({"file-max": Text(lambda: f"{file_max}\n"), "file-nr": Text(lambda: f"{vfs.caches.filp.objects}\t0\t{file_max}\n"),
-              "lease-break-time": _fixed(str(LEASE_BREAK_S)),
-              "nr_open": _fixed("1048576"), **_pipes(vfs.caches.pipes)})
+    vm = Dir(
+        {
+            "drop_caches": Text(lambda: "0\n", drop_caches),
+            "max_map_count": Text(lambda: "65530\n"),
+            "min_free_kbytes": Text(lambda: f"{mem.pages.min_free_kbytes}\n"),
+            "overcommit_memory": _attribute(lambda: mem.overcommit, "mode", 0, 2),
+            "overcommit_ratio": _attribute(lambda: mem.overcommit, "ratio", 0, 1000),
+            "page-cluster": _attribute(lambda: mem.swap, "page_cluster", 0, 5),
+            "rmapbox_reclaim": Text(lambda: "0\n", reclaim),
+            "swappiness": _attribute(lambda: mem.reclaim, "swappiness", 0, 100),
+        }
+    )
+    kernel = Dir(
+        {
+            "cap_last_cap": _fixed(str(CAP_LAST_CAP)),
+            "core_pattern": Text(lambda: vfs.core_pattern + b"\n", set_core_pattern),
+            "core_uses_pid": _attribute(lambda: vfs, "core_uses_pid", 0, 1),
+            "domainname": _fixed("(none)"),
+            "hostname": Text(hostname, set_hostname),
+            "ngroups_max": _fixed("65536"),
+            "osrelease": _fixed(RELEASE),
+            "ostype": _fixed("Linux"),
+            "pid_max": _fixed("32768"),
+            "random": Dir({"boot_id": _fixed(boot_id), "entropy_avail": _fixed("4096"), "poolsize": _fixed("4096")}),
+            "randomize_va_space": _fixed("0"),
+            "shmall": _fixed("2097152"),
+            "shmmax": _fixed("33554432"),
+            "shmmni": _fixed("4096"),
+            "tainted": _fixed("0"),
+            "threads-max": Text(lambda: f"{mem.total_pages // 16}\n"),
+            "version": _fixed(VERSION),
+        }
+    )
+    fs = Dir(
+        {
+            "file-max": Text(lambda: f"{file_max}\n"),
+            "file-nr": Text(lambda: f"{vfs.caches.filp.objects}\t0\t{file_max}\n"),
+            "lease-break-time": _fixed(str(LEASE_BREAK_S)),
+            "nr_open": _fixed("1048576"),
+            **_pipes(vfs.caches.pipes),
+        }
+    )
     return Dir({"fs": fs, "kernel": kernel, "vm": vm})

@@ -11,18 +11,37 @@ from sandbox.fs.pseudofs import Dir, Text
 
 def tree() -> Dir:
     one = "0\n"
-    cpu = Dir({
-        "cpu0": Dir({"online": Text(lambda: "1\n"), "topology": Dir({
-            "core_id": Text(lambda: one), "physical_package_id": Text(lambda: one), "thread_siblings_list": Text(lambda: one)})}),
-        "kernel_max": Text(lambda: one),
-        "offline": Text(lambda: "\n"),
-        "online": Text(lambda: one),
-        "possible": Text(lambda: one),
-        "present": Text(lambda: one),
-    })
+    cpu = Dir(
+        {
+            "cpu0": Dir(
+                {
+                    "online": Text(lambda: "1\n"),
+                    "topology": Dir(
+                        {
+                            "core_id": Text(lambda: one),
+                            "physical_package_id": Text(lambda: one),
+                            "thread_siblings_list": Text(lambda: one),
+                        }
+                    ),
+                }
+            ),
+            "kernel_max": Text(lambda: one),
+            "offline": Text(lambda: "\n"),
+            "online": Text(lambda: one),
+            "possible": Text(lambda: one),
+            "present": Text(lambda: one),
+        }
+    )
     node = Dir({"online": Text(lambda: one), "possible": Text(lambda: one)})
     disk = Dir({"dev": Text(lambda: "3:0\n"), SWAP_NAME: Dir({"dev": Text(lambda: "3:2\n")})})
-    return Dir({
-        "block": Dir({DISK_NAME: disk}), "bus": Dir(), "class": Dir(), "devices": Dir({"system": Dir({"cpu": cpu, "node": node})}), "firmware": Dir(),
-        "kernel": Dir({"mm": Dir()}), "module": Dir(),
-    })
+    return Dir(
+        {
+            "block": Dir({DISK_NAME: disk}),
+            "bus": Dir(),
+            "class": Dir(),
+            "devices": Dir({"system": Dir({"cpu": cpu, "node": node})}),
+            "firmware": Dir(),
+            "kernel": Dir({"mm": Dir()}),
+            "module": Dir(),
+        }
+    )

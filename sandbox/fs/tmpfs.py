@@ -25,8 +25,13 @@ class TmpfsSuper(SuperBlock):
 
     __slots__ = ("new_space", "max_inodes", "inodes", "open_special")
 
-    def __init__(self, *args: Any, new_space: Callable[[Inode], Any], max_inodes: int,
-                 open_special: Callable[[Any, Dentry, int], File] | None = None) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        new_space: Callable[[Inode], Any],
+        max_inodes: int,
+        open_special: Callable[[Any, Dentry, int], File] | None = None,
+    ) -> None:
         super().__init__(*args)
         self.new_space = new_space
         self.max_inodes = max_inodes

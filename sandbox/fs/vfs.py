@@ -68,12 +68,33 @@ _NOT_KEPT = O_CREAT | O_EXCL | O_TRUNC | O_NOCTTY  # act at open only
 PASSWD = b"root:x:0:0:root:/root:/bin/sh\ndaemon:x:1:1:daemon:/usr/sbin:/usr/sbin/nologin\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n"
 GROUP = b"root:x:0:\ndaemon:x:1:\nnogroup:x:65534:\n"
 _DIRECTORIES = (
-    ("bin", 0o755), ("sbin", 0o755), ("dev", 0o755), ("dev/shm", 0o1777), ("dev/pts", 0o755), ("etc", 0o755), ("home", 0o755), ("lib", 0o755),
-    ("mnt", 0o755), ("proc", 0o555), ("root", 0o700), ("run", 0o755), ("sys", 0o555), ("tmp", 0o1777), ("usr", 0o755), ("usr/bin", 0o755),
-    ("usr/lib", 0o755), ("var", 0o755), ("var/tmp", 0o1777),
+    ("bin", 0o755),
+    ("sbin", 0o755),
+    ("dev", 0o755),
+    ("dev/shm", 0o1777),
+    ("dev/pts", 0o755),
+    ("etc", 0o755),
+    ("home", 0o755),
+    ("lib", 0o755),
+    ("mnt", 0o755),
+    ("proc", 0o555),
+    ("root", 0o700),
+    ("run", 0o755),
+    ("sys", 0o555),
+    ("tmp", 0o1777),
+    ("usr", 0o755),
+    ("usr/bin", 0o755),
+    ("usr/lib", 0o755),
+    ("var", 0o755),
+    ("var/tmp", 0o1777),
 )
-_LINKS = (("dev/fd", b"/proc/self/fd"), ("dev/stdin", b"/proc/self/fd/0"), ("dev/stdout", b"/proc/self/fd/1"), ("dev/stderr", b"/proc/self/fd/2"),
-          ("etc/mtab", b"/proc/mounts"))
+_LINKS = (
+    ("dev/fd", b"/proc/self/fd"),
+    ("dev/stdin", b"/proc/self/fd/0"),
+    ("dev/stdout", b"/proc/self/fd/1"),
+    ("dev/stderr", b"/proc/self/fd/2"),
+    ("etc/mtab", b"/proc/mounts"),
+)
 
 
 class SharedMemoryFile(RegularFile):
@@ -107,11 +128,19 @@ class Vfs:
         self.root_sb = self._tmpfs(1, "rootfs", mem.total_pages // 2 + mem.swap.total)
         self.root: Dentry = self.root_sb.root  # type: ignore[assignment]
         self.supers.append(self.root_sb)
-        self.shm_sb = self._tmpfs(4, "shm", None)  # memfd and shared anonymous memory; mounted nowhere, as Linux's shm_mnt
+        self.shm_sb = self._tmpfs(
+            4, "shm", None
+        )  # memfd and shared anonymous memory; mounted nowhere, as Linux's shm_mnt
         self.pipe_sb = SuperBlock("pipefs", "none", makedev(0, 5), PIPEFS_MAGIC, self.caches, self._now)
         self._populate()
-        self._mount(SuperBlock("proc", "proc", makedev(0, 2), PROC_SUPER_MAGIC, self.caches, self._now), "proc", procfs.tree(self))
-        self._mount(SuperBlock("sysfs", "sysfs", makedev(0, 3), SYSFS_MAGIC, self.caches, self._now), "sys", sysfs.tree())
+        self._mount(
+            SuperBlock("proc", "proc", makedev(0, 2), PROC_SUPER_MAGIC, self.caches, self._now),
+            "proc",
+            procfs.tree(self),
+        )
+        self._mount(
+            SuperBlock("sysfs", "sysfs", makedev(0, 3), SYSFS_MAGIC, self.caches, self._now), "sys", sysfs.tree()
+        )
         for number, mount in enumerate(mounts):
             self.mount_host(mount.host, mount.guest, getattr(mount, "mode", "ro") == "ro", number)
         self.fs = FsStruct(self.root)
@@ -129,9 +158,17 @@ class Vfs:
         """A tmpfs of at most ``max_blocks`` pages, and half as many inodes as the machine has pages (2.6.7's defaults)."""
         mem = self.mem
         blocks = ShmemSuper(max_blocks)
-        sb = TmpfsSuper("tmpfs", source, makedev(0, minor), TMPFS_MAGIC, self.caches, self._now,
-                        new_space=lambda inode: ShmemSpace(mem, inode, blocks), max_inodes=mem.total_pages // 2,
-                        open_special=lambda task, dentry, flags: open_special(self, task, dentry, flags))
+        sb = TmpfsSuper(
+            "tmpfs",
+            source,
+            makedev(0, minor),
+            TMPFS_MAGIC,
+            self.caches,
+            self._now,
+            new_space=lambda inode: ShmemSpace(mem, inode, blocks),
+            max_inodes=mem.total_pages // 2,
+            open_special=lambda task, dentry, flags: open_special(self, task, dentry, flags),
+        )
         limit = max_blocks or 0
         sb.statfs = lambda: (limit, max(0, limit - blocks.used), sb.max_inodes, sb.max_inodes - sb.inodes)
         sb.root = Dentry(None, b"", TmpfsInode(sb, S_IFDIR | 0o755), sb).get()
@@ -181,7 +218,7 @@ class Vfs:
             dentry.inode.mode = S_IFREG | mode
         chunk = 1 << 20
         for pos in range(0, len(data), chunk):
-            dentry.inode.mapping.write(pos, data[pos:pos + chunk])
+            dentry.inode.mapping.write(pos, data[pos : pos + chunk])
         return dentry
 
     def read_file(self, path: str) -> bytes:
@@ -212,10 +249,21 @@ class Vfs:
     def mount_host(self, host: str, guest: str, readonly: bool, number: int) -> None:
         """Shows a host directory or file at ``guest``; the mount point is made. Raises ConfigError when the host's side cannot be read."""
         try:
-            sb = HostSuper("hostfs", host, makedev(0, 16 + number), EXT2_SUPER_MAGIC, self.caches, self._now, path=os.fsencode(os.path.abspath(host)),
-                           readonly=readonly, new_space=lambda inode: FileSpace(self.mem, inode, inode))
+            sb = HostSuper(
+                "hostfs",
+                host,
+                makedev(0, 16 + number),
+                EXT2_SUPER_MAGIC,
+                self.caches,
+                self._now,
+                path=os.fsencode(os.path.abspath(host)),
+                readonly=readonly,
+                new_space=lambda inode: FileSpace(self.mem, inode, inode),
+            )
         except SysError as error:
-            raise ConfigError(f"--mount {host}:{guest}: the host says {os.strerror(error.errno)}: give a readable directory or regular file") from None
+            raise ConfigError(
+                f"--mount {host}:{guest}: the host says {os.strerror(error.errno)}: give a readable directory or regular file"
+            ) from None
         sb.source = "host"
         self.mem.reclaim.register_shrinker(sb.shrink)
         self.host_supers.append(sb)
@@ -230,7 +278,9 @@ class Vfs:
                 if S_ISLNK(at.inode.mode):
                     raise SysError(ELOOP)  # nobody would get to it: the guest goes on to what the link names
         except SysError as error:
-            raise ConfigError(f"--mount {host}:{guest}: {guest} cannot be a mount point ({os.strerror(error.errno)}): choose a path of its own") from None
+            raise ConfigError(
+                f"--mount {host}:{guest}: {guest} cannot be a mount point ({os.strerror(error.errno)}): choose a path of its own"
+            ) from None
         self._cover(at, sb.root)
 
     # standard descriptors ------------------------------------------------------------------------------------------------------------
@@ -272,7 +322,7 @@ class Vfs:
         dentry = root.inode.tmpfile(None, root, 0o600, b"stdin")  # type: ignore[union-attr]
         file = RegularFile(dentry, 0)
         for pos in range(0, len(data), 1 << 20):
-            file.mapping.write(pos, data[pos:pos + (1 << 20)])
+            file.mapping.write(pos, data[pos : pos + (1 << 20)])
         return file
 
     def shmem_zero_setup(self, size: int, reserve: bool = True) -> File:
@@ -424,7 +474,12 @@ def may_delete(task: Any, parent: Dentry, child: Dentry) -> None:
     if parent.inode.sb.readonly:
         raise SysError(EROFS)
     permission(task, parent.inode, MAY_WRITE | MAY_EXEC)
-    if task is not None and task.fsuid and parent.inode.mode & S_ISVTX and task.fsuid not in (child.inode.uid, parent.inode.uid):
+    if (
+        task is not None
+        and task.fsuid
+        and parent.inode.mode & S_ISVTX
+        and task.fsuid not in (child.inode.uid, parent.inode.uid)
+    ):
         raise SysError(1)  # EPERM
 
 

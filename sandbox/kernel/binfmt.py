@@ -59,7 +59,9 @@ class ElfImage:
         bad = errno.ELIBBAD if interpreter else errno.ENOEXEC
         if len(header) < _EHDR.size or header[:4] != b"\x7fELF":
             raise SysError(bad)
-        ident, self.type, machine, _, self.entry, self.phoff, _, _, _, phentsize, self.phnum, _, _, _ = _EHDR.unpack_from(header)
+        ident, self.type, machine, _, self.entry, self.phoff, _, _, _, phentsize, self.phnum, _, _, _ = (
+            _EHDR.unpack_from(header)
+        )
         if not is_i386(ident, machine) or self.type not in (ET_EXEC, ET_DYN):
             raise SysError(bad)
         size = self.phnum * _PHDR.size

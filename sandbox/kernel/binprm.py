@@ -30,8 +30,26 @@ STACK_TOP = 0xC0000000
 MAX_ARG_STRLEN = 32 * PAGE
 MAX_STACK_SHIFT = 2048  # pages of randomisation with a seed: 8 MB
 
-(AT_NULL, _, _, AT_PHDR, AT_PHENT, AT_PHNUM, AT_PAGESZ, AT_BASE, AT_FLAGS, AT_ENTRY, _, AT_UID, AT_EUID, AT_GID, AT_EGID, AT_PLATFORM, AT_HWCAP,
- AT_CLKTCK) = range(18)
+(
+    AT_NULL,
+    _,
+    _,
+    AT_PHDR,
+    AT_PHENT,
+    AT_PHNUM,
+    AT_PAGESZ,
+    AT_BASE,
+    AT_FLAGS,
+    AT_ENTRY,
+    _,
+    AT_UID,
+    AT_EUID,
+    AT_GID,
+    AT_EGID,
+    AT_PLATFORM,
+    AT_HWCAP,
+    AT_CLKTCK,
+) = range(18)
 AT_SECURE, AT_RANDOM, AT_HWCAP2, AT_EXECFN = 23, 25, 26, 31
 
 
@@ -104,9 +122,24 @@ class StackImage:
         platform = p - 5
         random = platform - 16
         aux = (
-            (AT_HWCAP, hwcap), (AT_PAGESZ, PAGE), (AT_CLKTCK, 100), (AT_PHDR, phdr), (AT_PHENT, 32), (AT_PHNUM, phnum),
-            (AT_BASE, interp_base), (AT_FLAGS, 0), (AT_ENTRY, entry), (AT_UID, task.uid), (AT_EUID, task.euid), (AT_GID, task.gid),
-            (AT_EGID, task.egid), (AT_SECURE, 0), (AT_RANDOM, random), (AT_HWCAP2, 0), (AT_EXECFN, self.filename), (AT_PLATFORM, platform),
+            (AT_HWCAP, hwcap),
+            (AT_PAGESZ, PAGE),
+            (AT_CLKTCK, 100),
+            (AT_PHDR, phdr),
+            (AT_PHENT, 32),
+            (AT_PHNUM, phnum),
+            (AT_BASE, interp_base),
+            (AT_FLAGS, 0),
+            (AT_ENTRY, entry),
+            (AT_UID, task.uid),
+            (AT_EUID, task.euid),
+            (AT_GID, task.gid),
+            (AT_EGID, task.egid),
+            (AT_SECURE, 0),
+            (AT_RANDOM, random),
+            (AT_HWCAP2, 0),
+            (AT_EXECFN, self.filename),
+            (AT_PLATFORM, platform),
             (AT_NULL, 0),
         )
         vector = struct.pack(f"<{2 * len(aux)}I", *(word for pair in aux for word in pair))

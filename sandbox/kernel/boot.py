@@ -1,8 +1,8 @@
 """The machine from power-on to the first task: kernel mappings and the CPU.
 
- 0xffffd000  descriptor table (supervisor, writable)
- 0xffffe000  the two ways out of a signal handler (user, readable, executable): no area of its own, in every address space
- 0xfffff000  boot page: one instruction of the CPU's own start (supervisor, executable)
+0xffffd000  descriptor table (supervisor, writable)
+0xffffe000  the two ways out of a signal handler (user, readable, executable): no area of its own, in every address space
+0xfffff000  boot page: one instruction of the CPU's own start (supervisor, executable)
 """
 
 from __future__ import annotations
@@ -30,5 +30,11 @@ def boot_cpu(mem: Any) -> Cpu:
     ram.write(trampoline << 12, trampoline_page())
     root = tables.pgd_alloc(None)
     return Cpu(
-        ram, paging=mem.config.paging, boot_cr3=root, gdt_va=GDT_VA, gdt_paddr=gdt << 12, boot_va=BOOT_VA, boot_paddr=boot << 12,
+        ram,
+        paging=mem.config.paging,
+        boot_cr3=root,
+        gdt_va=GDT_VA,
+        gdt_paddr=gdt << 12,
+        boot_va=BOOT_VA,
+        boot_paddr=boot << 12,
     )

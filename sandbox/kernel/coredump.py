@@ -64,7 +64,12 @@ def do_coredump(task: Task, info: SigInfo) -> Generator[Wait, bool, bool]:
         return False
     inode = file.inode
     try:
-        if not S_ISREG(inode.mode) or inode.nlink != 1 or inode.uid != task.fsuid or S_IMODE(inode.mode) & 0o677 != 0o600:
+        if (
+            not S_ISREG(inode.mode)
+            or inode.nlink != 1
+            or inode.uid != task.fsuid
+            or S_IMODE(inode.mode) & 0o677 != 0o600
+        ):
             return False
         for pos, data in _pieces(task, info):
             data = data[: max(0, limit - pos)]
@@ -111,9 +116,21 @@ def core_name(task: Task, sig: int) -> bytes:
     exe = d_path(task.mm.exe_file.dentry, task.fs.root).replace(b"/", b"!") if task.mm.exe_file is not None else comm
     pid = b"%d" % task.tgid
     words = {
-        b"%": b"%", b"p": pid, b"P": pid, b"i": b"%d" % task.pid, b"I": b"%d" % task.pid, b"u": b"%d" % task.uid, b"g": b"%d" % task.gid,
-        b"d": b"%d" % task.mm.dumpable, b"s": b"%d" % sig, b"t": b"%d" % (kernel.timers.realtime() // 1_000_000_000), b"h": kernel.hostname,
-        b"e": comm, b"f": comm, b"E": exe, b"c": b"%d" % min(task.rlimits[RLIMIT_CORE][0], (1 << 64) - 1),
+        b"%": b"%",
+        b"p": pid,
+        b"P": pid,
+        b"i": b"%d" % task.pid,
+        b"I": b"%d" % task.pid,
+        b"u": b"%d" % task.uid,
+        b"g": b"%d" % task.gid,
+        b"d": b"%d" % task.mm.dumpable,
+        b"s": b"%d" % sig,
+        b"t": b"%d" % (kernel.timers.realtime() // 1_000_000_000),
+        b"h": kernel.hostname,
+        b"e": comm,
+        b"f": comm,
+        b"E": exe,
+        b"c": b"%d" % min(task.rlimits[RLIMIT_CORE][0], (1 << 64) - 1),
     }
     pattern = vfs.core_pattern
     first, *rest = pattern.split(b"%")
@@ -139,11 +156,17 @@ def _pieces(task: Task, info: SigInfo) -> Iterator[tuple[int, bytes]]:
     count = len(areas) + 1
     notes_at = 52 + 32 * count
     at = notes_at + len(notes) + PAGE - 1 & ~(PAGE - 1)
-    head = struct.pack("<16sHHIIIIIHHHHHH", b"\x7fELF\x01\x01\x01", ET_CORE, EM_386, 1, 0, 52, 0, 0, 52, 32, count, 0, 0, 0)
+    head = struct.pack(
+        "<16sHHIIIIIHHHHHH", b"\x7fELF\x01\x01\x01", ET_CORE, EM_386, 1, 0, 52, 0, 0, 52, 32, count, 0, 0, 0
+    )
     head += struct.pack("<8I", PT_NOTE, notes_at, 0, 0, len(notes), 0, 0, 4)
     places = []
     for vma, size in areas:
-        flags = (4 if vma.vm_flags & VM_READ else 0) | (2 if vma.vm_flags & VM_WRITE else 0) | (1 if vma.vm_flags & VM_EXEC else 0)
+        flags = (
+            (4 if vma.vm_flags & VM_READ else 0)
+            | (2 if vma.vm_flags & VM_WRITE else 0)
+            | (1 if vma.vm_flags & VM_EXEC else 0)
+        )
         head += struct.pack("<8I", PT_LOAD, at, vma.vm_start, 0, size, vma.vm_end - vma.vm_start, flags, PAGE)
         places.append(at)
         at += size
@@ -156,7 +179,10 @@ def _pieces(task: Task, info: SigInfo) -> Iterator[tuple[int, bytes]]:
     if not areas or not areas[-1][1]:
         return
     end = places[-1] + areas[-1][1]
-    yield end - 1, (_page(mem, areas[-1][0], areas[-1][0].vm_end - PAGE) or bytes(1))[-1:]  # the file is as long as its headers say
+    yield (
+        end - 1,
+        (_page(mem, areas[-1][0], areas[-1][0].vm_end - PAGE) or bytes(1))[-1:],
+    )  # the file is as long as its headers say
 
 
 def _size(mem: Any, vma: Any) -> int:
@@ -168,7 +194,12 @@ def _size(mem: Any, vma: Any) -> int:
         return whole if vma.vm_file is None or not vma.vm_file.inode.nlink else 0
     if _was_written(mem, vma):
         return whole
-    if vma.vm_file is not None and not vma.vm_pgoff and vma.vm_flags & VM_READ and (_page(mem, vma, vma.vm_start) or b"")[:4] == b"\x7fELF":
+    if (
+        vma.vm_file is not None
+        and not vma.vm_pgoff
+        and vma.vm_flags & VM_READ
+        and (_page(mem, vma, vma.vm_start) or b"")[:4] == b"\x7fELF"
+    ):
         return PAGE
     return 0
 
@@ -177,13 +208,15 @@ def _entries(mem: Any, vma: Any) -> Iterator[int]:
     tables = mem.pgtables
     for start, base in tables.tables(vma.vm_mm.pgd, vma.vm_start, vma.vm_end):
         low, high = max(vma.vm_start, start) - start >> 12, min(vma.vm_end, start + (1 << tables.SHIFT)) - start >> 12
-        yield from (pte for pte in tables.ptes[base + low:base + high] if pte)
+        yield from (pte for pte in tables.ptes[base + low : base + high] if pte)
 
 
 def _was_written(mem: Any, vma: Any) -> bool:
     """Has a private area pages of its own?"""
     flags, mask = mem.frames.flags, mem.pgtables.PFN_MASK
-    return any(not pte & FILE if not pte & (P | PROTNONE) else flags[pte >> 12 & mask] & PG_ANON for pte in _entries(mem, vma))
+    return any(
+        not pte & FILE if not pte & (P | PROTNONE) else flags[pte >> 12 & mask] & PG_ANON for pte in _entries(mem, vma)
+    )
 
 
 def _page(mem: Any, vma: Any, address: int) -> bytes:
@@ -216,23 +249,29 @@ def _page(mem: Any, vma: Any, address: int) -> bytes:
 
 
 def _frame(mem: Any, pfn: int) -> bytes:
-    return bytes(mem.ram.buf[pfn << 12:(pfn + 1) << 12])
+    return bytes(mem.ram.buf[pfn << 12 : (pfn + 1) << 12])
 
 
 def _swapped(mem: Any, entry: int) -> bytes:
     pfn = mem.swap.cache.get(entry, -1)
-    return _frame(mem, pfn) if pfn >= 0 else bytes(mem.swap.store[entry << 12:(entry + 1) << 12])
+    return _frame(mem, pfn) if pfn >= 0 else bytes(mem.swap.store[entry << 12 : (entry + 1) << 12])
 
 
 # notes -----------------------------------------------------------------------------------------------------------------------------------
 def _note(kind: int, data: bytes, name: bytes = b"CORE\0") -> bytes:
-    return struct.pack("<3I", len(name), len(data), kind) + name.ljust(len(name) + 3 & ~3, b"\0") + data.ljust(len(data) + 3 & ~3, b"\0")
+    return (
+        struct.pack("<3I", len(name), len(data), kind)
+        + name.ljust(len(name) + 3 & ~3, b"\0")
+        + data.ljust(len(data) + 3 & ~3, b"\0")
+    )
 
 
 def _notes(task: Task, info: SigInfo) -> bytes:
     """The dying thread first, as debuggers expect, then the others."""
     parts: list[Callable[[], bytes]] = [
-        lambda: _note(NT_PRPSINFO, _prpsinfo(task)), lambda: _note(NT_SIGINFO, info.pack()), lambda: _note(NT_AUXV, task.mm.saved_auxv),
+        lambda: _note(NT_PRPSINFO, _prpsinfo(task)),
+        lambda: _note(NT_SIGINFO, info.pack()),
+        lambda: _note(NT_AUXV, task.mm.saved_auxv),
         lambda: _note(NT_FILE, _files(task.mm)),
     ]
     others = [thread for thread in task.signal.threads if thread is not task and thread.mm is task.mm]
@@ -251,10 +290,33 @@ def _prstatus(task: Task, sig: int) -> bytes:
     """struct elf_prstatus of i386, 144 bytes."""
     signal, regs = task.signal, task.regs
     nr = task.syscall_nr if task.gen is not None else -1
-    return struct.pack("<3ihxx2I4i8I", sig, 0, 0, sig, task.pending.set & 0xFFFFFFFF, task.blocked & 0xFFFFFFFF, task.pid, task.ppid, signal.pgrp,
-                       signal.session, *_timeval(task.utime_ns), *_timeval(task.stime_ns), *_timeval(signal.cutime_ns), *_timeval(signal.cstime_ns)
-                       ) + struct.pack("<17Ii", *(regs[which] for which in _USER_REGS), nr & 0xFFFFFFFF, regs[EIP], regs[CS], regs[EFLAGS], regs[ESP],
-                                       regs[SS], 1)
+    return struct.pack(
+        "<3ihxx2I4i8I",
+        sig,
+        0,
+        0,
+        sig,
+        task.pending.set & 0xFFFFFFFF,
+        task.blocked & 0xFFFFFFFF,
+        task.pid,
+        task.ppid,
+        signal.pgrp,
+        signal.session,
+        *_timeval(task.utime_ns),
+        *_timeval(task.stime_ns),
+        *_timeval(signal.cutime_ns),
+        *_timeval(signal.cstime_ns),
+    ) + struct.pack(
+        "<17Ii",
+        *(regs[which] for which in _USER_REGS),
+        nr & 0xFFFFFFFF,
+        regs[EIP],
+        regs[CS],
+        regs[EFLAGS],
+        regs[ESP],
+        regs[SS],
+        1,
+    )
 
 
 def _prpsinfo(task: Task) -> bytes:
@@ -262,15 +324,31 @@ def _prpsinfo(task: Task) -> bytes:
     letter = state_letter(task.state)
     words = _arguments(task.mem, task.mm)[:79].rstrip(b"\0").replace(b"\0", b" ")
     comm = task.comm.encode("utf-8", "surrogateescape")[:15]
-    return struct.pack("<bcbbIHH4i16s80s", "RSDTZX".find(letter), letter.encode(), letter == "Z", task.nice, task.flags, task.uid & 0xFFFF,
-                       task.gid & 0xFFFF, task.pid, task.ppid, task.signal.pgrp, task.signal.session, comm, words)
+    return struct.pack(
+        "<bcbbIHH4i16s80s",
+        "RSDTZX".find(letter),
+        letter.encode(),
+        letter == "Z",
+        task.nice,
+        task.flags,
+        task.uid & 0xFFFF,
+        task.gid & 0xFFFF,
+        task.pid,
+        task.ppid,
+        task.signal.pgrp,
+        task.signal.session,
+        comm,
+        words,
+    )
 
 
 def _arguments(mem: Any, mm: Any) -> bytes:
     """The first page's worth of the argument strings."""
     for vma in mm.vmas:
         if vma.vm_start <= mm.arg_start < vma.vm_end:
-            return (_page(mem, vma, mm.arg_start & ~(PAGE - 1)) or bytes(PAGE))[mm.arg_start & PAGE - 1:][: mm.arg_end - mm.arg_start]
+            return (_page(mem, vma, mm.arg_start & ~(PAGE - 1)) or bytes(PAGE))[mm.arg_start & PAGE - 1 :][
+                : mm.arg_end - mm.arg_start
+            ]
     return b""
 
 
@@ -279,5 +357,10 @@ def _files(mm: Any) -> bytes:
     shown = [vma for vma in mm.vmas if vma.vm_file is not None]
     paths = [vma.vm_file.path for vma in shown]
     places = b"".join(struct.pack("<3I", vma.vm_start, vma.vm_end, vma.vm_pgoff) for vma in shown)
-    return struct.pack("<2I", len(shown), PAGE) + places + b"".join(
-        (path if isinstance(path, bytes) else path.encode("utf-8", "surrogateescape")) + b"\0" for path in paths)
+    return (
+        struct.pack("<2I", len(shown), PAGE)
+        + places
+        + b"".join(
+            (path if isinstance(path, bytes) else path.encode("utf-8", "surrogateescape")) + b"\0" for path in paths
+        )
+    )

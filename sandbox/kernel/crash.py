@@ -53,7 +53,9 @@ def gather(task: Task, info: SigInfo) -> CrashInfo | None:
     mm = task.mm
     address = struct.unpack_from("<I", info.fields)[0] if len(info.fields) >= 4 else 0
     areas = [AreaText(vma.vm_start, vma.vm_end, vma.permissions(), area_name(mm, vma)) for vma in mm.vmas]
-    return CrashInfo(task.pid, task.comm, info.sig, info.code, address, list(task.regs), _peek(task, task.regs[EIP]), areas)
+    return CrashInfo(
+        task.pid, task.comm, info.sig, info.code, address, list(task.regs), _peek(task, task.regs[EIP]), areas
+    )
 
 
 def _peek(task: Task, address: int) -> bytes:

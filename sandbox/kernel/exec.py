@@ -53,7 +53,6 @@ EVENT_EXEC = 6 << 60
 HWCAP = 0x0789F1FF  # CPUID.1:EDX of the emulated CPU without SEP
 
 
-
 def page_align(addr: int) -> int:
     return (addr + PAGE - 1) & ~(PAGE - 1)
 
@@ -151,7 +150,9 @@ class Program:
         self.file = self.interp_file = None
 
 
-def do_execve(task: Task, filename: bytes, file: Any, argv: list[bytes], envp: list[bytes]) -> Generator[Wait, bool, int]:
+def do_execve(
+    task: Task, filename: bytes, file: Any, argv: list[bytes], envp: list[bytes]
+) -> Generator[Wait, bool, int]:
     """The system call once its arguments are in the kernel; ``file`` (from open_exec) is the callee's to close. Returns 0 in the new program,
     or raises SysError in the old one."""
     kernel = task.kernel
@@ -256,7 +257,9 @@ def _load(task: Task, mm: Any, program: Program, stack: StackImage) -> Generator
     image = program.image
     image.check()
     stack.settle(EXSTACK_ENABLE_X if image.stack == EXSTACK_DEFAULT else image.stack)
-    low, bias = yield from _map_image(task, mm, image, program.file, ELF_ET_DYN_BASE if program.interp is not None else 0)
+    low, bias = yield from _map_image(
+        task, mm, image, program.file, ELF_ET_DYN_BASE if program.interp is not None else 0
+    )
     entry = image.entry + bias
     ends = [(segment, segment.vaddr + bias) for segment in image.segments]
     code = [(start, start + s.filesz) for s, start in ends if s.flags & PF_X] or [(low, low)]
@@ -279,7 +282,11 @@ def _load(task: Task, mm: Any, program: Program, stack: StackImage) -> Generator
 
 
 def _prot(segment: Segment, task: Task) -> int:
-    prot = (PROT_READ if segment.flags & PF_R else 0) | (PROT_WRITE if segment.flags & PF_W else 0) | (PROT_EXEC if segment.flags & PF_X else 0)
+    prot = (
+        (PROT_READ if segment.flags & PF_R else 0)
+        | (PROT_WRITE if segment.flags & PF_W else 0)
+        | (PROT_EXEC if segment.flags & PF_X else 0)
+    )
     if prot & PROT_READ and task.personality & READ_IMPLIES_EXEC:
         prot |= PROT_EXEC
     return prot

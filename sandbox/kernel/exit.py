@@ -150,7 +150,12 @@ def _exit_notify(task: Task, last: bool) -> None:
         if signal.is_session_leader:
             _disassociate_ctty(kernel, signal)
         parent = signal.parent
-        if parent is not None and parent.session == signal.session and parent.pgrp != signal.pgrp and parent.leader.pid != 1:
+        if (
+            parent is not None
+            and parent.session == signal.session
+            and parent.pgrp != signal.pgrp
+            and parent.leader.pid != 1
+        ):
             _kill_orphaned_pgrp(kernel, signal.pgrp, signal)
     if task is not signal.leader:
         release_thread(task)
@@ -198,9 +203,18 @@ def _tell_parent(leader: Task, parent: SignalStruct | None, sig: int, code: int)
     if valid_signal(sig):  # clone takes any number up to 255, and shows it in /proc; what is no signal is not sent
         user, system = signal.cpu_times()
         status = code & 0x7F if code & 0x7F else code >> 8 & 0xFF
-        send_group(parent.leader, child_info(
-            sig, _cld(code), leader.pid, leader.uid, status, user // USER_TICK_NS, system // USER_TICK_NS,
-        ))
+        send_group(
+            parent.leader,
+            child_info(
+                sig,
+                _cld(code),
+                leader.pid,
+                leader.uid,
+                status,
+                user // USER_TICK_NS,
+                system // USER_TICK_NS,
+            ),
+        )
     parent.wait_chldexit.wake_all()
     if reap:
         kernel.release_process(leader)

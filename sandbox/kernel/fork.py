@@ -44,8 +44,10 @@ EVENT_FORK = 8 << 60
 def check_flags(flags: int) -> None:
     """Raises EINVAL for combinations that Linux refuses; namespaces are not there (EPERM would need them; EINVAL, as without CONFIG_*_NS)."""
     if (
-        flags & CLONE_THREAD and not flags & CLONE_SIGHAND
-        or flags & CLONE_SIGHAND and not flags & CLONE_VM
+        flags & CLONE_THREAD
+        and not flags & CLONE_SIGHAND
+        or flags & CLONE_SIGHAND
+        and not flags & CLONE_VM
         or flags & (CLONE_NEWNS | CLONE_FS) == CLONE_NEWNS | CLONE_FS
     ):
         raise SysError(errno.EINVAL)
@@ -55,7 +57,9 @@ def check_flags(flags: int) -> None:
         raise NotHere(errno.EINVAL, "pidfds (clone)")
 
 
-def do_fork(task: Task, flags: int, stack: int, parent_tid: int, tls: int, child_tid: int) -> int | Generator[Wait, bool, int]:
+def do_fork(
+    task: Task, flags: int, stack: int, parent_tid: int, tls: int, child_tid: int
+) -> int | Generator[Wait, bool, int]:
     """The system call: pid of the child. With CLONE_VFORK a generator that waits until the child has exec'd or gone."""
     check_flags(flags)
     desc = None
@@ -68,7 +72,9 @@ def do_fork(task: Task, flags: int, stack: int, parent_tid: int, tls: int, child
     child = copy_process(task, flags, stack, desc, child_tid)
     pid = child.pid
     if flags & CLONE_PARENT_SETTID:
-        with suppress(SysError):  # an address that cannot be written keeps nobody from being born (2.6.7 answered EFAULT)
+        with suppress(
+            SysError
+        ):  # an address that cannot be written keeps nobody from being born (2.6.7 answered EFAULT)
             put_user32(task, parent_tid, pid)
     task.kernel.wake_up_new_task(child)
     if not flags & CLONE_VFORK:

@@ -20,9 +20,27 @@ from sandbox.kernel.task import Task
 from sandbox.kernel.timespec import CLOCK_MONOTONIC, CLOCK_REALTIME, deadline_of
 from sandbox.kernel.uaccess import TASK_SIZE, get_user32, prefault, put_user32
 
-(FUTEX_WAIT, FUTEX_WAKE, FUTEX_FD, FUTEX_REQUEUE, FUTEX_CMP_REQUEUE, FUTEX_WAKE_OP, FUTEX_LOCK_PI, FUTEX_UNLOCK_PI, FUTEX_TRYLOCK_PI,
- FUTEX_WAIT_BITSET, FUTEX_WAKE_BITSET) = range(11)
-_PI_COMMANDS = {FUTEX_LOCK_PI, FUTEX_UNLOCK_PI, FUTEX_TRYLOCK_PI, 11, 12, 13}  # and WAIT_REQUEUE_PI, CMP_REQUEUE_PI, LOCK_PI2
+(
+    FUTEX_WAIT,
+    FUTEX_WAKE,
+    FUTEX_FD,
+    FUTEX_REQUEUE,
+    FUTEX_CMP_REQUEUE,
+    FUTEX_WAKE_OP,
+    FUTEX_LOCK_PI,
+    FUTEX_UNLOCK_PI,
+    FUTEX_TRYLOCK_PI,
+    FUTEX_WAIT_BITSET,
+    FUTEX_WAKE_BITSET,
+) = range(11)
+_PI_COMMANDS = {
+    FUTEX_LOCK_PI,
+    FUTEX_UNLOCK_PI,
+    FUTEX_TRYLOCK_PI,
+    11,
+    12,
+    13,
+}  # and WAIT_REQUEUE_PI, CMP_REQUEUE_PI, LOCK_PI2
 FUTEX_PRIVATE = 128
 FUTEX_CLOCK_REALTIME = 256
 MATCH_ANY = 0xFFFFFFFF
@@ -112,7 +130,9 @@ def _forget(task: Task, waiter: Waiter) -> bool:
     return True
 
 
-def futex_wait(task: Task, addr: int, value: int, private: bool, bitset: int, deadline: int | None) -> Generator[Wait, bool, int]:
+def futex_wait(
+    task: Task, addr: int, value: int, private: bool, bitset: int, deadline: int | None
+) -> Generator[Wait, bool, int]:
     """Sleeps if the word still has ``value``. Raises EAGAIN at once if not."""
     key = futex_key(task, addr, private)
     if get_user32(task, addr) != value:
@@ -120,7 +140,9 @@ def futex_wait(task: Task, addr: int, value: int, private: bool, bitset: int, de
     return _futex_sleep(task, key, addr, value, private, bitset, deadline)
 
 
-def _futex_sleep(task: Task, key: Hashable, addr: int, value: int, private: bool, bitset: int, deadline: int | None) -> Generator[Wait, bool, int]:
+def _futex_sleep(
+    task: Task, key: Hashable, addr: int, value: int, private: bool, bitset: int, deadline: int | None
+) -> Generator[Wait, bool, int]:
     queue = WaitQueue(f"futex {addr:#x}")
     waiter = Waiter(key, bitset, queue)
     task.kernel.futexes.setdefault(key, []).append(waiter)
@@ -179,7 +201,9 @@ def _wake_op(task: Task, addr: int, addr2: int, nr_wake: int, nr_wake2: int, cod
     return woken
 
 
-def do_futex(task: Task, addr: int, op: int, value: int, timeout: int, addr2: int, value3: int, get_timespec) -> int | Generator[Wait, bool, int]:
+def do_futex(
+    task: Task, addr: int, op: int, value: int, timeout: int, addr2: int, value3: int, get_timespec
+) -> int | Generator[Wait, bool, int]:
     command = op & 127
     private = bool(op & FUTEX_PRIVATE)
     if command in _PI_COMMANDS:

@@ -65,7 +65,16 @@ class Kernel:
     """One running system. ``clock`` "virtual" or "host"; ``seed`` turns address randomisation on and feeds random bytes;
     ``time_limit`` wall seconds or None."""
 
-    def __init__(self, mem: Any, cpu: Any, vfs: Any = None, *, clock: str = "virtual", seed: int | None = None, time_limit: float | None = None) -> None:
+    def __init__(
+        self,
+        mem: Any,
+        cpu: Any,
+        vfs: Any = None,
+        *,
+        clock: str = "virtual",
+        seed: int | None = None,
+        time_limit: float | None = None,
+    ) -> None:
         self.mem = mem
         self.cpu = cpu
         self.vfs = vfs
@@ -98,7 +107,9 @@ class Kernel:
         self.main_status: int | None = None
         self.stop_requested: str | None = None
         self.tick_hook: Callable[[], None] | None = None
-        self.mm_ended: Callable[[Task, Any, str], None] | None = None  # told before an address space is taken apart: at "exit" or "exec"
+        self.mm_ended: Callable[[Task, Any, str], None] | None = (
+            None  # told before an address space is taken apart: at "exit" or "exec"
+        )
         self.linger_ns = LINGER_NS
         self.notes_code = mem.config.paging == "2level"  # without NX any page may hold code: the CPU says which do
         self.hostname = b"rmapbox"
@@ -175,7 +186,9 @@ class Kernel:
                 pid = 300
             if pid not in tasks:
                 if groups is None and self.total_forks >= PID_MAX - 300:
-                    groups = {leader.signal.pgrp for leader in self.leaders()} | {leader.signal.session for leader in self.leaders()}
+                    groups = {leader.signal.pgrp for leader in self.leaders()} | {
+                        leader.signal.session for leader in self.leaders()
+                    }
                 if groups is None or pid not in groups:
                     break
             pid += 1
@@ -335,6 +348,8 @@ class Kernel:
                 lines.append("and others")
                 break
             where = name_of(task.syscall_nr) if task.gen is not None else f"eip {task.regs[EIP]:#010x}"
-            queues = ", ".join(dict.fromkeys(queue.name for queue in task.queues)) or ("SIGCONT" if task.state == 4 else "a signal")
+            queues = ", ".join(dict.fromkeys(queue.name for queue in task.queues)) or (
+                "SIGCONT" if task.state == 4 else "a signal"
+            )
             lines.append(f"{task.comm}[{task.pid}] in {where} waits for {queues}")
         return lines

@@ -79,7 +79,9 @@ class Loop:
         self.deadline = 0.0
         self.alarm_at = 0.0  # host's monotonic time of our own SIGALRM
         self.foreign_alarm: Any = None  # who had SIGALRM before
-        self.watch_cpu = False  # somebody wants to know of CPU time as it passes: CPU timers, limits, the end of the run
+        self.watch_cpu = (
+            False  # somebody wants to know of CPU time as it passes: CPU timers, limits, the end of the run
+        )
         self.busy_since_end = 0
         self.slice_end = 0
 
@@ -143,9 +145,13 @@ class Loop:
         """Memory that reclaim cannot get may be the scheme's doing: one that does not find PTEs keeps every page where it is."""
         scheme, meters = self.mem.scheme, self.mem.meters
         if scheme.card.incomplete:
-            return [f"scheme {scheme.card.name}: {scheme.card.incomplete}; pages whose PTEs are not found cannot be swapped out"]
+            return [
+                f"scheme {scheme.card.name}: {scheme.card.incomplete}; pages whose PTEs are not found cannot be swapped out"
+            ]
         if meters.walks > 100 * max(meters.hits, 1):
-            return [f"scheme {scheme.card.name}: {meters.walks} walks found {meters.hits} PTEs; --audit full tells whether it misses any"]
+            return [
+                f"scheme {scheme.card.name}: {meters.walks} walks found {meters.hits} PTEs; --audit full tells whether it misses any"
+            ]
         return []
 
     def _run(self) -> Ending:
@@ -253,7 +259,9 @@ class Loop:
                             elif nargs == 5:
                                 result = function(task, regs[EBX], regs[ECX], regs[EDX], regs[ESI], regs[EDI])
                             else:
-                                result = function(task, regs[EBX], regs[ECX], regs[EDX], regs[ESI], regs[EDI], regs[EBP])
+                                result = function(
+                                    task, regs[EBX], regs[ECX], regs[EDX], regs[ESI], regs[EDI], regs[EBP]
+                                )
                         except SysError as error:
                             result = -error.errno & 0xFFFFFFFF
                             if error.__class__ is NotHere:

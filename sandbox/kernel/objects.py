@@ -22,7 +22,8 @@ class KernelObjects:
         self.pages = mem.pages
         line = mem.config.cache_line
         caches = {
-            name: mem.slab.cache(name, size, hwcache=line if aligned else 0) for name, (size, aligned) in OBJECT_SIZES.items()
+            name: mem.slab.cache(name, size, hwcache=line if aligned else 0)
+            for name, (size, aligned) in OBJECT_SIZES.items()
         }
         self.task_struct = caches["task_struct"]
         self.signal = caches["signal_cache"]

@@ -101,7 +101,9 @@ class Wait:
 
     __slots__ = ("queues", "deadline", "state")
 
-    def __init__(self, queues: Sequence[WaitQueue] = (), deadline: int | None = None, state: int = TASK_INTERRUPTIBLE) -> None:
+    def __init__(
+        self, queues: Sequence[WaitQueue] = (), deadline: int | None = None, state: int = TASK_INTERRUPTIBLE
+    ) -> None:
         self.queues = queues
         self.deadline = deadline
         self.state = state
@@ -138,4 +140,11 @@ def waiting(step: Callable[[], T]) -> Generator[Wait, bool, T]:
 
 def state_letter(state: int) -> str:
     """The letter of /proc/PID/stat. Linux: fs/proc/array.c."""
-    return {TASK_RUNNING: "R", TASK_INTERRUPTIBLE: "S", TASK_UNINTERRUPTIBLE: "D", TASK_KILLABLE: "D", TASK_STOPPED: "T", TASK_ZOMBIE: "Z"}.get(state, "X")
+    return {
+        TASK_RUNNING: "R",
+        TASK_INTERRUPTIBLE: "S",
+        TASK_UNINTERRUPTIBLE: "D",
+        TASK_KILLABLE: "D",
+        TASK_STOPPED: "T",
+        TASK_ZOMBIE: "Z",
+    }.get(state, "X")

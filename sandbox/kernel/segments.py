@@ -74,7 +74,11 @@ class UserDesc:
         if not descriptor:
             return cls(entry_number, 0, 0, 0x28)
         flags = (
-            high >> 22 & 1 | (high >> 10 & 3) << 1 | (high >> 9 & 1 ^ 1) << 3 | (high >> 23 & 1) << 4 | (high >> 15 & 1 ^ 1) << 5
+            high >> 22 & 1
+            | (high >> 10 & 3) << 1
+            | (high >> 9 & 1 ^ 1) << 3
+            | (high >> 23 & 1) << 4
+            | (high >> 15 & 1 ^ 1) << 5
             | (high >> 20 & 1) << 6
         )
         return cls(entry_number, base, limit, flags)

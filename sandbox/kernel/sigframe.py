@@ -72,8 +72,28 @@ def sas_ss_flags(task: Task, sp: int) -> int:
 def _sigcontext(task: Task, fpstate: int, mask: int) -> bytes:
     r = task.regs
     return _SIGCONTEXT.pack(
-        r[GS], r[FS], r[ES], r[DS], r[EDI], r[ESI], r[EBP], r[ESP], r[EBX], r[EDX], r[ECX], r[EAX],
-        task.trap_no, task.error_code, r[EIP], r[CS], r[EFLAGS], r[ESP], r[SS], fpstate, mask & 0xFFFFFFFF, task.cr2,
+        r[GS],
+        r[FS],
+        r[ES],
+        r[DS],
+        r[EDI],
+        r[ESI],
+        r[EBP],
+        r[ESP],
+        r[EBX],
+        r[EDX],
+        r[ECX],
+        r[EAX],
+        task.trap_no,
+        task.error_code,
+        r[EIP],
+        r[CS],
+        r[EFLAGS],
+        r[ESP],
+        r[SS],
+        fpstate,
+        mask & 0xFFFFFFFF,
+        task.cr2,
     )
 
 
@@ -82,7 +102,9 @@ def _fpstate(task: Task) -> bytes:
     fx = task.ctx.fpu_state()
     cw, sw, tags = struct.unpack_from("<HHB", fx, 0)
     fip, fcs, fdp, fds = struct.unpack_from("<IHxxIH", fx, 8)
-    head = struct.pack("<7I", cw | 0xFFFF0000, sw | 0xFFFF0000, _full_tags(fx, sw, tags) | 0xFFFF0000, fip, fcs, fdp, fds | 0xFFFF0000)
+    head = struct.pack(
+        "<7I", cw | 0xFFFF0000, sw | 0xFFFF0000, _full_tags(fx, sw, tags) | 0xFFFF0000, fip, fcs, fdp, fds | 0xFFFF0000
+    )
     stack = b"".join(fx[32 + 16 * i : 42 + 16 * i] for i in range(8))
     return head + stack + struct.pack("<HH", sw, 0) + fx
 
@@ -132,13 +154,23 @@ def setup_frame(task: Task, info: SigInfo, action: SigAction) -> None:
     if rt:
         restorer = action.restorer if action.flags & SA_RESTORER else RT_SIGRETURN_TRAMPOLINE
         stack = struct.pack("<3I", task.sas_ss_sp, task.sas_ss_flags | sas_ss_flags(task, regs[ESP]), task.sas_ss_size)
-        data = b"".join((
-            struct.pack("<4I", restorer, sig, frame + 16, frame + 144), info.pack(), bytes(8), stack, context, struct.pack("<Q", mask), RT_SIGRETURN_CODE,
-        ))
+        data = b"".join(
+            (
+                struct.pack("<4I", restorer, sig, frame + 16, frame + 144),
+                info.pack(),
+                bytes(8),
+                stack,
+                context,
+                struct.pack("<Q", mask),
+                RT_SIGRETURN_CODE,
+            )
+        )
         edx, ecx = frame + 16, frame + 144
     else:
         restorer = action.restorer if action.flags & SA_RESTORER else SIGRETURN_TRAMPOLINE
-        data = b"".join((struct.pack("<2I", restorer, sig), context, bytes(FPSTATE), struct.pack("<I", mask >> 32), SIGRETURN_CODE))
+        data = b"".join(
+            (struct.pack("<2I", restorer, sig), context, bytes(FPSTATE), struct.pack("<I", mask >> 32), SIGRETURN_CODE)
+        )
         edx = ecx = 0
     copy_to_user(task, fpstate, _fpstate(task))
     copy_to_user(task, frame, data)

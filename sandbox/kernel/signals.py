@@ -141,7 +141,9 @@ def flush_queue(kernel, pending: Pending) -> None:
 
 def _wants(task: Task, sig: int) -> bool:
     """Would the thread take the signal at once? Linux: wants_signal."""
-    return not (task.blocked & 1 << sig - 1 or task.flags & PF_EXITING) and (sig == SIGKILL or task.state < TASK_STOPPED)
+    return not (task.blocked & 1 << sig - 1 or task.flags & PF_EXITING) and (
+        sig == SIGKILL or task.state < TASK_STOPPED
+    )
 
 
 def _complete(task: Task, sig: int, group: bool) -> None:
@@ -425,7 +427,12 @@ def notify_parent_stop(task: Task, code: int) -> None:
     if action.handler != SIG_IGN and not action.flags & SA_NOCLDSTOP:
         user, system = signal.cpu_times()
         status = SIGCONT if code == CLD_CONTINUED else signal.group_stop
-        send_group(parent.leader, child_info(SIGCHLD, code, signal.leader.tgid, task.uid, status, user // USER_TICK_NS, system // USER_TICK_NS))
+        send_group(
+            parent.leader,
+            child_info(
+                SIGCHLD, code, signal.leader.tgid, task.uid, status, user // USER_TICK_NS, system // USER_TICK_NS
+            ),
+        )
     parent.wait_chldexit.wake_all()
 
 
@@ -435,7 +442,12 @@ def is_orphaned_pgrp(kernel, pgrp: int, ignoring: SignalStruct | None = None) ->
     for leader in group_members(kernel, pgrp):
         signal = leader.signal
         parent = signal.parent
-        if signal is ignoring or leader.state >= TASK_ZOMBIE or parent is None or (parent is kernel.init.signal and leader is not kernel.program):
+        if (
+            signal is ignoring
+            or leader.state >= TASK_ZOMBIE
+            or parent is None
+            or (parent is kernel.init.signal and leader is not kernel.program)
+        ):
             continue
         if parent.pgrp != pgrp and parent.session == signal.session:
             return False

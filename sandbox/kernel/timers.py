@@ -34,10 +34,26 @@ DELAYTIMER_MAX = 0x7FFFFFFF
 class PosixTimer:
     """One timer_create: ``expires`` in virtual ns since boot (0: disarmed), ``interval`` ns."""
 
-    __slots__ = ("ident", "signal", "clock", "sig", "notify", "value", "thread", "expires", "interval", "timer", "overrun", "last_overrun", "queued",
-                 "owner")
+    __slots__ = (
+        "ident",
+        "signal",
+        "clock",
+        "sig",
+        "notify",
+        "value",
+        "thread",
+        "expires",
+        "interval",
+        "timer",
+        "overrun",
+        "last_overrun",
+        "queued",
+        "owner",
+    )
 
-    def __init__(self, ident: int, signal: SignalStruct, clock: int, sig: int, notify: int, value: int, thread: Task | None) -> None:
+    def __init__(
+        self, ident: int, signal: SignalStruct, clock: int, sig: int, notify: int, value: int, thread: Task | None
+    ) -> None:
         self.ident = ident
         self.signal = signal
         self.clock = clock
@@ -144,7 +160,9 @@ class Timers:
             send_group(signal.leader, SigInfo(sig, SI_KERNEL))
 
     def cpu_timers_armed(self, signal: SignalStruct) -> bool:
-        return bool(signal.itimers[1].expires or signal.itimers[2].expires or signal.rlimits[RLIMIT_CPU][0] != RLIM_INFINITY)
+        return bool(
+            signal.itimers[1].expires or signal.itimers[2].expires or signal.rlimits[RLIMIT_CPU][0] != RLIM_INFINITY
+        )
 
     def exit_itimers(self, signal: SignalStruct) -> None:
         """The process has ended."""
@@ -159,7 +177,9 @@ class Timers:
     def create(self, task: Task, clock: int, sig: int, notify: int, value: int | None, thread: Task | None) -> int:
         """A disarmed timer; its id. Raises EINVAL for a bad signal, EAGAIN where its signal finds no place within RLIMIT_SIGPENDING."""
         signal = task.signal
-        if notify not in (SIGEV_NONE, SIGEV_SIGNAL, SIGEV_THREAD, SIGEV_SIGNAL | SIGEV_THREAD_ID) or (notify != SIGEV_NONE and not 0 < sig <= NSIG):
+        if notify not in (SIGEV_NONE, SIGEV_SIGNAL, SIGEV_THREAD, SIGEV_SIGNAL | SIGEV_THREAD_ID) or (
+            notify != SIGEV_NONE and not 0 < sig <= NSIG
+        ):
             raise SysError(errno.EINVAL)
         pending = self.kernel.sigpending
         if pending[task.uid] >= signal.rlimits[RLIMIT_SIGPENDING][0]:
@@ -167,7 +187,9 @@ class Timers:
         pending[task.uid] += 1
         ident = signal.next_timer_id
         signal.next_timer_id += 1
-        timer = signal.posix_timers[ident] = PosixTimer(ident, signal, clock, sig, notify, ident if value is None else value, thread)
+        timer = signal.posix_timers[ident] = PosixTimer(
+            ident, signal, clock, sig, notify, ident if value is None else value, thread
+        )
         timer.owner = task.uid
         return ident
 

@@ -51,18 +51,32 @@ class Comparison:
             mapped += n
             for k in range(n):
                 slot = slots.get(first + k)
-                ok = slot is not None and slot.prot == prot and slot.shared == shared and (slot.obj.file.mapping if slot.obj else None) is mapping
+                ok = (
+                    slot is not None
+                    and slot.prot == prot
+                    and slot.shared == shared
+                    and (slot.obj.file.mapping if slot.obj else None) is mapping
+                )
                 placed = ok and slot is not None and (mapping is None or slot.linear == vma.vm_pgoff + k)
                 assert placed, f"after {after}: {vma}, page {first + k:#x} should be {slot}"
                 found, expected = self._peek(mm, first + k, vma, vma.vm_pgoff + k), process.expect(first + k)
-                assert found == expected, f"after {after}: page {first + k:#x} of {vma} contains {found}, not {expected}"
-                if mapping is not None and not shared and first + k not in process.data and self._is_private(mm, first + k):
+                assert found == expected, (
+                    f"after {after}: page {first + k:#x} of {vma} contains {found}, not {expected}"
+                )
+                if (
+                    mapping is not None
+                    and not shared
+                    and first + k not in process.data
+                    and self._is_private(mm, first + k)
+                ):
                     assert expected is not None
                     process.data[first + k] = expected  # mlock and pins copy before anybody writes
         assert mapped == len(slots), f"after {after}: {mapped} pages mapped, {len(slots)} expected"
         span = 1 << self.mem.pgtables.SHIFT
         for start, _ in self.mem.pgtables.tables(mm.pgd, 0, 0xC0000000):
-            assert mm.find_vma_intersection(start, start + span) is not None, f"after {after}: a page table for {start:#x}, where no area is"
+            assert mm.find_vma_intersection(start, start + span) is not None, (
+                f"after {after}: a page table for {start:#x}, where no area is"
+            )
 
     def _peek(self, mm: Mm, page: int, vma: VmArea, index: int) -> Words | None:
         """A page's contents, wherever they are, without an access."""
@@ -72,7 +86,9 @@ class Comparison:
         if pte & (P | PROTNONE):
             if pte & W:
                 assert vma.vm_flags & WRITE, f"{vma} is read-only, its PTE for {page:#x} is not"
-            assert bool(pte & P) == bool(vma.vm_flags & 7) or not pte & P, f"{vma} allows nothing, its PTE for {page:#x} does"
+            assert bool(pte & P) == bool(vma.vm_flags & 7) or not pte & P, (
+                f"{vma} allows nothing, its PTE for {page:#x} does"
+            )
             return self._in_ram(pte >> 12 & mem.pgtables.PFN_MASK)
         if pte and not pte & FILE:
             return self._in_swap(mem.pgtables.pte_to_swp(pte))

@@ -30,9 +30,15 @@ def _card(card: Card) -> Iterator[str]:
     for name in ("name", "title", "kernels", "origin", "complexity"):
         value = getattr(card, name)
         yield "" if isinstance(value, str) and value.strip() else f"card: {name} = {value!r} must be a text"
-    yield "" if card.file_index in FILE_INDEXES else f"card: file_index = {card.file_index!r} is none of {', '.join(FILE_INDEXES)}"
+    yield (
+        ""
+        if card.file_index in FILE_INDEXES
+        else f"card: file_index = {card.file_index!r} is none of {', '.join(FILE_INDEXES)}"
+    )
     strange = sorted(map(str, set(card.capabilities) - CAPABILITIES))
-    yield f"card: capabilities holds {', '.join(strange)}; there are {', '.join(sorted(CAPABILITIES))}" if strange else ""
+    yield (
+        f"card: capabilities holds {', '.join(strange)}; there are {', '.join(sorted(CAPABILITIES))}" if strange else ""
+    )
     yield "" if card.capabilities else "card: capabilities is empty: a scheme walks (WALK) or scans (SCAN)"
     for row in card.structures:
         fits = isinstance(row, tuple) and len(row) == 3 and all(isinstance(text, str) for text in row)
@@ -49,12 +55,18 @@ def _options(kind: type[RmapScheme], options: dict[str, Any]) -> Iterator[str]:
         yield "" if fits else f"variant({given}) answers {served!r}: it must be a scheme's class"
         if fits:
             index = served.file_index(given)
-            yield "" if index in FILE_INDEXES else f"file_index({given}) answers {index!r}, which is none of {', '.join(FILE_INDEXES)}"
+            yield (
+                ""
+                if index in FILE_INDEXES
+                else f"file_index({given}) answers {index!r}, which is none of {', '.join(FILE_INDEXES)}"
+            )
 
 
 def _layouts(kind: type[RmapScheme], options: dict[str, Any]) -> Iterator[str]:
     served = kind.variant(options)
-    for facts in itertools.starmap(MachineFacts, itertools.product(("pae", "2level"), (False, True), (32, 64, 128), ("isolated", "historic"))):
+    for facts in itertools.starmap(
+        MachineFacts, itertools.product(("pae", "2level"), (False, True), (32, 64, 128), ("isolated", "historic"))
+    ):
         layout = served.layout(facts, options)
         if not isinstance(layout, Layout):
             yield f"layout({facts}) answers {layout!r}: it must be a Layout"
@@ -62,7 +74,11 @@ def _layouts(kind: type[RmapScheme], options: dict[str, Any]) -> Iterator[str]:
         sizes = {name: getattr(layout, name) for name in ("page", "vma", "mm", "address_space")}
         bad = {name: size for name, size in sizes.items() if not isinstance(size, int) or not 0 <= size <= _MOST}
         yield f"layout({facts}): {bad} must be bytes, from 0 to {_MOST}" if bad else ""
-        yield "" if served.layout(facts, options) == layout else f"layout({facts}) answers differently when it is asked again"
+        yield (
+            ""
+            if served.layout(facts, options) == layout
+            else f"layout({facts}) answers differently when it is asked again"
+        )
 
 
 def _hooks(kind: type[RmapScheme]) -> Iterator[str]:
@@ -72,13 +88,19 @@ def _hooks(kind: type[RmapScheme]) -> Iterator[str]:
         if name.startswith("_") or name in hooks or member.__module__.startswith("mmcore."):
             continue
         close = difflib.get_close_matches(name, hooks, 1, 0.88)
-        yield f"the method {name} is no hook, and so is never called: did you mean {close[0]}? (a helper's name may start with _)" if close else ""
+        yield (
+            f"the method {name} is no hook, and so is never called: did you mean {close[0]}? (a helper's name may start with _)"
+            if close
+            else ""
+        )
 
 
 def _machines(kind: type[RmapScheme], options: dict[str, Any]) -> Iterator[str]:
     """It boots on every machine, and nothing is taken before the first area."""
     for paging, smp, era in itertools.product(("pae", "2level"), (False, True), ("isolated", "historic")):
-        config = MemoryConfig(memory_bytes=8 << 20, swap_bytes=8 << 20, paging=paging, smp=smp, accounting=era, scheme_options=options)
+        config = MemoryConfig(
+            memory_bytes=8 << 20, swap_bytes=8 << 20, paging=paging, smp=smp, accounting=era, scheme_options=options
+        )
         try:
             mem = Memory(config, kind)
         except PluginError as error:

@@ -23,9 +23,22 @@ class Fault(Exception):
 
 class Machine:
     def __init__(
-        self, scheme: type, memory: int = 16 << 20, swap: int = 32 << 20, paging: str = "pae", dirty_tracking: bool = False, **options: Any
+        self,
+        scheme: type,
+        memory: int = 16 << 20,
+        swap: int = 32 << 20,
+        paging: str = "pae",
+        dirty_tracking: bool = False,
+        **options: Any,
     ) -> None:
-        config = MemoryConfig(memory_bytes=memory, swap_bytes=swap, paging=paging, overcommit=1, dirty_tracking=dirty_tracking, scheme_options=options)
+        config = MemoryConfig(
+            memory_bytes=memory,
+            swap_bytes=swap,
+            paging=paging,
+            overcommit=1,
+            dirty_tracking=dirty_tracking,
+            scheme_options=options,
+        )
         self.mem = Memory(config, scheme)
         self.auditor = Auditor(self.mem)
 
@@ -34,7 +47,16 @@ class Machine:
         self.mem.current.mm = mm
         return mm
 
-    def mmap(self, mm: Mm, pages: int, prot: int = RW, flags: int = MAP_PRIVATE | MAP_ANONYMOUS, addr: int = 0, file: Any = None, pgoff: int = 0) -> int:
+    def mmap(
+        self,
+        mm: Mm,
+        pages: int,
+        prot: int = RW,
+        flags: int = MAP_PRIVATE | MAP_ANONYMOUS,
+        addr: int = 0,
+        file: Any = None,
+        pgoff: int = 0,
+    ) -> int:
         return do_mmap(self.mem, mm, addr, pages << 12, prot, flags, file, pgoff)
 
     def munmap(self, mm: Mm, addr: int, pages: int) -> None:

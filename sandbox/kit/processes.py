@@ -92,7 +92,9 @@ def _child(pipe: Any, fn: Callable[[], Any], parent: int, failed: Callable[[Base
     pipe.close()
 
 
-def in_processes(todo: Sequence[tuple[Callable[[], Any], float]], failed: Callable[[BaseException], Any] = repr) -> Iterator[tuple[int, Any]]:
+def in_processes(
+    todo: Sequence[tuple[Callable[[], Any], float]], failed: Callable[[BaseException], Any] = repr
+) -> Iterator[tuple[int, Any]]:
     """(position, answer) of each (function, processor seconds it may use) as it ends, as many at a time as there are processors.
 
     The answer is `Late` when it did not end in time, None when its process died, ``failed(error)`` when it raised."""

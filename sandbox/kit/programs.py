@@ -45,7 +45,11 @@ def native(program: str, args: tuple[str, ...]) -> tuple[bytes, int]:
     """What the host's own kernel makes of the program: (stdout, status)."""
     path = toolchain.program_path(program)
     done = subprocess.run(
-        ["setarch", "i686", "-R", "-3", str(path), *args], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False
+        ["setarch", "i686", "-R", "-3", str(path), *args],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        check=False,
     )
     return done.stdout, done.returncode
 
@@ -61,7 +65,7 @@ def native_works() -> bool:
 
 
 def available() -> str:
-    """"" when the programs can be had, else the remedy."""
+    """ "" when the programs can be had, else the remedy."""
     try:
         for name in PROGRAMS:
             toolchain.program_path(name)
@@ -70,12 +74,25 @@ def available() -> str:
     return ""
 
 
-def _run(program: str, args: tuple[str, ...], scheme: str, options: dict[str, Any], paging: str, memory: str, audit: str) -> Any:
-    config = Config(memory=memory, swap="128M", paging=paging, scheme=scheme, scheme_options=options, audit=audit, stdin=b"", overcommit=1)
+def _run(
+    program: str, args: tuple[str, ...], scheme: str, options: dict[str, Any], paging: str, memory: str, audit: str
+) -> Any:
+    config = Config(
+        memory=memory,
+        swap="128M",
+        paging=paging,
+        scheme=scheme,
+        scheme_options=options,
+        audit=audit,
+        stdin=b"",
+        overcommit=1,
+    )
     return Machine(config).run([str(toolchain.program_path(program)), *args], capture=True)
 
 
-def try_program(program: str, scheme: str, options: dict[str, Any], paging: str, memory: str = "") -> tuple[Failure | None, bool]:
+def try_program(
+    program: str, scheme: str, options: dict[str, Any], paging: str, memory: str = ""
+) -> tuple[Failure | None, bool]:
     """Runs a program under full audit, in scarce memory if no other is given; (what is wrong, was there a native run that agrees?)."""
     args, scarce = PROGRAMS[program]
     scarce = memory or scarce
@@ -88,22 +105,42 @@ def try_program(program: str, scheme: str, options: dict[str, Any], paging: str,
     elif result.notes.oom_kills and not reference.notes.oom_kills:
         wrong = f"memory runs out: {result.notes.oom_kills[0]}"
     elif result.notes.stdout != reference.notes.stdout:
-        wrong = f"prints {_first_difference(result.notes.stdout, reference.notes.stdout)} under {REFERENCE}" + (" and natively" if natively else "")
+        wrong = f"prints {_first_difference(result.notes.stdout, reference.notes.stdout)} under {REFERENCE}" + (
+            " and natively" if natively else ""
+        )
     elif result.exit_status != reference.exit_status:
-        wrong = f"ends with status {result.exit_status}, not {reference.exit_status} as under {REFERENCE}" + (" and natively" if natively else "")
+        wrong = f"ends with status {result.exit_status}, not {reference.exit_status} as under {REFERENCE}" + (
+            " and natively" if natively else ""
+        )
     elif result.exit_status:
         wrong = f"fails, as under {REFERENCE}, and so proves nothing: {how_it_ended(result)}: {(result.stderr or b'').decode(errors='replace').strip()!r}"
     elif result.audit.violations:
         wrong = f"the audit at the end: {result.notes.violations[0]}"
     if not wrong:
         return None, natively
-    command = " ".join(("rmapbox run --quiet --audit full --rmap", _spec(scheme, options), "--memory", scarce, "--paging", paging, program, *args))
+    command = " ".join(
+        (
+            "rmapbox run --quiet --audit full --rmap",
+            _spec(scheme, options),
+            "--memory",
+            scarce,
+            "--paging",
+            paging,
+            program,
+            *args,
+        )
+    )
     return Failure(("program", program), f"{program}: {wrong}; again with: {command}"), natively
 
 
 def _spec(scheme: str, options: dict[str, Any]) -> str:
     """The scheme and its options as `--rmap` takes them."""
-    return ":".join((scheme, *(f"{key}={str(value).lower() if isinstance(value, bool) else value}" for key, value in options.items())))
+    return ":".join(
+        (
+            scheme,
+            *(f"{key}={str(value).lower() if isinstance(value, bool) else value}" for key, value in options.items()),
+        )
+    )
 
 
 def _first_difference(have: bytes, want: bytes) -> str:

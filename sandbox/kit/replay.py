@@ -84,7 +84,11 @@ def failure_of(error: BaseException, kind: type, steps: Sequence[Step] = (), cel
     lines = [line.strip() for line in (str(error) or type(error).__name__).splitlines() if line.strip()]
     telling = lines[1] if len(lines) > 1 and lines[0].startswith("audit") else lines[0]
     place = scheme_place(error, kind)
-    text = telling if isinstance(error, (AssertionError, PluginError)) or len(lines) > 1 else f"{type(error).__name__}: {telling}"
+    text = (
+        telling
+        if isinstance(error, (AssertionError, PluginError)) or len(lines) > 1
+        else f"{type(error).__name__}: {telling}"
+    )
     if isinstance(error, MustWait):
         text = "the operation waits for a page that nothing will ever complete"
     if place and not isinstance(error, AssertionError):
@@ -93,13 +97,19 @@ def failure_of(error: BaseException, kind: type, steps: Sequence[Step] = (), cel
         text = f"{_own_place(error)}: an assertion of the comparison fails"
     skeleton = re.sub(r"0x[0-9a-f]+|\b[0-9a-f]*\d[0-9a-f]*\b", "N", telling.partition("(")[0].partition(": frame")[0])
     skeleton = re.sub(r"after .*?: ", "", skeleton, count=1)
-    crashed = place and not isinstance(error, (AssertionError, InvariantViolation))  # then where it did says more than what it said
+    crashed = place and not isinstance(
+        error, (AssertionError, InvariantViolation)
+    )  # then where it did says more than what it said
     return Failure((type(error).__name__, place if crashed else skeleton[:60]), text, tuple(steps), cell)
 
 
 def scheme_place(error: BaseException, kind: type) -> str:
     """file:line of the innermost frame in the scheme's own code, "" when the error did not pass through it."""
-    modules = {base.__module__ for base in kind.__mro__ if base.__module__.partition(".")[0] not in ("builtins", "mmcore", "sandbox")}
+    modules = {
+        base.__module__
+        for base in kind.__mro__
+        if base.__module__.partition(".")[0] not in ("builtins", "mmcore", "sandbox")
+    }
     place = ""
     traceback = error.__traceback__
     while traceback is not None:
@@ -189,7 +199,9 @@ def script(scheme: str, failure: Failure, file: str) -> str:
     """The text of a Python script that does a failing run again; ``scheme`` as the user named it."""
     steps = "\n".join(f"    ({name!r}, {arguments!r}, {options!r})," for name, arguments, options in failure.steps)
     text = failure.text.replace("\\", "\\\\").replace('"""', "'''")
-    return _SCRIPT.format(text=text, scheme=scheme, cell=failure.cell, file=file, steps=steps, cell_source=_cell_source(failure.cell))
+    return _SCRIPT.format(
+        text=text, scheme=scheme, cell=failure.cell, file=file, steps=steps, cell_source=_cell_source(failure.cell)
+    )
 
 
 def _cell_source(cell: Cell) -> str:
@@ -213,6 +225,11 @@ def write_script(scheme: str, failure: Failure, directory: Path) -> Path:
 def again(scheme: str, cell: Cell, steps: Sequence[Step]) -> None:
     """What the script does: prints the operations and how they end; exit status 1 when the failure is still there."""
     kind = load_scheme(scheme)
-    failure = replay(kind, replace(cell, options=dict(cell.options)), [(name, tuple(arguments), dict(options)) for name, arguments, options in steps], print)
+    failure = replay(
+        kind,
+        replace(cell, options=dict(cell.options)),
+        [(name, tuple(arguments), dict(options)) for name, arguments, options in steps],
+        print,
+    )
     print(f"FAILED {failure.text}" if failure is not None else "ok: nothing is wrong now")
     sys.exit(1 if failure is not None else 0)

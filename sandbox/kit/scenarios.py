@@ -291,7 +291,9 @@ def _moved(at: int, pages: int, to: int, shared: bool) -> Scenario:
 for _direction, _to in (("up", 60), ("down", 2)):
     for _part, (_at, _pages) in {"whole": (20, 12), "front": (20, 4), "middle": (24, 4), "end": (28, 4)}.items():
         for _shared in (False, True):
-            SCENARIOS[f"move_{'shared' if _shared else 'private'}_{_part}_{_direction}"] = _moved(_at, _pages, _to, _shared)
+            SCENARIOS[f"move_{'shared' if _shared else 'private'}_{_part}_{_direction}"] = _moved(
+                _at, _pages, _to, _shared
+            )
 
 
 @scenario

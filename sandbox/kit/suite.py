@@ -20,7 +20,14 @@ from sandbox.kit.replay import Cell, Failure, boot, failure_of, replay, shrink
 from sandbox.kit.scenarios import FAILING, SCENARIOS, Script, failing_scene
 from sandbox.kit.wander import wander
 
-OK, FAILED, NOT_APPLICABLE, NOT_EXACT, NOT_TRIED, NOT_FINISHED = "ok", "FAILED", "not applicable", "not exact", "not tried", "not finished"
+OK, FAILED, NOT_APPLICABLE, NOT_EXACT, NOT_TRIED, NOT_FINISHED = (
+    "ok",
+    "FAILED",
+    "not applicable",
+    "not exact",
+    "not tried",
+    "not finished",
+)
 SEEDS, STEPS = 80, 150  # wanders per cell of the state machine, operations of each
 WATCHED_SEEDS = 3
 PAGINGS, MEMORIES = ("pae", "2level"), ("ample", "scarce")
@@ -122,7 +129,9 @@ def run_wanders(kind: type, cell: Cell, seeds: Sequence[int], steps: int, until:
             world = boot(kind, cell)
             wander(world, seed, steps)
         except (Exception, RecursionError) as error:
-            return Outcome(done + 1, failure_of(error, kind, world.history if world is not None else (), cell), f"seed {seed}")
+            return Outcome(
+                done + 1, failure_of(error, kind, world.history if world is not None else (), cell), f"seed {seed}"
+            )
     return Outcome(len(seeds))
 
 
@@ -200,8 +209,15 @@ def jobs(scheme: str, kind: type, options: dict[str, Any], until: float) -> tupl
     memories = MEMORIES[:1] if lost else MEMORIES
     keeps = next(in_processes([(lambda: at_hand(kind, options), _JOB_SECONDS)]))[1]
     keeps = keeps if keeps in (0, 1) else 1
-    rows = [Row("contract", "points"), Row("hooks", "runs watched"), Row("exact walks", "runs audited"), Row("balance", "exits of all"),
-            Row("failures", "allocations failed"), Row("programs", "programs"), Row("state machine", f"programs of {STEPS} operations")]
+    rows = [
+        Row("contract", "points"),
+        Row("hooks", "runs watched"),
+        Row("exact walks", "runs audited"),
+        Row("balance", "exits of all"),
+        Row("failures", "allocations failed"),
+        Row("programs", "programs"),
+        Row("state machine", f"programs of {STEPS} operations"),
+    ]
     todo = [Job("contract", lambda: check_contract(kind, options))]
     names = list(SCENARIOS)
     for paging in PAGINGS:
@@ -221,7 +237,10 @@ def jobs(scheme: str, kind: type, options: dict[str, Any], until: float) -> tupl
         for part in _parts(list(FAILING), 2):
             todo.append(Job("failures", lambda cell=left, part=part: run_failures(kind, cell, part)))  # type: ignore[misc]
     if lost:
-        rows[2].verdict, rows[2].note = NOT_EXACT, f"as the card says: {lost}. All that they do find is right. All checks in ample memory"
+        rows[2].verdict, rows[2].note = (
+            NOT_EXACT,
+            f"as the card says: {lost}. All that they do find is right. All checks in ample memory",
+        )
     if not walks:
         rows[2].verdict, rows[2].note = NOT_APPLICABLE, "the scheme scans, and has no walk"
     _program_jobs(rows[5], todo, scheme, kind, options)
@@ -231,7 +250,11 @@ def jobs(scheme: str, kind: type, options: dict[str, Any], until: float) -> tupl
         for half in (0, 1):
             chosen = [100 * k + seed for seed in numbers[half::2]]
             limit = max(_JOB_SECONDS, until - time.monotonic() + _JOB_SECONDS)
-            todo.append(Job("state machine", lambda cell=cell, seeds=chosen: run_wanders(kind, cell, seeds, STEPS, until), limit))  # type: ignore[misc]
+            todo.append(
+                Job(
+                    "state machine", lambda cell=cell, seeds=chosen: run_wanders(kind, cell, seeds, STEPS, until), limit
+                )
+            )  # type: ignore[misc]
     return rows, todo
 
 
@@ -245,14 +268,21 @@ def _program_jobs(row: Row, todo: list[Job], scheme: str, kind: type, options: d
     programs.native_works()  # asked once, before there are children who would each ask
     for paging in PAGINGS:
         for name in programs.PROGRAMS:
-            todo.append(Job("programs", lambda name=name, paging=paging: run_programs([name], scheme, kind, options, paging),  # type: ignore[misc]
-                            what=f"{name} ({paging})"))
+            todo.append(
+                Job(
+                    "programs",
+                    lambda name=name, paging=paging: run_programs([name], scheme, kind, options, paging),  # type: ignore[misc]
+                    what=f"{name} ({paging})",
+                )
+            )
 
 
 # --- the whole ----------------------------------------------------------------------------------------------------------------
 
 
-def run(scheme: str, kind: type, options: dict[str, Any], seconds: float, tell: Callable[[int, int], None] | None = None) -> Report:
+def run(
+    scheme: str, kind: type, options: dict[str, Any], seconds: float, tell: Callable[[int, int], None] | None = None
+) -> Report:
     """The whole suite for the scheme the user calls ``scheme``. ``seconds``: no wander is begun later; ``tell(done, of)`` after each job."""
     start = time.monotonic()
     rows, todo = jobs(scheme, kind, options, start + seconds)
@@ -295,9 +325,20 @@ def _enter(row: Row, job: Job, answer: Any) -> bool:
     """Puts a job's answer into its row; does it say that all agree with a native run?"""
     what = f"{job.what}: " if job.what else ""
     if answer is None:
-        answer = Outcome(1, Failure(("died", job.row), f"{what}the process that ran it died: the scheme crashed the interpreter, or ate all memory"), job.what)
+        answer = Outcome(
+            1,
+            Failure(
+                ("died", job.row),
+                f"{what}the process that ran it died: the scheme crashed the interpreter, or ate all memory",
+            ),
+            job.what,
+        )
     elif isinstance(answer, Late):
-        answer = Outcome(1, Failure(("time", job.row), f"{what}does not end within {answer}: the scheme loops, or is far too slow"), job.what)
+        answer = Outcome(
+            1,
+            Failure(("time", job.row), f"{what}does not end within {answer}: the scheme loops, or is far too slow"),
+            job.what,
+        )
     row.count += answer.looked_at
     if answer.failure is not None:
         row.verdict = FAILED
@@ -344,16 +385,26 @@ def _quick(kind: type, options: dict[str, Any], seeds: int) -> Iterator[Failure]
     half = list(SCENARIOS)
     runs: list[Callable[[], Outcome]] = [
         lambda: run_scenarios(kind, cells[0], half[::2]),
-        lambda: run_scenarios(kind, Cell(watch=True, at_hand=keeps, options=options), ["inherited", *half[::9], "wide_and_deep"]),
-        lambda: run_failures(kind, cells[0], ["fork", "mremap of shared pages", "mprotect of a middle", "fault: a fresh area"]),
+        lambda: run_scenarios(
+            kind, Cell(watch=True, at_hand=keeps, options=options), ["inherited", *half[::9], "wide_and_deep"]
+        ),
+        lambda: run_failures(
+            kind, cells[0], ["fork", "mremap of shared pages", "mprotect of a middle", "fault: a fresh area"]
+        ),
         lambda: run_scenarios(kind, cells[2], half[1::2]),
         lambda: run_wanders(kind, cells[1], range(2), 120, time.monotonic() + 1e9),
         lambda: run_scenarios(kind, cells[0], half[1::2]),
         lambda: run_scenarios(kind, cells[2], half[::2]),
     ]
     for k, cell in enumerate(cells):
-        runs.append(lambda cell=cell, k=k: run_wanders(kind, cell, range(10 * k, 10 * k + seeds), STEPS, time.monotonic() + 1e9))  # type: ignore[misc]
-    runs.append(lambda: run_wanders(kind, Cell(watch=True, at_hand=keeps, options=options), range(1), 120, time.monotonic() + 1e9))
+        runs.append(
+            lambda cell=cell, k=k: run_wanders(kind, cell, range(10 * k, 10 * k + seeds), STEPS, time.monotonic() + 1e9)
+        )  # type: ignore[misc]
+    runs.append(
+        lambda: run_wanders(
+            kind, Cell(watch=True, at_hand=keeps, options=options), range(1), 120, time.monotonic() + 1e9
+        )
+    )
     for run_one in runs:
         found = run_one().failure
         if found is not None:

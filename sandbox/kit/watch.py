@@ -41,7 +41,9 @@ _ALLOCATING = frozenset({"reserve", "vma_copied", "vma_adjust_begin", "mm_create
 # Hooks that answer a question and change nothing.
 _PURE = frozenset({"can_merge", "move_pgoff", "move_check"})
 # The core asks once whether these are overridden, and takes other paths where they are not.
-_OPTIONAL = frozenset({"dup", "remove", "remove_one", "released", "released_one", "reused", "add_file", "move", "move_check"})
+_OPTIONAL = frozenset(
+    {"dup", "remove", "remove_one", "released", "released_one", "reused", "add_file", "move", "move_check"}
+)
 _LEFT_ALONE = frozenset({"check", "walk", "swap_out"})
 _OWN_FLAGS = PG_DIRECT  # struct page's flags a scheme may change
 _CORE_ARRAYS = ("count", "mapcount", "owner", "private", "stamp")
@@ -114,7 +116,9 @@ class Watch:
         self.kind = type(scheme).__mro__[1].__name__
         self.areas: set[Any] = set()
         self.mms: set[Any] = set()
-        self.tokens: dict[int, list[Any]] = {}  # by id: what was reserved and not released; held, so that ids stay theirs
+        self.tokens: dict[
+            int, list[Any]
+        ] = {}  # by id: what was reserved and not released; held, so that ids stay theirs
         self.adjusting: list[tuple[Any, Any]] = []
         self.calls: dict[str, int] = {}
         self.probing = False
@@ -163,8 +167,14 @@ class Watch:
         others = (frames.np_flags & np.uint32(PG_ANON)) == 0
         state = [getattr(frames, f"np_{name}").copy() for name in _CORE_ARRAYS]
         slabs = self.env.slab.caches.values()
-        return [*state, flags, np.where(others, frames.np_mapping, 0), np.where(others, frames.np_index, 0), sum(cache.frames for cache in slabs),
-                self._allocated()]
+        return [
+            *state,
+            flags,
+            np.where(others, frames.np_mapping, 0),
+            np.where(others, frames.np_index, 0),
+            sum(cache.frames for cache in slabs),
+            self._allocated(),
+        ]
 
     def _allocated(self) -> int:
         return sum(cache.allocations for cache in self.env.slab.caches.values())
@@ -172,7 +182,9 @@ class Watch:
     def _compare(self, hook: str, before: list[Any]) -> None:
         now = self._core_state()
         if now[-1] != before[-1]:
-            self._blame(f"{hook} allocates {now[-1] - before[-1]} object(s): only reserve, vma_copied, vma_adjust_begin, mm_created and mm_forked may")
+            self._blame(
+                f"{hook} allocates {now[-1] - before[-1]} object(s): only reserve, vma_copied, vma_adjust_begin, mm_created and mm_forked may"
+            )
         theirs = self._allocators(before, now)
         for name, old, new in zip((*_CORE_ARRAYS, "flags", "mapping", "index"), before, now):
             changed = (old != new) & ~theirs
@@ -195,8 +207,13 @@ class Watch:
     def _own_state(self) -> list[Any]:
         """What a question may not change either: the scheme's words and objects."""
         frames = self.env.frames
-        return [frames.np_mapping.copy(), frames.np_index.copy(), frames.np_rmap.copy(), frames.np_flags.copy(),
-                np.array([cache.objects for cache in self.env.slab.caches.values()])]
+        return [
+            frames.np_mapping.copy(),
+            frames.np_index.copy(),
+            frames.np_rmap.copy(),
+            frames.np_flags.copy(),
+            np.array([cache.objects for cache in self.env.slab.caches.values()]),
+        ]
 
     # --- reservations -----------------------------------------------------------------------------------------------------
 
@@ -232,7 +249,9 @@ class Watch:
         if exclusive and frames.mapcount[pfn]:
             self._core(f"add_anon says exclusive of a page that is mapped: {frames.describe(pfn)}")
 
-    def _after_add_anon(self, answer: Any, pfn: int, vma: Any, address: int, pte: int, exclusive: bool, token: Any) -> None:
+    def _after_add_anon(
+        self, answer: Any, pfn: int, vma: Any, address: int, pte: int, exclusive: bool, token: Any
+    ) -> None:
         if answer not in (OK, COPY):
             self._blame(f"add_anon answers {answer!r}: it must be OK or COPY")
         if answer == COPY and exclusive:
@@ -417,7 +436,9 @@ class Watch:
                 return AGAIN
             answer = visit(frame, mm, address, vma, pte)
             if purpose == Purpose.UNMAP and answer & ANSWER == HIT and self.per_pte and not self.probing:
-                self._forget("the unmapping walk", self.env.pgtables.pte_index(mm.pgd, address) if pte < 0 else pte, frame)
+                self._forget(
+                    "the unmapping walk", self.env.pgtables.pte_index(mm.pgd, address) if pte < 0 else pte, frame
+                )
             if purpose != Purpose.AUDIT:
                 core = self._core_state()
             told_stop = bool(answer & STOP)
@@ -445,7 +466,11 @@ class Watch:
         self._compare("walk for an AUDIT", core)
         if not _same(mine, self._own_state()):
             self._blame("walk for an AUDIT changes the scheme's state: it may only look")
-        changed = [name for name, value in self.env.meters.as_dict().items() if value != meters[name] and not (file_page and name.startswith("file_"))]
+        changed = [
+            name
+            for name, value in self.env.meters.as_dict().items()
+            if value != meters[name] and not (file_page and name.startswith("file_"))
+        ]
         if changed:
             self._blame(f"walk for an AUDIT meters {', '.join(changed)}: it may only look")
 
@@ -500,7 +525,11 @@ class Watch:
         if self.areas != {vma for mm in env.mms.values() for vma in mm.vmas}:
             wrong.append("the areas told of are not those there are")
         if self.per_pte:
-            wrong += [f"PTE {pte:#x} was told to map frame {pfn:#x} and does not" for pte, pfn in self.ptes.items() if not self._maps(pte, pfn)][:4]
+            wrong += [
+                f"PTE {pte:#x} was told to map frame {pfn:#x} and does not"
+                for pte, pfn in self.ptes.items()
+                if not self._maps(pte, pfn)
+            ][:4]
             mapped = int(env.frames.np_mapcount.sum())
             if mapped != len(self.ptes):
                 wrong.append(f"{mapped} PTEs map pages, {len(self.ptes)} were told")
@@ -521,8 +550,10 @@ class Watch:
                 hits = self._ask(pfn, answer)
                 expected = frames.mapcount[pfn] if answer == AGAIN else 1
                 if hits != expected:
-                    wrong.append(f"an unmapping walk that is answered {'AGAIN' if answer == AGAIN else 'FAIL | STOP'} offers {hits} PTEs, not {expected}: "
-                                 + frames.describe(pfn))
+                    wrong.append(
+                        f"an unmapping walk that is answered {'AGAIN' if answer == AGAIN else 'FAIL | STOP'} offers {hits} PTEs, not {expected}: "
+                        + frames.describe(pfn)
+                    )
         for name, value in meters.items():
             setattr(env.meters, name, value)
         return wrong

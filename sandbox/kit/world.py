@@ -56,7 +56,9 @@ class World(Comparison):
         self.mem = self.machine.mem
         self.trace: list[str] = []  # what was done, in words
         self.history: list[Step] = []  # the same as data, to be done again
-        self.at_hand = 1  # objects that a cache of the scheme may hold when all is over: pte_chain keeps a node for the next fault
+        self.at_hand = (
+            1  # objects that a cache of the scheme may hold when all is over: pte_chain keeps a node for the next fault
+        )
         self.failed = False  # the allocation that was to fail in the last operation did
         self.pinned: list[int] = []
         self.machine.auditor.pins = self._pins
@@ -106,7 +108,9 @@ class World(Comparison):
             self.trace[-1] += f" (allocation {fail} fails)"
             self.check(self.trace[-1])
             now = self.objects_held()
-            assert now == held, f"{self.trace[-1]}: keeps something: {[(k, held.get(k), now.get(k)) for k in held | now if now.get(k) != held.get(k)][:3]}"
+            assert now == held, (
+                f"{self.trace[-1]}: keeps something: {[(k, held.get(k), now.get(k)) for k in held | now if now.get(k) != held.get(k)][:3]}"
+            )
             if fail < 0:
                 raise GivenUp
         return self._patient(fn, *args)
@@ -115,7 +119,11 @@ class World(Comparison):
         """What a failed operation must give back. (A tree's nodes and page tables may stay: the next one uses them.)"""
         mem = self.mem
         own = {cache.name for cache in mem.scheme.env.scheme_caches}
-        held: dict[str, Any] = {c.name: c.objects for c in mem.slab.caches.values() if c.objects and not c.name.startswith("radix") and c.name not in own}
+        held: dict[str, Any] = {
+            c.name: c.objects
+            for c in mem.slab.caches.values()
+            if c.objects and not c.name.startswith("radix") and c.name not in own
+        }
         held["committed"] = mem.overcommit.committed
         held["totals"] = [(mm.total_vm, mm.locked_vm, mm.data_vm, mm.exec_vm, mm.stack_vm) for mm in mem.mms.values()]
         held["files"] = [obj.file.count for obj in self.objects]
@@ -161,7 +169,10 @@ class World(Comparison):
         flags = (MAP_SHARED if shared else MAP_PRIVATE) | (MAP_FIXED if at else 0) | (0 if obj else MAP_ANONYMOUS)
         self.note(f"mmap {who} kind {kind} pages {pages} prot {prot} at {at:#x} index {index}")
         file = obj.file if obj else None
-        where = self.call(self.machine.mmap, process.mm, pages, prot, flags, at << 12, file, index if obj else 0, fail=fail) >> 12
+        where = (
+            self.call(self.machine.mmap, process.mm, pages, prot, flags, at << 12, file, index if obj else 0, fail=fail)
+            >> 12
+        )
         assert not at or where == at
         if obj is None:
             index = 0
@@ -188,7 +199,9 @@ class World(Comparison):
         self.call(self.machine.munmap, process.mm, at << 12, pages)
         process.unmap(at, pages)
 
-    def _range(self, process: Process, which: int, skip: int, pages: int, beyond: bool = False) -> tuple[VmArea, int, int] | None:
+    def _range(
+        self, process: Process, which: int, skip: int, pages: int, beyond: bool = False
+    ) -> tuple[VmArea, int, int] | None:
         """(area, first page, pages) of a piece of an area; ``beyond``: it may reach past the area's end."""
         vma = self.area(process, which)
         if vma is None:
@@ -246,7 +259,9 @@ class World(Comparison):
             beyond = any(process.expect(page) is None for page in range(first, first + n))
             assert error.errno == errno.ENOMEM and lock and (beyond or not process.slots[first].prot), error
 
-    def mremap(self, who: int, which: int, skip: int, pages: int, new: int, place: int, how: int, fail: int = 0) -> None:
+    def mremap(
+        self, who: int, which: int, skip: int, pages: int, new: int, place: int, how: int, fail: int = 0
+    ) -> None:
         """``how`` 0: in place only; 1: may move; 2: to a fixed place; 3: a second mapping (old length 0)."""
         process = self.process(who)
         found = self._range(process, which, skip, pages)
@@ -262,7 +277,15 @@ class World(Comparison):
             return
         to = ARENA + place % (ARENA_PAGES - new)
         self.note(f"mremap {who} {first:#x} {n} -> {new} how {how} to {to:#x}")
-        arguments = (self.mem, process.mm, first << 12, n << 12, new << 12, 0 if how == 0 else 3 if how == 2 else 1, to << 12 if how == 2 else 0)
+        arguments = (
+            self.mem,
+            process.mm,
+            first << 12,
+            n << 12,
+            new << 12,
+            0 if how == 0 else 3 if how == 2 else 1,
+            to << 12 if how == 2 else 0,
+        )
         private = not vma.vm_flags & VM_MAYSHARE
         last = process.slots[first + n - 1] if n else process.slots[first]
         linear = last.linear + (1 if n else 0)
@@ -270,7 +293,13 @@ class World(Comparison):
             where = self.call(do_mremap, *arguments, fail=fail) >> 12
         except SysError as error:
             overlap = how == 2 and first + n > to and to + new > first
-            expected = error.errno == errno.ENOMEM and how == 0 and new > n or error.errno == errno.EINVAL and (overlap or n == 0 and private)
+            expected = (
+                error.errno == errno.ENOMEM
+                and how == 0
+                and new > n
+                or error.errno == errno.EINVAL
+                and (overlap or n == 0 and private)
+            )
             assert expected, f"{self.trace[-1]}: {error}"
             return
         assert how != 2 or where == to
@@ -437,7 +466,9 @@ class World(Comparison):
                     paddr = self._with_failure(fail, self.machine.access, process.mm, (page << 12) + where, False)
                     found_word = self.mem.ram.u32[paddr >> 2]
                     self._fill(process.mm, page)
-                    assert expected is None or found_word == expected[where == HIGH], f"load at {page:#x}: {found_word}, not {expected}"
+                    assert expected is None or found_word == expected[where == HIGH], (
+                        f"load at {page:#x}: {found_word}, not {expected}"
+                    )
                 assert allowed and expected is not None, f"access to {page:#x} ({slot}) succeeds"
             except Fault as fault:
                 assert str(fault) == ("SIGBUS" if allowed else "SIGSEGV"), f"{fault} at {page:#x} ({slot})"
@@ -489,7 +520,9 @@ class World(Comparison):
             for half, where in enumerate((LOW, HIGH)):
                 at = k * 4096 + where
                 if at + 4 <= len(data):
-                    assert struct.unpack_from("<I", data, at)[0] == obj.pages.get(index + k, ZERO)[half], f"page {index + k} of file {which}"
+                    assert struct.unpack_from("<I", data, at)[0] == obj.pages.get(index + k, ZERO)[half], (
+                        f"page {index + k} of file {which}"
+                    )
 
     def truncate(self, which: int, size: int) -> None:
         """``size`` in half pages, and a bit."""
@@ -528,7 +561,11 @@ class World(Comparison):
         process = self.process(who)
         tables, reserved = self.mem.pgtables, self.mem.is_reserved
         places = [(page, tables.pte_index(process.mm.pgd, page << 12)) for page in process.slots]
-        mapped = [(page, i) for page, i in places if i >= 0 and tables.ptes[i] & (P | PROTNONE) and not reserved(tables.ptes[i] >> 12 & tables.PFN_MASK)]
+        mapped = [
+            (page, i)
+            for page, i in places
+            if i >= 0 and tables.ptes[i] & (P | PROTNONE) and not reserved(tables.ptes[i] >> 12 & tables.PFN_MASK)
+        ]
         if not mapped:
             return
         page, i = mapped[which % len(mapped)]
@@ -573,18 +610,33 @@ class World(Comparison):
         if card.incomplete:
             return
         places: dict[int, list[tuple[VmArea, int]]] = {}
-        locked = {vma.mapping.addr for process in self.processes for vma in process.mm.vmas if vma.vm_flags & VM_LOCKED and vma.mapping is not None}
+        locked = {
+            vma.mapping.addr
+            for process in self.processes
+            for vma in process.mm.vmas
+            if vma.vm_flags & VM_LOCKED and vma.mapping is not None
+        }
         tables = self.mem.pgtables
         for process in self.processes:
             for vma in process.mm.vmas:
                 for address in range(vma.vm_start, vma.vm_end, 4096):
                     i = tables.pte_index(process.mm.pgd, address)
                     pfn = tables.ptes[i] >> 12 & tables.PFN_MASK if i >= 0 and tables.ptes[i] & (P | PROTNONE) else -1
-                    if pfn >= 0 and not self.mem.is_reserved(pfn) and pfn not in self.pinned and self.mem.frames.mapping[pfn] not in locked:
+                    if (
+                        pfn >= 0
+                        and not self.mem.is_reserved(pfn)
+                        and pfn not in self.pinned
+                        and self.mem.frames.mapping[pfn] not in locked
+                    ):
                         places.setdefault(pfn, []).append((vma, address))
         for pfn, areas in places.items():
-            held = any(vma.vm_flags & VM_LOCKED or vma.vm_flags & VM_NONLINEAR and not card.unmaps_nonlinear for vma, _ in areas)
-            assert held, f"reclaim finds no more, and a page that could go is left at {areas[0][1]:#x}: {self.mem.frames.describe(pfn)}"
+            held = any(
+                vma.vm_flags & VM_LOCKED or vma.vm_flags & VM_NONLINEAR and not card.unmaps_nonlinear
+                for vma, _ in areas
+            )
+            assert held, (
+                f"reclaim finds no more, and a page that could go is left at {areas[0][1]:#x}: {self.mem.frames.describe(pfn)}"
+            )
 
     def _locked(self) -> list[int]:
         """Present PTEs of locked areas."""
@@ -610,7 +662,9 @@ class World(Comparison):
         for index in range(obj.size + 4095 >> 12):
             data = obj.file.host.written.get(index, bytes(4096))
             found = struct.unpack_from("<I", data, LOW)[0], struct.unpack_from("<I", data, HIGH)[0]
-            assert found == obj.pages.get(index, ZERO), f"page {index} was written back as {found}, not {obj.pages.get(index, ZERO)}"
+            assert found == obj.pages.get(index, ZERO), (
+                f"page {index} was written back as {found}, not {obj.pages.get(index, ZERO)}"
+            )
 
     def tick(self, ns: int) -> None:
         self.note(f"time passes: {ns} us")
@@ -667,7 +721,9 @@ class World(Comparison):
             assert cache.objects <= self.at_hand, f"{cache.objects} objects are left in {cache.name}"
         free = (mem.frames.np_owner == FREE) | (mem.frames.np_owner == PCP)
         marked = np.nonzero(free & (mem.frames.np_rmap != 0))[0]
-        assert not len(marked), f"the scheme's word of a free frame is not cleared: {mem.frames.describe(int(marked[0]))}"
+        assert not len(marked), (
+            f"the scheme's word of a free frame is not cleared: {mem.frames.describe(int(marked[0]))}"
+        )
         for cache in mem.slab.caches.values():
             if cache.name.startswith(("shmem", "radix", "pgd")):
                 assert cache.objects == 0, f"{cache.objects} objects are left in {cache.name}"

@@ -39,7 +39,12 @@ class _Cell:
         self._read = bytearray()
         self._complaint = tempfile.TemporaryFile()
         path = [entry or os.getcwd() for entry in sys.path]
-        self.process = subprocess.Popen([sys.executable, "-P", "-c", _START, *path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._complaint)
+        self.process = subprocess.Popen(
+            [sys.executable, "-P", "-c", _START, *path],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._complaint,
+        )
         assert self.process.stdin is not None and self.process.stdout is not None
         self.out = self.process.stdout.fileno()
         try:
@@ -74,8 +79,10 @@ class _Cell:
         how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
         self._complaint.seek(0)
         said = self._complaint.read().decode(errors="replace").strip().splitlines()
-        raise ConfigError(f"the run under {self.label} {how} before it was done{': ' + said[-1] if said else ''}: if this host is short of "
-                          f"memory, give a smaller --memory or --swap, or fewer schemes")
+        raise ConfigError(
+            f"the run under {self.label} {how} before it was done{': ' + said[-1] if said else ''}: if this host is short of "
+            f"memory, give a smaller --memory or --swap, or fewer schemes"
+        )
 
     def close(self) -> None:
         """Ends it, if it has not ended, and forgets it."""
@@ -91,12 +98,18 @@ def _raise(label: str, kind: str, text: str, details: str) -> NoReturn:
     said = text if kind == "PluginError" else f"under {label}: {text}"  # a scheme's own error names it
     if kind == "MemoryError":
         raise MemoryError(said)
-    error: Exception = getattr(errors, kind)(said) if kind in ("ConfigError", "PluginError", "InvariantViolation") else RuntimeError(f"{said} ({kind})")
+    error: Exception = (
+        getattr(errors, kind)(said)
+        if kind in ("ConfigError", "PluginError", "InvariantViolation")
+        else RuntimeError(f"{said} ({kind})")
+    )
     error.add_note(details)
     raise error
 
 
-def run_cells(jobs: list[tuple[str, Config]], argv: list[str], *, hash_memory: bool = False, watch: Watcher | None = None) -> list[Result]:
+def run_cells(
+    jobs: list[tuple[str, Config]], argv: list[str], *, hash_memory: bool = False, watch: Watcher | None = None
+) -> list[Result]:
     """The results of `argv` under each (label, configuration), in that order. An error or KeyboardInterrupt ends all of them.
 
     Raises what the first failing run raised, its label in the message; `ConfigError` for one that died without a word.

@@ -56,8 +56,11 @@ class Comparison(NamedTuple):
         """
         from sandbox.lab.compare_table import rows
 
-        return [{"section": row.section, "name": row.name, "scheme": scheme, "value": value, "ratio": ratio}
-                for row in rows(self.results) for scheme, value, ratio in zip(self.schemes, row.values, row.ratios)]
+        return [
+            {"section": row.section, "name": row.name, "scheme": scheme, "value": value, "ratio": ratio}
+            for row in rows(self.results)
+            for scheme, value, ratio in zip(self.schemes, row.values, row.ratios)
+        ]
 
     def __repr__(self) -> str:
         said = "the guests saw the same" if self.same else f"the guests differ, {self.difference}"
@@ -72,12 +75,21 @@ class Comparison(NamedTuple):
 
     def as_dict(self, table: list[dict[str, Any]]) -> dict[str, Any]:
         """What `--json` writes."""
-        failures = {scheme: {"ended": how_it_ended(result), "stderr": (result.stderr or b"").decode(errors="replace")}
-                    for scheme, result in zip(self.schemes, self.results) if failed(result)}
+        failures = {
+            scheme: {"ended": how_it_ended(result), "stderr": (result.stderr or b"").decode(errors="replace")}
+            for scheme, result in zip(self.schemes, self.results)
+            if failed(result)
+        }
         return {
-            "program": self.argv[0], "arguments": self.argv[1:], "schemes": self.schemes, "same": self.difference is None,
-            "difference": self.difference, "failed": failures, "pressure": self.pressure,
-            "results": [result.as_dict() for result in self.results], "table": table,
+            "program": self.argv[0],
+            "arguments": self.argv[1:],
+            "schemes": self.schemes,
+            "same": self.difference is None,
+            "difference": self.difference,
+            "failed": failures,
+            "pressure": self.pressure,
+            "results": [result.as_dict() for result in self.results],
+            "table": table,
         }
 
 
@@ -90,7 +102,14 @@ class Cut(Exception):
         self.said = said
 
 
-def compare(contenders: list[Contender], argv: list[str], *, pressure: bool = False, memory: bool = True, watch: Watcher | None = None) -> Comparison:
+def compare(
+    contenders: list[Contender],
+    argv: list[str],
+    *,
+    pressure: bool = False,
+    memory: bool = True,
+    watch: Watcher | None = None,
+) -> Comparison:
     """Run `argv` under each contender and judge, by output and ending alone without `memory`. With `pressure` all of them get the
     machine of the one that needs most.
 
@@ -98,7 +117,9 @@ def compare(contenders: list[Contender], argv: list[str], *, pressure: bool = Fa
     """
     for mount in contenders[0].config.mount_list():
         if mount.mode == "rw":
-            raise ConfigError(f"compare runs the program once per scheme and each would write to {mount.host}: mount it ro")
+            raise ConfigError(
+                f"compare runs the program once per scheme and each would write to {mount.host}: mount it ro"
+            )
     said = None
     labels = [label for label, _ in contenders]
     if pressure:
@@ -110,7 +131,9 @@ def compare(contenders: list[Contender], argv: list[str], *, pressure: bool = Fa
         failures = how_they_failed(labels, measured)
         if failures:
             said += f"; measured, with ample memory, on a program that failed: {failures}"
-        contenders = [Contender(label, config.replace(memory=most.memory, swap=most.swap)) for label, config in contenders]
+        contenders = [
+            Contender(label, config.replace(memory=most.memory, swap=most.swap)) for label, config in contenders
+        ]
     results = run_cells(list(contenders), argv, hash_memory=memory, watch=watch)
     _check_whole(contenders, results, "")
     found_difference = None
@@ -136,7 +159,9 @@ def _check_whole(contenders: list[Contender], results: list[Result], when: str) 
     if cut:
         first = how_it_ended(cut[0])
         first_under = ends.pop(first)
-        which = f"run under {first_under[0]} was" if len(first_under) == 1 else f"runs under {', '.join(first_under)} were"
+        which = (
+            f"run under {first_under[0]} was" if len(first_under) == 1 else f"runs under {', '.join(first_under)} were"
+        )
         text = f"the {which} {first}" + (f" {when}" if when else "")
         text += "".join(f"; under {', '.join(others)}: {end}" for end, others in ends.items())
         raise Cut(f"{text}: nothing is compared", cut[0].exit_status, what_they_said(labels, results))
@@ -152,14 +177,21 @@ def difference(first: Result, other: Result) -> str | None:
 
 def _differences(first: Result, other: Result) -> Iterator[str]:
     output = output_difference("standard output", first.stdout or b"", other.stdout or b"") or output_difference(
-        "standard error", first.stderr or b"", other.stderr or b"")
+        "standard error", first.stderr or b"", other.stderr or b""
+    )
     if output:
         yield output
     ends = [(how_it_ended(result), result.exit_status) for result in (first, other)]
     if ends[0] != ends[1]:
         yield f"it ended otherwise: {ends[1][0]}, instead of {ends[0][0]}"
     one, two = first.notes.memory, other.notes.memory
-    if not output and ends[0] == ends[1] and one is not None and two is not None and first.memory_hash != other.memory_hash:
+    if (
+        not output
+        and ends[0] == ends[1]
+        and one is not None
+        and two is not None
+        and first.memory_hash != other.memory_hash
+    ):
         yield memory_difference(one, two) + _LEAVE_OUT
 
 
@@ -245,7 +277,14 @@ def _file_difference(before: FileMemory, after: FileMemory) -> str:
 
 def _page_difference(one: Pages, two: Pages) -> tuple[int, str]:
     """(the first page that differs, how)."""
-    before, after = (dict(zip(memoryview(pages.numbers).cast("I").tolist(), (pages.digests[k : k + 8] for k in range(0, len(pages.digests), 8))))
-                     for pages in (one, two))
+    before, after = (
+        dict(
+            zip(
+                memoryview(pages.numbers).cast("I").tolist(),
+                (pages.digests[k : k + 8] for k in range(0, len(pages.digests), 8)),
+            )
+        )
+        for pages in (one, two)
+    )
     page = min(number for number in before.keys() | after.keys() if before.get(number) != after.get(number))
     return page, "is zero" if page not in after else "is not zero" if page not in before else "has other contents"

@@ -15,8 +15,13 @@ from sandbox.lab.failure import what_befell_them, what_they_said
 from sandbox.lab.summary import how_it_ended
 from sandbox.result import Result
 
-_IN_ALL = {"entries made": "links", "objects allocated": "allocations", "nodes searched to remove": "removal_nodes",
-           "copies forced by mremap": "mremap_copies", "merges refused": "merges_refused"}
+_IN_ALL = {
+    "entries made": "links",
+    "objects allocated": "allocations",
+    "nodes searched to remove": "removal_nodes",
+    "copies forced by mremap": "mremap_copies",
+    "merges refused": "merges_refused",
+}
 """Besides the work of walks, what the meters tell of a scheme -> the meter."""
 
 Amounts = list[tuple[str, float]]
@@ -57,7 +62,9 @@ def _file_indexes(schemes: list[str], results: list[Result]) -> list[str]:
     if len(by_index) < 2 or "list" not in by_index:
         return []
     told = "; ".join(f"{index} under {', '.join(under)}" for index, under in by_index.items())
-    return [f"file areas  {told}: walks of file pages differ for that alone (`rmapbox schemes` tells the option that changes it)"]
+    return [
+        f"file areas  {told}: walks of file pages differ for that alone (`rmapbox schemes` tells the option that changes it)"
+    ]
 
 
 # --- the answers ---------------------------------------------------------------------------------------------------------------
@@ -66,7 +73,9 @@ def _file_indexes(schemes: list[str], results: list[Result]) -> list[str]:
 def answers(schemes: list[str], results: list[Result]) -> list[str]:
     """What the schemes cost, in words: a line for each question and scheme."""
     width = max(map(len, schemes))
-    lines = ["low memory that the scheme takes in all (its share of mem_map, vm_area_struct, mm_struct, inodes; its slabs), at its fullest"]
+    lines = [
+        "low memory that the scheme takes in all (its share of mem_map, vm_area_struct, mm_struct, inodes; its slabs), at its fullest"
+    ]
     lines += _by_scheme(width, schemes, [_memory(result) for result in results])
     for question, amounts in (("work per page reclaimed", _per_reclaimed), ("work per fork", _per_fork)):
         each = [amounts(result) for result in results]
@@ -77,14 +86,20 @@ def answers(schemes: list[str], results: list[Result]) -> list[str]:
 
 
 def _memory(result: Result) -> Amounts:
-    return sorted(((name, size / 1024) for name, size in result.lowmem.scheme.items()), key=lambda part: (-part[1], part[0]))
+    return sorted(
+        ((name, size / 1024) for name, size in result.lowmem.scheme.items()), key=lambda part: (-part[1], part[0])
+    )
 
 
 def _by_scheme(width: int, schemes: list[str], parts: list[Amounts]) -> Iterator[str]:
     """A line per scheme: kB in all, against the first, and of which parts."""
     totals = [sum(size for _, size in each) for each in parts]
     for scheme, total, each in zip(schemes, totals, parts):
-        against = "" if scheme == schemes[0] else f", {total - totals[0]:+.1f} kB" + (f", {quotient(total / totals[0])}" if totals[0] else "")
+        against = (
+            ""
+            if scheme == schemes[0]
+            else f", {total - totals[0]:+.1f} kB" + (f", {quotient(total / totals[0])}" if totals[0] else "")
+        )
         of = ": " + ", ".join(f"{name} {size:.1f}" for name, size in each if size >= 0.05) if total >= 0.05 else ""
         yield f"  {scheme:<{width}}  {total:.1f} kB{against}{of}"
 
@@ -93,8 +108,11 @@ def _by_kind(width: int, schemes: list[str], amounts: list[Amounts]) -> Iterator
     """A line per scheme: each kind of work that it or the first did, with its ratio to the first's."""
     first = dict(amounts[0])
     for number, (scheme, each) in enumerate(zip(schemes, amounts)):
-        words = [f"{value:.2f} {kind}" + (f" ({quotient(value / first[kind])})" if number and first.get(kind) else "")
-                 for kind, value in each if value or first.get(kind)]
+        words = [
+            f"{value:.2f} {kind}" + (f" ({quotient(value / first[kind])})" if number and first.get(kind) else "")
+            for kind, value in each
+            if value or first.get(kind)
+        ]
         yield f"  {scheme:<{width}}  {', '.join(words) or 'none'}"
 
 
@@ -106,7 +124,11 @@ def _per_reclaimed(result: Result) -> Amounts:
 
 def _per_fork(result: Result) -> Amounts:
     get, forks = result.meters.get, result.meters.get("forks", 0)
-    return [(name, get(meter, 0) / forks) for name, meter in (("entries made", "fork_links"), ("objects allocated", "fork_allocations")) if forks]
+    return [
+        (name, get(meter, 0) / forks)
+        for name, meter in (("entries made", "fork_links"), ("objects allocated", "fork_allocations"))
+        if forks
+    ]
 
 
 def _differed_most(schemes: list[str], results: list[Result]) -> list[str]:
@@ -125,5 +147,8 @@ def _differed_most(schemes: list[str], results: list[Result]) -> list[str]:
         apart = (most + 1) / (least + 1)
         if apart > best:
             times = f", {quotient(most / least)}" if least else ""
-            best, line = apart, f"differed most: {kind}, {most} under {high} and {least} under {low}{times}, by the meter {meter}"
+            best, line = (
+                apart,
+                f"differed most: {kind}, {most} under {high} and {least} under {low}{times}, by the meter {meter}",
+            )
     return [line] if line else ["no meter of a scheme's work differed"]

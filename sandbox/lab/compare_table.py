@@ -17,10 +17,14 @@ ALWAYS = ("user_pages", "page_cache", "page_tables", "mem_map")
 PER_TABLE = 3
 """Schemes side by side in 120 columns, fewer in a narrower terminal; the first one leads every further table."""
 
-_NAMES, _FIRST, _OTHER = 36, 16, 28  # columns, the space between them included: names, the first scheme, any other with difference and ratio
+_NAMES, _FIRST, _OTHER = (
+    36,
+    16,
+    28,
+)  # columns, the space between them included: names, the first scheme, any other with difference and ratio
 _LEGEND = {
     "nodes": "nodes: what a search goes through: nodes of a page's chain (pte_chain), of the tree of a file's areas or of an anon_vma's (file index, scheme), "
-             "of the tree of an address space's areas (find_vma)",
+    "of the tree of an address space's areas (find_vma)",
     "areas": "areas: looked at for the page; a scheme that keeps addresses of PTEs or address spaces meets the area of each and has looked it up (find_vma)",
 }
 """Rows whose name means several things -> which."""
@@ -44,7 +48,14 @@ class Row(NamedTuple):
 
 def rows(results: list[Result]) -> list[Row]:
     """Every row that is not empty, in the order of the table."""
-    found = [*_low_memory(results), *_slabs(results), *_walks(results), *_reclaim(results), *_forks(results), *_rest(results)]
+    found = [
+        *_low_memory(results),
+        *_slabs(results),
+        *_walks(results),
+        *_reclaim(results),
+        *_forks(results),
+        *_rest(results),
+    ]
     return [row for row in found if any(row.values)]
 
 
@@ -142,7 +153,9 @@ def work(result: Result, kind: str) -> int | None:
     return sum(result.meters.get(meter, 0) for _, meter in WORK[kind])
 
 
-def _work_rows(section: str, results: list[Result], kinds: list[str], per: Callable[[Result], int] | None = None) -> Iterator[Row]:
+def _work_rows(
+    section: str, results: list[Result], kinds: list[str], per: Callable[[Result], int] | None = None
+) -> Iterator[Row]:
     """A row of all the work of each kind, then its parts where there is more than one; divided by ``per``."""
 
     def shared_out(amount: int | None, result: Result) -> Value:
@@ -154,7 +167,9 @@ def _work_rows(section: str, results: list[Result], kinds: list[str], per: Calla
         yield _row(section, kind, [shared_out(work(result, kind), result) for result in results])
         parts = [(who, meter) for who, meter in WORK[kind] if any(result.meters.get(meter) for result in results)]
         for who, meter in parts if len(parts) > 1 else ():
-            yield _row(section, f"{kind}, {who}", [shared_out(result.meters.get(meter, 0), result) for result in results])
+            yield _row(
+                section, f"{kind}, {who}", [shared_out(result.meters.get(meter, 0), result) for result in results]
+            )
 
 
 def _walks(results: list[Result]) -> Iterator[Row]:
@@ -168,12 +183,24 @@ def _walks(results: list[Result]) -> Iterator[Row]:
     shown = _LENGTHS if apart else _LENGTHS[:1]
     for title, share in (("median", 0.5), ("90 %", 0.9)):
         for name, _ in shown:
-            yield _row(section, f"{title}, {name}".removesuffix(", "), [quantile(each, share) for each in lengths[name]])
+            yield _row(
+                section, f"{title}, {name}".removesuffix(", "), [quantile(each, share) for each in lengths[name]]
+            )
     for name, parts in shown:
-        yield _row(section, f"longest, {name}".removesuffix(", "), [max(result.meters.get(_LONGEST[part], 0) for part in parts) for result in results])
-    yield from _each("scans of address spaces", results, [
-        ("scans", _meter("scans")), ("PTEs taken away", _meter("scan_unmapped")), ("PTEs young or locked", _meter("scan_young")),
-    ])
+        yield _row(
+            section,
+            f"longest, {name}".removesuffix(", "),
+            [max(result.meters.get(_LONGEST[part], 0) for part in parts) for result in results],
+        )
+    yield from _each(
+        "scans of address spaces",
+        results,
+        [
+            ("scans", _meter("scans")),
+            ("PTEs taken away", _meter("scan_unmapped")),
+            ("PTEs young or locked", _meter("scan_young")),
+        ],
+    )
 
 
 def _walk_lengths(result: Result, parts: tuple[str, ...]) -> Counter[str]:
@@ -192,21 +219,41 @@ def _reclaim(results: list[Result]) -> Iterator[Row]:
 def _forks(results: list[Result]) -> Iterator[Row]:
     section = "work per fork"
     forks = _meter("forks")
-    yield from _each(section, results, [
-        ("forks", forks), ("pages copied", _per(_meter("fork_ptes"), forks)), ("links", _per(_meter("fork_links"), forks)),
-        ("allocations", _per(_meter("fork_allocations"), forks)),
-    ])
+    yield from _each(
+        section,
+        results,
+        [
+            ("forks", forks),
+            ("pages copied", _per(_meter("fork_ptes"), forks)),
+            ("links", _per(_meter("fork_links"), forks)),
+            ("allocations", _per(_meter("fork_allocations"), forks)),
+        ],
+    )
 
 
 def _rest(results: list[Result]) -> Iterator[Row]:
-    yield from _each("the scheme in all", results, [
-        ("links", _meter("links")), ("allocations", _meter("allocations")), ("nodes searched to remove", _meter("removal_nodes")),
-        ("copies forced by mremap", _meter("mremap_copies")), ("merges refused", _meter("merges_refused")),
-    ])
-    yield from _each("faults", results, [
-        ("all", _vmstat("pgfault")), ("major", _vmstat("pgmajfault")), ("copies on write", _meter("cow")), ("reused in place", _meter("reuse")),
-        ("zero page", _meter("zero_page")),
-    ])
+    yield from _each(
+        "the scheme in all",
+        results,
+        [
+            ("links", _meter("links")),
+            ("allocations", _meter("allocations")),
+            ("nodes searched to remove", _meter("removal_nodes")),
+            ("copies forced by mremap", _meter("mremap_copies")),
+            ("merges refused", _meter("merges_refused")),
+        ],
+    )
+    yield from _each(
+        "faults",
+        results,
+        [
+            ("all", _vmstat("pgfault")),
+            ("major", _vmstat("pgmajfault")),
+            ("copies on write", _meter("cow")),
+            ("reused in place", _meter("reuse")),
+            ("zero page", _meter("zero_page")),
+        ],
+    )
     yield from _each("swap, pages", results, [("out", _vmstat("pswpout")), ("in", _vmstat("pswpin"))])
     yield from _each("time", results, [("virtual, ms", lambda result: round(result.virtual_ns / 1e6, 3))])
 
@@ -248,7 +295,9 @@ def _against(value: Value, first: Value, ratio: float | None) -> str:
     """The difference to the first scheme's value, and the ratio."""
     difference = ""
     if isinstance(value, (int, float)) and isinstance(first, (int, float)) and value != first:
-        difference = f"{value - first:+.2f}" if isinstance(value, float) or isinstance(first, float) else f"{value - first:+d}"
+        difference = (
+            f"{value - first:+.2f}" if isinstance(value, float) or isinstance(first, float) else f"{value - first:+d}"
+        )
     return f"{difference:>9} {'' if ratio is None else quotient(ratio):>7}"
 
 
@@ -287,7 +336,9 @@ def print_table(table: list[Row], schemes: list[str], file=None) -> None:
             cells = []
             for number in block:
                 cell = _shown(row.values[number])
-                cells.append(cell if number == 0 else f"{cell} {_against(row.values[number], row.values[0], row.ratios[number])}")
+                cells.append(
+                    cell if number == 0 else f"{cell} {_against(row.values[number], row.values[0], row.ratios[number])}"
+                )
             shown.add_row("  " + row.name, *cells)
         console.print(shown)
     names = {row.name for row in table}

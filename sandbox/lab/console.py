@@ -16,7 +16,9 @@ class TableConsole(Console):
     """
 
     def __init__(self, **options: Any) -> None:
-        environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES") or _is_size(value)}
+        environment = {
+            name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES") or _is_size(value)
+        }
         super().__init__(_environ=environment, **options)
 
     def on_broken_pipe(self) -> NoReturn:
@@ -31,8 +33,19 @@ def wrapped(lines: list[str], stream: Any, indent: int = 12) -> list[str]:
     found: list[str] = []
     for line in lines:
         lead = " " * (len(line) - len(line.lstrip()))
-        found += textwrap.wrap(line, width, subsequent_indent=lead + " " * (indent - len(lead) if len(lead) < indent else 0), break_long_words=False,
-                               break_on_hyphens=False, drop_whitespace=True, replace_whitespace=False) if len(line) > width else [line]
+        found += (
+            textwrap.wrap(
+                line,
+                width,
+                subsequent_indent=lead + " " * (indent - len(lead) if len(lead) < indent else 0),
+                break_long_words=False,
+                break_on_hyphens=False,
+                drop_whitespace=True,
+                replace_whitespace=False,
+            )
+            if len(line) > width
+            else [line]
+        )
     return found
 
 

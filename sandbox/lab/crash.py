@@ -11,7 +11,24 @@ import signal
 
 from sandbox.result import Area, Crash
 
-REGISTERS = ("eax", "ecx", "edx", "ebx", "esp", "ebp", "esi", "edi", "eip", "eflags", "cs", "ss", "ds", "es", "fs", "gs")
+REGISTERS = (
+    "eax",
+    "ecx",
+    "edx",
+    "ebx",
+    "esp",
+    "ebp",
+    "esi",
+    "edi",
+    "eip",
+    "eflags",
+    "cs",
+    "ss",
+    "ds",
+    "es",
+    "fs",
+    "gs",
+)
 _ESP, _EIP = REGISTERS.index("esp"), REGISTERS.index("eip")
 
 CODES: dict[tuple[int, int], str] = {
@@ -69,7 +86,10 @@ def more_crashes(counts: dict[str, int], kinds: int = 4) -> list[str]:
     ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     text = ", ".join(f"{what} x{count}" for what, count in ordered[:kinds])
     others = sum(count for _, count in ordered[kinds:])
-    return [f"and {sum(counts.values())} more killed by faults of their own: {text}" + (f", others x{others}" if others else "")]
+    return [
+        f"and {sum(counts.values())} more killed by faults of their own: {text}"
+        + (f", others x{others}" if others else "")
+    ]
 
 
 def crash_report(crash: Crash) -> str:

@@ -19,7 +19,7 @@ def failed(result: Result) -> bool:
 
 
 def how_they_failed(labels: list[str], results: list[Result]) -> str:
-    """"exited, status 1, under pte_chain, anon_vma; killed by SIGSEGV, status 139, under anonmm"; "" when none failed."""
+    """ "exited, status 1, under pte_chain, anon_vma; killed by SIGSEGV, status 139, under anonmm"; "" when none failed."""
     ends: dict[str, list[str]] = {}
     for label, result in zip(labels, results):
         if failed(result):
@@ -42,12 +42,20 @@ def _grouped(said: list[tuple[str, list[str]]]) -> list[str]:
     for label, lines in said:
         if lines:
             groups.setdefault(tuple(lines), []).append(label)
-    return [line for lines, under in groups.items() for line in (f"under {', '.join(under)}:", *("  " + line for line in lines))]
+    return [
+        line
+        for lines, under in groups.items()
+        for line in (f"under {', '.join(under)}:", *("  " + line for line in lines))
+    ]
 
 
 def _incidents(result: Result) -> list[str]:
     notes = result.notes
-    return [crash_report(crash).partition("\n")[0] for crash in notes.crashes] + more_crashes(notes.more_crashes) + remarks(result)
+    return (
+        [crash_report(crash).partition("\n")[0] for crash in notes.crashes]
+        + more_crashes(notes.more_crashes)
+        + remarks(result)
+    )
 
 
 def _said(result: Result) -> list[str]:

@@ -151,7 +151,9 @@ class MemoryRecorder:
             mapping = vma.mapping
             if mapping is None or not vma.vm_flags & VM_MAYSHARE:
                 continue
-            if any(other.vm_mm is not mm for other in mapping.i_mmap) or any(other.vm_mm is not mm for other in mapping.nonlinear):
+            if any(other.vm_mm is not mm for other in mapping.i_mmap) or any(
+                other.vm_mm is not mm for other in mapping.nonlinear
+            ):
                 continue
             name = "shared memory " + _file_name(vma)
             self._shared[name] = self._file(name, mapping)
@@ -209,7 +211,11 @@ class MemoryRecorder:
                 yield FileMemory(place + "/", 0, Pages(b"", b""))
                 yield from self._tree(child, place)
             else:
-                yield FileMemory(f"{place} -> {inode.target.decode(errors='backslashreplace')}" if S_ISLNK(inode.mode) else place, 0, Pages(b"", b""))
+                yield FileMemory(
+                    f"{place} -> {inode.target.decode(errors='backslashreplace')}" if S_ISLNK(inode.mode) else place,
+                    0,
+                    Pages(b"", b""),
+                )
 
 
 def _at_random(mm: Mm) -> int:
@@ -259,7 +265,9 @@ def _runs(mem: Memory, vma: VmArea) -> list[tuple[int, int, int]]:
 
 def areas(mem: Memory, mm: Mm) -> list[str]:
     """The areas as text, neighbours joined that are equal in permissions and file and contiguous in it."""
-    joined: list[tuple[int, int, str, str, int]] = []  # start, end, permissions, file, the offset that would go on after it
+    joined: list[
+        tuple[int, int, str, str, int]
+    ] = []  # start, end, permissions, file, the offset that would go on after it
     for vma in mm.vmas:
         what = vma.permissions() + (" stack" if vma.vm_flags & VM_GROWSDOWN else "")
         name = _file_name(vma)

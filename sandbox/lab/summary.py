@@ -62,8 +62,10 @@ def _search_lines(meters: dict[str, int]) -> list[str]:
     get = meters.get
     looked = f"{get('vmas_visited', 0)} areas, {get('mms_visited', 0)} address spaces, {get('ptes_probed', 0)} PTEs"
     if get("scans", 0):
-        lines = [f"scans       {get('scans', 0)} of address spaces: {get('scan_unmapped', 0)} PTEs taken away, "
-                 f"{get('scan_young', 0)} young or locked; {looked} looked at"]
+        lines = [
+            f"scans       {get('scans', 0)} of address spaces: {get('scan_unmapped', 0)} PTEs taken away, "
+            f"{get('scan_young', 0)} young or locked; {looked} looked at"
+        ]
     else:
         lines = [
             f"walks       {get('walks', 0)} by the scheme: {get('candidates', 0)} candidates, {get('hits', 0)} hits, "
@@ -72,7 +74,9 @@ def _search_lines(meters: dict[str, int]) -> list[str]:
             f"{get('file_misses', 0)} misses; {get('file_vmas_visited', 0)} areas, {get('file_ptes_probed', 0)} PTEs, {get('file_nodes', 0)} nodes looked at",
         ]
     if get("vma_lookups", 0):
-        lines.append(f"find_vma    {get('vma_lookups', 0)} for want of the area: {get('vma_lookup_nodes', 0)} nodes looked at")
+        lines.append(
+            f"find_vma    {get('vma_lookups', 0)} for want of the area: {get('vma_lookup_nodes', 0)} nodes looked at"
+        )
     return lines
 
 

@@ -65,7 +65,9 @@ def load_scheme(name: str) -> type[RmapScheme]:
             except (PluginError, KeyboardInterrupt):
                 raise
             except BaseException as error:
-                raise PluginError(f"scheme {name!r}: its package cannot be loaded ({entry.value}): {_one_line(error)}") from error
+                raise PluginError(
+                    f"scheme {name!r}: its package cannot be loaded ({entry.value}): {_one_line(error)}"
+                ) from error
     raise _unknown(name)
 
 
@@ -105,7 +107,9 @@ def _from_file(name: str) -> type[RmapScheme]:
         spec.loader.exec_module(module)
     except KeyboardInterrupt:
         raise
-    except BaseException as error:  # SystemExit too: a scheme file that ends the command must not look like a run that went well
+    except (
+        BaseException
+    ) as error:  # SystemExit too: a scheme file that ends the command must not look like a run that went well
         raise PluginError(f"scheme {name!r}: {path} cannot be loaded: {_one_line(error)}") from error
     if not class_name:
         return _checked(_only_scheme(module, name), name)
@@ -113,7 +117,9 @@ def _from_file(name: str) -> type[RmapScheme]:
     if found is None:
         classes = [n for n, c in inspect.getmembers(module, inspect.isclass) if c.__module__ == module_name]
         close = difflib.get_close_matches(class_name, classes, 1, 0.3)
-        raise PluginError(f"scheme {name!r}: {path} has no class {class_name}" + (f"; did you mean {close[0]}?" if close else ""))
+        raise PluginError(
+            f"scheme {name!r}: {path} has no class {class_name}" + (f"; did you mean {close[0]}?" if close else "")
+        )
     return _checked(found, name)
 
 
@@ -132,7 +138,9 @@ def _make_importable(directory: str) -> None:
     sys.path[:] = [*(place for place in sys.path if place not in _plugin_directories), directory, *others]
     _plugin_directories[:] = [directory, *others]
     for top in [name for name in sys.modules if "." not in name and not name.startswith(FILE_MODULE)]:
-        if _directory_of(sys.modules[top]) in others and (Path(directory, top + ".py").is_file() or Path(directory, top).is_dir()):
+        if _directory_of(sys.modules[top]) in others and (
+            Path(directory, top + ".py").is_file() or Path(directory, top).is_dir()
+        ):
             for name in [name for name in sys.modules if name.partition(".")[0] == top]:
                 del sys.modules[name]
 
@@ -149,8 +157,12 @@ def _one_line(error: BaseException) -> str:
 
 def _only_scheme(module: object, name: str) -> object:
     classes = [
-        c for _, c in inspect.getmembers(module, inspect.isclass)
-        if issubclass(c, RmapScheme) and c is not RmapScheme and c.__module__ == module.__name__ and not c.__name__.startswith("_")  # type: ignore[attr-defined]
+        c
+        for _, c in inspect.getmembers(module, inspect.isclass)
+        if issubclass(c, RmapScheme)
+        and c is not RmapScheme
+        and c.__module__ == module.__name__
+        and not c.__name__.startswith("_")  # type: ignore[attr-defined]
     ]
     if len(classes) != 1:
         raise PluginError(f"scheme {name!r}: the file holds {len(classes)} schemes; name one as path/to/file.py:Class")
@@ -167,19 +179,27 @@ def _checked(found: object, name: str) -> type[RmapScheme]:
         raise PluginError(f"scheme {name!r}: class {found.__name__} does not derive from mmcore.rmap.RmapScheme{lacks}")
     card = getattr(found, "card", None)
     if not isinstance(card, Card):
-        raise PluginError(f"scheme {name!r}: class {found.__name__} lacks its card (card = Card(name=..., title=..., ...))")
+        raise PluginError(
+            f"scheme {name!r}: class {found.__name__} lacks its card (card = Card(name=..., title=..., ...))"
+        )
     if len(card.capabilities & {"WALK", "SCAN"}) != 1:
-        raise PluginError(f"scheme {name!r}: the card of class {found.__name__} must have one of the capabilities WALK and SCAN")
+        raise PluginError(
+            f"scheme {name!r}: the card of class {found.__name__} must have one of the capabilities WALK and SCAN"
+        )
     if "SCAN" in card.capabilities and found.swap_out is RmapScheme.swap_out:
         raise PluginError(f"scheme {name!r}: class {found.__name__} lacks the hook swap_out(priority, zone, goal)")
     if "WALK" in card.capabilities and found.walk is RmapScheme.walk:
         raise PluginError(f"scheme {name!r}: class {found.__name__} lacks the hook walk(pfn, purpose, visit)")
     for hook, asked, other in (("swap_out", "SCAN", "walk"), ("walk", "WALK", "swap_out")):
         if asked not in card.capabilities and getattr(found, hook) is not getattr(RmapScheme, hook):
-            raise PluginError(f"scheme {name!r}: class {found.__name__} gives {hook}, which is asked of schemes with the capability {asked} only: "
-                              f"drop {hook}, or say {asked} on the card and drop {other}")
+            raise PluginError(
+                f"scheme {name!r}: class {found.__name__} gives {hook}, which is asked of schemes with the capability {asked} only: "
+                f"drop {hook}, or say {asked} on the card and drop {other}"
+            )
     if found.add_anon is RmapScheme.add_anon and "WALK" in card.capabilities:
-        raise PluginError(f"scheme {name!r}: class {found.__name__} lacks the hook add_anon(pfn, vma, address, pte, exclusive, token)")
+        raise PluginError(
+            f"scheme {name!r}: class {found.__name__} lacks the hook add_anon(pfn, vma, address, pte, exclusive, token)"
+        )
     for hook, base in inspect.getmembers(RmapScheme, inspect.isfunction):
         own = getattr(found, hook)
         if own is base or hook.startswith("_"):

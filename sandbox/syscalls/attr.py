@@ -65,7 +65,9 @@ def sys_fchmodat(task: Any, dirfd: int, path: int, mode: int) -> int:
 def sys_fchmodat2(task: Any, dirfd: int, path: int, mode: int, flags: int) -> int:
     if flags & ~(AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH):
         raise SysError(EINVAL)
-    dentry = walk_at(task, dirfd, strncpy_from_user(task, path), not flags & AT_SYMLINK_NOFOLLOW, bool(flags & AT_EMPTY_PATH))
+    dentry = walk_at(
+        task, dirfd, strncpy_from_user(task, path), not flags & AT_SYMLINK_NOFOLLOW, bool(flags & AT_EMPTY_PATH)
+    )
     if dentry.inode.mode & S_IFMT == S_IFLNK:
         raise SysError(95)  # EOPNOTSUPP
     return _chmod(task, dentry, mode)
@@ -130,13 +132,18 @@ def sys_fchown(task: Any, fd: int, uid: int, gid: int) -> int:
 def sys_fchownat(task: Any, dirfd: int, path: int, uid: int, gid: int, flags: int) -> int:
     if flags & ~(AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH):
         raise SysError(EINVAL)
-    dentry = walk_at(task, dirfd, strncpy_from_user(task, path), not flags & AT_SYMLINK_NOFOLLOW, bool(flags & AT_EMPTY_PATH))
+    dentry = walk_at(
+        task, dirfd, strncpy_from_user(task, path), not flags & AT_SYMLINK_NOFOLLOW, bool(flags & AT_EMPTY_PATH)
+    )
     return _chown(task, dentry, uid, gid)
 
 
 _NOW, _OMIT = (1 << 30) - 1, (1 << 30) - 2
 _NS = 1_000_000_000
-_ENDS = (-1 << 63, (1 << 63) - 1)  # no time is later than the last second's start, none earlier. Linux: timestamp_truncate, 5.4
+_ENDS = (
+    -1 << 63,
+    (1 << 63) - 1,
+)  # no time is later than the last second's start, none earlier. Linux: timestamp_truncate, 5.4
 
 
 def _set_times(task: Any, dentry: Dentry, times: tuple[int | None, int | None] | None) -> int:

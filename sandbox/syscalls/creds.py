@@ -44,8 +44,14 @@ def _getter(nr: int, name: str, field: str, old: bool) -> None:
 
 
 for _nr, _name, _field, _old in (
-    (24, "getuid", "uid", True), (47, "getgid", "gid", True), (49, "geteuid", "euid", True), (50, "getegid", "egid", True),
-    (199, "getuid32", "uid", False), (200, "getgid32", "gid", False), (201, "geteuid32", "euid", False), (202, "getegid32", "egid", False),
+    (24, "getuid", "uid", True),
+    (47, "getgid", "gid", True),
+    (49, "geteuid", "euid", True),
+    (50, "getegid", "egid", True),
+    (199, "getuid32", "uid", False),
+    (200, "getgid32", "gid", False),
+    (201, "geteuid32", "euid", False),
+    (202, "getegid32", "egid", False),
 ):
     _getter(_nr, _name, _field, _old)
 
@@ -135,7 +141,14 @@ def _changed(task: Task) -> None:
     task.pdeath_signal = 0
 
 
-def _setters(kind: str, one: tuple[int, int], re: tuple[int, int], res: tuple[int, int], getres: tuple[int, int], fs: tuple[int, int]) -> None:
+def _setters(
+    kind: str,
+    one: tuple[int, int],
+    re: tuple[int, int],
+    res: tuple[int, int],
+    getres: tuple[int, int],
+    fs: tuple[int, int],
+) -> None:
     """Enters the old (16-bit) and the new (32-bit) number of each setter."""
     for i, (widen, suffix) in enumerate(((low2high, ""), (lambda ident: ident, "32"))):
         narrow = high2low if i == 0 else (lambda ident: ident)
@@ -184,7 +197,9 @@ def _setgroups(task: Task, size: int, addr: int, form: str) -> int:
         raise SysError(errno.EPERM)
     if size > NGROUPS_MAX:
         raise SysError(errno.EINVAL)
-    task.groups = tuple(sorted(struct.unpack(f"<{size}{form}", copy_from_user(task, addr, size * struct.calcsize("<" + form)))))
+    task.groups = tuple(
+        sorted(struct.unpack(f"<{size}{form}", copy_from_user(task, addr, size * struct.calcsize("<" + form))))
+    )
     return 0
 
 

@@ -69,7 +69,11 @@ def _dirent64(name: bytes, ino: int, offset: int, mode: int) -> bytes:
 def _dirent(name: bytes, ino: int, offset: int, mode: int) -> bytes:
     """The old form: the type stands in the last byte. Linux: struct linux_dirent, 2.6.4."""
     length = 10 + len(name) + 2 + 3 & ~3
-    return struct.pack("<IIH", ino & 0xFFFFFFFF, offset, length) + name.ljust(length - 11, b"\0") + bytes([mode >> _DT_SHIFT & 15])
+    return (
+        struct.pack("<IIH", ino & 0xFFFFFFFF, offset, length)
+        + name.ljust(length - 11, b"\0")
+        + bytes([mode >> _DT_SHIFT & 15])
+    )
 
 
 def _getdents(task: Any, fd: int, buf: int, size: int, pack: Any) -> int:

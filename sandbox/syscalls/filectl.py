@@ -227,7 +227,9 @@ def sys_syncfs(task: Any, fd: int) -> int:
 
 
 @syscall(314, "sync_file_range", 6)
-def sys_sync_file_range(task: Any, fd: int, offset_low: int, offset_high: int, n_low: int, n_high: int, flags: int) -> int:
+def sys_sync_file_range(
+    task: Any, fd: int, offset_low: int, offset_high: int, n_low: int, n_high: int, flags: int
+) -> int:
     if flags & ~7 or s64(offset_low, offset_high) < 0 or s64(n_low, n_high) < 0:
         raise SysError(EINVAL)
     file = fget(task, fd)
@@ -277,7 +279,9 @@ def sys_readahead(task: Any, fd: int, low: int, high: int, count: int) -> int:
 def sys_memfd_create(task: Any, name_at: int, flags: int) -> int:
     if flags & MFD_HUGETLB:
         raise NotHere(EINVAL, "huge pages (memfd_create)")
-    if flags & ~(MFD_CLOEXEC | MFD_ALLOW_SEALING | 8 | 16):  # NOEXEC_SEAL and EXEC are accepted: nothing here checks them
+    if flags & ~(
+        MFD_CLOEXEC | MFD_ALLOW_SEALING | 8 | 16
+    ):  # NOEXEC_SEAL and EXEC are accepted: nothing here checks them
         raise SysError(EINVAL)
     try:
         name = strncpy_from_user(task, name_at, 250)

@@ -19,12 +19,16 @@ from sandbox.syscalls.creds import may_look
 
 
 @syscall(240, "futex", 6)
-def sys_futex(task: Task, addr: int, op: int, value: int, timeout: int, addr2: int, value3: int) -> int | Generator[Wait, bool, int]:
+def sys_futex(
+    task: Task, addr: int, op: int, value: int, timeout: int, addr2: int, value3: int
+) -> int | Generator[Wait, bool, int]:
     return do_futex(task, addr, op, value, timeout, addr2, value3, get_timespec32)
 
 
 @syscall(422, "futex_time64", 6)
-def sys_futex_time64(task: Task, addr: int, op: int, value: int, timeout: int, addr2: int, value3: int) -> int | Generator[Wait, bool, int]:
+def sys_futex_time64(
+    task: Task, addr: int, op: int, value: int, timeout: int, addr2: int, value3: int
+) -> int | Generator[Wait, bool, int]:
     return do_futex(task, addr, op, value, timeout, addr2, value3, get_timespec64)
 
 

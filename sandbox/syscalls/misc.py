@@ -61,10 +61,28 @@ def sys_sysinfo(task: Task, addr: int) -> int:
     kernel, mem = task.kernel, task.mem
     page = 4096
     swap_total, swap_free = mem.swap.si_swapinfo()
-    copy_to_user(task, addr, struct.pack(
-        "<i3I6IHHIII8x", kernel.timers.now() // NSEC, 0, 0, 0, mem.total_pages * page, mem.pages.nr_free() * page, 0, 0,
-        swap_total * page & 0xFFFFFFFF, swap_free * page & 0xFFFFFFFF, min(kernel.nr_tasks, 65535), 0, 0, 0, 1,
-    ))
+    copy_to_user(
+        task,
+        addr,
+        struct.pack(
+            "<i3I6IHHIII8x",
+            kernel.timers.now() // NSEC,
+            0,
+            0,
+            0,
+            mem.total_pages * page,
+            mem.pages.nr_free() * page,
+            0,
+            0,
+            swap_total * page & 0xFFFFFFFF,
+            swap_free * page & 0xFFFFFFFF,
+            min(kernel.nr_tasks, 65535),
+            0,
+            0,
+            0,
+            1,
+        ),
+    )
     return 0
 
 

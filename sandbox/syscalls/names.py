@@ -99,7 +99,9 @@ def sys_symlink(task: Any, target: int, path: int) -> int:
 def sys_linkat(task: Any, olddir: int, old: int, newdir: int, new: int, flags: int) -> int:
     if flags & ~(AT_SYMLINK_FOLLOW | AT_EMPTY_PATH):
         raise SysError(EINVAL)
-    source = walk_at(task, olddir, strncpy_from_user(task, old), bool(flags & AT_SYMLINK_FOLLOW), bool(flags & AT_EMPTY_PATH))
+    source = walk_at(
+        task, olddir, strncpy_from_user(task, old), bool(flags & AT_SYMLINK_FOLLOW), bool(flags & AT_EMPTY_PATH)
+    )
     inode = source.inode
     parent, name = _creating(task, newdir, strncpy_from_user(task, new))
     if inode.sb is not parent.inode.sb:

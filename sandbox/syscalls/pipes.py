@@ -50,7 +50,15 @@ def sys_pipe2(task: Any, fds: int, flags: int) -> int:
 # Number of argument words of each call of the multiplexer, by its number from 1. Linux: net/socket.c, nargs.
 _SOCKETCALL_ARGS = (0, 3, 3, 3, 2, 3, 3, 3, 4, 4, 4, 6, 6, 2, 5, 5, 3, 3, 4, 5, 4)
 _SOCKET, _SOCKETPAIR = 1, 8
-_FAMILIES = {1: "AF_UNIX", 2: "AF_INET", 10: "AF_INET6", 16: "AF_NETLINK", 17: "AF_PACKET", 38: "AF_ALG", 40: "AF_VSOCK"}
+_FAMILIES = {
+    1: "AF_UNIX",
+    2: "AF_INET",
+    10: "AF_INET6",
+    16: "AF_NETLINK",
+    17: "AF_PACKET",
+    38: "AF_ALG",
+    40: "AF_VSOCK",
+}
 
 
 def _not_a_socket(task: Any, fd: int) -> int:

@@ -54,7 +54,9 @@ def _next_look(task: Any, files: list[Any], deadline: int | None) -> int | None:
 
 
 # poll -------------------------------------------------------------------------------------------------------------------------------------
-def _look(task: Any, wanted: list[tuple[int, int]], queues: list[WaitQueue] | None, seen: list[Any]) -> tuple[int, list[int]]:
+def _look(
+    task: Any, wanted: list[tuple[int, int]], queues: list[WaitQueue] | None, seen: list[Any]
+) -> tuple[int, list[int]]:
     """(descriptors with something to tell, revents of each)."""
     fds = task.files.fds
     ready = 0
@@ -163,7 +165,9 @@ def _with_mask(task: Any, mask_at: int, size: int, timeout: tuple[int, int | Non
 
 def _ppoll(task: Any, ufds: int, n: int, at: int, mask_at: int, size: int, form: str) -> Call:
     ns = _read_timeout(task, at, form)
-    return _with_mask(task, mask_at, size, (_writable(task, at), ns, form), lambda: do_poll(task, ufds, n, ns, ERESTARTNOHAND))
+    return _with_mask(
+        task, mask_at, size, (_writable(task, at), ns, form), lambda: do_poll(task, ufds, n, ns, ERESTARTNOHAND)
+    )
 
 
 def _writable(task: Any, at: int) -> int:
@@ -215,7 +219,9 @@ def do_select(task: Any, n: int, sets: tuple[int, int, int], timeout_ns: int | N
     return _select_wait(task, sets, wanted, union, size, _deadline(task, timeout_ns))
 
 
-def _select_look(task: Any, wanted: list[int], union: int, queues: list[WaitQueue] | None, seen: list[Any]) -> tuple[int, list[int]]:
+def _select_look(
+    task: Any, wanted: list[int], union: int, queues: list[WaitQueue] | None, seen: list[Any]
+) -> tuple[int, list[int]]:
     fds = task.files.fds
     answers = [0, 0, 0]
     ready = 0
@@ -243,7 +249,9 @@ def _select_store(task: Any, sets: tuple[int, int, int], answers: list[int], siz
             copy_to_user(task, at, answer.to_bytes(size, "little"))
 
 
-def _select_wait(task: Any, sets: tuple[int, int, int], wanted: list[int], union: int, size: int, deadline: int | None) -> Call:
+def _select_wait(
+    task: Any, sets: tuple[int, int, int], wanted: list[int], union: int, size: int, deadline: int | None
+) -> Call:
     while True:
         queues: list[WaitQueue] = []
         seen: list[Any] = []
@@ -302,5 +310,7 @@ def sys_pselect6(task: Any, n: int, readable: int, writable: int, exceptional: i
 
 
 @syscall(413, "pselect6_time64", 6)
-def sys_pselect6_time64(task: Any, n: int, readable: int, writable: int, exceptional: int, timeout: int, sig: int) -> Any:
+def sys_pselect6_time64(
+    task: Any, n: int, readable: int, writable: int, exceptional: int, timeout: int, sig: int
+) -> Any:
     return _pselect(task, n, (readable, writable, exceptional), timeout, sig, "<qq")

@@ -62,7 +62,9 @@ def sys_vfork(task: Task) -> int | Generator[Wait, bool, int]:
 
 
 @syscall(120, "clone", 5)
-def sys_clone(task: Task, flags: int, stack: int, parent_tid: int, tls: int, child_tid: int) -> int | Generator[Wait, bool, int]:
+def sys_clone(
+    task: Task, flags: int, stack: int, parent_tid: int, tls: int, child_tid: int
+) -> int | Generator[Wait, bool, int]:
     return do_fork(task, flags, stack, parent_tid, tls, child_tid)
 
 
@@ -201,7 +203,9 @@ def sys_waitpid(task: Task, pid: int, status: int, options: int) -> int | Genera
 
 
 @syscall(284, "waitid", 5)
-def sys_waitid(task: Task, which: int, ident: int, infop: int, options: int, rusage: int) -> int | Generator[Wait, bool, int]:
+def sys_waitid(
+    task: Task, which: int, ident: int, infop: int, options: int, rusage: int
+) -> int | Generator[Wait, bool, int]:
     if options & ~(WNOHANG | WNOWAIT | WEXITED | WSTOPPED | WCONTINUED | WNOTHREAD | WCLONE | WALL):
         raise SysError(errno.EINVAL)
     if not options & (WEXITED | WSTOPPED | WCONTINUED):
@@ -222,7 +226,11 @@ def sys_waitid(task: Task, which: int, ident: int, infop: int, options: int, rus
                     copy_to_user(task, infop, bytes(24))
                 else:
                     child = event.task
-                    copy_to_user(task, infop, child_info(SIGCHLD, event.kind, child.pid, child.uid, event.value, 0, 0).pack()[:24])
+                    copy_to_user(
+                        task,
+                        infop,
+                        child_info(SIGCHLD, event.kind, child.pid, child.uid, event.value, 0, 0).pack()[:24],
+                    )
             if rusage and event is not None:
                 copy_to_user(task, rusage, rusage_of_child(event.task))
         except SysError as error:

@@ -81,7 +81,10 @@ def sys_old_getrlimit(task: Task, which: int, addr: int) -> int:
 def sys_setrlimit(task: Task, which: int, addr: int) -> int:
     if which >= RLIM_NLIMITS:
         raise SysError(errno.EINVAL)
-    soft, hard = (RLIM_INFINITY if value == RLIM32_INFINITY else value for value in struct.unpack("<2I", copy_from_user(task, addr, 8)))
+    soft, hard = (
+        RLIM_INFINITY if value == RLIM32_INFINITY else value
+        for value in struct.unpack("<2I", copy_from_user(task, addr, 8))
+    )
     _set_limit(task, which, soft, hard)
     return 0
 
@@ -89,8 +92,13 @@ def sys_setrlimit(task: Task, which: int, addr: int) -> int:
 @syscall(340, "prlimit64", 4)
 def sys_prlimit64(task: Task, pid: int, which: int, new: int, old: int) -> int:
     target = _target(task, pid)
-    if target.signal is not task.signal and task.euid and (
-            {task.uid} != {target.uid, target.euid, target.suid} or {task.gid} != {target.gid, target.egid, target.sgid}):
+    if (
+        target.signal is not task.signal
+        and task.euid
+        and (
+            {task.uid} != {target.uid, target.euid, target.suid} or {task.gid} != {target.gid, target.egid, target.sgid}
+        )
+    ):
         raise SysError(errno.EPERM)
     limits = _get_limit(target, which)
     wanted = struct.unpack("<2Q", copy_from_user(task, new, 16)) if new else None
@@ -108,7 +116,11 @@ def sys_prlimit64(task: Task, pid: int, which: int, new: int, old: int) -> int:
 
 def _pack_rusage(user: int, system: int, maxrss: int, min_flt: int, maj_flt: int, nvcsw: int, nivcsw: int) -> bytes:
     """struct rusage of i386: 72 bytes; maxrss in kB from pages."""
-    return timeval32(user) + timeval32(system) + struct.pack("<14I", maxrss * 4, 0, 0, 0, min_flt, maj_flt, 0, 0, 0, 0, 0, 0, nvcsw, nivcsw)
+    return (
+        timeval32(user)
+        + timeval32(system)
+        + struct.pack("<14I", maxrss * 4, 0, 0, 0, min_flt, maj_flt, 0, 0, 0, 0, 0, 0, nvcsw, nivcsw)
+    )
 
 
 def rusage_of_child(child: Task) -> bytes:
@@ -116,10 +128,13 @@ def rusage_of_child(child: Task) -> bytes:
     signal = child.signal
     user, system = signal.cpu_times()
     return _pack_rusage(
-        user + signal.cutime_ns, system + signal.cstime_ns, max(signal.maxrss, signal.cmaxrss),
+        user + signal.cutime_ns,
+        system + signal.cstime_ns,
+        max(signal.maxrss, signal.cmaxrss),
         sum(thread.min_flt for thread in signal.threads) + signal.min_flt + signal.cmin_flt,
         sum(thread.maj_flt for thread in signal.threads) + signal.maj_flt + signal.cmaj_flt,
-        sum(thread.nvcsw for thread in signal.threads) + signal.nvcsw, sum(thread.nivcsw for thread in signal.threads) + signal.nivcsw,
+        sum(thread.nvcsw for thread in signal.threads) + signal.nvcsw,
+        sum(thread.nivcsw for thread in signal.threads) + signal.nivcsw,
     )
 
 
@@ -137,8 +152,13 @@ def sys_getrusage(task: Task, who: int, addr: int) -> int:
         user, system = signal.cpu_times()
         threads = signal.threads
         data = _pack_rusage(
-            user, system, rss, signal.min_flt + sum(thread.min_flt for thread in threads), signal.maj_flt + sum(thread.maj_flt for thread in threads),
-            signal.nvcsw + sum(thread.nvcsw for thread in threads), signal.nivcsw + sum(thread.nivcsw for thread in threads),
+            user,
+            system,
+            rss,
+            signal.min_flt + sum(thread.min_flt for thread in threads),
+            signal.maj_flt + sum(thread.maj_flt for thread in threads),
+            signal.nvcsw + sum(thread.nvcsw for thread in threads),
+            signal.nivcsw + sum(thread.nivcsw for thread in threads),
         )
     else:
         raise SysError(errno.EINVAL)
@@ -236,7 +256,11 @@ def _may_schedule(task: Task, target: Task, policy: int, priority: int) -> None:
         limit = target.rlimits[RLIMIT_RTPRIO][0]
         if policy != target.policy and not limit or priority > max(target.rt_priority, limit):
             raise SysError(errno.EPERM)
-    if target.policy == SCHED_IDLE != policy and not _can_nice(task, target, target.nice) or not same_owner(task, target):
+    if (
+        target.policy == SCHED_IDLE != policy
+        and not _can_nice(task, target, target.nice)
+        or not same_owner(task, target)
+    ):
         raise SysError(errno.EPERM)
 
 

@@ -99,7 +99,9 @@ def sys_sigaction(task: Task, sig: int, new: int, old: int) -> int:
     if action is not None:
         _install(task, sig, action)
     if old:
-        copy_to_user(task, old, struct.pack("<4I", before.handler, before.mask & 0xFFFFFFFF, before.flags, before.restorer))
+        copy_to_user(
+            task, old, struct.pack("<4I", before.handler, before.mask & 0xFFFFFFFF, before.flags, before.restorer)
+        )
     return 0
 
 
@@ -187,7 +189,9 @@ def sys_sigpending(task: Task, addr: int) -> int:
 @syscall(186, "sigaltstack", 2)
 def sys_sigaltstack(task: Task, new: int, old: int) -> int:
     sp = task.regs[ESP]
-    before = struct.pack("<3I", task.sas_ss_sp, sas_ss_flags(task, sp) | task.sas_ss_flags & 0x80000000, task.sas_ss_size)
+    before = struct.pack(
+        "<3I", task.sas_ss_sp, sas_ss_flags(task, sp) | task.sas_ss_flags & 0x80000000, task.sas_ss_size
+    )
     wanted = struct.unpack("<3I", copy_from_user(task, new, 12)) if new else None
     if old:
         prepare_result(task, old, 12)
@@ -251,7 +255,9 @@ def sys_kill(task: Task, pid: int, sig: int) -> int:
         _kill_one(task, target.signal.leader, info)
         return 0
     if pid == -1:
-        targets = [leader for leader in kernel.leaders() if leader is not kernel.init and leader.signal is not task.signal]
+        targets = [
+            leader for leader in kernel.leaders() if leader is not kernel.init and leader.signal is not task.signal
+        ]
     elif pid == -(1 << 31):
         raise SysError(errno.ESRCH)
     else:
@@ -372,7 +378,9 @@ def _sigtimedwait(task: Task, these: int, addr: int, deadline: int | None) -> Ge
     return info.sig
 
 
-def _timedwait_args(task: Task, these: int, addr: int, timeout: int, size: int, get_timespec) -> Generator[Wait, bool, int]:
+def _timedwait_args(
+    task: Task, these: int, addr: int, timeout: int, size: int, get_timespec
+) -> Generator[Wait, bool, int]:
     if size != 8:
         raise SysError(errno.EINVAL)
     mask = struct.unpack("<Q", copy_from_user(task, these, 8))[0]
@@ -388,5 +396,7 @@ def sys_rt_sigtimedwait(task: Task, these: int, addr: int, timeout: int, size: i
 
 
 @syscall(421, "rt_sigtimedwait_time64", 4)
-def sys_rt_sigtimedwait_time64(task: Task, these: int, addr: int, timeout: int, size: int) -> Generator[Wait, bool, int]:
+def sys_rt_sigtimedwait_time64(
+    task: Task, these: int, addr: int, timeout: int, size: int
+) -> Generator[Wait, bool, int]:
     return _timedwait_args(task, these, addr, timeout, size, get_timespec64)

@@ -44,15 +44,32 @@ def blocks_of(inode: Inode) -> int:
 def _times(inode: Inode) -> tuple[int, ...]:
     """Access, modification, change. The old structures have 32 bits for the seconds, and get the lower ones, as natively."""
     ns = 1_000_000_000
-    return (inode.atime // ns & 0xFFFFFFFF, inode.atime % ns, inode.mtime // ns & 0xFFFFFFFF, inode.mtime % ns,
-            inode.ctime // ns & 0xFFFFFFFF, inode.ctime % ns)
+    return (
+        inode.atime // ns & 0xFFFFFFFF,
+        inode.atime % ns,
+        inode.mtime // ns & 0xFFFFFFFF,
+        inode.mtime % ns,
+        inode.ctime // ns & 0xFFFFFFFF,
+        inode.ctime % ns,
+    )
 
 
 def pack_stat64(inode: Inode) -> bytes:
     """struct stat64 (96 bytes)."""
     return struct.pack(
-        "<Q4xIIIIIQ4xqIQ6IQ", new_encode_dev(inode.sb.dev), inode.ino & 0xFFFFFFFF, inode.mode, inode.nlink, inode.uid, inode.gid,
-        new_encode_dev(inode.rdev), inode.i_size, BLOCK, blocks_of(inode), *_times(inode), inode.ino,
+        "<Q4xIIIIIQ4xqIQ6IQ",
+        new_encode_dev(inode.sb.dev),
+        inode.ino & 0xFFFFFFFF,
+        inode.mode,
+        inode.nlink,
+        inode.uid,
+        inode.gid,
+        new_encode_dev(inode.rdev),
+        inode.i_size,
+        BLOCK,
+        blocks_of(inode),
+        *_times(inode),
+        inode.ino,
     )
 
 
@@ -61,8 +78,18 @@ def pack_stat(inode: Inode) -> bytes:
     if inode.i_size > 0x7FFFFFFF or inode.ino > 0xFFFFFFFF:
         raise SysError(EOVERFLOW)
     return struct.pack(
-        "<IIHHHHIIII6I8x", new_encode_dev(inode.sb.dev), inode.ino, inode.mode, inode.nlink & 0xFFFF, min(inode.uid, 0xFFFE), min(inode.gid, 0xFFFE),
-        new_encode_dev(inode.rdev), inode.i_size, BLOCK, blocks_of(inode), *_times(inode),
+        "<IIHHHHIIII6I8x",
+        new_encode_dev(inode.sb.dev),
+        inode.ino,
+        inode.mode,
+        inode.nlink & 0xFFFF,
+        min(inode.uid, 0xFFFE),
+        min(inode.gid, 0xFFFE),
+        new_encode_dev(inode.rdev),
+        inode.i_size,
+        BLOCK,
+        blocks_of(inode),
+        *_times(inode),
     )
 
 
@@ -71,8 +98,20 @@ def pack_old_stat(inode: Inode) -> bytes:
     if inode.i_size > 0x7FFFFFFF:
         raise SysError(EOVERFLOW)
     times = _times(inode)
-    return struct.pack("<7H2x4I", new_encode_dev(inode.sb.dev) & 0xFFFF, inode.ino & 0xFFFF, inode.mode, inode.nlink & 0xFFFF, min(inode.uid, 0xFFFE),
-                       min(inode.gid, 0xFFFE), new_encode_dev(inode.rdev) & 0xFFFF, inode.i_size, times[0], times[2], times[4])
+    return struct.pack(
+        "<7H2x4I",
+        new_encode_dev(inode.sb.dev) & 0xFFFF,
+        inode.ino & 0xFFFF,
+        inode.mode,
+        inode.nlink & 0xFFFF,
+        min(inode.uid, 0xFFFE),
+        min(inode.gid, 0xFFFE),
+        new_encode_dev(inode.rdev) & 0xFFFF,
+        inode.i_size,
+        times[0],
+        times[2],
+        times[4],
+    )
 
 
 def pack_statx(inode: Inode) -> bytes:
@@ -80,9 +119,25 @@ def pack_statx(inode: Inode) -> bytes:
     ns = 1_000_000_000
     rdev, dev = inode.rdev, inode.sb.dev
     return struct.pack(
-        "<IIQIIIH2xQQQQ qI4x 16x qI4x qI4x IIII 112x".replace(" ", ""), STATX_BASIC_STATS, BLOCK, 0, inode.nlink, inode.uid, inode.gid, inode.mode,
-        inode.ino, inode.i_size, blocks_of(inode), 0, *divmod(inode.atime, ns), *divmod(inode.ctime, ns), *divmod(inode.mtime, ns),
-        rdev >> 20, rdev & 0xFFFFF, dev >> 20, dev & 0xFFFFF,
+        "<IIQIIIH2xQQQQ qI4x 16x qI4x qI4x IIII 112x".replace(" ", ""),
+        STATX_BASIC_STATS,
+        BLOCK,
+        0,
+        inode.nlink,
+        inode.uid,
+        inode.gid,
+        inode.mode,
+        inode.ino,
+        inode.i_size,
+        blocks_of(inode),
+        0,
+        *divmod(inode.atime, ns),
+        *divmod(inode.ctime, ns),
+        *divmod(inode.mtime, ns),
+        rdev >> 20,
+        rdev & 0xFFFFF,
+        dev >> 20,
+        dev & 0xFFFFF,
     )
 
 
@@ -177,14 +232,18 @@ def pack_statfs64(sb: SuperBlock) -> bytes:
     """struct statfs64 (84 bytes)."""
     blocks, free, files, free_files = sb.statfs()
     flags = ST_VALID | ST_NOATIME | (ST_RDONLY if sb.readonly else 0)
-    return struct.pack("<II5QiiIII16x", sb.magic, BLOCK, blocks, free, free, files, free_files, sb.dev, 0, NAME_MAX, BLOCK, flags)
+    return struct.pack(
+        "<II5QiiIII16x", sb.magic, BLOCK, blocks, free, free, files, free_files, sb.dev, 0, NAME_MAX, BLOCK, flags
+    )
 
 
 def pack_statfs(sb: SuperBlock) -> bytes:
     """struct statfs (64 bytes)."""
     blocks, free, files, free_files = sb.statfs()
     flags = ST_VALID | ST_NOATIME | (ST_RDONLY if sb.readonly else 0)
-    return struct.pack("<7IiiIII16x", sb.magic, BLOCK, blocks, free, free, files, free_files, sb.dev, 0, NAME_MAX, BLOCK, flags)
+    return struct.pack(
+        "<7IiiIII16x", sb.magic, BLOCK, blocks, free, free, files, free_files, sb.dev, 0, NAME_MAX, BLOCK, flags
+    )
 
 
 def _statfs64(task: Any, sb: SuperBlock, size: int, buf: int) -> int:

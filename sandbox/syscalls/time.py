@@ -38,7 +38,9 @@ from sandbox.kernel.uaccess import copy_from_user, copy_to_user, get_user32, pre
 
 TIMER_ABSTIME = 1
 COARSE_NS = 10_000_000
-SETTOD_MAX = (KTIME_MAX // NSEC - 30 * 365 * 24 * 3600) * NSEC  # 30 years of uptime have to fit. Linux: TIME_SETTOD_SEC_MAX, 5.1
+SETTOD_MAX = (
+    KTIME_MAX // NSEC - 30 * 365 * 24 * 3600
+) * NSEC  # 30 years of uptime have to fit. Linux: TIME_SETTOD_SEC_MAX, 5.1
 
 
 def signed(value: int) -> int:
@@ -210,7 +212,9 @@ def sys_clock_nanosleep(task: Task, clock: int, flags: int, request: int, remain
 
 
 @syscall(407, "clock_nanosleep_time64", 4)
-def sys_clock_nanosleep_time64(task: Task, clock: int, flags: int, request: int, remaining: int) -> Generator[Wait, bool, int]:
+def sys_clock_nanosleep_time64(
+    task: Task, clock: int, flags: int, request: int, remaining: int
+) -> Generator[Wait, bool, int]:
     return _clock_nanosleep(task, clock, flags, get_timespec64(task, request), remaining, put_timespec64)
 
 

@@ -40,8 +40,17 @@ def rmapbox(tmp_path, environment):
     """rmapbox(*words, stdin=bytes, env={}) -> Ran; the working directory is tmp_path."""
 
     def call(*words, stdin=b"", env=None, timeout=120):
-        return Ran(subprocess.run([*COMMAND, *map(str, words)], input=stdin, capture_output=True, cwd=tmp_path,
-                                  env={**environment, **(env or {})}, timeout=timeout, check=False))
+        return Ran(
+            subprocess.run(
+                [*COMMAND, *map(str, words)],
+                input=stdin,
+                capture_output=True,
+                cwd=tmp_path,
+                env={**environment, **(env or {})},
+                timeout=timeout,
+                check=False,
+            )
+        )
 
     return call
 

@@ -26,7 +26,7 @@ from tests.cli.test_lab import make_result
 
 BOTH = ["--rmap", "pte_chain,anon_vma"]
 SCAN = f"{ROOT}/tests/mmcore/scan_scheme.py:ScanEverything"
-SPIN = "#include <stdio.h>\nint main(void) { puts(\"on\"); fflush(stdout); for (volatile int i = 0;; i++); }\n"
+SPIN = '#include <stdio.h>\nint main(void) { puts("on"); fflush(stdout); for (volatile int i = 0;; i++); }\n'
 CAT = """#include <unistd.h>
 int main(void)
 {
@@ -101,7 +101,12 @@ def liar(tmp_path):
 
 def failed(ran):
     """The first line of a comparison that found a difference, and the only one unless the program failed."""
-    assert ran.status == 1 and ran.out == "" and (ran.err.count("\n") == 1 or "the program failed" in ran.err) and "Traceback" not in ran.err, ran.err
+    assert (
+        ran.status == 1
+        and ran.out == ""
+        and (ran.err.count("\n") == 1 or "the program failed" in ran.err)
+        and "Traceback" not in ran.err
+    ), ran.err
     assert ran.err.startswith("rmapbox: "), ran.err
     return ran.err.splitlines(keepends=True)[0]
 
@@ -110,24 +115,56 @@ def failed(ran):
 
 
 def test_three_schemes_one_from_a_file(rmapbox, tmp_path):
-    ran = rmapbox("compare", "fork_cow", "512", "--rmap", f"pte_chain,anon_vma,{SCAN}", "--memory", "6M", "--json", "c.json")
+    ran = rmapbox(
+        "compare", "fork_cow", "512", "--rmap", f"pte_chain,anon_vma,{SCAN}", "--memory", "6M", "--json", "c.json"
+    )
     assert ran.status == 0 and ran.err == "", ran.err
     head = ran.out.splitlines()[0]
     assert head == "fork_cow 512: the guests saw the same under pte_chain, anon_vma, scan_scheme.py:ScanEverything"
-    for words in ("exited, status 0", "4 address spaces", "6M memory", "slab:pte_chain", "vm_area_struct, bytes each", "candidates", "median",
-                  "work per page reclaimed", "work per fork", "copies on write", "virtual, ms"):
+    for words in (
+        "exited, status 0",
+        "4 address spaces",
+        "6M memory",
+        "slab:pte_chain",
+        "vm_area_struct, bytes each",
+        "candidates",
+        "median",
+        "work per page reclaimed",
+        "work per fork",
+        "copies on write",
+        "virtual, ms",
+    ):
         assert words in ran.out, words
     assert max(map(len, ran.out.partition("differed most")[2].splitlines()[1:])) <= 120
     raw = json.loads((tmp_path / "c.json").read_text())
-    assert list(raw) == ["program", "arguments", "schemes", "same", "difference", "failed", "pressure", "results", "table"]
-    assert (raw["program"], raw["arguments"], raw["same"], raw["difference"], raw["pressure"]) == ("fork_cow", ["512"], True, None, None)
+    assert list(raw) == [
+        "program",
+        "arguments",
+        "schemes",
+        "same",
+        "difference",
+        "failed",
+        "pressure",
+        "results",
+        "table",
+    ]
+    assert (raw["program"], raw["arguments"], raw["same"], raw["difference"], raw["pressure"]) == (
+        "fork_cow",
+        ["512"],
+        True,
+        None,
+        None,
+    )
     results = raw["results"]
     assert [result["scheme"] for result in results] == ["pte_chain", "anon_vma", "scan_everything"]
     assert len({result["memory_hash"] for result in results}) == 1 and results[0]["memory_hash"]
     assert len({(result["config"]["memory"], result["config"]["swap"]) for result in results}) == 1
     table = {(row["section"], row["name"]): row for row in raw["table"]}
     walks = table["walks", "candidates"]
-    assert walks["values"] == [result["meters"]["candidates"] + result["meters"]["file_candidates"] for result in results] and walks["ratios"][0] == 1
+    assert (
+        walks["values"] == [result["meters"]["candidates"] + result["meters"]["file_candidates"] for result in results]
+        and walks["ratios"][0] == 1
+    )
     assert walks["ratios"][1] == pytest.approx(walks["values"][1] / walks["values"][0], rel=1e-5)
     assert all(any(row["values"]) for row in raw["table"])
 
@@ -142,18 +179,33 @@ def test_pressure_gives_all_the_same_machine(rmapbox, tmp_path):
     assert all(result["vmstat"]["pswpout"] > 0 for result in raw["results"])
     alone = {}
     for scheme in ("pte_chain", "anon_vma"):
-        assert rmapbox("run", "--rmap", scheme, "fork_cow", "--pressure", "--quiet", "--json", "r.json", "512", "3").status == 0
+        assert (
+            rmapbox("run", "--rmap", scheme, "fork_cow", "--pressure", "--quiet", "--json", "r.json", "512", "3").status
+            == 0
+        )
         alone[scheme] = json.loads((tmp_path / "r.json").read_text())["config"]["memory"]
     assert one["memory"] == max(alone.values())
 
 
 def test_options_of_one_scheme_against_themselves(rmapbox, tmp_path):
     (tmp_path / "rmapbox.toml").write_text("[rmap.pte_chain]\ncache_line = 64\n")
-    ran = rmapbox("compare", "hello", "--rmap", "pte_chain,pte_chain:cache_line=128", "--rmap", "pte_chain:cache_line=32:highpte=true", "--json", "c.json")
+    ran = rmapbox(
+        "compare",
+        "hello",
+        "--rmap",
+        "pte_chain,pte_chain:cache_line=128",
+        "--rmap",
+        "pte_chain:cache_line=32:highpte=true",
+        "--json",
+        "c.json",
+    )
     assert ran.status == 0, ran.err
     raw = json.loads((tmp_path / "c.json").read_text())
     assert [result["config"]["scheme_options"] for result in raw["results"]] == [
-        {"cache_line": 64}, {"cache_line": 128}, {"cache_line": 32, "highpte": True}]
+        {"cache_line": 64},
+        {"cache_line": 128},
+        {"cache_line": 32, "highpte": True},
+    ]
     assert raw["schemes"] == ["pte_chain", "pte_chain:cache_line=128", "pte_chain:cache_line=32:highpte=true"]
 
 
@@ -161,14 +213,22 @@ def test_a_table_for_a_scheme_of_a_file(rmapbox, tmp_path, liar):
     (tmp_path / "rmapbox.toml").write_text('[rmap."liar.py:Liar"]\nsharing = false\n[rmap.anon_vma]\nsharing = false\n')
     ran = rmapbox("compare", "hello", "--rmap", "pte_chain,liar.py:Liar", "--json", "c.json")
     assert ran.status == 0, ran.err
-    options = [result["config"]["scheme_options"] for result in json.loads((tmp_path / "c.json").read_text())["results"]]
+    options = [
+        result["config"]["scheme_options"] for result in json.loads((tmp_path / "c.json").read_text())["results"]
+    ]
     assert options == [{}, {"sharing": False}]
 
 
 def test_run_takes_the_same_spelling(rmapbox, tmp_path):
-    assert rmapbox("run", "--quiet", "--rmap", "pte_chain:cache_line=64:highpte=TRUE", "--json", "r.json", "hello").status == 0
+    assert (
+        rmapbox("run", "--quiet", "--rmap", "pte_chain:cache_line=64:highpte=TRUE", "--json", "r.json", "hello").status
+        == 0
+    )
     raw = json.loads((tmp_path / "r.json").read_text())
-    assert raw["config"]["scheme_options"] == {"cache_line": 64, "highpte": True} and raw["config"]["scheme"] == "pte_chain"
+    assert (
+        raw["config"]["scheme_options"] == {"cache_line": 64, "highpte": True}
+        and raw["config"]["scheme"] == "pte_chain"
+    )
 
 
 def test_every_run_gets_the_whole_input(rmapbox, compile_c, tmp_path):
@@ -176,7 +236,10 @@ def test_every_run_gets_the_whole_input(rmapbox, compile_c, tmp_path):
     ran = rmapbox("compare", source, *BOTH, "--allow-failure", stdin=b"to all of them\n")
     assert ran.status == 0 and "exited, status 3; 15 bytes of output" in ran.out, ran.out + ran.err
     (tmp_path / "in").write_bytes(b"four")
-    assert "4 bytes of output" in rmapbox("compare", source, "--stdin", "in", *BOTH, "--allow-failure", stdin=b"not this").out
+    assert (
+        "4 bytes of output"
+        in rmapbox("compare", source, "--stdin", "in", *BOTH, "--allow-failure", stdin=b"not this").out
+    )
 
 
 def test_quiet_says_nothing(rmapbox, tmp_path):
@@ -185,7 +248,23 @@ def test_quiet_says_nothing(rmapbox, tmp_path):
 
 
 def test_audit_and_paging_mean_what_they_mean_for_run(rmapbox, tmp_path):
-    ran = rmapbox("compare", "fork_tree", *BOTH, "--audit", "full", "--paging", "2level", "--seed", "7", "--swap", "32M", "--env", "A=B", "--json", "c.json")
+    ran = rmapbox(
+        "compare",
+        "fork_tree",
+        *BOTH,
+        "--audit",
+        "full",
+        "--paging",
+        "2level",
+        "--seed",
+        "7",
+        "--swap",
+        "32M",
+        "--env",
+        "A=B",
+        "--json",
+        "c.json",
+    )
     assert ran.status == 0, ran.err
     for result in json.loads((tmp_path / "c.json").read_text())["results"]:
         config = result["config"]
@@ -196,8 +275,14 @@ def test_audit_and_paging_mean_what_they_mean_for_run(rmapbox, tmp_path):
 def test_a_terminal_gets_bars_and_keeps_nothing_of_them(environment, tmp_path):
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 120, 0, 0))
-    process = subprocess.Popen([*COMMAND, "compare", "fork_cow", "3000", *BOTH, "--memory", "12M"], cwd=tmp_path,
-                               env={**environment, "TERM": "xterm"}, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=slave)
+    process = subprocess.Popen(
+        [*COMMAND, "compare", "fork_cow", "3000", *BOTH, "--memory", "12M"],
+        cwd=tmp_path,
+        env={**environment, "TERM": "xterm"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=slave,
+    )
     os.close(slave)
     shown = bytearray()
     try:
@@ -218,7 +303,9 @@ def test_a_terminal_gets_bars_and_keeps_nothing_of_them(environment, tmp_path):
 def test_a_scheme_that_alters_a_word_of_memory(rmapbox, compile_c, liar, tmp_path):
     ran = rmapbox("compare", compile_c(MARKED), "--rmap", "pte_chain,anon_vma,liar.py:Liar", "--json", "c.json")
     line = failed(ran)
-    assert line.startswith("rmapbox: liar.py:Liar: the guest saw something else than under pte_chain: memory of prog[2] at its exit: page 0x")
+    assert line.startswith(
+        "rmapbox: liar.py:Liar: the guest saw something else than under pte_chain: memory of prog[2] at its exit: page 0x"
+    )
     assert "has other contents, in " in line and "without fault of the scheme" in line
     raw = json.loads((tmp_path / "c.json").read_text())
     assert raw["same"] is False and f"rmapbox: {raw['difference']}\n" == ran.err
@@ -229,11 +316,15 @@ def test_a_scheme_that_alters_a_word_of_memory(rmapbox, compile_c, liar, tmp_pat
 def test_memory_can_be_left_out(rmapbox, compile_c, liar):
     """For programs that keep what a clock says: virtual time passes differently under each scheme."""
     words = ["compare", compile_c(MARKED), "--rmap", "anon_vma,liar.py:Liar"]
-    assert failed(rmapbox(*words)).endswith("--output-only judges without memory (a program that reads clocks or the kernel's counters, or whose "
-                                            "processes race, may do so without fault of the scheme)\n")
+    assert failed(rmapbox(*words)).endswith(
+        "--output-only judges without memory (a program that reads clocks or the kernel's counters, or whose "
+        "processes race, may do so without fault of the scheme)\n"
+    )
     ran = rmapbox(*words, "--output-only")
     assert ran.status == 0 and "memory was not compared" in ran.out
-    assert "'the mark is 4711'" in failed(rmapbox("compare", compile_c(MARKED), "mark", "--rmap", "anon_vma,liar.py:Liar", "--output-only"))
+    assert "'the mark is 4711'" in failed(
+        rmapbox("compare", compile_c(MARKED), "mark", "--rmap", "anon_vma,liar.py:Liar", "--output-only")
+    )
 
 
 def test_the_first_line_that_differs_is_shown(rmapbox, compile_c, liar):
@@ -247,16 +338,23 @@ def test_another_errno_and_another_end(rmapbox, compile_c, liar):
     assert "it ended otherwise: exited, status 5, instead of exited, status 0" in line
 
 
-@pytest.mark.parametrize("first, other, words", [
-    (b"same", b"same", None),
-    (b"one\ntwo\n", b"one\ntoo\n", "byte 5, line 2: 'too' instead of 'two'"),
-    (b"one\ntwo\n", b"one\n", "byte 4, line 2: the end instead of 'two'"),
-    (b"one\ntwo", b"one\ntw", "byte 6, line 2: the end after 'tw' instead of 'two'"),
-    (b"", b"x", "byte 0, line 1: 'x' instead of the end"),
-    ("für".encode(), "fär".encode(), "byte 2, line 1: 'fär' instead of 'für'"),
-    (b"\xff", b"\xfe", r"byte 0, line 1: '\xfe' instead of '\xff'"),
-    (b"a" * 100 + b"b" * 100, b"a" * 100 + b"c" * 100, f"byte 100, line 1: ...'{'a' * 28}{'c' * 28}'... instead of ...'{'a' * 28}{'b' * 28}'..."),
-])
+@pytest.mark.parametrize(
+    "first, other, words",
+    [
+        (b"same", b"same", None),
+        (b"one\ntwo\n", b"one\ntoo\n", "byte 5, line 2: 'too' instead of 'two'"),
+        (b"one\ntwo\n", b"one\n", "byte 4, line 2: the end instead of 'two'"),
+        (b"one\ntwo", b"one\ntw", "byte 6, line 2: the end after 'tw' instead of 'two'"),
+        (b"", b"x", "byte 0, line 1: 'x' instead of the end"),
+        ("für".encode(), "fär".encode(), "byte 2, line 1: 'fär' instead of 'für'"),
+        (b"\xff", b"\xfe", r"byte 0, line 1: '\xfe' instead of '\xff'"),
+        (
+            b"a" * 100 + b"b" * 100,
+            b"a" * 100 + b"c" * 100,
+            f"byte 100, line 1: ...'{'a' * 28}{'c' * 28}'... instead of ...'{'a' * 28}{'b' * 28}'...",
+        ),
+    ],
+)
 def test_where_outputs_differ(first, other, words):
     found = output_difference("standard output", first, other)
     assert found == (words and f"standard output differs at {words}")
@@ -264,8 +362,12 @@ def test_where_outputs_differ(first, other, words):
 
 def test_standard_error_and_the_end_count_too():
     one = make_result(notes=Notes(stdout=b"x", stderr=b"a"))
-    assert difference(one, make_result(notes=Notes(stdout=b"x", stderr=b"b"))).startswith("standard error differs at byte 0")
-    assert difference(one, make_result(ended="deadlock", notes=Notes(stdout=b"x", stderr=b"a"))).startswith("it ended otherwise: deadlock")
+    assert difference(one, make_result(notes=Notes(stdout=b"x", stderr=b"b"))).startswith(
+        "standard error differs at byte 0"
+    )
+    assert difference(one, make_result(ended="deadlock", notes=Notes(stdout=b"x", stderr=b"a"))).startswith(
+        "it ended otherwise: deadlock"
+    )
     assert difference(one, make_result("pte_chain", user=30, notes=Notes(stdout=b"x", stderr=b"a"))) is None
 
 
@@ -274,7 +376,10 @@ def test_standard_error_and_the_end_count_too():
 
 def test_a_scheme_that_raises_is_named_with_its_line(rmapbox, compile_c, liar):
     line = rmapbox("compare", compile_c(MARKED), "--rmap", "anon_vma,liar.py:Broken").error_line()
-    assert line == "rmapbox: scheme 'liar.py:Broken' failed in mm_forked (liar.py, line 21): ZeroDivisionError: by zero; correct it there"
+    assert (
+        line
+        == "rmapbox: scheme 'liar.py:Broken' failed in mm_forked (liar.py, line 21): ZeroDivisionError: by zero; correct it there"
+    )
 
 
 def test_a_run_that_is_killed_is_told(rmapbox, compile_c, liar):
@@ -283,12 +388,16 @@ def test_a_run_that_is_killed_is_told(rmapbox, compile_c, liar):
 
 
 def test_an_internal_error_of_a_run_keeps_its_details(capsys, monkeypatch, tmp_path):
-    monkeypatch.setattr(cells, "_START", "import sandbox.machine as m\nm.load_program = None\nfrom sandbox.lab.cell import main; main()")
+    monkeypatch.setattr(
+        cells, "_START", "import sandbox.machine as m\nm.load_program = None\nfrom sandbox.lab.cell import main; main()"
+    )
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     assert command.command(["compare", "hello", "--stdin", "/dev/null", *BOTH]) == 2
     err = capsys.readouterr().err
-    assert err.count("\n") == 1 and re.search(r"internal error: under (pte_chain|anon_vma): 'NoneType' object is not callable \(TypeError\)", err)
+    assert err.count("\n") == 1 and re.search(
+        r"internal error: under (pte_chain|anon_vma): 'NoneType' object is not callable \(TypeError\)", err
+    )
     (details,) = tmp_path.glob("rmapbox-*.txt")
     assert "in run" in details.read_text() and "sandbox/machine.py" in details.read_text()
 
@@ -302,7 +411,10 @@ def test_a_run_that_never_starts(capsys, monkeypatch):
 def test_the_time_limit(rmapbox, compile_c, tmp_path):
     ran = rmapbox("compare", compile_c(SPIN), "--time-limit", "0.5", *BOTH, "--json", "c.json")
     assert ran.status == 124 and ran.out == ""
-    assert ran.err.splitlines()[0] == "rmapbox: the runs under pte_chain, anon_vma were stopped at the time limit: nothing is compared"
+    assert (
+        ran.err.splitlines()[0]
+        == "rmapbox: the runs under pte_chain, anon_vma were stopped at the time limit: nothing is compared"
+    )
 
 
 def children(pid):
@@ -322,7 +434,10 @@ def started(process, count=1):
 
 def gone(pids):
     for _ in range(200):
-        if not any(os.path.exists(f"/proc/{pid}") and open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()[0] != "Z" for pid in pids):
+        if not any(
+            os.path.exists(f"/proc/{pid}") and open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()[0] != "Z"
+            for pid in pids
+        ):
             return True
         time.sleep(0.05)
     return False
@@ -330,8 +445,15 @@ def gone(pids):
 
 @pytest.mark.parametrize("whole_group", [True, False])
 def test_ctrl_c_ends_all_runs(compile_c, tmp_path, environment, whole_group):
-    process = subprocess.Popen([*COMMAND, "compare", str(compile_c(SPIN)), *BOTH], cwd=tmp_path, env=environment, stdin=subprocess.DEVNULL,
-                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
+    process = subprocess.Popen(
+        [*COMMAND, "compare", str(compile_c(SPIN)), *BOTH],
+        cwd=tmp_path,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
     try:
         runs = started(process)
         time.sleep(0.8)
@@ -347,8 +469,14 @@ def test_ctrl_c_ends_all_runs(compile_c, tmp_path, environment, whole_group):
 
 
 def test_no_run_outlives_the_command(compile_c, tmp_path, environment):
-    process = subprocess.Popen([*COMMAND, "compare", str(compile_c(SPIN)), *BOTH], cwd=tmp_path, env=environment, stdin=subprocess.DEVNULL,
-                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [*COMMAND, "compare", str(compile_c(SPIN)), *BOTH],
+        cwd=tmp_path,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     runs = started(process)
     time.sleep(0.8)
     process.kill()
@@ -356,31 +484,40 @@ def test_no_run_outlives_the_command(compile_c, tmp_path, environment):
     assert gone(runs)
 
 
-@pytest.mark.parametrize("words, said", [
-    (["hello"], "compare takes two schemes or more: --rmap NAME,NAME"),
-    (["hello", "--rmap", "anon_vma"], "two schemes or more"),
-    (["hello", "--rmap", "anon_vma,pte_chian"], "no reverse-mapping scheme is called 'pte_chian'; did you mean 'pte_chain'?"),
-    (["hello", "--rmap", "anon_vma,anon_vma"], "anon_vma is the same as anon_vma: name each scheme once"),
-    (["hello", "--rmap", "anon_vma,anon_vma:sharing=true"], "anon_vma:sharing=true is the same as anon_vma"),
-    (["hello", "--rmap", "anon_vma,,pte_chain"], "no scheme is named"),
-    (["hello", "--rmap", "anon_vma,anon_vma:shareing=false"], "anon_vma has no option 'shareing': did you mean 'sharing'?"),
-    (["hello", "--rmap", "anon_vma,anon_vma:sharing=no"], "sharing = 'no': write it true or false"),
-    (["hello", "--rmap", "anon_vma,pte_chain:cache_line=x"], "cache_line = 'x': write it as its default 32 is"),
-    (["hello", "--rmap", "anon_vma,pte_chain:cache_line=64:cache_line=32"], "option 'cache_line' is given twice"),
-    (["hello", "--rmap", "anon_vma,pte_chain:cache_line=64:more"], "'more' is not an option: write NAME:key=value"),
-    (["hello", "--rmap", "anon_vma,:sharing=false"], "no scheme is named"),
-    (["hello", "--rmap", "anon_vma,none.py:X"], "there is no file none.py"),
-    (["hello", *BOTH, "--clock", "host"], "compare needs --clock virtual"),
-    (["hello", *BOTH, "--memory", "8M", "--pressure"], "exclude each other"),
-    (["hello", *BOTH, "--memory", "8Q"], "--memory '8Q' is not a size"),
-    (["hello", *BOTH, "--mount", ".:/data:rw"], "each would write to .: mount it ro"),
-    (["hello", *BOTH, "--json", "no/dir"], "cannot write there"),
-    (["hello", "x", *BOTH, "y"], "'y' stands among rmapbox's options"),
-    (["hello", "x", *BOTH, "--presure"], "did you mean --pressure?"),
-    (["hello", *BOTH, "--stdin", "nofile"], "--stdin nofile: no such file"),
-    (["helo", *BOTH], "did you mean 'hello'"),
-    (BOTH, "PROGRAM is missing"),
-])
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        (["hello"], "compare takes two schemes or more: --rmap NAME,NAME"),
+        (["hello", "--rmap", "anon_vma"], "two schemes or more"),
+        (
+            ["hello", "--rmap", "anon_vma,pte_chian"],
+            "no reverse-mapping scheme is called 'pte_chian'; did you mean 'pte_chain'?",
+        ),
+        (["hello", "--rmap", "anon_vma,anon_vma"], "anon_vma is the same as anon_vma: name each scheme once"),
+        (["hello", "--rmap", "anon_vma,anon_vma:sharing=true"], "anon_vma:sharing=true is the same as anon_vma"),
+        (["hello", "--rmap", "anon_vma,,pte_chain"], "no scheme is named"),
+        (
+            ["hello", "--rmap", "anon_vma,anon_vma:shareing=false"],
+            "anon_vma has no option 'shareing': did you mean 'sharing'?",
+        ),
+        (["hello", "--rmap", "anon_vma,anon_vma:sharing=no"], "sharing = 'no': write it true or false"),
+        (["hello", "--rmap", "anon_vma,pte_chain:cache_line=x"], "cache_line = 'x': write it as its default 32 is"),
+        (["hello", "--rmap", "anon_vma,pte_chain:cache_line=64:cache_line=32"], "option 'cache_line' is given twice"),
+        (["hello", "--rmap", "anon_vma,pte_chain:cache_line=64:more"], "'more' is not an option: write NAME:key=value"),
+        (["hello", "--rmap", "anon_vma,:sharing=false"], "no scheme is named"),
+        (["hello", "--rmap", "anon_vma,none.py:X"], "there is no file none.py"),
+        (["hello", *BOTH, "--clock", "host"], "compare needs --clock virtual"),
+        (["hello", *BOTH, "--memory", "8M", "--pressure"], "exclude each other"),
+        (["hello", *BOTH, "--memory", "8Q"], "--memory '8Q' is not a size"),
+        (["hello", *BOTH, "--mount", ".:/data:rw"], "each would write to .: mount it ro"),
+        (["hello", *BOTH, "--json", "no/dir"], "cannot write there"),
+        (["hello", "x", *BOTH, "y"], "'y' stands among rmapbox's options"),
+        (["hello", "x", *BOTH, "--presure"], "did you mean --pressure?"),
+        (["hello", *BOTH, "--stdin", "nofile"], "--stdin nofile: no such file"),
+        (["helo", *BOTH], "did you mean 'hello'"),
+        (BOTH, "PROGRAM is missing"),
+    ],
+)
 def test_mistakes_are_one_line_with_the_remedy(capsys, monkeypatch, tmp_path, words, said):
     monkeypatch.chdir(tmp_path)
     assert command.command(["compare", *words]) == 2
@@ -389,7 +526,10 @@ def test_mistakes_are_one_line_with_the_remedy(capsys, monkeypatch, tmp_path, wo
 
 
 def test_run_tells_the_mistakes_of_the_spelling_too(rmapbox):
-    assert "--rmap anon_vma:sharing=yes: sharing = 'yes': write it true or false" in rmapbox("run", "hello", "--rmap", "anon_vma:sharing=yes").error_line()
+    assert (
+        "--rmap anon_vma:sharing=yes: sharing = 'yes': write it true or false"
+        in rmapbox("run", "hello", "--rmap", "anon_vma:sharing=yes").error_line()
+    )
 
 
 def test_an_error_of_the_machine_names_the_run(rmapbox, tmp_path):
@@ -401,30 +541,44 @@ def test_an_error_of_the_machine_names_the_run(rmapbox, tmp_path):
 # -- the command line and the table ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("words, own, program, arguments", [
-    ("prog --rmap a,b 1 2", "--rmap=a,b", "prog", "1 2"),
-    ("--rmap a,b prog 1 2", "--rmap=a,b", "prog", "1 2"),
-    ("prog 1 2 --rmap a,b --memory 8M --quiet", "--rmap=a,b --memory=8M --quiet", "prog", "1 2"),
-    ("--quiet prog --swap 8M 1 --rmap=a,b", "--quiet --swap=8M --rmap=a,b", "prog", "1"),
-    ("prog --rmap a,b 1 --rmap c", "--rmap=a,b", "prog", "1 --rmap c"),
-    ("prog -- 1 --rmap c", "", "prog", "1 --rmap c"),
-    ("prog 1 2", "", "prog", "1 2"),
-])
+@pytest.mark.parametrize(
+    "words, own, program, arguments",
+    [
+        ("prog --rmap a,b 1 2", "--rmap=a,b", "prog", "1 2"),
+        ("--rmap a,b prog 1 2", "--rmap=a,b", "prog", "1 2"),
+        ("prog 1 2 --rmap a,b --memory 8M --quiet", "--rmap=a,b --memory=8M --quiet", "prog", "1 2"),
+        ("--quiet prog --swap 8M 1 --rmap=a,b", "--quiet --swap=8M --rmap=a,b", "prog", "1"),
+        ("prog --rmap a,b 1 --rmap c", "--rmap=a,b", "prog", "1 --rmap c"),
+        ("prog -- 1 --rmap c", "", "prog", "1 --rmap c"),
+        ("prog 1 2", "", "prog", "1 2"),
+    ],
+)
 def test_where_the_options_stand(words, own, program, arguments):
     assert split_compare(words.split(), make_parser().own_options()) == Words(own.split(), program, arguments.split())
 
 
 def test_quantiles_of_walks():
     lengths = {"1": 50, "2-3": 40, "4-7": 5, "16-31": 5}
-    assert [quantile(lengths, share) for share in (0.5, 0.51, 0.9, 0.91, 0.96, 1.0)] == ["1", "2-3", "2-3", "4-7", "16-31", "16-31"]
+    assert [quantile(lengths, share) for share in (0.5, 0.51, 0.9, 0.91, 0.96, 1.0)] == [
+        "1",
+        "2-3",
+        "2-3",
+        "4-7",
+        "16-31",
+        "16-31",
+    ]
     assert quantile({}, 0.5) is None
 
 
 def costly(scheme, factor, **meters):
     result = make_result(scheme)
-    result.meters.update(walks=100 * factor, candidates=300 * factor, forks=4, fork_links=8 * factor, fork_allocations=factor, **meters)
+    result.meters.update(
+        walks=100 * factor, candidates=300 * factor, forks=4, fork_links=8 * factor, fork_allocations=factor, **meters
+    )
     result.walk_lengths = {"scheme": {"1": 60, "2-3": 40 * factor}}
-    result.lowmem.owners[f"slab:{scheme}"] = Owner(4096, 8192 * factor, object_size=12, objects=1, peak_objects=10 * factor, slabs=1)
+    result.lowmem.owners[f"slab:{scheme}"] = Owner(
+        4096, 8192 * factor, object_size=12, objects=1, peak_objects=10 * factor, slabs=1
+    )
     result.lowmem.at_peak.owners[f"slab:{scheme}"] = Owner(8192 * factor, 8192 * factor)
     return result
 
@@ -444,7 +598,10 @@ def test_the_rows_of_the_table():
     assert row("walks", "walks") == ([100, 300], [1, 3])
     assert row("walks by objects looked at", "2-3") == ([40, 120], [1, 3])
     assert row("walks by objects looked at", "median") == (["1", "2-3"], [None, None])
-    assert row("work per page reclaimed", "candidates") == ([pytest.approx(300 / 99, rel=1e-3), pytest.approx(900 / 99, rel=1e-3)], [1, pytest.approx(3, rel=1e-3)])
+    assert row("work per page reclaimed", "candidates") == (
+        [pytest.approx(300 / 99, rel=1e-3), pytest.approx(900 / 99, rel=1e-3)],
+        [1, pytest.approx(3, rel=1e-3)],
+    )
     assert row("work per fork", "links") == ([2, 6], [1, 3])
     assert row("work per fork", "allocations") == ([0.25, 0.75], [1, 3])
     assert row("the scheme in all", "copies forced by mremap") == ([0, 5], [None, None])

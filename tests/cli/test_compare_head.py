@@ -28,27 +28,67 @@ def run(memory, reclaimed, **meters):
 
 
 def made():
-    return [run({"mem_map": 4096, "pte_chain": 8192}, 100, candidates=300, file_candidates=100, misses=0, nodes=50, vma_lookup_nodes=50, forks=4, fork_links=400,
-                fork_allocations=8, links=1000),
-            run({"mem_map": 4096, "vm_area_struct": 512}, 50, candidates=100, misses=0, nodes=0, forks=4, fork_links=8, fork_allocations=0, links=9)]
+    return [
+        run(
+            {"mem_map": 4096, "pte_chain": 8192},
+            100,
+            candidates=300,
+            file_candidates=100,
+            misses=0,
+            nodes=50,
+            vma_lookup_nodes=50,
+            forks=4,
+            fork_links=400,
+            fork_allocations=8,
+            links=1000,
+        ),
+        run(
+            {"mem_map": 4096, "vm_area_struct": 512},
+            50,
+            candidates=100,
+            misses=0,
+            nodes=0,
+            forks=4,
+            fork_links=8,
+            fork_allocations=0,
+            links=9,
+        ),
+    ]
 
 
 def test_the_answers_are_those_of_the_meters():
     lines = answers(["one", "the_other"], made())
-    assert lines[1:3] == ["  one        12.0 kB: pte_chain 8.0, mem_map 4.0", "  the_other  4.5 kB, -7.5 kB, 0.38x: mem_map 4.0, vm_area_struct 0.5"]
-    assert lines[3:6] == ["work per page reclaimed", "  one        4.00 candidates, 1.00 nodes", "  the_other  2.00 candidates (0.50x), 0.00 nodes (0x)"]
-    assert lines[6:9] == ["work per fork", "  one        100.00 entries made, 2.00 objects allocated",
-                          "  the_other  2.00 entries made (1/50), 0.00 objects allocated (0x)"]
+    assert lines[1:3] == [
+        "  one        12.0 kB: pte_chain 8.0, mem_map 4.0",
+        "  the_other  4.5 kB, -7.5 kB, 0.38x: mem_map 4.0, vm_area_struct 0.5",
+    ]
+    assert lines[3:6] == [
+        "work per page reclaimed",
+        "  one        4.00 candidates, 1.00 nodes",
+        "  the_other  2.00 candidates (0.50x), 0.00 nodes (0x)",
+    ]
+    assert lines[6:9] == [
+        "work per fork",
+        "  one        100.00 entries made, 2.00 objects allocated",
+        "  the_other  2.00 entries made (1/50), 0.00 objects allocated (0x)",
+    ]
     # nodes: (100 + 1) / (0 + 1) = 101; entries made: (1000 + 1) / (9 + 1) = 100.1
-    assert lines[9:] == ["differed most: nodes, 100 under one and 0 under the_other, by the meter nodes + file_nodes + vma_lookup_nodes"]
+    assert lines[9:] == [
+        "differed most: nodes, 100 under one and 0 under the_other, by the meter nodes + file_nodes + vma_lookup_nodes"
+    ]
 
 
 def test_nothing_that_did_not_happen_is_told():
     lines = answers(["one", "two"], [make_result(meters={}), make_result(meters={})])
-    assert not any(line.startswith(("work per fork", "work per page")) for line in lines) and lines[-1] == "no meter of a scheme's work differed"
+    assert (
+        not any(line.startswith(("work per fork", "work per page")) for line in lines)
+        and lines[-1] == "no meter of a scheme's work differed"
+    )
 
 
-@pytest.mark.parametrize("ratio, text", [(0, "0x"), (6e-5, "1/16667"), (0.004, "1/250"), (0.1, "0.10x"), (1, "1.00x"), (250.4, "250x")])
+@pytest.mark.parametrize(
+    "ratio, text", [(0, "0x"), (6e-5, "1/16667"), (0.004, "1/250"), (0.1, "0.10x"), (1, "1.00x"), (250.4, "250x")]
+)
 def test_ratios_can_be_read(ratio, text):
     assert quotient(ratio) == text
 
@@ -103,12 +143,21 @@ def test_lines_break_between_words(monkeypatch):
     assert all(each.startswith(" " * 12) for each in found[1:])
 
 
-@pytest.mark.parametrize("words", [["compare", "hello", "--rmap", "pte_chain:cache_line=64,anon_vma_chain:era=2.6.34"], ["run", "hello"]])
+@pytest.mark.parametrize(
+    "words", [["compare", "hello", "--rmap", "pte_chain:cache_line=64,anon_vma_chain:era=2.6.34"], ["run", "hello"]]
+)
 def test_nothing_is_broken_at_80_columns(environment, tmp_path, words):
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 80, 0, 0))
     env = {key: value for key, value in environment.items() if key not in ("COLUMNS", "LINES")}
-    process = subprocess.Popen([*COMMAND, *words], cwd=tmp_path, env={**env, "TERM": "dumb"}, stdin=subprocess.DEVNULL, stdout=slave, stderr=slave)
+    process = subprocess.Popen(
+        [*COMMAND, *words],
+        cwd=tmp_path,
+        env={**env, "TERM": "dumb"},
+        stdin=subprocess.DEVNULL,
+        stdout=slave,
+        stderr=slave,
+    )
     os.close(slave)
     shown = bytearray()
     try:

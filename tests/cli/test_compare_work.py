@@ -10,8 +10,13 @@ from sandbox.lab.compare_table import print_table, rows
 from tests.cli.test_lab import make_result
 
 KINDS = {
-    "walks": ("walks", "file_walks"), "candidates": ("candidates", "file_candidates"), "hits": ("hits", "file_hits"), "misses": ("misses", "file_misses"),
-    "areas": ("vmas_visited", "file_vmas_visited"), "address spaces": ("mms_visited",), "PTEs probed": ("ptes_probed", "file_ptes_probed"),
+    "walks": ("walks", "file_walks"),
+    "candidates": ("candidates", "file_candidates"),
+    "hits": ("hits", "file_hits"),
+    "misses": ("misses", "file_misses"),
+    "areas": ("vmas_visited", "file_vmas_visited"),
+    "address spaces": ("mms_visited",),
+    "PTEs probed": ("ptes_probed", "file_ptes_probed"),
     "nodes": ("nodes", "file_nodes", "vma_lookup_nodes"),
 }
 PARTS = ("scheme", "file index", "find_vma")
@@ -20,8 +25,14 @@ PARTS = ("scheme", "file index", "find_vma")
 def run(seed, scans=0, empty=()):
     """A run in which every meter of work is another number."""
     result = make_result()
-    names = sorted(name for name in Meters.NAMES if name.startswith("file_") or name in sum(KINDS.values(), ()) or name in ("vma_lookups", "longest_walk"))
-    result.meters.update({name: 0 if name in empty else 1000 * seed + 37 * k + seed * k * k for k, name in enumerate(names)}, scans=scans)
+    names = sorted(
+        name
+        for name in Meters.NAMES
+        if name.startswith("file_") or name in sum(KINDS.values(), ()) or name in ("vma_lookups", "longest_walk")
+    )
+    result.meters.update(
+        {name: 0 if name in empty else 1000 * seed + 37 * k + seed * k * k for k, name in enumerate(names)}, scans=scans
+    )
     result.vmstat["pgsteal_normal"] = 100 * seed
     result.walk_lengths = {"scheme": {"1": 10 * seed, "2-3": 6}, "file": {"2-3": 5, "8-15": 30}}
     return result
@@ -43,14 +54,18 @@ def test_every_row_of_work_is_the_sum_of_its_parts():
         row = found["walks", kind]
         assert row.values == total and row.ratios == [1, pytest.approx(total[1] / total[0], rel=1e-5)], kind
         if kind != "hits":
-            assert found["work per page reclaimed", kind].values == [pytest.approx(n / pages, abs=1e-4) for n, pages in zip(total, steal)], kind
+            assert found["work per page reclaimed", kind].values == [
+                pytest.approx(n / pages, abs=1e-4) for n, pages in zip(total, steal)
+            ], kind
         if len(meters) == 1:
             continue
         for part, name in zip(PARTS, meters):
             raw = [result.meters[name] for result in results]
             assert found["walks", f"{kind}, {part}"].values == raw
             if kind != "hits":
-                assert found["work per page reclaimed", f"{kind}, {part}"].values == [pytest.approx(n / pages, abs=1e-4) for n, pages in zip(raw, steal)]
+                assert found["work per page reclaimed", f"{kind}, {part}"].values == [
+                    pytest.approx(n / pages, abs=1e-4) for n, pages in zip(raw, steal)
+                ]
     order = [name for section, name in found if section == "work per page reclaimed"]
     assert order[order.index("nodes") :] == ["nodes", "nodes, scheme", "nodes, file index", "nodes, find_vma"]
 
@@ -58,18 +73,36 @@ def test_every_row_of_work_is_the_sum_of_its_parts():
 def test_no_meter_of_a_walk_is_left_out():
     """A meter that comes later has to be said to be work, or not."""
     other = {name for name in Meters.NAMES if name.startswith(("scan", "fork", "migrat", "mremap", "merges"))} | {
-        "cow", "reuse", "zero_page", "links", "allocations", "removal_nodes", "vma_lookups", "longest_walk", "file_longest_walk"}
+        "cow",
+        "reuse",
+        "zero_page",
+        "links",
+        "allocations",
+        "removal_nodes",
+        "vma_lookups",
+        "longest_walk",
+        "file_longest_walk",
+    }
     assert set(Meters.NAMES) - other == {name for meters in KINDS.values() for name in meters}
 
 
 def test_lengths_are_those_of_all_walks():
     found = table([run(1), run(9)])
     section = "walks by objects looked at"
-    assert found[section, "1"].values == [10, 90] and found[section, "2-3"].values == [11, 11] and found[section, "8-15"].values == [30, 30]
+    assert (
+        found[section, "1"].values == [10, 90]
+        and found[section, "2-3"].values == [11, 11]
+        and found[section, "8-15"].values == [30, 30]
+    )
     assert found[section, "median"].values == ["8-15", "1"]
-    assert found[section, "median, scheme"].values == ["1", "1"] and found[section, "median, file index"].values == ["8-15", "8-15"]
+    assert found[section, "median, scheme"].values == ["1", "1"] and found[section, "median, file index"].values == [
+        "8-15",
+        "8-15",
+    ]
     longest = found[section, "longest"].values
-    assert longest == [max(result.meters["longest_walk"], result.meters["file_longest_walk"]) for result in (run(1), run(9))]
+    assert longest == [
+        max(result.meters["longest_walk"], result.meters["file_longest_walk"]) for result in (run(1), run(9))
+    ]
 
 
 def test_parts_stand_apart_only_where_there_are_two():

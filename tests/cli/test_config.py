@@ -7,8 +7,19 @@ from sandbox.config import Config, Mount, format_size, parse_size
 from sandbox.configfile import build_config
 
 
-@pytest.mark.parametrize("text, size", [("4096", 4096), (4096, 4096), ("64K", 65536), ("64M", 64 << 20), ("1g", 1 << 30),
-                                        ("64 MB", 64 << 20), ("64MiB", 64 << 20), ("0", 0)])
+@pytest.mark.parametrize(
+    "text, size",
+    [
+        ("4096", 4096),
+        (4096, 4096),
+        ("64K", 65536),
+        ("64M", 64 << 20),
+        ("1g", 1 << 30),
+        ("64 MB", 64 << 20),
+        ("64MiB", 64 << 20),
+        ("0", 0),
+    ],
+)
 def test_sizes(text, size):
     assert parse_size(text) == size
 
@@ -24,35 +35,38 @@ def test_formatted_sizes_read_back(size):
     assert parse_size(format_size(size)) == size
 
 
-@pytest.mark.parametrize("setting, value, words", [
-    ("memory", "1M", "too small to boot: give at least 5M"),
-    ("memory", "897M", "at most 896M"),
-    ("swap", "100T", "at most 64G"),
-    ("paging", "3level", "'3level' is not one of pae, 2level"),
-    ("clock", "wall", "virtual, host"),
-    ("audit", "on", "off, end, full"),
-    ("overcommit", 3, "whole number from 0 to 2"),
-    ("swappiness", 101, "from 0 to 100"),
-    ("swappiness", True, "whole number"),
-    ("cache_line", 48, "32, 64, 128"),
-    ("smp", 1, "true or false"),
-    ("dirty_tracking", "on", "true or false"),
-    ("page_cluster", 9, "from 0 to 8"),
-    ("seed", -1, "whole number"),
-    ("time_limit", 0, "seconds above 0"),
-    ("time_limit", "soon", "'soon' is not a number of seconds"),
-    ("time_limit", float("nan"), "seconds above 0"),
-    ("scheme", "", "a scheme's name"),
-    ("env", {"A=B": "c"}, "no '='"),
-    ("env", {"A": 1}, "strings"),
-    ("stdin", "/nonexistent/file", "no such file"),
-    ("stdin", "/", "is a directory"),
-    ("mounts", ("here",), "HOST:GUEST:ro or"),
-    ("mounts", ("/tmp:relative",), "absolute path"),
-    ("mounts", ("/tmp:/",), "absolute path below /"),
-    ("mounts", ("/tmp:/data:rx",), "ro or rw"),
-    ("mounts", ("/nonexistent/dir:/data",), "no such file or directory on the host"),
-])
+@pytest.mark.parametrize(
+    "setting, value, words",
+    [
+        ("memory", "1M", "too small to boot: give at least 5M"),
+        ("memory", "897M", "at most 896M"),
+        ("swap", "100T", "at most 64G"),
+        ("paging", "3level", "'3level' is not one of pae, 2level"),
+        ("clock", "wall", "virtual, host"),
+        ("audit", "on", "off, end, full"),
+        ("overcommit", 3, "whole number from 0 to 2"),
+        ("swappiness", 101, "from 0 to 100"),
+        ("swappiness", True, "whole number"),
+        ("cache_line", 48, "32, 64, 128"),
+        ("smp", 1, "true or false"),
+        ("dirty_tracking", "on", "true or false"),
+        ("page_cluster", 9, "from 0 to 8"),
+        ("seed", -1, "whole number"),
+        ("time_limit", 0, "seconds above 0"),
+        ("time_limit", "soon", "'soon' is not a number of seconds"),
+        ("time_limit", float("nan"), "seconds above 0"),
+        ("scheme", "", "a scheme's name"),
+        ("env", {"A=B": "c"}, "no '='"),
+        ("env", {"A": 1}, "strings"),
+        ("stdin", "/nonexistent/file", "no such file"),
+        ("stdin", "/", "is a directory"),
+        ("mounts", ("here",), "HOST:GUEST:ro or"),
+        ("mounts", ("/tmp:relative",), "absolute path"),
+        ("mounts", ("/tmp:/",), "absolute path below /"),
+        ("mounts", ("/tmp:/data:rx",), "ro or rw"),
+        ("mounts", ("/nonexistent/dir:/data",), "no such file or directory on the host"),
+    ],
+)
 def test_wrong_values_are_named_with_the_remedy(setting, value, words):
     with pytest.raises(ConfigError) as caught:
         Config(**{setting: value})
@@ -79,7 +93,9 @@ def write(tmp_path, text):
 
 def test_the_file_and_the_command_line(tmp_path):
     (tmp_path / "in").write_text("x")
-    path = write(tmp_path, """
+    path = write(
+        tmp_path,
+        """
         [machine]
         memory = "32M"
         paging = "2level"
@@ -95,7 +111,8 @@ def test_the_file_and_the_command_line(tmp_path):
         env = { A = "1", B = "2" }
         [audit]
         when = "end"
-    """)
+    """,
+    )
     config = build_config(path, {"memory": "16M", "env": {"B": "3"}}, {"memory": "--memory"})
     assert (config.memory, config.paging, config.scheme, config.audit) == (16 << 20, "2level", "pte_chain", "end")
     assert config.scheme_options == {"cache_line": 64}
@@ -105,17 +122,20 @@ def test_the_file_and_the_command_line(tmp_path):
     assert build_config(path, {"scheme": "anon_vma"}, {}).scheme_options == {"share": False}
 
 
-@pytest.mark.parametrize("text, words", [
-    ("[machine]\nmemroy = 1", "unknown key 'memroy' in [machine]: did you mean 'memory'?"),
-    ("[machin]\nmemory = 1", "unknown table [machin]: did you mean 'machine'?"),
-    ("memory = 1", "unknown table [memory]"),
-    ("machine = 1", "must be a table"),
-    ("[machine]\nmemory = '1X'", "machine.memory '1X' is not a size"),
-    ("[audit]\nwhen = 'never'", "audit.when 'never' is not one of off, end, full"),
-    ("[guest]\nmounts = 'a:/b'", "must be a list of strings"),
-    ("[guest]\nmounts = ['a']", "guest.mounts 'a' is not a mount"),
-    ("[machine", "not TOML"),
-])
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ("[machine]\nmemroy = 1", "unknown key 'memroy' in [machine]: did you mean 'memory'?"),
+        ("[machin]\nmemory = 1", "unknown table [machin]: did you mean 'machine'?"),
+        ("memory = 1", "unknown table [memory]"),
+        ("machine = 1", "must be a table"),
+        ("[machine]\nmemory = '1X'", "machine.memory '1X' is not a size"),
+        ("[audit]\nwhen = 'never'", "audit.when 'never' is not one of off, end, full"),
+        ("[guest]\nmounts = 'a:/b'", "must be a list of strings"),
+        ("[guest]\nmounts = ['a']", "guest.mounts 'a' is not a mount"),
+        ("[machine", "not TOML"),
+    ],
+)
 def test_mistakes_in_the_file_name_file_and_key(tmp_path, text, words):
     path = write(tmp_path, text)
     with pytest.raises(ConfigError) as caught:

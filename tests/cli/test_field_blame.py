@@ -18,18 +18,25 @@ from sandbox.cli import main, run
 ROOT = Path(__file__).resolve().parents[2]
 GIB = 1 << 30
 
-SCHEME = '''
+SCHEME = """
 from rmap_plugins.anon_vma import AnonVma
 
 class Mine(AnonVma):
     def __init__(self, env, options):
         self.count = 0
-'''
+"""
 
 
 def rmapbox(*words: str, cwd: Path | None = None, before: object = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "sandbox.cli.main", *words], env={**os.environ, "PYTHONPATH": str(ROOT)}, cwd=cwd, text=True,
-                          capture_output=True, timeout=60, preexec_fn=before)  # type: ignore[call-overload, no-any-return]
+    return subprocess.run(
+        [sys.executable, "-m", "sandbox.cli.main", *words],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        cwd=cwd,
+        text=True,
+        capture_output=True,
+        timeout=60,
+        preexec_fn=before,
+    )  # type: ignore[call-overload, no-any-return]
 
 
 def one_line(ran: subprocess.CompletedProcess[str]) -> str:
@@ -41,14 +48,20 @@ def one_line(ran: subprocess.CompletedProcess[str]) -> str:
 def test_a_constructor_without_super(tmp_path: Path) -> None:
     file = tmp_path / "mine.py"
     file.write_text(SCHEME)
-    with pytest.raises(PluginError, match=r"Mine\.__init__ \(mine\.py, line 5\).*call super\(\)\.__init__\(env, options\)"):
+    with pytest.raises(
+        PluginError, match=r"Mine\.__init__ \(mine\.py, line 5\).*call super\(\)\.__init__\(env, options\)"
+    ):
         Machine(Config(scheme=f"{file}:Mine")).run(["hello"])
     field = ROOT / "tests/guests/field/initnosuper.py"
-    assert "Base.__init__ (initnosuper.py, line " in one_line(rmapbox("run", "--quiet", "--rmap", f"{field}:Base", "hello"))
+    assert "Base.__init__ (initnosuper.py, line " in one_line(
+        rmapbox("run", "--quiet", "--rmap", f"{field}:Base", "hello")
+    )
 
 
 @pytest.mark.parametrize("size", [GIB // 10, GIB // 2, GIB, GIB * 5 // 4])
-@pytest.mark.parametrize("words", [("run", "--quiet", "hello"), ("compare", "--rmap", "anon_vma,pte_chain", "hello"), ("schemes",)])
+@pytest.mark.parametrize(
+    "words", [("run", "--quiet", "hello"), ("compare", "--rmap", "anon_vma,pte_chain", "hello"), ("schemes",)]
+)
 def test_too_little_address_space(size: int, words: tuple[str, ...]) -> None:
     ran = rmapbox(*words, before=lambda: resource.setrlimit(resource.RLIMIT_AS, (size, size)))
     if words == ("schemes",) and ran.returncode == 0:
@@ -62,12 +75,21 @@ def test_the_doctor_says_so() -> None:
     assert ran.returncode == 2 and line.startswith("missing") and "; lift its limit (ulimit -v unlimited)" in line
 
 
-@pytest.mark.parametrize("error, remedy", [
-    (MemoryError(), "ulimit -v"), (OSError(errno.ENOMEM, "x"), "--memory"), (OSError(errno.EMFILE, "x"), "ulimit -n"),
-    (OSError(errno.EMFILE, "x", "/some/file"), "ulimit -n"), (OSError(errno.ENFILE, "x"), "fs.file-max"),
-    (RuntimeError("can't start new thread"), "ulimit -u"), (BlockingIOError(errno.EAGAIN, "x"), "ulimit -u"),
-])
-def test_shortages(error: Exception, remedy: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "error, remedy",
+    [
+        (MemoryError(), "ulimit -v"),
+        (OSError(errno.ENOMEM, "x"), "--memory"),
+        (OSError(errno.EMFILE, "x"), "ulimit -n"),
+        (OSError(errno.EMFILE, "x", "/some/file"), "ulimit -n"),
+        (OSError(errno.ENFILE, "x"), "fs.file-max"),
+        (RuntimeError("can't start new thread"), "ulimit -u"),
+        (BlockingIOError(errno.EAGAIN, "x"), "ulimit -u"),
+    ],
+)
+def test_shortages(
+    error: Exception, remedy: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     def short(words: list[str]) -> int:
         raise error
 
@@ -101,15 +123,28 @@ except OSError as error:
 
 
 def test_a_host_that_starts_no_process() -> None:
-    ran = subprocess.run([sys.executable, "-c", WITHOUT_PROCESSES], env={**os.environ, "PYTHONPATH": str(ROOT)}, text=True, capture_output=True, timeout=60)
-    assert ran.stdout == "this host starts no more processes or threads: raise `ulimit -u`, or end some programs\n", ran.stderr
+    ran = subprocess.run(
+        [sys.executable, "-c", WITHOUT_PROCESSES],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        text=True,
+        capture_output=True,
+        timeout=60,
+    )
+    assert ran.stdout == "this host starts no more processes or threads: raise `ulimit -u`, or end some programs\n", (
+        ran.stderr
+    )
 
 
-@pytest.mark.parametrize("words", [
-    ("run", "--quiet", "--json", "x.json", "hello"), ("run", "--quiet", "--mount", ".:/m", "hello"), ("run", "--quiet", "--mount", "x:/m", "hello"),
-    ("compare", "--json", "x.json", "--rmap", "anon_vma,pte_chain", "hello"),
-    ("schemes", "check", "--json", "x.json", "anon_vma"),
-])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("run", "--quiet", "--json", "x.json", "hello"),
+        ("run", "--quiet", "--mount", ".:/m", "hello"),
+        ("run", "--quiet", "--mount", "x:/m", "hello"),
+        ("compare", "--json", "x.json", "--rmap", "anon_vma,pte_chain", "hello"),
+        ("schemes", "check", "--json", "x.json", "anon_vma"),
+    ],
+)
 def test_a_working_directory_that_is_gone(tmp_path: Path, words: tuple[str, ...]) -> None:
     gone = tmp_path / "gone"
     gone.mkdir()

@@ -55,7 +55,10 @@ def plugin(directory: Path, name: str = "my.py", tag: str = "one", base: str = "
 # --- mounts ---------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("guest", ["/proc", "/proc/", "//proc", "/proc/version", "/proc/new", "/sys", "/sys/kernel/new", "/./proc", "/data/./x"])
+@pytest.mark.parametrize(
+    "guest",
+    ["/proc", "/proc/", "//proc", "/proc/version", "/proc/new", "/sys", "/sys/kernel/new", "/./proc", "/data/./x"],
+)
 def test_nothing_is_mounted_over_the_kernels_own(tmp_path: Path, guest: str) -> None:
     with pytest.raises(ConfigError, match="choose a path of its own|absolute path below /"):
         Config(mounts=(f"{tmp_path}:{guest}",))
@@ -76,7 +79,12 @@ def test_other_places_are_obeyed(tmp_path: Path, rmapbox, compile_c) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "f").write_text("A")
     program = compile_c(SHOW)
-    for mount, seen in (("a:/process", "/process/f"), ("a:/dev", "/dev/f"), ("a/f:/dev/null", "/dev/null"), ("a:/tmp/sys", "/tmp/sys/f")):
+    for mount, seen in (
+        ("a:/process", "/process/f"),
+        ("a:/dev", "/dev/f"),
+        ("a/f:/dev/null", "/dev/null"),
+        ("a:/tmp/sys", "/tmp/sys/f"),
+    ):
         assert rmapbox("run", "--quiet", "--mount", mount, program, seen).out == "A", mount
 
 
@@ -88,7 +96,9 @@ def test_paths_in_a_file_are_relative_to_it(tmp_path: Path, rmapbox, compile_c) 
     plugin(place)
     (place / "data").mkdir()
     (place / "data" / "f").write_text("here")
-    (place / "box.toml").write_text('[rmap]\nscheme = "my.py:Base"\n[rmap."my.py:Base"]\nera = "2.6.9"\n[guest]\nmounts = ["data:/d"]\n')
+    (place / "box.toml").write_text(
+        '[rmap]\nscheme = "my.py:Base"\n[rmap."my.py:Base"]\nera = "2.6.9"\n[guest]\nmounts = ["data:/d"]\n'
+    )
     ran = rmapbox("run", "--quiet", "--config", "elsewhere/box.toml", compile_c(SHOW), "/d/f")
     assert (ran.status, ran.out) == (0, "here"), ran.err
 
@@ -148,10 +158,18 @@ int main(void)
 """Says that it runs, and runs until its input ends: however fast the machine is, it runs when the test acts."""
 
 
-def signalled(program: Path, number: int, environment: dict[str, str], *words: str, preexec=None) -> tuple[int, bytes, bytes]:
+def signalled(
+    program: Path, number: int, environment: dict[str, str], *words: str, preexec=None
+) -> tuple[int, bytes, bytes]:
     """(status, output, errors) of a run that got the signal while its guest ran; the guest's input ends after that, if the run has not."""
-    with subprocess.Popen([*COMMAND, "run", "--quiet", *words, str(program)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                          env=environment, preexec_fn=preexec) as process:
+    with subprocess.Popen(
+        [*COMMAND, "run", "--quiet", *words, str(program)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment,
+        preexec_fn=preexec,
+    ) as process:
         assert process.stdout is not None and process.stdout.read(3) == b"go\n"
         process.send_signal(number)
         if preexec is None:
@@ -208,10 +226,14 @@ def test_an_alarm_of_the_embedding_program_is_its_own(compile_c) -> None:
 # --- terminals, tables, files -----------------------------------------------------------------------------------------------
 
 
-def on_a_terminal(environment: dict[str, str], cwd: Path, *words: str, until: bytes = b"", linger: float = 0.0) -> bytes:
+def on_a_terminal(
+    environment: dict[str, str], cwd: Path, *words: str, until: bytes = b"", linger: float = 0.0
+) -> bytes:
     """What the command writes to a terminal. Its input ends `linger` seconds after it has written `until`."""
     master, slave = pty.openpty()
-    process = subprocess.Popen([*COMMAND, *words], stdin=subprocess.PIPE, stdout=slave, stderr=slave, env=environment, cwd=cwd)
+    process = subprocess.Popen(
+        [*COMMAND, *words], stdin=subprocess.PIPE, stdout=slave, stderr=slave, env=environment, cwd=cwd
+    )
     assert process.stdin is not None
     os.close(slave)
     seen = b""
@@ -234,7 +256,10 @@ def on_a_terminal(environment: dict[str, str], cwd: Path, *words: str, until: by
 @pytest.mark.parametrize("columns", ["0", "\u00b2"])
 def test_a_size_that_is_none_hides_no_table(tmp_path: Path, environment, rmapbox, columns: str) -> None:
     assert rmapbox("run", "--quiet", "--json", "r.json", "hello").status == 0
-    for words, row in ((("lowmem", "r.json"), b"kernel_image"), (("compare", "hello", "--rmap", "anon_vma,pte_chain"), b"pte_chain")):
+    for words, row in (
+        (("lowmem", "r.json"), b"kernel_image"),
+        (("compare", "hello", "--rmap", "anon_vma,pte_chain"), b"pte_chain"),
+    ):
         shown = on_a_terminal({**environment, "COLUMNS": columns, "LINES": columns, "TERM": "xterm"}, tmp_path, *words)
         assert row in shown and shown.count(b"\n") > 10, words
 
@@ -260,8 +285,16 @@ def test_json_to_standard_output_keeps_what_stands_there(tmp_path: Path, environ
     with open(tmp_path / "out.txt", "wb") as out:
         out.write(b"before\n")
         out.flush()
-        done = subprocess.run([*COMMAND, "run", "--quiet", "--json", name, str(compile_c(SHOW)), "/etc/hostname"], stdin=subprocess.DEVNULL,
-                              stdout=out, stderr=subprocess.PIPE, env=environment, cwd=tmp_path, timeout=60, check=False)
+        done = subprocess.run(
+            [*COMMAND, "run", "--quiet", "--json", name, str(compile_c(SHOW)), "/etc/hostname"],
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=subprocess.PIPE,
+            env=environment,
+            cwd=tmp_path,
+            timeout=60,
+            check=False,
+        )
     assert done.returncode == 0, done.stderr
     text = (tmp_path / "out.txt").read_text()
     assert text.startswith("before\nrmapbox\n{") and text.count('"virtual_ns"') == 1

@@ -60,10 +60,13 @@ def test_a_violation_at_the_end_is_counted_and_told(capfd, monkeypatch, tmp_path
     assert '"violations": 0' not in (tmp_path / "r.json").read_text()
 
 
-@pytest.mark.parametrize("error, status, words", [
-    (KeyboardInterrupt(), 130, "interrupted"),
-    (PermissionError(13, "Permission denied", "/some/file"), 2, "/some/file: permission denied"),
-])
+@pytest.mark.parametrize(
+    "error, status, words",
+    [
+        (KeyboardInterrupt(), 130, "interrupted"),
+        (PermissionError(13, "Permission denied", "/some/file"), 2, "/some/file: permission denied"),
+    ],
+)
 def test_the_worlds_errors(capsys, monkeypatch, error, status, words):
     def broken(words):
         raise error

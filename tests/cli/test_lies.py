@@ -70,13 +70,16 @@ def lies(tmp_path):
 
 
 @pytest.mark.usefixtures("lies")
-@pytest.mark.parametrize("name, said", [
-    ("CheckIsNoList", "check() answers 5: it must be a list of texts"),
-    ("NoLayout", "answers None: it must be a Layout"),
-    ("NoClass", "answers 7: it must be a class that derives from RmapScheme"),
-    ("NoIndex", "answers 'hash': it must be one of list, prio_tree, interval_tree"),
-    ("Ends", "failed in add_anon (lies.py, line"),
-])
+@pytest.mark.parametrize(
+    "name, said",
+    [
+        ("CheckIsNoList", "check() answers 5: it must be a list of texts"),
+        ("NoLayout", "answers None: it must be a Layout"),
+        ("NoClass", "answers 7: it must be a class that derives from RmapScheme"),
+        ("NoIndex", "answers 'hash': it must be one of list, prio_tree, interval_tree"),
+        ("Ends", "failed in add_anon (lies.py, line"),
+    ],
+)
 def test_a_wrong_answer_is_told_as_the_schemes(rmapbox, name, said):
     ran = rmapbox("run", *PRESSED, "--rmap", f"lies.py:{name}", "hello")
     assert said in ran.error_line() and "report it" not in ran.err
@@ -101,7 +104,10 @@ def test_stages_that_find_no_anonymous_page_say_so_when_memory_runs_out(rmapbox,
     start = time.monotonic()
     ran = rmapbox("run", "--pressure", "--rmap", f"rmap_series:stage={stage}", "fork_cow")
     assert ran.status == 1 and "hung" in ran.err and time.monotonic() - start < 60
-    assert f"after rmap {stage} nothing leads to anonymous pages; pages whose PTEs are not found cannot be swapped out" in ran.err
+    assert (
+        f"after rmap {stage} nothing leads to anonymous pages; pages whose PTEs are not found cannot be swapped out"
+        in ran.err
+    )
 
 
 def test_a_negative_size_is_refused():
@@ -119,16 +125,19 @@ def test_a_scheme_file_that_ends_the_command_is_an_error(rmapbox, tmp_path):
     assert "ends.py cannot be loaded: SystemExit: 0" in rmapbox("run", "--rmap", "ends.py:X", "hello").error_line()
 
 
-@pytest.mark.parametrize("words, said", [
-    (["run", "hello", "--rmap", "anon_vma:sharing"], "'sharing' is not an option: write anon_vma:key=value"),
-    (["run", "hello", "--rmap", "anon_vma:"], "write anon_vma:key=value"),
-    (["run", "hello", "--rmap", "./notes.txt:X"], "not a Python file; give path/to/file.py:Class"),
-    (["run", "hello", "--rmap", "qqqq"], "there are anon_vma, "),
-    (["run", "some_dir"], "is a directory, not a file"),
-    (["schemes", "rmap_series:stage=3"], "stage = 3 is not a number from 7 to 40"),
-    (["schemes", "check", "rmap_series:stage=3"], "stage = 3 is not a number from 7 to 40"),
-    (["schemes", "check", "anon_vma", "--option", "era=9"], "era = '9' is not 2.6.7 or 2.6.9"),
-])
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        (["run", "hello", "--rmap", "anon_vma:sharing"], "'sharing' is not an option: write anon_vma:key=value"),
+        (["run", "hello", "--rmap", "anon_vma:"], "write anon_vma:key=value"),
+        (["run", "hello", "--rmap", "./notes.txt:X"], "not a Python file; give path/to/file.py:Class"),
+        (["run", "hello", "--rmap", "qqqq"], "there are anon_vma, "),
+        (["run", "some_dir"], "is a directory, not a file"),
+        (["schemes", "rmap_series:stage=3"], "stage = 3 is not a number from 7 to 40"),
+        (["schemes", "check", "rmap_series:stage=3"], "stage = 3 is not a number from 7 to 40"),
+        (["schemes", "check", "anon_vma", "--option", "era=9"], "era = '9' is not 2.6.7 or 2.6.9"),
+    ],
+)
 def test_mistakes_are_one_line_with_the_remedy(rmapbox, tmp_path, words, said):
     (tmp_path / "some_dir").mkdir()
     assert said in rmapbox(*words).error_line()
@@ -136,7 +145,12 @@ def test_mistakes_are_one_line_with_the_remedy(rmapbox, tmp_path, words, said):
 
 def test_the_card_of_a_stage_tells_of_that_stage(rmapbox):
     shown = rmapbox("schemes", "rmap_series:stage=9").out
-    assert "after rmap 9" in shown and "nothing leads to anonymous pages" in shown and "areas sharing the anon_vma" not in shown and "2.6.33" not in shown
+    assert (
+        "after rmap 9" in shown
+        and "nothing leads to anonymous pages" in shown
+        and "areas sharing the anon_vma" not in shown
+        and "2.6.33" not in shown
+    )
 
 
 def test_a_broken_package_does_not_hide_the_other_schemes(capsys, monkeypatch):
@@ -151,7 +165,10 @@ def test_a_broken_package_does_not_hide_the_other_schemes(capsys, monkeypatch):
     monkeypatch.setattr(registry, "_installed", lambda: [Entry()])
     assert main.command(["schemes"]) == 2
     out, err = capsys.readouterr()
-    assert "virtual_scan: " in out and err == "rmapbox: scheme 'broken': its package cannot be loaded (nowhere:Nothing): SystemExit: 0\n"
+    assert (
+        "virtual_scan: " in out
+        and err == "rmapbox: scheme 'broken': its package cannot be loaded (nowhere:Nothing): SystemExit: 0\n"
+    )
 
 
 def test_our_options_behind_the_programs_arguments_are_spoken_of(rmapbox):
@@ -168,9 +185,20 @@ def test_our_options_behind_the_programs_arguments_are_spoken_of(rmapbox):
 @pytest.mark.parametrize("words", [["schemes"], ["programs"], ["compare", "hello", "--rmap", "anon_vma,pte_chain"]])
 def test_a_full_disk_is_not_an_internal_error(tmp_path, environment, words):
     with open("/dev/full", "w") as full:
-        done = subprocess.run([*COMMAND, *words], cwd=tmp_path, env=environment, stdin=subprocess.DEVNULL, stdout=full, stderr=subprocess.PIPE, timeout=120)
+        done = subprocess.run(
+            [*COMMAND, *words],
+            cwd=tmp_path,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            timeout=120,
+        )
     assert done.returncode == 2
-    assert done.stderr == b"rmapbox: the output cannot be written: no space left on device: make room, or let it go elsewhere\n"
+    assert (
+        done.stderr
+        == b"rmapbox: the output cannot be written: no space left on device: make room, or let it go elsewhere\n"
+    )
 
 
 @pytest.mark.parametrize("words", [["schemes"], ["compare", "hello", "--rmap", "anon_vma,pte_chain"]])
@@ -178,7 +206,15 @@ def test_a_reader_that_went_is_neither_an_error_nor_a_difference(tmp_path, envir
     reader, writer = os.pipe()
     os.close(reader)
     with open(writer, "wb") as pipe:
-        done = subprocess.run([*COMMAND, *words], cwd=tmp_path, env=environment, stdin=subprocess.DEVNULL, stdout=pipe, stderr=subprocess.PIPE, timeout=120)
+        done = subprocess.run(
+            [*COMMAND, *words],
+            cwd=tmp_path,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=pipe,
+            stderr=subprocess.PIPE,
+            timeout=120,
+        )
     assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, b"")
 
 
@@ -186,7 +222,10 @@ def test_the_report_of_a_check_that_cannot_be_written(capsys, monkeypatch):
     report = suite.Report([suite.Row("contract", "points", count=1)], None, 1.0)
     monkeypatch.setattr(suite, "run", lambda *_: report)
     assert main.command(["schemes", "check", "anon_vma:sharing=false", "--json", "/dev/full"]) == 2
-    assert capsys.readouterr().err == "rmapbox: --json /dev/full: no space left on device: the result is not written; give another place\n"
+    assert (
+        capsys.readouterr().err
+        == "rmapbox: --json /dev/full: no space left on device: the result is not written; give another place\n"
+    )
 
 
 # --- schemes that never return --------------------------------------------------------------------------------------------------------
@@ -208,8 +247,14 @@ def _live(session):
 
 @pytest.mark.usefixtures("lies")
 def test_ctrl_c_ends_a_run_whose_scheme_never_returns(tmp_path, environment):
-    process = subprocess.Popen([*COMMAND, "run", "--rmap", "lies.py:Loops", "hello"], cwd=tmp_path, env=environment, stdin=subprocess.DEVNULL,
-                               stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        [*COMMAND, "run", "--rmap", "lies.py:Loops", "hello"],
+        cwd=tmp_path,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
     try:
         time.sleep(2.0)
         process.send_signal(signal.SIGINT)
@@ -221,8 +266,15 @@ def test_ctrl_c_ends_a_run_whose_scheme_never_returns(tmp_path, environment):
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_no_job_of_a_check_outlives_it(tmp_path, environment, how):
-    process = subprocess.Popen([*COMMAND, "schemes", "check", "anon_vma"], cwd=tmp_path, env=environment, stdin=subprocess.DEVNULL,
-                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
+    process = subprocess.Popen(
+        [*COMMAND, "schemes", "check", "anon_vma"],
+        cwd=tmp_path,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
     try:
         deadline = time.monotonic() + 120
         while len(jobs := _live(process.pid)) < 2 and process.poll() is None and time.monotonic() < deadline:
@@ -248,4 +300,6 @@ def test_a_check_of_a_scheme_that_loops_gives_up_early(monkeypatch):
     monkeypatch.setattr(suite, "jobs", lambda *_: (rows, jobs))
     report = suite.run("loops", AnonVma, {}, 1.0)
     assert report.seconds < 20 and not report.passed
-    assert [row.verdict for row in rows] == [suite.FAILED, suite.FAILED, suite.NOT_TRIED] and "did not end" in rows[2].note
+    assert [row.verdict for row in rows] == [suite.FAILED, suite.FAILED, suite.NOT_TRIED] and "did not end" in rows[
+        2
+    ].note

@@ -9,9 +9,29 @@ from sandbox.program import check_image
 
 
 def elf(*, machine=3, elf_class=1, e_type=2, segments=((1, 0, 0x54 + 32),), size=None):
-    header = struct.pack("<4sBBB9xHHIIIIIHHHHHH", b"\x7fELF", elf_class, 1, 1, e_type, machine, 1, 0x8048000, 52, 0, 0,
-                         52, 32, len(segments), 0, 0, 0)
-    body = b"".join(struct.pack("<8I", kind, offset, 0x8048000, 0, filesz, filesz, 5, 4096) for kind, offset, filesz in segments)
+    header = struct.pack(
+        "<4sBBB9xHHIIIIIHHHHHH",
+        b"\x7fELF",
+        elf_class,
+        1,
+        1,
+        e_type,
+        machine,
+        1,
+        0x8048000,
+        52,
+        0,
+        0,
+        52,
+        32,
+        len(segments),
+        0,
+        0,
+        0,
+    )
+    body = b"".join(
+        struct.pack("<8I", kind, offset, 0x8048000, 0, filesz, filesz, 5, 4096) for kind, offset, filesz in segments
+    )
     image = (header + body).ljust(0x54 + 32 if size is None else size, b"\0")
     return image if size is None else image[:size]
 
@@ -20,19 +40,22 @@ def test_a_good_image_passes():
     check_image("x", elf())
 
 
-@pytest.mark.parametrize("image, words", [
-    (b"", "not an ELF file"),
-    (b"int main;", "not an ELF file"),
-    (b"#!/bin/sh\n", "a script"),
-    (b"\x7fELF\1\1\1", "truncated ELF"),
-    (elf()[:40], "truncated ELF"),
-    (elf(size=60), "program headers lie beyond its end"),
-    (elf(segments=((1, 0, 100000),)), "segment 0 ends at 100000"),
-    (elf(machine=62, elf_class=2), "for x86-64, not for i386.*gcc -m32"),
-    (elf(machine=183, elf_class=2), "for AArch64"),
-    (elf(machine=40), "for ARM"),
-    (elf(e_type=1), "not an executable"),
-])
+@pytest.mark.parametrize(
+    "image, words",
+    [
+        (b"", "not an ELF file"),
+        (b"int main;", "not an ELF file"),
+        (b"#!/bin/sh\n", "a script"),
+        (b"\x7fELF\1\1\1", "truncated ELF"),
+        (elf()[:40], "truncated ELF"),
+        (elf(size=60), "program headers lie beyond its end"),
+        (elf(segments=((1, 0, 100000),)), "segment 0 ends at 100000"),
+        (elf(machine=62, elf_class=2), "for x86-64, not for i386.*gcc -m32"),
+        (elf(machine=183, elf_class=2), "for AArch64"),
+        (elf(machine=40), "for ARM"),
+        (elf(e_type=1), "not an executable"),
+    ],
+)
 def test_wrong_images(image, words):
     with pytest.raises(ConfigError, match=words) as caught:
         check_image("prog", image)

@@ -18,7 +18,11 @@ def result():
 
 def test_a_string_is_a_program_without_arguments(result):
     assert result.exit_status == 0 and result.stdout == Machine(SMALL).run(["hello"], capture=True).stdout
-    for wrong, said in (("fork_cow 512", r"arguments stand in a list, as in \['fork_cow', '512'\]"), (["fork_cow", 512], "write '512'"), ([], "no program")):
+    for wrong, said in (
+        ("fork_cow 512", r"arguments stand in a list, as in \['fork_cow', '512'\]"),
+        (["fork_cow", 512], "write '512'"),
+        ([], "no program"),
+    ):
         with pytest.raises(ConfigError, match=said):
             Machine(SMALL).run(wrong)
 
@@ -29,13 +33,18 @@ def test_a_result_shows_its_summary(result):
     assert result._repr_html_().startswith("<pre>rmapbox: exited")
 
 
-@pytest.mark.parametrize("settings, error, said", [
-    ({"memroy": "8M"}, ConfigError, "did you mean 'memory'"), ({"scheme": "anon_vna"}, PluginError, "did you mean 'anon_vma'"), ({"swapiness": 3}, ConfigError, "'swappiness'"),
-])
+@pytest.mark.parametrize(
+    "settings, error, said",
+    [
+        ({"memroy": "8M"}, ConfigError, "did you mean 'memory'"),
+        ({"scheme": "anon_vna"}, PluginError, "did you mean 'anon_vma'"),
+        ({"swapiness": 3}, ConfigError, "'swappiness'"),
+    ],
+)
 def test_the_nearest_name(settings, error, said, rmapbox, tmp_path):
     with pytest.raises(error, match=said):
         Config(**settings)
-    (key, value), = settings.items()
+    ((key, value),) = settings.items()
     table = "rmap" if key == "scheme" else "machine"
     (tmp_path / "rmapbox.toml").write_text(f"[{table}]\n{key} = {value!r}\n")
     assert said in rmapbox("run", "hello").error_line()
@@ -47,9 +56,15 @@ def test_a_comparison_gives_rows_for_a_data_frame():
     rows = found.rows()
     assert all(list(row) == ["section", "name", "scheme", "value", "ratio"] for row in rows)
     faults = {row["scheme"]: row for row in rows if (row["section"], row["name"]) == ("faults", "all")}
-    assert [faults[scheme]["value"] for scheme in found.schemes] == [result.vmstat["pgfault"] for result in found.results]
+    assert [faults[scheme]["value"] for scheme in found.schemes] == [
+        result.vmstat["pgfault"] for result in found.results
+    ]
     assert faults["pte_chain"]["ratio"] == 1
-    for schemes, said in ((["anon_vma"], "two schemes"), ("anon_vma", "two schemes"), (["anon_vma"] * 2, "given twice")):
+    for schemes, said in (
+        (["anon_vma"], "two schemes"),
+        ("anon_vma", "two schemes"),
+        (["anon_vma"] * 2, "given twice"),
+    ):
         with pytest.raises(ConfigError, match=said):
             compare("hello", schemes, SMALL)
 

@@ -14,8 +14,8 @@ from tests.cli.conftest import COMMAND
 
 CRASH = "int main(void) { *(volatile int *)0x10 = 1; return 0; }\n"
 DIVIDE = "int main(int argc, char **argv) { volatile int zero = argc - argc; return 100 / zero; }\n"
-ILLEGAL = "int main(void) { __asm__ volatile(\"ud2\"); return 0; }\n"
-SPIN = "#include <stdio.h>\nint main(void) { puts(\"on\"); fflush(stdout); for (volatile int i = 0;; i++); }\n"
+ILLEGAL = 'int main(void) { __asm__ volatile("ud2"); return 0; }\n'
+SPIN = '#include <stdio.h>\nint main(void) { puts("on"); fflush(stdout); for (volatile int i = 0;; i++); }\n'
 WAIT = "#include <unistd.h>\nint main(void) { int p[2]; char c; pipe(p); read(p[0], &c, 1); return 0; }\n"
 ECHO = """#include <unistd.h>
 #include <stdlib.h>
@@ -57,8 +57,22 @@ def test_stdin_from_a_file(rmapbox, compile_c, tmp_path):
 
 def test_the_result_file_has_exactly_the_documented_keys(rmapbox, tmp_path):
     assert rmapbox("run", "--quiet", "--json", "r.json", "--rmap", "pte_chain", "hello").status == 0
-    keys = ["exit_status", "scheme", "config", "virtual_ns", "wall_s", "ended", "vmstat", "meters", "lowmem", "tasks", "audit",
-            "event_hash", "walk_lengths", "memory_hash"]
+    keys = [
+        "exit_status",
+        "scheme",
+        "config",
+        "virtual_ns",
+        "wall_s",
+        "ended",
+        "vmstat",
+        "meters",
+        "lowmem",
+        "tasks",
+        "audit",
+        "event_hash",
+        "walk_lengths",
+        "memory_hash",
+    ]
     raw = json.loads((tmp_path / "r.json").read_text())
     assert list(raw) == keys
     assert (raw["scheme"], raw["ended"], raw["exit_status"]) == ("pte_chain", "exited", 0)
@@ -80,7 +94,9 @@ def test_low_memory_adds_up(rmapbox, tmp_path, scheme, paging):
 def test_runs_repeat_whatever_the_hash_seed_and_the_reports(rmapbox, tmp_path):
     hashes = set()
     for number, (seed, extra) in enumerate([("0", []), ("1", ["--audit", "full"]), ("2", ["--quiet"])]):
-        ran = rmapbox("run", "--memory", "6M", *extra, "--json", f"{number}.json", "fork_cow", env={"PYTHONHASHSEED": seed})
+        ran = rmapbox(
+            "run", "--memory", "6M", *extra, "--json", f"{number}.json", "fork_cow", env={"PYTHONHASHSEED": seed}
+        )
         assert ran.status == 0, ran.err
         result = read_result(str(tmp_path / f"{number}.json"))
         hashes.add((result.event_hash, result.virtual_ns))
@@ -103,12 +119,19 @@ def test_pressure_makes_the_scheme_work(rmapbox, tmp_path, scheme):
 
 
 def test_pressure_makes_a_scheme_without_walks_scan(rmapbox, tmp_path):
-    ran = rmapbox("run", "fork_cow", "--pressure", "--rmap", "virtual_scan", "--audit", "end", "--json", "r.json", "2048")
+    ran = rmapbox(
+        "run", "fork_cow", "--pressure", "--rmap", "virtual_scan", "--audit", "end", "--json", "r.json", "2048"
+    )
     assert ran.status == 0, ran.err
     assert re.search(r"^scans +\d+ of address spaces: \d+ PTEs taken away", ran.err, re.M) and "walks" not in ran.err
     result = read_result(str(tmp_path / "r.json"))
     meters = result.meters
-    assert meters["scans"] > 0 and meters["scan_unmapped"] > 100 and meters["mms_visited"] >= meters["scans"] and result.vmstat["pswpout"] > 0
+    assert (
+        meters["scans"] > 0
+        and meters["scan_unmapped"] > 100
+        and meters["mms_visited"] >= meters["scans"]
+        and result.vmstat["pswpout"] > 0
+    )
     assert meters["walks"] == meters["file_walks"] == 0 == result.audit.violations
 
 
@@ -116,11 +139,14 @@ def test_pressure_and_memory_exclude_each_other(rmapbox):
     assert "exclude each other" in rmapbox("run", "hello", "--pressure", "--memory", "16M").error_line()
 
 
-@pytest.mark.parametrize("text, number, words", [
-    (CRASH, signal.SIGSEGV, ["nothing is mapped at the address", "0x00000010", "eip", "mov", "around address"]),
-    (DIVIDE, signal.SIGFPE, ["division by zero", "idiv"]),
-    (ILLEGAL, signal.SIGILL, ["illegal", "ud2"]),
-])
+@pytest.mark.parametrize(
+    "text, number, words",
+    [
+        (CRASH, signal.SIGSEGV, ["nothing is mapped at the address", "0x00000010", "eip", "mov", "around address"]),
+        (DIVIDE, signal.SIGFPE, ["division by zero", "idiv"]),
+        (ILLEGAL, signal.SIGILL, ["illegal", "ud2"]),
+    ],
+)
 def test_a_crash_is_reported(rmapbox, compile_c, text, number, words):
     ran = rmapbox("run", compile_c(text))
     assert ran.status == 128 + number, ran.err
@@ -138,8 +164,14 @@ def test_the_time_limit(rmapbox, compile_c, tmp_path):
 
 def test_ctrl_c_still_writes_the_summary(compile_c, tmp_path, environment):
     source = compile_c(SPIN)
-    process = subprocess.Popen([*COMMAND, "run", "--json", "r.json", str(source)], cwd=tmp_path, env=environment,
-                               stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        [*COMMAND, "run", "--json", "r.json", str(source)],
+        cwd=tmp_path,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
     try:
         assert process.stdout.readline() == b"on\n"
         time.sleep(0.3)
@@ -158,8 +190,11 @@ def test_a_deadlock_says_what_is_waited_for(rmapbox, compile_c):
 
 
 def test_mounts_show_only_what_they_name(rmapbox, compile_c, tmp_path):
-    source = compile_c(ECHO.replace("read(0,", "read(f,").replace("int n;", 'int n, f = open("/data/in", O_RDONLY);')
-                       .replace("#include <stdlib.h>", "#include <stdlib.h>\n#include <fcntl.h>"))
+    source = compile_c(
+        ECHO.replace("read(0,", "read(f,")
+        .replace("int n;", 'int n, f = open("/data/in", O_RDONLY);')
+        .replace("#include <stdlib.h>", "#include <stdlib.h>\n#include <fcntl.h>")
+    )
     (tmp_path / "d").mkdir()
     (tmp_path / "d" / "in").write_text("mounted\n")
     assert rmapbox("run", "--quiet", "--mount", "d:/data", source).out == "mounted\n"
@@ -172,29 +207,32 @@ def test_a_plugin_from_a_file(rmapbox, tmp_path):
     assert ran.status == 0, ran.err
 
 
-@pytest.mark.parametrize("words, said", [
-    (["run", "hello", "--rmap", "anon_vam"], "anon_vma"),
-    (["run", "hello", "--rmap", "nofile.py:X"], "nofile.py"),
-    (["run", "hello", "--memory", "64Q"], "--memory '64Q' is not a size"),
-    (["run", "hello", "--memory", "100K"], "too small to boot"),
-    (["run", "hello", "--memory", "2G"], "at most 896M"),
-    (["run", "hello", "--swap", "lots"], "--swap 'lots' is not a size"),
-    (["run", "hello", "--paging", "4level"], "--paging '4level' is not one of pae, 2level"),
-    (["run", "hello", "--time-limit", "x"], "--time-limit 'x' is not a number of seconds"),
-    (["run", "hello", "--mount", "nowhere:/x"], "no such file or directory on the host"),
-    (["run", "hello", "--env", "novalue"], "not K=V"),
-    (["run", "hello", "--stdin", "nofile"], "--stdin nofile: no such file"),
-    (["run", "hello", "--json", "no/dir/r.json"], "cannot write there"),
-    (["run", "hello", "--config", "no.toml"], "no.toml: cannot read"),
-    (["run", "helo"], "did you mean 'hello'"),
-    (["run", "hello", "--presure"], "did you mean --pressure"),
-    (["run", "./nothing"], "no such file"),
-    (["run", "/bin/sh"], "not for i386"),
-    (["run", "/etc/passwd"], "not an ELF file"),
-    (["run"], "PROGRAM"),
-    (["lowmem", "no.json"], "no.json: cannot read"),
-    (["walk"], "walk"),
-])
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        (["run", "hello", "--rmap", "anon_vam"], "anon_vma"),
+        (["run", "hello", "--rmap", "nofile.py:X"], "nofile.py"),
+        (["run", "hello", "--memory", "64Q"], "--memory '64Q' is not a size"),
+        (["run", "hello", "--memory", "100K"], "too small to boot"),
+        (["run", "hello", "--memory", "2G"], "at most 896M"),
+        (["run", "hello", "--swap", "lots"], "--swap 'lots' is not a size"),
+        (["run", "hello", "--paging", "4level"], "--paging '4level' is not one of pae, 2level"),
+        (["run", "hello", "--time-limit", "x"], "--time-limit 'x' is not a number of seconds"),
+        (["run", "hello", "--mount", "nowhere:/x"], "no such file or directory on the host"),
+        (["run", "hello", "--env", "novalue"], "not K=V"),
+        (["run", "hello", "--stdin", "nofile"], "--stdin nofile: no such file"),
+        (["run", "hello", "--json", "no/dir/r.json"], "cannot write there"),
+        (["run", "hello", "--config", "no.toml"], "no.toml: cannot read"),
+        (["run", "helo"], "did you mean 'hello'"),
+        (["run", "hello", "--presure"], "did you mean --pressure"),
+        (["run", "./nothing"], "no such file"),
+        (["run", "/bin/sh"], "not for i386"),
+        (["run", "/etc/passwd"], "not an ELF file"),
+        (["run"], "PROGRAM"),
+        (["lowmem", "no.json"], "no.json: cannot read"),
+        (["walk"], "walk"),
+    ],
+)
 def test_mistakes_are_one_line_with_the_remedy(rmapbox, words, said):
     assert said in rmapbox(*words).error_line()
 
@@ -211,7 +249,10 @@ def test_a_scheme_without_its_hooks_is_named(rmapbox, tmp_path):
 
 def test_the_file_of_the_working_directory_and_its_mistakes(rmapbox, tmp_path):
     (tmp_path / "rmapbox.toml").write_text('[machine]\nmemroy = "16M"\n')
-    assert "rmapbox.toml: unknown key 'memroy' in [machine]: did you mean 'memory'?" in rmapbox("run", "hello").error_line()
+    assert (
+        "rmapbox.toml: unknown key 'memroy' in [machine]: did you mean 'memory'?"
+        in rmapbox("run", "hello").error_line()
+    )
     (tmp_path / "rmapbox.toml").write_text('[rmap]\nscheme = "pte_chain"\n')
     assert "scheme pte_chain" in rmapbox("run", "hello").err
 
@@ -281,7 +322,9 @@ def test_a_reader_that_goes_away(environment, compile_c, tmp_path):
     """The guest gets SIGPIPE, as it would natively, and the command says no more than that."""
     source = compile_c('#include <stdio.h>\nint main(void) { for (;;) puts("line"); }\n')
     script = " ".join([*COMMAND, f"run --json r.json {source} | head -n 1"])
-    done = subprocess.run(["sh", "-c", script], cwd=tmp_path, env=environment, timeout=60, capture_output=True, check=False)
+    done = subprocess.run(
+        ["sh", "-c", script], cwd=tmp_path, env=environment, timeout=60, capture_output=True, check=False
+    )
     assert done.stdout == b"line\n" and b"killed by SIGPIPE" in done.stderr and b"Traceback" not in done.stderr
     assert read_result(str(tmp_path / "r.json")).exit_status == 128 + signal.SIGPIPE
 
@@ -290,8 +333,15 @@ def test_the_time_limit_holds_while_the_host_keeps_the_guest_waiting(environment
     """A pipe that nobody writes to and nobody closes."""
     reader, writer = os.pipe()
     try:
-        done = subprocess.run([*COMMAND, "run", "--time-limit", "0.5", str(compile_c(ECHO))], cwd=tmp_path, env=environment, stdin=reader,
-                              capture_output=True, timeout=30, check=False)
+        done = subprocess.run(
+            [*COMMAND, "run", "--time-limit", "0.5", str(compile_c(ECHO))],
+            cwd=tmp_path,
+            env=environment,
+            stdin=reader,
+            capture_output=True,
+            timeout=30,
+            check=False,
+        )
     finally:
         os.close(reader)
         os.close(writer)

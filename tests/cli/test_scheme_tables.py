@@ -10,13 +10,13 @@ from mmcore.errors import ConfigError
 from sandbox.configfile import build_config
 from sandbox.machine import build_memory
 
-SCHEME = '''
+SCHEME = """
 from mmcore.rmap import Card
 from rmap_plugins.anon_vma import AnonVma
 
 class Mine(AnonVma):
     card = Card(name="my_scheme", title="t", kernels="k", origin="o", complexity="c", options={"depth": (1, "how deep")})
-'''
+"""
 
 
 @pytest.fixture
@@ -30,14 +30,18 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize("given", ["command line", "file"])
 def test_a_scheme_given_by_file_has_its_table(scheme: str, given: str, directory: Path) -> None:
     scheme = f"{directory}/mine.py:Mine" if scheme == "absolute" else scheme
-    (directory / "rmapbox.toml").write_text((f'[rmap]\nscheme = "{scheme}"\n' if given == "file" else "") + "[rmap.my_scheme]\ndepth = 3\n")
+    (directory / "rmapbox.toml").write_text(
+        (f'[rmap]\nscheme = "{scheme}"\n' if given == "file" else "") + "[rmap.my_scheme]\ndepth = 3\n"
+    )
     config = build_config(None, {"scheme": scheme} if given == "command line" else {}, {})
     assert config.scheme_options == {"depth": 3}
     assert build_memory(config).scheme.options == {"depth": 3}
 
 
 def test_a_table_by_path_and_others_tables(directory: Path) -> None:
-    (directory / "rmapbox.toml").write_text('[rmap.my_scheme]\ndepth = 3\n[rmap."mine.py:Mine"]\ndepth = 4\n[rmap.pte_chain]\nhighpte = true\n')
+    (directory / "rmapbox.toml").write_text(
+        '[rmap.my_scheme]\ndepth = 3\n[rmap."mine.py:Mine"]\ndepth = 4\n[rmap.pte_chain]\nhighpte = true\n'
+    )
     assert build_config(None, {"scheme": "mine.py:Mine"}, {}).scheme_options == {"depth": 4}
     assert build_config(None, {"scheme": "pte_chain"}, {}, ["mine.py:Mine"]).scheme_options == {"highpte": True}
 

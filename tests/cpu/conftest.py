@@ -41,7 +41,13 @@ class Bench:
         self.kernel = {GDT_VA: GDT, BOOT_VA: BOOT}
         self.boot_cr3 = self.root()
         self.cpu = Cpu(
-            self.ram, paging=paging, boot_cr3=self.boot_cr3, gdt_va=GDT_VA, gdt_paddr=GDT, boot_va=BOOT_VA, boot_paddr=BOOT
+            self.ram,
+            paging=paging,
+            boot_cr3=self.boot_cr3,
+            gdt_va=GDT_VA,
+            gdt_paddr=GDT,
+            boot_va=BOOT_VA,
+            boot_paddr=BOOT,
         )
         self.cr3 = self.root()
         self.ctx = self.cpu.new_context()

@@ -259,7 +259,13 @@ def test_t14_privileged_instructions_fault(bench, code, kind):
     bench.load(b"\x39\xdb\x43" + code + after + EXIT)  # cmp ebx, ebx; inc ebx
     frame = bench.with_data()
     for _ in range(2):
-        bench.regs[EIP], bench.regs[EAX], bench.regs[EBX], bench.regs[ECX], bench.regs[ESI] = CODE, 5, 0xFFFFFFFF, 3, DATA
+        bench.regs[EIP], bench.regs[EAX], bench.regs[EBX], bench.regs[ECX], bench.regs[ESI] = (
+            CODE,
+            5,
+            0xFFFFFFFF,
+            3,
+            DATA,
+        )
         assert bench.run() == kind
         assert (bench.regs[EIP], bench.regs[EAX], bench.regs[EBX], bench.regs[ECX]) == (CODE + 3, 5, 0, 3)
         assert bench.regs[ESI] == DATA and bench.regs[EFLAGS] & 0x8C5 == 0x44

@@ -294,7 +294,15 @@ def test_selectors_from_python_and_ones_nobody_may_load(bench):
 
 def test_fpu_state_is_each_tasks_own(bench):
     # fld1; fldpi; movd xmm3, eax; exit; fstp qword [DATA]; movd [DATA+8], xmm3; exit
-    bench.load(b"\xd9\xe8\xd9\xeb\x66\x0f\x6e\xd8" + EXIT + b"\xdd\x1d" + imm(DATA) + b"\x66\x0f\x7e\x1d" + imm(DATA + 8) + EXIT)
+    bench.load(
+        b"\xd9\xe8\xd9\xeb\x66\x0f\x6e\xd8"
+        + EXIT
+        + b"\xdd\x1d"
+        + imm(DATA)
+        + b"\x66\x0f\x7e\x1d"
+        + imm(DATA + 8)
+        + EXIT
+    )
     frame = bench.with_data()
     other = bench.ctx.copy()
     bench.regs[EAX], other.regs[EAX] = 5, 6

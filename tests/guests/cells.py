@@ -16,7 +16,15 @@ from sandbox.schemes.spec import parse_spec, with_options
 
 ROOT = Path(__file__).resolve().parents[2]
 SCHEMES = ("anon_vma", "pte_chain")
-OTHERS = ("virtual_scan", "partial_objrmap", "anonmm", "anonmm_chained", "anon_vma_chain", "anon_vma_chain:era=2.6.34", "rmap_series:stage=17")
+OTHERS = (
+    "virtual_scan",
+    "partial_objrmap",
+    "anonmm",
+    "anonmm_chained",
+    "anon_vma_chain",
+    "anon_vma_chain:era=2.6.34",
+    "rmap_series:stage=17",
+)
 PAGINGS = ("pae", "2level")
 MEMORIES = ("ample", "scarce")
 __all__ = ["MEMORIES", "OTHERS", "PAGINGS", "PROGRAMS", "SCHEMES", "Cell", "check", "native", "native_works", "run"]
@@ -48,8 +56,14 @@ class Cell:
         scarce = PROGRAMS[self.program][1]
         scheme, options = parse_spec(self.scheme)
         config = Config(
-            memory="128M" if self.memory == "ample" else scarce, swap="128M", paging=self.paging, scheme=scheme, audit=self.audit, time_limit=240,
-            stdin=b"", overcommit=1,
+            memory="128M" if self.memory == "ample" else scarce,
+            swap="128M",
+            paging=self.paging,
+            scheme=scheme,
+            audit=self.audit,
+            time_limit=240,
+            stdin=b"",
+            overcommit=1,
         )
         return with_options(config, self.scheme, options)
 

@@ -22,7 +22,11 @@ def _apt(*words: str) -> subprocess.CompletedProcess[bytes]:
         (state / part).mkdir(parents=True, exist_ok=True)
     options = []
     for setting in (
-        "APT::Architecture=i386", "APT::Architectures=i386", f"Dir::State::lists={state}/lists", f"Dir::Cache={state}/cache", "Dir::State::status=/dev/null",
+        "APT::Architecture=i386",
+        "APT::Architectures=i386",
+        f"Dir::State::lists={state}/lists",
+        f"Dir::Cache={state}/cache",
+        "Dir::State::status=/dev/null",
         "APT::Sandbox::User=root",
     ):
         options += ["-o", setting]
@@ -43,7 +47,10 @@ def _archives(names: tuple[str, ...]) -> list[Path] | str:
         done = _apt("download", *missing)
         missing = [name for name in names if not found(name)]
         if missing:
-            return f"apt-get download {missing[0]}:i386 failed: " + (done.stderr.decode().strip().splitlines() or ["no reason given"])[-1]
+            return (
+                f"apt-get download {missing[0]}:i386 failed: "
+                + (done.stderr.decode().strip().splitlines() or ["no reason given"])[-1]
+            )
     return [found(name)[-1] for name in names]
 
 

@@ -29,22 +29,40 @@ class NativeResult(NamedTuple):
 
 
 def _limits(seconds: float) -> None:
-    for what, value in ((resource.RLIMIT_CORE, 0), (resource.RLIMIT_FSIZE, FILE_SIZE), (resource.RLIMIT_CPU, int(seconds) + 1),
-                        (resource.RLIMIT_STACK, STACK)):
+    for what, value in (
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_FSIZE, FILE_SIZE),
+        (resource.RLIMIT_CPU, int(seconds) + 1),
+        (resource.RLIMIT_STACK, STACK),
+    ):
         hard = resource.getrlimit(what)[1]
         resource.setrlimit(what, (value if hard == resource.RLIM_INFINITY else min(value, hard), hard))
 
 
-def run_native(program: str | Path, arguments: Sequence[str] = (), *, stdin: bytes = b"", timeout: float = 20.0,
-               environment: dict[str, str] | None = None, cwd: str | Path | None = None) -> NativeResult:
+def run_native(
+    program: str | Path,
+    arguments: Sequence[str] = (),
+    *,
+    stdin: bytes = b"",
+    timeout: float = 20.0,
+    environment: dict[str, str] | None = None,
+    cwd: str | Path | None = None,
+) -> NativeResult:
     """Run `program` with `arguments`; it and all its children are killed after `timeout` seconds of wall time.
 
     Raises TimeoutError. Only `environment` (or ENVIRONMENT) is inherited.
     """
     command = ["setarch", "-R", "-3", os.fspath(program), *arguments]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=cwd,
-                               env=ENVIRONMENT if environment is None else environment, start_new_session=True,
-                               preexec_fn=lambda: _limits(timeout))
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=cwd,
+        env=ENVIRONMENT if environment is None else environment,
+        start_new_session=True,
+        preexec_fn=lambda: _limits(timeout),
+    )
     try:
         stdout, stderr = process.communicate(stdin, timeout)
     except subprocess.TimeoutExpired:
@@ -81,4 +99,8 @@ def why_not_native() -> str:
         return f"no i386 program to try: {error}"
     except (OSError, TimeoutError) as error:
         return f"this host does not run i386 programs: {error}"
-    return "" if result.status == 0 else f"this host does not run i386 programs: {result.stderr.decode(errors='replace').strip()}"
+    return (
+        ""
+        if result.status == 0
+        else f"this host does not run i386 programs: {result.stderr.decode(errors='replace').strip()}"
+    )

@@ -45,7 +45,9 @@ def boxed(name: str, **settings: object) -> Result:
 def same(name: str, **settings: object) -> Result:
     result = boxed(name, **settings)
     wanted = native(name, result.stdout)
-    assert result.stdout.decode(errors="replace").splitlines() == wanted.stdout.decode(errors="replace").splitlines(), result.notes.detail
+    assert result.stdout.decode(errors="replace").splitlines() == wanted.stdout.decode(errors="replace").splitlines(), (
+        result.notes.detail
+    )
     assert result.exit_status == wanted.status
     assert result.audit.violations == 0
     return result
@@ -80,8 +82,14 @@ def test_time_is_virtual() -> None:
     """An hour of sleep, an alarm a day away and a month's timer end at once; the clocks agree with each other."""
     result = boxed("here_hours", time_limit=20)
     assert result.stdout.decode().splitlines() == [
-        "slept 3600 s", "poll 86400 s", "select 604800 s", "alarm rang after 86400 s", "timer rang after 2592000 s", "futex gave up after 3600 s",
-        "clocks agree", "cpu time is small",
+        "slept 3600 s",
+        "poll 86400 s",
+        "select 604800 s",
+        "alarm rang after 86400 s",
+        "timer rang after 2592000 s",
+        "futex gave up after 3600 s",
+        "clocks agree",
+        "cpu time is small",
     ]
     assert result.exit_status == 0
     assert result.virtual_ns > 3_000_000 * 1_000_000_000

@@ -14,7 +14,7 @@ import pytest
 from sandbox import toolchain
 from tests.cli.conftest import COMMAND, ROOT
 
-SCHEMES = '''
+SCHEMES = """
 from rmap_plugins.anon_vma import AnonVma
 
 
@@ -76,7 +76,7 @@ class Leaks(AnonVma):
     def reserve(self, operation, vma, pfns=None):
         self.env.cache("leak", 4000).alloc()
         return super().reserve(operation, vma, pfns)
-'''
+"""
 
 BOMB = "#include <unistd.h>\nint main(void) { for (;;) fork(); }\n"
 RECURSE = "int f(int n) { volatile char a[2000]; a[0] = n; return f(n + 1) + a[0]; }\nint main(void) { return f(0); }\n"
@@ -128,8 +128,8 @@ int main(void)
     return wait(0) < 0;
 }
 """
-YES = "#include <stdio.h>\nint main(void) { for (;;) puts(\"y\"); }\n"
-COUNT = "#include <stdio.h>\n#include <string.h>\nint main(int c, char **v) { unsigned n = 0; for (int i = 1; i < c; i++) n += strlen(v[i]); printf(\"%d %u\\n\", c, n); return 0; }\n"
+YES = '#include <stdio.h>\nint main(void) { for (;;) puts("y"); }\n'
+COUNT = '#include <stdio.h>\n#include <string.h>\nint main(int c, char **v) { unsigned n = 0; for (int i = 1; i < c; i++) n += strlen(v[i]); printf("%d %u\\n", c, n); return 0; }\n'
 CAT = "#include <unistd.h>\nint main(void) { char b[99]; int n; while ((n = read(0, b, 99)) > 0) write(1, b, n); return n < 0 ? 9 : 0; }\n"
 
 Run = Callable[..., subprocess.CompletedProcess[bytes]]
@@ -141,8 +141,14 @@ def rmapbox(tmp_path: Path) -> Run:
 
     def call(*words: object, timeout: float = 90, **options: object) -> subprocess.CompletedProcess[bytes]:
         options = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
-        done = subprocess.run([*COMMAND, "run", *map(str, words)], cwd=tmp_path, timeout=timeout, check=False,
-                              env={**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)}, **options)  # type: ignore[call-overload]
+        done = subprocess.run(
+            [*COMMAND, "run", *map(str, words)],
+            cwd=tmp_path,
+            timeout=timeout,
+            check=False,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)},
+            **options,
+        )  # type: ignore[call-overload]
         assert b"Traceback" not in (done.stderr or b""), done.stderr
         return done
 
@@ -179,21 +185,28 @@ def one_line(done: subprocess.CompletedProcess[bytes]) -> str:
 STORM = ("--quiet", "--memory", "6M", "swap_storm", "6", "1")
 
 
-@pytest.mark.parametrize("name, hook, said", [
-    ("Raises", "walk", "RuntimeError: first line; second line"),
-    ("RaisesLater", "add_anon", "ZeroDivisionError"),
-    ("NeverBuilt", "__init__", "ValueError: no"),
-    ("Leaves", "walk", "SystemExit: 0"),
-    ("Nonsense", "walk", "IndexError"),
-    ("FreesForeign", "released", "which kmalloc did not hand out"),
-])
-def test_a_scheme_that_fails_is_told_with_its_line(rmapbox: Run, schemes: Path, name: str, hook: str, said: str) -> None:
+@pytest.mark.parametrize(
+    "name, hook, said",
+    [
+        ("Raises", "walk", "RuntimeError: first line; second line"),
+        ("RaisesLater", "add_anon", "ZeroDivisionError"),
+        ("NeverBuilt", "__init__", "ValueError: no"),
+        ("Leaves", "walk", "SystemExit: 0"),
+        ("Nonsense", "walk", "IndexError"),
+        ("FreesForeign", "released", "which kmalloc did not hand out"),
+    ],
+)
+def test_a_scheme_that_fails_is_told_with_its_line(
+    rmapbox: Run, schemes: Path, name: str, hook: str, said: str
+) -> None:
     line = one_line(rmapbox("--rmap", f"{schemes}:{name}", *STORM))
     assert f"{name}' failed in {hook} (schemes.py, line " in line and said in line
 
 
 def test_a_scheme_that_lies_is_found_out(rmapbox: Run, schemes: Path) -> None:
-    assert "walk of the scheme is wrong" in one_line(rmapbox("--rmap", f"{schemes}:Misses", "--audit", "full", "--quiet", "fork_cow"))
+    assert "walk of the scheme is wrong" in one_line(
+        rmapbox("--rmap", f"{schemes}:Misses", "--audit", "full", "--quiet", "fork_cow")
+    )
 
 
 @pytest.mark.parametrize("name", ["Hog", "Leaks"])
@@ -205,7 +218,9 @@ def test_a_scheme_that_eats_memory_does_not_hang(rmapbox: Run, schemes: Path, na
 
 def test_the_time_limit_ends_a_scheme_that_never_does(rmapbox: Run, schemes: Path) -> None:
     start = time.monotonic()
-    done = rmapbox("--rmap", f"{schemes}:Endless", "--time-limit", "1", "--audit", "end", "--memory", "6M", "swap_storm", "6", "1")
+    done = rmapbox(
+        "--rmap", f"{schemes}:Endless", "--time-limit", "1", "--audit", "end", "--memory", "6M", "swap_storm", "6", "1"
+    )
     assert done.returncode == 124 and b"time limit" in done.stderr
     assert time.monotonic() - start < 30
 
@@ -240,8 +255,14 @@ def test_a_deadlock_is_told_at_once(rmapbox: Run, source: Callable[[str], Path])
 
 
 def test_the_reader_of_the_output_goes(source: Callable[[str], Path], tmp_path: Path) -> None:
-    process = subprocess.Popen([*COMMAND, "run", "--quiet", str(source(YES))], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                               cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)})
+    process = subprocess.Popen(
+        [*COMMAND, "run", "--quiet", str(source(YES))],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)},
+    )
     try:
         assert process.stdout and process.stdout.read(4) == b"y\ny\n"
         process.stdout.close()
@@ -297,8 +318,14 @@ def test_a_mount_over_the_programs_place_keeps_the_host_as_it_is(rmapbox: Run, t
 
 @pytest.mark.parametrize("delay", [0.03, 0.08, 0.15, 0.25, 0.5, 1.0])
 def test_ctrl_c_at_any_time(tmp_path: Path, delay: float) -> None:
-    process = subprocess.Popen([*COMMAND, "run", "mmfuzz", "3", "4000"], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)},
-                               stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        [*COMMAND, "run", "mmfuzz", "3", "4000"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
     try:
         time.sleep(delay)
         process.send_signal(signal.SIGINT)
@@ -306,4 +333,8 @@ def test_ctrl_c_at_any_time(tmp_path: Path, delay: float) -> None:
     finally:
         process.kill()
     # Before the interpreter has come to our first line, the signal is Python's own.
-    assert process.returncode in (130, -signal.SIGINT) and (delay < 0.2 or b"interrupted" in err) and (delay < 0.1 or b"Traceback" not in err), err
+    assert (
+        process.returncode in (130, -signal.SIGINT)
+        and (delay < 0.2 or b"interrupted" in err)
+        and (delay < 0.1 or b"Traceback" not in err)
+    ), err

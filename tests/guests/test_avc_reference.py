@@ -26,7 +26,9 @@ GENERATIONS = 8
 
 
 def rows(text: str) -> list[Row]:
-    return [(match[1], tuple(int(n) for n in match.groups()[1:])) for match in map(ROW.match, text.splitlines()) if match]
+    return [
+        (match[1], tuple(int(n) for n in match.groups()[1:])) for match in map(ROW.match, text.splitlines()) if match
+    ]
 
 
 def law(areas: int, used: int) -> list[tuple[int, ...]]:
@@ -34,7 +36,13 @@ def law(areas: int, used: int) -> list[tuple[int, ...]]:
     per used area, and a link for each generation down to it. (The last row has a bound only.)"""
     child = (used, 2 * used, areas)
     nested = sum(generation + 1 for generation in range(1, GENERATIONS + 1))
-    return [child, child, tuple(10 * n for n in child), (0, 0, 0), (GENERATIONS * used, nested * used, GENERATIONS * areas)]
+    return [
+        child,
+        child,
+        tuple(10 * n for n in child),
+        (0, 0, 0),
+        (GENERATIONS * used, nested * used, GENERATIONS * areas),
+    ]
 
 
 def areas_with_pages(mem: Any, mm: Any) -> int:
@@ -45,7 +53,12 @@ def areas_with_pages(mem: Any, mm: Any) -> int:
         for first, base in pgtables.tables(mm.pgd, vma.vm_start, vma.vm_end):
             lo, hi = max(vma.vm_start - first >> 12, 0), min(vma.vm_end - first >> 12, pgtables.PTRS)
             ptes = pgtables.ptes[base + lo : base + hi].tolist()
-            if any(frames.flags[pte >> 12 & pgtables.PFN_MASK] & PG_ANON if pte & (P | PROTNONE) else pte and not pte & FILE for pte in ptes):
+            if any(
+                frames.flags[pte >> 12 & pgtables.PFN_MASK] & PG_ANON
+                if pte & (P | PROTNONE)
+                else pte and not pte & FILE
+                for pte in ptes
+            ):
                 found += 1
                 break
     return found
@@ -63,7 +76,9 @@ def test_objects_as_a_real_kernel(paging: str, kernel: str, monkeypatch: pytest.
 
     monkeypatch.setattr(sandbox.kernel.fork, "dup_mmap", dup_mmap)
     program = toolchain.compile_c(REFERENCE / "avc_reference.c")
-    result = Machine(Config(memory="128M", paging=paging, scheme="anon_vma_chain", audit="end", stdin=b"")).run([str(program)], capture=True)
+    result = Machine(Config(memory="128M", paging=paging, scheme="anon_vma_chain", audit="end", stdin=b"")).run(
+        [str(program)], capture=True
+    )
     assert result.exit_status == 0 and result.audit.violations == 0
     text = result.notes.stdout.decode()
     assert text.endswith("done\n")

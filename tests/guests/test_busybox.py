@@ -32,7 +32,7 @@ SCRIPTS = {
     "functions": "f() { [ $1 -le 1 ] && echo 1 && return; echo $(( $(f $(($1 - 1))) + $(f $(($1 - 2))) )); }; f 7; case abc in a*) echo A;; *) echo B;; esac",
     "traps": "trap 'echo bye' EXIT; trap 'echo usr1' USR1; kill -USR1 $$; echo after; (trap 'echo int; exit 3' INT; kill -INT $(exec sh -c 'echo $PPID')); echo $?; exit 5",
     "jobs": "for i in 1 2 3; do (sleep 0.$i; echo job $i) & done; wait; (exit 7) & wait $!; echo $?; sleep 100 & kill $!; wait $!; echo $?",
-    "heredoc": "cat <<EOF\nhome $((6 * 7)) $(echo sub)\nEOF\nread a b <<X\none two three\nX\necho \"$b-$a\"",
+    "heredoc": 'cat <<EOF\nhome $((6 * 7)) $(echo sub)\nEOF\nread a b <<X\none two three\nX\necho "$b-$a"',
     "redirections": "exec 3>out; echo three >&3; exec 3>&-; cat out; ls nowhere 2>err; echo $?; wc -l <err; : >empty; test -s empty; echo $?",
     "exit_status": "false | true; echo $?; true | false; echo $?; ! true; echo $?; sh -c 'exit 42'; echo $?; nosuchcommand 2>/dev/null; echo $?; sh -c 'kill -9 $$'; echo $?",
     "sort": "sort -k2,2n -k1,1 table; sort -u words | wc -l; sort -r numbers | head -3; sort -n numbers | md5sum; sort -t: -k3 -s table | cksum",
@@ -62,7 +62,9 @@ def material(work: Path) -> None:
     (work / "words").write_text("\n".join(words) + "\n")
     (work / "words2").write_text("\n".join(sorted(words[::2])) + "\n")
     (work / "numbers").write_text("\n".join(str((k * 7919) % 10007) for k in range(2000)) + "\n")
-    (work / "table").write_text("".join(f"row{k % 7}\t{k * 37 % 11}:col {'begin' if k == 5 else 'end' if k == 9 else k}\n" for k in range(30)))
+    (work / "table").write_text(
+        "".join(f"row{k % 7}\t{k * 37 % 11}:col {'begin' if k == 5 else 'end' if k == 9 else k}\n" for k in range(30))
+    )
     (work / "blob").write_bytes(b"".join(hashlib.sha256(str(k).encode()).digest() for k in range(4000)))
     for name in ("tree/a.c", "tree/b/c.c", "tree/b/d.h", "tree/e/f/g"):
         (work / name).parent.mkdir(parents=True, exist_ok=True)
@@ -97,12 +99,22 @@ def both(box: Path, script: str, **settings: object) -> None:
     variables = {"PATH": str(box / "bin"), "LC_ALL": "C", "TZ": "UTC", "HOME": "/root"}
     material(work)
     native = subprocess.run(
-        [SETARCH, "i686", "-R", "-3", str(box / "bin" / "sh"), "-c", text], env=variables, stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False
+        [SETARCH, "i686", "-R", "-3", str(box / "bin" / "sh"), "-c", text],
+        env=variables,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=60,
+        check=False,
     )
     shutil.rmtree(work)
     material(work)
     config = Config(
-        mounts=(f"{box / 'bin'}:{box / 'bin'}", f"{work}:{work}:rw"), env=variables, stdin=b"", time_limit=240, audit="end", **settings  # type: ignore[arg-type]
+        mounts=(f"{box / 'bin'}:{box / 'bin'}", f"{work}:{work}:rw"),
+        env=variables,
+        stdin=b"",
+        time_limit=240,
+        audit="end",
+        **settings,  # type: ignore[arg-type]
     )
     result = Machine(config).run([str(box / "bin" / "sh"), "-c", text], capture=True)
     assert result.notes.stdout.decode(errors="replace") == native.stdout.decode(errors="replace")

@@ -14,9 +14,20 @@ from sandbox import Config, Machine, toolchain
 from sandbox.result import Result
 from sandbox.schemes.spec import parse_spec, with_options
 
-pytestmark = pytest.mark.skipif(toolchain.find_compiler() is None, reason="no compiler for i386 programs; `rmapbox doctor` says more")
+pytestmark = pytest.mark.skipif(
+    toolchain.find_compiler() is None, reason="no compiler for i386 programs; `rmapbox doctor` says more"
+)
 
-WALKING = ("pte_chain", "partial_objrmap", "partial_objrmap:i_mmap=prio_tree", "anonmm", "anonmm_chained", "anon_vma", "anon_vma_chain:era=2.6.34", "anon_vma_chain")
+WALKING = (
+    "pte_chain",
+    "partial_objrmap",
+    "partial_objrmap:i_mmap=prio_tree",
+    "anonmm",
+    "anonmm_chained",
+    "anon_vma",
+    "anon_vma_chain:era=2.6.34",
+    "anon_vma_chain",
+)
 
 
 class Costs(NamedTuple):
@@ -46,10 +57,19 @@ class Costs(NamedTuple):
 def _run(program: str, args: str, scheme: str) -> Costs:
     name, options = parse_spec(scheme)
     config = Config(memory="16M", swap="128M", scheme=name, overcommit=1, stdin=b"", time_limit=120)
-    result: Result = Machine(with_options(config, scheme, options)).run([str(toolchain.program_path(program)), *args.split()], capture=True)
+    result: Result = Machine(with_options(config, scheme, options)).run(
+        [str(toolchain.program_path(program)), *args.split()], capture=True
+    )
     assert (result.ended, result.exit_status) == ("exited", 0), (program, scheme, result.ended, result.stderr)
-    slab = {name[5:]: owner.peak_objects or 0 for name, owner in result.lowmem.owners.items() if name.startswith("slab:")}
-    return Costs(result.meters, slab, sum(n for name, n in result.vmstat.items() if name.startswith("pgsteal_")), result.stdout or b"")
+    slab = {
+        name[5:]: owner.peak_objects or 0 for name, owner in result.lowmem.owners.items() if name.startswith("slab:")
+    }
+    return Costs(
+        result.meters,
+        slab,
+        sum(n for name, n in result.vmstat.items() if name.startswith("pgsteal_")),
+        result.stdout or b"",
+    )
 
 
 def run(program: str, args: str, *schemes: str) -> list[Costs]:
@@ -70,7 +90,9 @@ def test_private_pages_of_many_children() -> None:
     for scheme in ("pte_chain", "partial_objrmap", "anon_vma_chain:era=2.6.34", "anon_vma_chain"):
         assert run("fork_server", "16 64 64 1", scheme)[0].per_walk < 1.2, scheme
     assert run("fork_server", "16 64 64 1", "anonmm")[0].per_walk < 1.6
-    assert len({c.m["hits"] + c.m["file_hits"] for c in run("fork_server", "16 64 64 1", *WALKING)}) == 1, "they found the same"
+    assert len({c.m["hits"] + c.m["file_hits"] for c in run("fork_server", "16 64 64 1", *WALKING)}) == 1, (
+        "they found the same"
+    )
 
 
 def test_pages_that_nobody_writes() -> None:
@@ -112,7 +134,10 @@ def test_shells_that_fork_and_exec() -> None:
 def test_lists_are_quadratic_and_trees_are_not(test: str) -> None:
     """rmap-test 1 and 3 (Morton 2003, Venkatasubramanian 2004): twice the areas are twice the pages, and on a list twice the work for each of them."""
     scale = 30 if "-t 10" in test else 200
-    small, large = (run("rmap_test", test.format(n=n), "partial_objrmap", "partial_objrmap:i_mmap=prio_tree", "pte_chain") for n in (scale, 2 * scale))
+    small, large = (
+        run("rmap_test", test.format(n=n), "partial_objrmap", "partial_objrmap:i_mmap=prio_tree", "pte_chain")
+        for n in (scale, 2 * scale)
+    )
     assert 1.8 < large[0].per_file_walk / small[0].per_file_walk < 2.3
     assert 1 <= large[1].per_file_walk / small[1].per_file_walk < 1.3
     assert large[0].m["file_nodes"] > 10 * large[1].m["file_nodes"]
@@ -129,7 +154,10 @@ def test_windows_of_one_page_each() -> None:
     listed, tree = run("mmap_windows", "400 4 mmap", "partial_objrmap", "partial_objrmap:i_mmap=prio_tree")
     assert listed.per_file_walk > 0.5 * 360 * 4 and tree.per_file_walk < 4 + 2 * 11
     # remap_file_pages: the same window in one area.
-    windows, remapped = run("mmap_windows", "400 4 mmap", "anon_vma")[0], run("mmap_windows", "400 4 remap", "anon_vma")[0]
+    windows, remapped = (
+        run("mmap_windows", "400 4 mmap", "anon_vma")[0],
+        run("mmap_windows", "400 4 remap", "anon_vma")[0],
+    )
     assert windows.slab["vm_area_struct"] > 360 * 4 and remapped.slab["vm_area_struct"] < 60
 
 
@@ -168,7 +196,9 @@ def test_moving_shared_pages() -> None:
 def test_one_area_in_many_pieces() -> None:
     """mprotect has cut an area to pieces: lists of areas show a third or more of them for each page, an interval tree those that cover it, and schemes without areas
     never noticed (the reason for 3.7's trees)."""
-    listed, old, tree, chains, spaces = run("mprotect_storm", "", "anon_vma", "anon_vma_chain:era=2.6.34", "anon_vma_chain:era=3.7", "pte_chain", "anonmm")
+    listed, old, tree, chains, spaces = run(
+        "mprotect_storm", "", "anon_vma", "anon_vma_chain:era=2.6.34", "anon_vma_chain:era=3.7", "pte_chain", "anonmm"
+    )
     pieces = listed.slab["vm_area_struct"] - 10
     assert listed.per_walk > pieces / 4 and old.per_walk > pieces / 4
     assert tree.per_walk == chains.per_walk == spaces.per_walk == 1
@@ -207,7 +237,9 @@ def test_generations_that_all_live() -> None:
 
 def test_very_many_areas() -> None:
     """An object per area that stands alone under anon_vma, two with chains, none where areas do not matter."""
-    objects, avc, spaces, chains = run("vma_explosion", "400 apart", "anon_vma", "anon_vma_chain", "anonmm", "pte_chain")
+    objects, avc, spaces, chains = run(
+        "vma_explosion", "400 apart", "anon_vma", "anon_vma_chain", "anonmm", "pte_chain"
+    )
     assert 400 <= objects.slab["anon_vma"] < 410
     assert 400 <= avc.slab["anon_vma"] < 410 and avc.slab["anon_vma_chain"] == avc.slab["anon_vma"]
     assert spaces.slab["anonmm"] == 1 and chains.slab["pte_chain"] <= 1

@@ -24,7 +24,14 @@ PACKAGES = (
     "libselinux1 libpcre2-8-0 zlib1g liblzma5 libreadline8 libtinfo6 libncurses6 libsqlite3-0 libmpfr6 libsigsegv2 libcrypt1 libgcc-s1 libexpat1 findutils "
     "diffutils tar bash libbz2-1.0 bzip2 make"
 ).split()
-ENVIRONMENT = {"PATH": "/bin:/usr/bin", "LC_ALL": "C", "TZ": "UTC", "HOME": "/root", "PYTHONDONTWRITEBYTECODE": "1", "PYTHONHASHSEED": "0"}
+ENVIRONMENT = {
+    "PATH": "/bin:/usr/bin",
+    "LC_ALL": "C",
+    "TZ": "UTC",
+    "HOME": "/root",
+    "PYTHONDONTWRITEBYTECODE": "1",
+    "PYTHONHASHSEED": "0",
+}
 
 # The private namespace of a native run: the tree is the root, with the host's /dev and /proc, and DIR as /play.
 ENTER = """set -e
@@ -38,23 +45,23 @@ SHELL = {
     "ls": "ls -l /play | mawk '{ print substr($1, 1, 10), $5, $NF }' | grep -v '^d\\|^total'; ls -n /play/words | mawk '{ print $3, $4 }'; ls -laR /play | wc -l; ls -R /play; ls /nowhere; ls -ld /play/words | cut -c1-10",
     "sort": "sort /play/words | md5sum; sort --parallel=4 -S 100K -k1.2,1.4 /play/words | cksum; sort -n /play/numbers | tail -2; sort -R --random-source=/play/blob /play/words | cksum",
     "coreutils": "cd /play; sha256sum blob; base64 blob | tail -1; factor 1234567890123; seq -s, 1 20; expr 6 '*' 7; nproc >/dev/null; stat -c '%s %a %F' words; tac words | head -2; "
-                 "shuf --random-source=blob -n 3 words; split -n 3 blob part; cat part* | cmp - blob && echo whole; date -d @86400 +%F; printf '%05d\\n' 42; numfmt --to=iec 1234567",
+    "shuf --random-source=blob -n 3 words; split -n 3 blob part; cat part* | cmp - blob && echo whole; date -d @86400 +%F; printf '%05d\\n' 42; numfmt --to=iec 1234567",
     "dash": "f() { local x=$1; while [ $x -gt 0 ]; do x=$((x - 1)); done; echo done $x; }; f 500; (trap 'echo usr1' USR1; kill -USR1 $(exec sh -c 'echo $PPID'); echo next); "
-            "for i in 1 2 3; do (exit $i) & done; wait; echo waited; echo ${PATH%%:*}; set -- a b c; shift; echo $#",
-    "bash": "bash -c 'declare -A m; for w in $(head -50 /play/words); do m[${#w}]=$((m[${#w}]+1)); done; for k in $(printf \"%s\\n\" \"${!m[@]}\" | sort -n); do echo $k ${m[$k]}; done; "
-            "diff <(sort /play/words) <(sort -u /play/words) | wc -l; coproc cat; echo hi >&${COPROC[1]}; read -u ${COPROC[0]} x; echo got $x; ulimit -n >/dev/null; echo $BASHPID >/dev/null; exit 6'; echo $?",
+    "for i in 1 2 3; do (exit $i) & done; wait; echo waited; echo ${PATH%%:*}; set -- a b c; shift; echo $#",
+    "bash": 'bash -c \'declare -A m; for w in $(head -50 /play/words); do m[${#w}]=$((m[${#w}]+1)); done; for k in $(printf "%s\\n" "${!m[@]}" | sort -n); do echo $k ${m[$k]}; done; '
+    "diff <(sort /play/words) <(sort -u /play/words) | wc -l; coproc cat; echo hi >&${COPROC[1]}; read -u ${COPROC[0]} x; echo got $x; ulimit -n >/dev/null; echo $BASHPID >/dev/null; exit 6'; echo $?",
     "awk": "for a in mawk gawk; do $a '{ n[length($0)]++ } END { for (i = 0; i < 20; i++) if (n[i]) print i, n[i] }' /play/words; $a 'BEGIN { for (i = 0; i < 6; i++) printf \"%d %.6f\\n\", i, exp(i) * sin(i); "
-           "\"echo sub\" | getline x; print x; print \"to sort\" | \"sort\"; exit 4 }'; echo $?; done",
+    '"echo sub" | getline x; print x; print "to sort" | "sort"; exit 4 }\'; echo $?; done',
     "grep_sed": "cd /play; grep -c '^a' words; grep -nE '(ab|cd)+' words | head -3; grep -P 'a(?=b)' words | wc -l; grep -rl begin . | sort; sed -E 's/([a-z])([a-z])/\\2\\1/g' words | md5sum; "
-                "cp words w2; sed -i '1d;$d' w2; wc -l <w2; diff words w2; echo $?",
+    "cp words w2; sed -i '1d;$d' w2; wc -l <w2; diff words w2; echo $?",
     "compress": "cd /play; for z in gzip bzip2 xz; do $z -kc blob >b.z; $z -dc b.z | cmp - blob && echo $z same; done; seq 1 30000 | gzip -9 | gzip -dc | cksum; tar czf t.tgz tree words; mkdir x; tar xzf t.tgz -C x; "
-                "find x -type f | sort | xargs md5sum; gzip -t blob; echo $?",
+    "find x -type f | sort | xargs md5sum; gzip -t blob; echo $?",
     "threads": "cd /play; seq 1 40000 | pigz -p4 -b 128 | pigz -dc | cksum; seq 1 12000 | xz -T2 -0 --block-size=20000 | xz -dc | cksum",
     "bc": "echo 'scale=60; 4*a(1); 2^512 % 1000007; sqrt(2)' | bc -l; echo 'define f(n) { if (n<2) return 1; return n*f(n-1); } f(60)' | bc",
     "make": "cd /play; printf 'all: a b\\n\\t@cat a b\\na:\\n\\t@echo one >a\\nb: a\\n\\t@sed s/one/two/ a >b\\nbad:\\n\\t@false\\n' >Makefile; make -j2 all; make all; make bad 2>/dev/null; echo $?",
     "find": "cd /play; find . -name '*.c' -newermt 2000-01-01 | sort; find tree -type f -size +1k -exec basename {} ';' | sort; find . -maxdepth 1 -printf '%f %y\\n' | sort; find tree -delete; ls",
     "mv_cp": "cd /play; cp -a tree t2; ln words hard; ln -s words soft; cp -d soft soft2; mv t2 /tmp/t3; ls -R /tmp/t3; readlink soft2; rm -r /tmp/t3; mkfifo /tmp/p; (echo through >/tmp/p &) ; cat /tmp/p; touch -d @1000000 words; stat -c %Y hard; "
-             "chmod u=rw,go= words; stat -c %a soft hard; dd if=blob of=z bs=1k seek=2 conv=notrunc count=3 2>/dev/null; cksum z; truncate -s 70000 z; cksum z; du --apparent-size -b z; rmdir tree; echo $?",
+    "chmod u=rw,go= words; stat -c %a soft hard; dd if=blob of=z bs=1k seek=2 conv=notrunc count=3 2>/dev/null; cksum z; truncate -s 70000 z; cksum z; du --apparent-size -b z; rmdir tree; echo $?",
 }
 SQL = """create table t(id integer primary key, k text, v real);
 with recursive n(i) as (select 1 union all select i + 1 from n where i < 1500) insert into t(k, v) select 'key' || (i * 7919 % 1009), i * 1.5 from n;
@@ -116,11 +123,20 @@ def debian() -> Path:
 def native(root: Path, work: Path, words: list[str], stdin: bytes) -> subprocess.CompletedProcess[bytes]:
     command = ["unshare", "-rm", "sh", "-c", ENTER, "enter", str(root), str(work), *words]
     try:
-        done = subprocess.run(command, input=stdin, capture_output=True, timeout=60, env={**ENVIRONMENT, "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}, check=False)
+        done = subprocess.run(
+            command,
+            input=stdin,
+            capture_output=True,
+            timeout=60,
+            env={**ENVIRONMENT, "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
+            check=False,
+        )
     except FileNotFoundError:
         pytest.skip("this host has no unshare (util-linux)")
     if b"unshare" in done.stderr or b"mount:" in done.stderr:
-        pytest.skip(f"no private mount namespace for a native run: {done.stderr.decode(errors='replace').splitlines()[0]}")
+        pytest.skip(
+            f"no private mount namespace for a native run: {done.stderr.decode(errors='replace').splitlines()[0]}"
+        )
     return done
 
 
@@ -151,7 +167,10 @@ def both(tmp_path: Path, words: list[str], *, stdin: bytes = b"", **settings: ob
     config = Config(mounts=mounts, env=ENVIRONMENT, stdin=stdin, time_limit=240, audit="end", **settings)  # type: ignore[arg-type]
     result = Machine(config).run([str(root / words[0].lstrip("/")), *words[1:]], capture=True)
     assert result.stdout.decode(errors="replace") == wanted.stdout.decode(errors="replace"), result.notes
-    assert result.exit_status == (wanted.returncode if wanted.returncode >= 0 else 128 - wanted.returncode), (result.notes, wanted.stderr)
+    assert result.exit_status == (wanted.returncode if wanted.returncode >= 0 else 128 - wanted.returncode), (
+        result.notes,
+        wanted.stderr,
+    )
     assert result.audit.violations == 0
     assert snapshot(work) == left
     return result
@@ -160,8 +179,11 @@ def both(tmp_path: Path, words: list[str], *, stdin: bytes = b"", **settings: ob
 def snapshot(work: Path) -> dict[str, str]:
     """What lies in the working directory: contents by name."""
     return {
-        str(path.relative_to(work)): str(path.readlink()) if path.is_symlink() else hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(work.rglob("*")) if path.is_symlink() or (path.is_file() and path.suffix not in (".tgz", ".z"))
+        str(path.relative_to(work)): str(path.readlink())
+        if path.is_symlink()
+        else hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(work.rglob("*"))
+        if path.is_symlink() or (path.is_file() and path.suffix not in (".tgz", ".z"))
     }
 
 
@@ -177,7 +199,9 @@ def test_shell(tmp_path: Path, name: str) -> None:
 
 def test_sqlite_in_memory_and_on_files(tmp_path: Path) -> None:
     script = 'sqlite3 :memory: <"$0"; sqlite3 /play/db <"$0"; sqlite3 /tmp/db <"$0"; sqlite3 /play/db .dump | md5sum; sqlite3 /play/db "pragma journal_mode=wal; insert into t values(9999, 1, 2); select count(*) from t"; rm /play/db*'
-    both(tmp_path, ["/bin/dash", "-c", f"cat >/tmp/sql; set -- ; {script.replace('$0', '/tmp/sql')}"], stdin=SQL.encode())
+    both(
+        tmp_path, ["/bin/dash", "-c", f"cat >/tmp/sql; set -- ; {script.replace('$0', '/tmp/sql')}"], stdin=SQL.encode()
+    )
 
 
 def test_perl(tmp_path: Path) -> None:
@@ -191,6 +215,13 @@ def test_python(tmp_path: Path) -> None:
 @pytest.mark.parametrize("scheme", ["anon_vma", "pte_chain"])
 def test_short_of_memory(tmp_path: Path, scheme: str) -> None:
     """The libraries' pages come and go while a script runs."""
-    result = both(tmp_path, ["/bin/dash", "-c", SHELL["sort"] + "; cd /play; xz -kc numbers | xz -dc | cmp - numbers && echo same"], scheme=scheme, memory="7M")
-    file_hits = result.meters["file_hits" if scheme == "anon_vma" else "hits"]  # pte_chain finds file pages by their chains too
+    result = both(
+        tmp_path,
+        ["/bin/dash", "-c", SHELL["sort"] + "; cd /play; xz -kc numbers | xz -dc | cmp - numbers && echo same"],
+        scheme=scheme,
+        memory="7M",
+    )
+    file_hits = result.meters[
+        "file_hits" if scheme == "anon_vma" else "hits"
+    ]  # pte_chain finds file pages by their chains too
     assert result.vmstat["pswpout"] > 0 and file_hits > 0

@@ -20,7 +20,12 @@ def run(tmp_path: Path, name: str, hashseed: str, *options: str) -> dict:
     out = tmp_path / f"{name}.json"
     command = [sys.executable, "-m", "sandbox.cli.main", "run", "--json", str(out), "--memory", "8M", *options]
     done = subprocess.run(
-        command, stdin=subprocess.DEVNULL, capture_output=True, cwd=tmp_path, timeout=200, check=False,
+        command,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        cwd=tmp_path,
+        timeout=200,
+        check=False,
         env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONHASHSEED": hashseed},
     )
     assert done.returncode == 0, done.stderr.decode()

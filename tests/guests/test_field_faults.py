@@ -41,7 +41,10 @@ def test_guest_values_in_siginfo(name: str) -> None:
 def test_a_gap_of_the_emulator_kills_the_task() -> None:
     result = boxed("iretvm")
     assert (result.exit_status, result.ended) == (139, "signalled")
-    assert "killed by SIGSEGV: the emulated CPU cannot do" in result.notes.detail and "iret with VM set" in result.notes.detail
+    assert (
+        "killed by SIGSEGV: the emulated CPU cannot do" in result.notes.detail
+        and "iret with VM set" in result.notes.detail
+    )
     assert result.audit.violations == 0
 
 

@@ -51,7 +51,14 @@ def natively(program: Path, stdout: bytes, cwd: Path, *arguments: str) -> list[s
 def test_what_the_field_asked(shared: Path) -> None:
     result = boxed(field("fcntl_misc"))
     lines = result.stdout.decode().splitlines()
-    assert lines[:6] == ["F_SETLEASE RDLCK: ok", "F_GETLEASE: ok", "F_SETLEASE UNLCK: ok", "F_GETOWN_EX: ok", "F_SETOWN_EX: ok", "F_SETOWN: ok"]
+    assert lines[:6] == [
+        "F_SETLEASE RDLCK: ok",
+        "F_GETLEASE: ok",
+        "F_SETLEASE UNLCK: ok",
+        "F_GETOWN_EX: ok",
+        "F_SETOWN_EX: ok",
+        "F_SETOWN: ok",
+    ]
     assert "F_NOTIFY: ok" in lines and "get_robust_list of another user: Operation not permitted" in lines
     assert lines == natively(field("fcntl_misc"), result.stdout, shared)
 
@@ -105,4 +112,11 @@ int main(void)
 def test_a_lease_that_is_not_given_back(compile_guest: Callable[..., Path]) -> None:
     """Natively it takes 45 s, too: /proc/sys/fs/lease-break-time, which is the host's."""
     lines = boxed(compile_guest(FORGOTTEN, "forgotten")).stdout.decode().splitlines()
-    assert lines == ["write: opened 1 after 45 s", "left 2", "read: opened 1 after 45 s", "left 0", "read beside a reader: opened 1 after 0 s", "left 0"]
+    assert lines == [
+        "write: opened 1 after 45 s",
+        "left 2",
+        "read: opened 1 after 45 s",
+        "left 0",
+        "read beside a reader: opened 1 after 0 s",
+        "left 0",
+    ]

@@ -48,9 +48,14 @@ def native(name: str, *arguments: str, root: bool = False, cwd: Path | None = No
 
 def test_a_running_program_is_not_written(tmp_path: Path) -> None:
     result = boxed("etxtbsy")
-    assert lines(result) == ["exec while open for writing: Text file busy", "open running for writing: Text file busy",
-                             "open running truncating: Text file busy", "truncate running: Text file busy", "creat running: Text file busy",
-                             "after: ok"]
+    assert lines(result) == [
+        "exec while open for writing: Text file busy",
+        "open running for writing: Text file busy",
+        "open running truncating: Text file busy",
+        "truncate running: Text file busy",
+        "creat running: Text file busy",
+        "after: ok",
+    ]
     assert lines(result) == native("etxtbsy", cwd=tmp_path)
 
 
@@ -83,13 +88,17 @@ def test_a_fifo_in_a_writable_mount(tmp_path: Path) -> None:
     result = boxed("filemisc", "/m", mounts=(Mount(str(tmp_path), "/m", "rw"),))
     said = lines(result)
     at = said.index("mkfifo ok")
-    assert said[at:at + 3] == ["mkfifo ok", "again File exists", "mode 10640 size 0"]
-    assert said[at + 4:at + 7] == ["read 7 through", "mode 10600", "listed 1, rename ok, unlink ok"]
+    assert said[at : at + 3] == ["mkfifo ok", "again File exists", "mode 10640 size 0"]
+    assert said[at + 4 : at + 7] == ["read 7 through", "mode 10600", "listed 1, rename ok, unlink ok"]
     assert not any(stat.S_ISFIFO(path.lstat().st_mode) for path in tmp_path.iterdir())
 
 
 def test_times_of_64_bits(shared: Path) -> None:
-    assert lines(boxed("time64")) == ["0 atime 4294967296.5 mtime 4294967303", "0 atime -5 mtime -1"] == native("time64", cwd=shared)
+    assert (
+        lines(boxed("time64"))
+        == ["0 atime 4294967296.5 mtime 4294967303", "0 atime -5 mtime -1"]
+        == native("time64", cwd=shared)
+    )
     assert lines(boxed("times64", "/tmp")) == native("times64", str(shared))
 
 
@@ -134,8 +143,11 @@ def test_the_clock_set_beyond_2106(compile_guest: Callable[..., Path]) -> None:
     """Never tried natively: the host's clock is nobody's to set. The limits are Linux's: TIME_SETTOD_SEC_MAX."""
     result = Machine(Config(stdin=b"", time_limit=60)).run([str(compile_guest(SET_CLOCK, "set_clock"))], capture=True)
     refused = [f"{value} Invalid argument 8277292035 1" for value in (8277292036, 1 << 40, -1)]
-    assert lines(result) == [*(f"{value} ok {value} 1" for value in (1 << 31, 1 << 32, (1 << 32) + 100, 8277292035)), *refused,
-                             "stime -1 Invalid argument"]
+    assert lines(result) == [
+        *(f"{value} ok {value} 1" for value in (1 << 31, 1 << 32, (1 << 32) + 100, 8277292035)),
+        *refused,
+        "stime -1 Invalid argument",
+    ]
 
 
 NOBODY = 65534
@@ -168,7 +180,14 @@ def others() -> Iterator[Path]:
         (place / name / "f").write_text("inner")
         (place / name / "sub").mkdir()
         (place / name).chmod(mode)
-    for name, mode in (("readable", 0o644), ("secret", 0o600), ("open", 0o666), ("w/secret", 0o600), ("w/secret2", 0o600), ("w/mine", 0o644)):
+    for name, mode in (
+        ("readable", 0o644),
+        ("secret", 0o600),
+        ("open", 0o666),
+        ("w/secret", 0o600),
+        ("w/secret2", 0o600),
+        ("w/mine", 0o644),
+    ):
         (place / name).write_text(name)
         (place / name).chmod(mode)
     (place / "bin").mkdir()
@@ -180,7 +199,15 @@ def others() -> Iterator[Path]:
 def natively(file: Path, *arguments: str) -> list[str]:
     if why_not_native():
         pytest.skip(why_not_native())
-    done = subprocess.run([str(file), *arguments], capture_output=True, check=False, user=NOBODY, group=NOBODY, extra_groups=[], timeout=20)
+    done = subprocess.run(
+        [str(file), *arguments],
+        capture_output=True,
+        check=False,
+        user=NOBODY,
+        group=NOBODY,
+        extra_groups=[],
+        timeout=20,
+    )
     return done.stdout.decode().splitlines()
 
 

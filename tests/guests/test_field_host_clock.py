@@ -49,11 +49,15 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("scheme", ["anon_vma", "pte_chain"])
 def test_a_guest_that_swaps_measures_wall_time(program: Path, scheme: str) -> None:
-    config = Config(stdin=b"", time_limit=60, memory="8M", swap="32M", overcommit=1, clock="host", scheme=scheme, audit="end")
+    config = Config(
+        stdin=b"", time_limit=60, memory="8M", swap="32M", overcommit=1, clock="host", scheme=scheme, audit="end"
+    )
     result = Machine(config).run([str(program), "3000", "3"], capture=True)
     seen = {name: int(ns) for name, ns in (line.split() for line in result.stdout.decode().splitlines())}
     assert result.exit_status == 0 and result.vmstat["pswpin"] > 100 and result.audit.violations == 0
-    assert seen["worked"] < result.wall_s * 1e9, "no more than the run took altogether, without the sleep that came after it"
+    assert seen["worked"] < result.wall_s * 1e9, (
+        "no more than the run took altogether, without the sleep that came after it"
+    )
     assert seen["slept"] >= 1_000_000_000, "a sleep is as long as was asked for"
 
 

@@ -18,7 +18,9 @@ def guest(compile_guest):
 
 @pytest.mark.parametrize("flaws", [False, True])
 def test_a_merge_of_unlike_chains(guest, native, flaws):
-    config = Config(memory="12M", swap="32M", scheme="anon_vma_chain", audit="full", scheme_options={"era": "4.0", "flaws": flaws})
+    config = Config(
+        memory="12M", swap="32M", scheme="anon_vma_chain", audit="full", scheme_options={"era": "4.0", "flaws": flaws}
+    )
     result = Machine(config).run([str(guest)], capture=True)
     assert result.exit_status == 0 and result.stdout == native(guest, []).stdout, result.stderr
     assert result.audit.checks and result.audit.violations == 0

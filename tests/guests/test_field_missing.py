@@ -28,7 +28,9 @@ NEWEST = (6, 18)  # the Linux whose calls and files the list knows
 def section(title: str) -> list[list[str]]:
     """The rows of a section's table, as lists of cells."""
     text = DOC.split(f"## {title}\n")[1].split("\n## ")[0]
-    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in text.splitlines() if line.startswith("|")][2:]
+    return [
+        [cell.strip() for cell in line.strip("|").split(" | ")] for line in text.splitlines() if line.startswith("|")
+    ][2:]
 
 
 def names(cell: str) -> list[str]:
@@ -47,7 +49,11 @@ def test_every_missing_call_stands_in_the_list() -> None:
 
 def test_every_missing_file_is_missing() -> None:
     world = World()
-    there = {f"{where}/{entry.decode()}" for where in ("/proc", "/proc/sys/kernel", "/proc/sys/fs", "/proc/sys/vm") for entry in listing(world, where)}
+    there = {
+        f"{where}/{entry.decode()}"
+        for where in ("/proc", "/proc/sys/kernel", "/proc/sys/fs", "/proc/sys/vm")
+        for entry in listing(world, where)
+    }
     there |= {f"/proc/PID/{entry.decode()}" for entry in procfs._NUMBERS}
     assert "/proc/PID/smaps" in there and "/proc/meminfo" in there
     rows = {line.split(b":")[0].decode() for line in world.vfs.read_file("/proc/meminfo").splitlines()}
@@ -55,7 +61,9 @@ def test_every_missing_file_is_missing() -> None:
         if "status" in where:
             continue  # a task is needed to see them: test_rows_of_status
         for name in names(cell):
-            assert name not in rows if "meminfo" in where else f"{names(where)[0]}/{name}" not in there, f"{where}: {name} is there"
+            assert name not in rows if "meminfo" in where else f"{names(where)[0]}/{name}" not in there, (
+                f"{where}: {name} is there"
+            )
 
 
 def test_every_call_of_i386_is_there_or_listed() -> None:
@@ -64,13 +72,23 @@ def test_every_call_of_i386_is_there_or_listed() -> None:
     compiler = toolchain.find_compiler()
     if compiler is None:
         pytest.skip(f"no compiler to ask for the numbers: {toolchain.REMEDY}")
-    asked = subprocess.run(["cc", "-E", "-dM", "-"], input="#include <asm/unistd_32.h>\n", capture_output=True, text=True, check=False)
+    asked = subprocess.run(
+        ["cc", "-E", "-dM", "-"], input="#include <asm/unistd_32.h>\n", capture_output=True, text=True, check=False
+    )
     numbers = {int(nr): name for name, nr in re.findall(r"#define __NR_(\w+) (\d+)$", asked.stdout, re.M)}
     if len(numbers) < 400:
         pytest.skip("this host has no asm/unistd_32.h")
     newest = max(table.KNOWN)
-    assert not [f"{nr} {name}" for nr, name in numbers.items() if nr <= newest and table.table[nr] is None and nr not in table.KNOWN]
-    assert not [f"{nr} {name}, not {table.name_of(nr)}" for nr, name in numbers.items() if nr <= newest and table.name_of(nr) != name]
+    assert not [
+        f"{nr} {name}"
+        for nr, name in numbers.items()
+        if nr <= newest and table.table[nr] is None and nr not in table.KNOWN
+    ]
+    assert not [
+        f"{nr} {name}, not {table.name_of(nr)}"
+        for nr, name in numbers.items()
+        if nr <= newest and table.name_of(nr) != name
+    ]
 
 
 def test_every_file_of_a_native_proc_is_there_or_listed() -> None:
@@ -79,12 +97,16 @@ def test_every_file_of_a_native_proc_is_there_or_listed() -> None:
     world = World()
     rows = {where: set(names(cell)) for where, cell in section("Files of /proc")}
     there = {"`/proc/PID`": {entry.decode() for entry in procfs._NUMBERS}}
-    there |= {f"`{where}`": {entry.decode() for entry in listing(world, where)} for where in ("/proc/sys/fs", "/proc/sys/vm")}
+    there |= {
+        f"`{where}`": {entry.decode() for entry in listing(world, where)} for where in ("/proc/sys/fs", "/proc/sys/vm")
+    }
     for where, ours in there.items():
         native = set(os.listdir(where.strip("`").replace("PID", "self")))
         assert native - ours <= rows[where], where
     ours = {line.split(b":")[0].decode() for line in world.vfs.read_file("/proc/meminfo").splitlines()}
-    assert {line.split(":")[0] for line in Path("/proc/meminfo").read_text().splitlines()} - ours <= rows["rows of `/proc/meminfo`"]
+    assert {line.split(":")[0] for line in Path("/proc/meminfo").read_text().splitlines()} - ours <= rows[
+        "rows of `/proc/meminfo`"
+    ]
 
 
 def test_rows_of_status() -> None:
@@ -110,7 +132,12 @@ def test_every_refusal_for_want_of_support_is_listed() -> None:
     """Whatever the machine's text raises as NotHere stands in the document by its call; so does every option that has a name of its own."""
     refused = " ".join(" ".join(row) for row in section("What calls refuse"))
     root = Path(__file__).parents[2]
-    found = [text for folder in ("sandbox", "mmcore") for path in (root / folder).rglob("*.py") for text in re.findall(r'NotHere\([\w.]+, f?"([^"]+)"', path.read_text())]
+    found = [
+        text
+        for folder in ("sandbox", "mmcore")
+        for path in (root / folder).rglob("*.py")
+        for text in re.findall(r'NotHere\([\w.]+, f?"([^"]+)"', path.read_text())
+    ]
     assert len(found) > 15
     for text in found:
         call = text.rsplit("(", 1)[-1].rstrip(")") if text.endswith(")") else text.split()[0]
@@ -120,10 +147,15 @@ def test_every_refusal_for_want_of_support_is_listed() -> None:
 
 
 def test_the_summary_names_what_a_mount_cannot(tmp_path: Path) -> None:
-    result = Machine(Config(stdin=b"", time_limit=60, mounts=[f"{tmp_path}:/here:rw"])).run([str(program("asks")), "mount", "/here"], capture=True)
+    result = Machine(Config(stdin=b"", time_limit=60, mounts=[f"{tmp_path}:/here:rw"])).run(
+        [str(program("asks")), "mount", "/here"], capture=True
+    )
     lines = [line.removeprefix("not here    ") for line in summary(result).splitlines() if line.startswith("not here")]
-    assert lines == ["O_TMPFILE in a mount (open): EOPNOTSUPP x1", "RENAME_EXCHANGE in a mount (renameat2): EINVAL x1",
-                     "room for files of a mount (fallocate): EOPNOTSUPP x1"]
+    assert lines == [
+        "O_TMPFILE in a mount (open): EOPNOTSUPP x1",
+        "RENAME_EXCHANGE in a mount (renameat2): EINVAL x1",
+        "room for files of a mount (fallocate): EOPNOTSUPP x1",
+    ]
 
 
 def listing(world: World, path: str) -> list[bytes]:
@@ -133,12 +165,29 @@ def listing(world: World, path: str) -> list[bytes]:
 
 @pytest.mark.parametrize("quiet", [False, True])
 def test_the_summary_names_what_was_asked_for(quiet: bool) -> None:
-    result = Machine(Config(stdin=b"", time_limit=60)).run([str(program("asks")), *(["nothing"] if quiet else [])], capture=True)
+    result = Machine(Config(stdin=b"", time_limit=60)).run(
+        [str(program("asks")), *(["nothing"] if quiet else [])], capture=True
+    )
     lines = [line.removeprefix("not here    ") for line in summary(result).splitlines() if line.startswith("not here")]
-    assert lines == ([] if quiet else [
-        "system calls answered ENOSYS: epoll_create1 x1, mount x1", "F_DUPFD_QUERY (fcntl): EINVAL x1", "MADV_GUARD_INSTALL (madvise): EINVAL x1", "MREMAP_DONTUNMAP (mremap): EINVAL x1",
-        "PR_GET_AUXV (prctl): EINVAL x1", "PR_SET_SECCOMP (prctl): EINVAL x1", "RENAME_WHITEOUT (renameat2): EINVAL x1", "huge pages (mmap): ENOMEM x1", "namespaces (clone): EINVAL x1", "pidfds (waitid): EINVAL x1",
-        "priority inheritance (futex): ENOSYS x1", "sockets of AF_INET: EAFNOSUPPORT x1", "sockets of AF_UNIX: EAFNOSUPPORT x3"])
+    assert lines == (
+        []
+        if quiet
+        else [
+            "system calls answered ENOSYS: epoll_create1 x1, mount x1",
+            "F_DUPFD_QUERY (fcntl): EINVAL x1",
+            "MADV_GUARD_INSTALL (madvise): EINVAL x1",
+            "MREMAP_DONTUNMAP (mremap): EINVAL x1",
+            "PR_GET_AUXV (prctl): EINVAL x1",
+            "PR_SET_SECCOMP (prctl): EINVAL x1",
+            "RENAME_WHITEOUT (renameat2): EINVAL x1",
+            "huge pages (mmap): ENOMEM x1",
+            "namespaces (clone): EINVAL x1",
+            "pidfds (waitid): EINVAL x1",
+            "priority inheritance (futex): ENOSYS x1",
+            "sockets of AF_INET: EAFNOSUPPORT x1",
+            "sockets of AF_UNIX: EAFNOSUPPORT x3",
+        ]
+    )
     refused = " ".join(" ".join(row) for row in section("What calls refuse"))
     for line in lines[1:]:
         what, call = re.match(r"(\S+)[^(]*(?:\((\w+)\))?", line).groups()  # type: ignore[union-attr]

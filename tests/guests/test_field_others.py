@@ -22,7 +22,10 @@ def test_other_users_and_prctl() -> None:
     lines = result.stdout.decode().splitlines()
     assert result.exit_status == 0 and result.audit.violations == 0
     assert "user at root: robust Operation not permitted, setaffinity Operation not permitted" in lines[1]
-    assert "inherited 0, adopted by the subreaper 1" in lines and "reaped it: 1 status 7; none left No child process" in lines
+    assert (
+        "inherited 0, adopted by the subreaper 1" in lines
+        and "reaped it: 1 status 7; none left No child process" in lines
+    )
     if why_not_native() or os.geteuid():
         pytest.skip(why_not_native() or "natively it asks what root may do")
     assert lines == native_agrees(lambda: run_native(program), result.stdout).stdout.decode().splitlines()

@@ -14,8 +14,15 @@ from tests.sandbox.fs_world import World
 def test_as_natively() -> None:
     """A user's 1025th pipe has two pages where the limit is as it was at boot."""
     lines = boxed("pipe_quota").stdout.decode().splitlines()
-    assert lines == ["pipe-user-pages-soft 16384", "pipe-user-pages-hard 0", "pipe 0: 16", "pipe 1024: 2", "grow to 8: 32768, error 0",
-                     "grow to 16: -1, error 1", "grow to 32: -1, error 1"]
+    assert lines == [
+        "pipe-user-pages-soft 16384",
+        "pipe-user-pages-hard 0",
+        "pipe 0: 16",
+        "pipe 1024: 2",
+        "grow to 8: 32768, error 0",
+        "grow to 16: -1, error 1",
+        "grow to 32: -1, error 1",
+    ]
     if os.geteuid():
         pytest.skip("natively not asked: becoming another user is root's")
     theirs = natively("pipe_quota")
@@ -27,9 +34,22 @@ def test_as_natively() -> None:
 def test_limits_that_root_sets() -> None:
     """Not asked natively, for these are the host's; Linux: fs/pipe.c."""
     assert boxed("pipe_quota", "limits").stdout.decode().splitlines() == [
-        f"bad {errno.EINVAL} {errno.EINVAL} {errno.EINVAL}", "set 0 0 0", "pipe-max-size 131072", "pipe-user-pages-soft 64", "pipe-user-pages-hard 72",
-        "grow to 64: 262144, error 0", f"set by a user {errno.EACCES}", "pipe 0: 16", "pipe 4: 2", f"pipe 8: -{errno.ENFILE}", f"fifo {errno.ENOMEM}",
-        "fifo 0 of 2", "grow to 8: 32768, error 0", "grow to 32: -1, error 1", "grow to 16: 65536, error 0"]
+        f"bad {errno.EINVAL} {errno.EINVAL} {errno.EINVAL}",
+        "set 0 0 0",
+        "pipe-max-size 131072",
+        "pipe-user-pages-soft 64",
+        "pipe-user-pages-hard 72",
+        "grow to 64: 262144, error 0",
+        f"set by a user {errno.EACCES}",
+        "pipe 0: 16",
+        "pipe 4: 2",
+        f"pipe 8: -{errno.ENFILE}",
+        f"fifo {errno.ENOMEM}",
+        "fifo 0 of 2",
+        "grow to 8: 32768, error 0",
+        "grow to 32: -1, error 1",
+        "grow to 16: 65536, error 0",
+    ]
 
 
 def test_what_is_closed_or_fails_is_given_back() -> None:

@@ -39,8 +39,15 @@ def test_argv_0_names_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     shutil.copy(FIELD / "reexec.c", tmp_path)
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path)
-    for word, mounts, called in ((str(path), [], "path"), ("./here", [], "path"), (f"../{tmp_path.name}/here", [], "path"), ("reexec.c", [], "path"),
-                                 ("here", [], "name"), ("here", [f"{tmp_path}/empty:/bin"], "path"), (str(path), [f"{path.parent}:{path.parent}"], "path")):
+    for word, mounts, called in (
+        (str(path), [], "path"),
+        ("./here", [], "path"),
+        (f"../{tmp_path.name}/here", [], "path"),
+        ("reexec.c", [], "path"),
+        ("here", [], "name"),
+        ("here", [f"{tmp_path}/empty:/bin"], "path"),
+        (str(path), [f"{path.parent}:{path.parent}"], "path"),
+    ):
         result = Machine(Config(stdin=b"", time_limit=60, mounts=mounts)).run([word], capture=True)
         assert result.stdout.decode().splitlines() == [f"by its {called}", "again"], word
 
@@ -48,14 +55,23 @@ def test_argv_0_names_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 def cores_natively() -> bool:
     """Does this host leave cores as a fresh Linux would, by the name "core" in the working directory, and may we raise the limit?"""
     kernel = Path("/proc/sys/kernel")
-    return not os.geteuid() and (kernel / "core_pattern").read_text() == "core\n" and (kernel / "core_uses_pid").read_text() == "0\n"
+    return (
+        not os.geteuid()
+        and (kernel / "core_pattern").read_text() == "core\n"
+        and (kernel / "core_uses_pid").read_text() == "0\n"
+    )
 
 
 def test_who_leaves_a_core(tmp_path: Path) -> None:
     (tmp_path / "here").mkdir()
-    result = Machine(Config(stdin=b"", time_limit=60, mounts=[f"{tmp_path}/here:/here:rw"])).run([str(program("coredump")), "/here"], capture=True)
+    result = Machine(Config(stdin=b"", time_limit=60, mounts=[f"{tmp_path}/here:/here:rw"])).run(
+        [str(program("coredump")), "/here"], capture=True
+    )
     lines = result.stdout.decode().splitlines()
-    assert lines[0] == "signal 6: status 86 code 3 value 6, file 1 mode 600" and lines[3] == "signal 15: status f code 2 value 15, file 0 mode 0"
+    assert (
+        lines[0] == "signal 6: status 86 code 3 value 6, file 1 mode 600"
+        and lines[3] == "signal 15: status f code 2 value 15, file 0 mode 0"
+    )
     assert boxed("coredump_flag").stdout == b"6 core 1\n"
     core = (tmp_path / "here" / "core").read_bytes()
     assert b"written in its own memory" in core and b"written in shared memory" in core
@@ -72,7 +88,11 @@ def elements(core: bytes) -> list[tuple[object, ...]]:
     found: list[tuple[object, ...]] = []
     for segment in elf.iter_segments():
         if segment["p_type"] == "PT_NOTE":
-            found += [(note["n_type"], note["n_descsz"]) for note in segment.iter_notes() if note["n_type"] not in ("NT_AUXV", "NT_FILE")]
+            found += [
+                (note["n_type"], note["n_descsz"])
+                for note in segment.iter_notes()
+                if note["n_type"] not in ("NT_AUXV", "NT_FILE")
+            ]
         elif segment["p_vaddr"] < 0x50000000:
             found.append((segment["p_vaddr"], segment["p_memsz"], segment["p_filesz"], segment["p_flags"]))
     return found
@@ -80,7 +100,9 @@ def elements(core: bytes) -> list[tuple[object, ...]]:
 
 @pytest.mark.parametrize("scheme", ["anon_vma", "pte_chain"])
 def test_core_of_what_is_on_swap(scheme: str, tmp_path: Path) -> None:
-    result = boxed("core_swapped", "/here", memory="8M", swap="64M", scheme=scheme, overcommit=1, mounts=[f"{tmp_path}:/here:rw"])
+    result = boxed(
+        "core_swapped", "/here", memory="8M", swap="64M", scheme=scheme, overcommit=1, mounts=[f"{tmp_path}:/here:rw"]
+    )
     assert result.stdout == b"8b\n" and result.vmstat["pswpout"] > 500
     (core,) = tmp_path.iterdir()
     assert re.fullmatch(r"%of\.core_swapped-\w+\.3\.11\.0", core.name)
@@ -89,5 +111,5 @@ def test_core_of_what_is_on_swap(scheme: str, tmp_path: Path) -> None:
     words = struct.unpack_from(f"<{area['p_filesz'] // 4}I", data, area["p_offset"])
     assert words[7::1024] == tuple(range(1, 2601))
     (notes,) = [segment for segment in ELFFile(io.BytesIO(data)).iter_segments() if segment["p_type"] == "PT_NOTE"]
-    status = data[notes["p_offset"] + 20:][:144]
+    status = data[notes["p_offset"] + 20 :][:144]
     assert struct.unpack_from("<i", status, 24) == (3,) and struct.unpack_from("<I", status, 72 + 12) == (0x1234567,)

@@ -52,23 +52,68 @@ int main(void)
     return 0;
 }
 """
-EDGES = ["0", "-0", "1.5", ".5", "5.", "  7", "00012", "0.1", "1e22", "1e23", "0e99999", "1e400", "-1e400", "1e-400", "4.9e-324",
-         "2.4703282292062327e-324", "2.4703282292062328e-324", "1.7976931348623157e308", "1.7976931348623158e308", "1.7976931348623159e308",
-         "9007199254740993", "9007199254740992.5" + "0" * 40 + "1", "2.2250738585072011e-308", "1" + "0" * 400 + "e-400", "0." + "0" * 400 + "1e400"]
+EDGES = [
+    "0",
+    "-0",
+    "1.5",
+    ".5",
+    "5.",
+    "  7",
+    "00012",
+    "0.1",
+    "1e22",
+    "1e23",
+    "0e99999",
+    "1e400",
+    "-1e400",
+    "1e-400",
+    "4.9e-324",
+    "2.4703282292062327e-324",
+    "2.4703282292062328e-324",
+    "1.7976931348623157e308",
+    "1.7976931348623158e308",
+    "1.7976931348623159e308",
+    "9007199254740993",
+    "9007199254740992.5" + "0" * 40 + "1",
+    "2.2250738585072011e-308",
+    "1" + "0" * 400 + "e-400",
+    "0." + "0" * 400 + "1e400",
+]
 
 
 def test_strtod_is_exact(native, compile_guest):
     """Every number is the double nearest to it, halves to even: what Python's float() makes of the same text."""
     chance = random.Random(8)
-    texts = [*EDGES, *(f"{chance.getrandbits(chance.randrange(1, 200))}e{chance.randrange(-340, 310)}" for _ in range(300))]
+    texts = [
+        *EDGES,
+        *(f"{chance.getrandbits(chance.randrange(1, 200))}e{chance.randrange(-340, 310)}" for _ in range(300)),
+    ]
     texts += [f"{chance.uniform(0, 1000):.{chance.randrange(40)}f}" for _ in range(200)]
-    texts += [repr(value) for _ in range(300) if math.isfinite(value := struct.unpack("<d", struct.pack("<Q", chance.getrandbits(64)))[0])]
+    texts += [
+        repr(value)
+        for _ in range(300)
+        if math.isfinite(value := struct.unpack("<d", struct.pack("<Q", chance.getrandbits(64)))[0])
+    ]
     said = native(compile_guest(STRTOD, "strtod"), stdin="\n".join(texts).encode() + b"\n").stdout.decode().splitlines()
     assert said == [f"{len(text)} {struct.pack('>d', float(text)).hex()} 1 1" for text in texts]
 
 
 def test_strtod_stops_where_the_number_ends(native, compile_guest):
-    texts = {"": 0, "abc": 0, ".": 0, "-.": 0, "--5": 0, "1e": 1, "1e+": 1, "1.5.5": 3, "7z": 1, "inf": 3, "-Infinity": 9, "infin": 3, "nan": 3}
+    texts = {
+        "": 0,
+        "abc": 0,
+        ".": 0,
+        "-.": 0,
+        "--5": 0,
+        "1e": 1,
+        "1e+": 1,
+        "1.5.5": 3,
+        "7z": 1,
+        "inf": 3,
+        "-Infinity": 9,
+        "infin": 3,
+        "nan": 3,
+    }
     said = native(compile_guest(STRTOD, "strtod"), stdin="\n".join(texts).encode() + b"\n").stdout.decode().splitlines()
     assert [int(line.split()[0]) for line in said] == list(texts.values())
     assert said[4].split()[1] == "0" * 16

@@ -41,8 +41,18 @@ TOOLS = {
     "/bin/toybox uptime": r" [\d:]+ up .*load average: [\d.]+, [\d.]+, [\d.]+",
 }
 # Lists every user sees of the whole host, or what the host may keep from us: natively not asked.
-NOT_NATIVELY = ("/usr/bin/vmstat -m", "/usr/bin/vmstat -d", "/usr/bin/pmap", "/usr/bin/slabtop", "/sbin/sysctl", "/usr/bin/w", "/bin/toybox ps", "/bin/toybox top",
-                "/bin/toybox uptime", "/usr/bin/uptime")
+NOT_NATIVELY = (
+    "/usr/bin/vmstat -m",
+    "/usr/bin/vmstat -d",
+    "/usr/bin/pmap",
+    "/usr/bin/slabtop",
+    "/sbin/sysctl",
+    "/usr/bin/w",
+    "/bin/toybox ps",
+    "/bin/toybox top",
+    "/bin/toybox uptime",
+    "/usr/bin/uptime",
+)
 
 
 @functools.cache
@@ -58,8 +68,13 @@ def tree() -> Path:
 @pytest.mark.parametrize("command", TOOLS)
 def test_reads_what_it_finds(command: str) -> None:
     root, words = tree(), command.split()
-    config = Config(mounts=(f"{root / 'lib'}:/lib", f"{root / 'usr'}:/usr"), env={"PATH": "/bin:/usr/bin", "TERM": "linux", "LC_ALL": "C", "COLUMNS": "160"},
-                    stdin=b"", time_limit=120, audit="end")
+    config = Config(
+        mounts=(f"{root / 'lib'}:/lib", f"{root / 'usr'}:/usr"),
+        env={"PATH": "/bin:/usr/bin", "TERM": "linux", "LC_ALL": "C", "COLUMNS": "160"},
+        stdin=b"",
+        time_limit=120,
+        audit="end",
+    )
     result = Machine(config).run([str(root / words[0].lstrip("/")), *words[1:]], capture=True)
     assert result.exit_status == 0 and not result.stderr, (result.stdout, result.stderr)
     lines = result.stdout.decode().splitlines()
@@ -73,12 +88,20 @@ def natively(root: Path, words: list[str]) -> list[str]:
     (root / "proc").mkdir(exist_ok=True)
     script = 'mount --rbind /proc "$1/proc" && exec chroot "$@"'
     try:
-        done = subprocess.run(["unshare", "-rm", "sh", "-c", script, "sh", str(root), *words], capture_output=True, timeout=60, check=False, stdin=subprocess.DEVNULL,
-                              env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "TERM": "linux", "LC_ALL": "C", "COLUMNS": "160"})
+        done = subprocess.run(
+            ["unshare", "-rm", "sh", "-c", script, "sh", str(root), *words],
+            capture_output=True,
+            timeout=60,
+            check=False,
+            stdin=subprocess.DEVNULL,
+            env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "TERM": "linux", "LC_ALL": "C", "COLUMNS": "160"},
+        )
     except FileNotFoundError:
         pytest.skip("this host has no unshare (util-linux)")
     if b"unshare" in done.stderr or b"mount:" in done.stderr:
-        pytest.skip(f"no private mount namespace for a native run: {done.stderr.decode(errors='replace').splitlines()[0]}")
+        pytest.skip(
+            f"no private mount namespace for a native run: {done.stderr.decode(errors='replace').splitlines()[0]}"
+        )
     return done.stdout.decode().splitlines()
 
 
@@ -91,7 +114,19 @@ def test_disk_as_it_is_counted() -> None:
     before, name, numbers, after = result.stdout.decode().split("|")
     count = [int(n) for n in numbers.split()]
     assert name == "hda" and len(count) == 17 and result.exit_status == 0
-    reads, read_merged, read_sectors, read_ms, writes, write_merged, write_sectors, write_ms, under_way, busy_ms, all_ms = count[:11]
+    (
+        reads,
+        read_merged,
+        read_sectors,
+        read_ms,
+        writes,
+        write_merged,
+        write_sectors,
+        write_ms,
+        under_way,
+        busy_ms,
+        all_ms,
+    ) = count[:11]
     assert reads and writes and read_merged and write_merged
     slack = 8 * 31 * under_way  # counted as paged when queued, as the disk's when done
     for low, sectors, high in zip(map(int, before.split()), (read_sectors, write_sectors), map(int, after.split())):

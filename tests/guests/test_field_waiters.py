@@ -11,7 +11,16 @@ from sandbox import Config, Machine, toolchain
 from sandbox.result import Result
 
 FIELD = Path(__file__).with_name("field")
-SCHEMES = ["anon_vma", "anon_vma_chain", "anonmm", "anonmm_chained", "partial_objrmap", "pte_chain", "rmap_series", "virtual_scan"]
+SCHEMES = [
+    "anon_vma",
+    "anon_vma_chain",
+    "anonmm",
+    "anonmm_chained",
+    "partial_objrmap",
+    "pte_chain",
+    "rmap_series",
+    "virtual_scan",
+]
 PAGES_PER_FAULT = 8  # a cluster of 4 each time, and each page lost once more
 
 

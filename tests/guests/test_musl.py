@@ -28,7 +28,14 @@ def glibc() -> list[str]:
         pytest.skip(root)
     libraries, own = root / "usr/lib/i386-linux-gnu", root / "usr/lib/gcc/i686-linux-gnu/12"
     headers = (own / "include", root / "usr/include", root / "usr/include/i386-linux-gnu")
-    return ["-nostdinc", *(f"-isystem{path}" for path in headers), f"-B{libraries}/", f"-B{own}/", f"-L{libraries}", f"-L{own}"]
+    return [
+        "-nostdinc",
+        *(f"-isystem{path}" for path in headers),
+        f"-B{libraries}/",
+        f"-B{own}/",
+        f"-L{libraries}",
+        f"-L{own}",
+    ]
 
 
 def compiled(library: str, directory: Path) -> Path:
@@ -45,7 +52,9 @@ def compiled(library: str, directory: Path) -> Path:
         if not shutil.which("gcc"):
             pytest.skip("no gcc")
         command = ["gcc", "-m32", "-static", "-pthread", *glibc()]
-    done = subprocess.run([*command, "-O1", "-w", str(SOURCE), "-o", str(program), "-lm"], capture_output=True, timeout=300, check=False)
+    done = subprocess.run(
+        [*command, "-O1", "-w", str(SOURCE), "-o", str(program), "-lm"], capture_output=True, timeout=300, check=False
+    )
     assert done.returncode == 0, done.stderr.decode()
     return program
 
@@ -58,7 +67,9 @@ def program(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 @pytest.mark.parametrize("scheme, paging, memory", [("anon_vma", "pae", "64M"), ("pte_chain", "2level", "7M")])
 def test_same_as_natively(program: Path, scheme: str, paging: str, memory: str) -> None:
     wanted = run_native(program, [])
-    result = Machine(Config(scheme=scheme, paging=paging, memory=memory, stdin=b"", time_limit=120, audit="end")).run([str(program)], capture=True)
+    result = Machine(Config(scheme=scheme, paging=paging, memory=memory, stdin=b"", time_limit=120, audit="end")).run(
+        [str(program)], capture=True
+    )
     assert result.stdout.decode() == wanted.stdout.decode(), result.notes
     assert (result.exit_status, wanted.status) == (21, 21)
     assert result.audit.violations == 0
@@ -73,7 +84,9 @@ def test_popen_and_system(program: Path, tmp_path: Path) -> None:
         pytest.skip("this host has no /bin/sh")
     shutil.copy(shell / "bin" / "busybox", tmp_path / "sh")
     wanted = run_native(program, ["popen"])
-    result = Machine(Config(mounts=(f"{tmp_path}:/bin",), stdin=b"", time_limit=120, audit="end")).run([str(program), "popen"], capture=True)
+    result = Machine(Config(mounts=(f"{tmp_path}:/bin",), stdin=b"", time_limit=120, audit="end")).run(
+        [str(program), "popen"], capture=True
+    )
     assert result.stdout.decode() == wanted.stdout.decode(), result.notes
     assert "from popen\npclose 3\nsystem 4\n" in result.stdout.decode()
     assert result.audit.violations == 0

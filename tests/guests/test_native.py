@@ -25,8 +25,13 @@ VARIANTS: dict[str, list[list[str]]] = {
     "fork_server": [["1", "1", "0", "0"], ["40", "10", "10", "3"], ["12", "64", "0"]],
     "exec_shells": [["1", "0", "1", "0"], ["2", "2", "4", "3"], ["10", "3", "1", "20"]],
     # Morton's three tests with a tenth of his sizes, the second and third letter of his options in other shapes, and the fourth pattern.
-    "rmap_test": [["-l", "-i", "10", "-n", "10", "-s", "60", "-t", "10"], ["-v", "-r", "-V2", "-i1", "-n", "10", "-s60", "-t10"],
-                  ["-vl", "-i", "10", "-n", "1000", "-s", "7", "-t", "1"], ["-h", "-t5", "-n7", "-i3"], ["-i0", "-n1", "-s1", "-t1"]],
+    "rmap_test": [
+        ["-l", "-i", "10", "-n", "10", "-s", "60", "-t", "10"],
+        ["-v", "-r", "-V2", "-i1", "-n", "10", "-s60", "-t10"],
+        ["-vl", "-i", "10", "-n", "1000", "-s", "7", "-t", "1"],
+        ["-h", "-t5", "-n7", "-i3"],
+        ["-i0", "-n1", "-s1", "-t1"],
+    ],
     "mmap_windows": [["2", "1"], ["50", "7"], ["300", "8", "remap"], ["2", "1", "remap"]],
     "shared_segment": [["1", "1"], ["20", "100", "file"], ["1", "1", "file"]],
     "mremap_storm": [["1", "1", "0"], ["2", "2", "2"], ["5", "60", "4"]],
@@ -42,8 +47,11 @@ def test_every_program_has_variants():
     assert set(toolchain.bundled()) == set(VARIANTS) | TIMED
 
 
-@pytest.mark.parametrize("name, arguments", [(name, arguments) for name, variants in VARIANTS.items() for arguments in ([], *variants)],
-                         ids=lambda value: value if isinstance(value, str) else " ".join(value) or "defaults")
+@pytest.mark.parametrize(
+    "name, arguments",
+    [(name, arguments) for name, variants in VARIANTS.items() for arguments in ([], *variants)],
+    ids=lambda value: value if isinstance(value, str) else " ".join(value) or "defaults",
+)
 def test_runs_twice_alike(native, guest_elf, tmp_path, name, arguments):
     program = guest_elf(name)
     first = native(program, arguments, cwd=tmp_path)
@@ -69,12 +77,37 @@ def test_fuzz_seeds_differ(native, guest_elf):
 def test_fuzz_reaches_every_call(native, guest_elf):
     """The calls succeed and fail in every way that a seed can be expected to meet."""
     text = native(guest_elf("mmfuzz"), ["7", "3000"]).stdout.decode()
-    for line in (r"mmap \d+\+\d+ private rw fixed: page", r"mmap .* shared file .*: page", r"mmap .* private file .*: page", r"not replacing.*: EEXIST",
-                 r"mmap .*: elsewhere", r"munmap .*: 0", r"mprotect .*: 0", r"mprotect .*: ENOMEM", r"mremap \d+\+\d+ to \d+\+\d+: page",
-                 r"mremap .*\+0 to .*: page", r"mremap .*\+0 to .*: EINVAL", r"in place: ENOMEM", r"in place: page", r"anywhere: elsewhere",
-                 r"hole \d+: EFAULT", r"DONTNEED: 0", r"mlock .*: 0", r"msync .*: ENOMEM", r"brk \+\d+: 0", r"fork, to run", r"child exits 0",
-                 r"write .*: all", r"then SIGSEGV MAPERR", r"then SIGSEGV ACCERR", r"then SIGBUS", r"pread .* into \d+: EFAULT", r"ftruncate \d+: 0",
-                 r"\d+ child ", r"\d+ grandchild "):
+    for line in (
+        r"mmap \d+\+\d+ private rw fixed: page",
+        r"mmap .* shared file .*: page",
+        r"mmap .* private file .*: page",
+        r"not replacing.*: EEXIST",
+        r"mmap .*: elsewhere",
+        r"munmap .*: 0",
+        r"mprotect .*: 0",
+        r"mprotect .*: ENOMEM",
+        r"mremap \d+\+\d+ to \d+\+\d+: page",
+        r"mremap .*\+0 to .*: page",
+        r"mremap .*\+0 to .*: EINVAL",
+        r"in place: ENOMEM",
+        r"in place: page",
+        r"anywhere: elsewhere",
+        r"hole \d+: EFAULT",
+        r"DONTNEED: 0",
+        r"mlock .*: 0",
+        r"msync .*: ENOMEM",
+        r"brk \+\d+: 0",
+        r"fork, to run",
+        r"child exits 0",
+        r"write .*: all",
+        r"then SIGSEGV MAPERR",
+        r"then SIGSEGV ACCERR",
+        r"then SIGBUS",
+        r"pread .* into \d+: EFAULT",
+        r"ftruncate \d+: 0",
+        r"\d+ child ",
+        r"\d+ grandchild ",
+    ):
         assert re.search(line, text), line
 
 
@@ -87,29 +120,32 @@ def test_bench_prints_one_line_per_row(native, guest_elf):
         assert re.fullmatch(rf"{row} [1-9]\d* [1-9]\d*\n", result.stdout.decode()), result
 
 
-@pytest.mark.parametrize("name, arguments, words", [
-    ("fork_cow", ["many"], b"many: pages must be a number from 1 to"),
-    ("swap_storm", ["0"], b"0: megabytes must be a number from 1 to"),
-    ("rmap_bench", ["tuoch"], b"tuoch: no such row"),
-    ("fork_server", ["2", "8", "9"], b"9: written must be a number from 0 to 8"),
-    ("exec_shells", ["+shell"], b"+shell: the program starts its parts itself"),
-    ("exec_shells", ["9", "1000", "8"], b"more than 10000000 processes"),
-    ("rmap_test", ["-x"], b"-x: no such option"),
-    ("rmap_test", ["-i"], b"-i: a number must follow"),
-    ("rmap_test", ["-n0"], b"0: -n must be a number from 1 to"),
-    ("rmap_test", ["-t", "many"], b"many: -t must be a number from 1 to"),
-    ("rmap_test", ["a", "b"], b"b: one file is enough"),
-    ("rmap_test", ["/"], b"/: File exists; name a file that can be made anew"),
-    ("rmap_test", ["-n", "65000", "-s", "600"], b"more than 600000 pages"),
-    ("mmap_windows", ["9", "1", "both"], b"both: how must be mmap or remap"),
-    ("shared_segment", ["1", "1", "sysv"], b"sysv: kind must be anonymous or file"),
-    ("mremap_storm", ["0"], b"0: processes must be a number from 1 to"),
-    ("mprotect_storm", ["65000", "600"], b"more than 600000 pages"),
-    ("fork_chain", ["9", "9", "1", "die"], b"die: mode must be exit or stay"),
-    ("fork_chain", ["2000", "9", "1", "stay"], b"2000: of generations that stay there can be 1000"),
-    ("vma_explosion", ["65001"], b"65001: areas must be a number from 1 to 65000"),
-    ("vma_explosion", ["5", "stacks"], b"stacks: kind must be apart, protections or file"),
-])
+@pytest.mark.parametrize(
+    "name, arguments, words",
+    [
+        ("fork_cow", ["many"], b"many: pages must be a number from 1 to"),
+        ("swap_storm", ["0"], b"0: megabytes must be a number from 1 to"),
+        ("rmap_bench", ["tuoch"], b"tuoch: no such row"),
+        ("fork_server", ["2", "8", "9"], b"9: written must be a number from 0 to 8"),
+        ("exec_shells", ["+shell"], b"+shell: the program starts its parts itself"),
+        ("exec_shells", ["9", "1000", "8"], b"more than 10000000 processes"),
+        ("rmap_test", ["-x"], b"-x: no such option"),
+        ("rmap_test", ["-i"], b"-i: a number must follow"),
+        ("rmap_test", ["-n0"], b"0: -n must be a number from 1 to"),
+        ("rmap_test", ["-t", "many"], b"many: -t must be a number from 1 to"),
+        ("rmap_test", ["a", "b"], b"b: one file is enough"),
+        ("rmap_test", ["/"], b"/: File exists; name a file that can be made anew"),
+        ("rmap_test", ["-n", "65000", "-s", "600"], b"more than 600000 pages"),
+        ("mmap_windows", ["9", "1", "both"], b"both: how must be mmap or remap"),
+        ("shared_segment", ["1", "1", "sysv"], b"sysv: kind must be anonymous or file"),
+        ("mremap_storm", ["0"], b"0: processes must be a number from 1 to"),
+        ("mprotect_storm", ["65000", "600"], b"more than 600000 pages"),
+        ("fork_chain", ["9", "9", "1", "die"], b"die: mode must be exit or stay"),
+        ("fork_chain", ["2000", "9", "1", "stay"], b"2000: of generations that stay there can be 1000"),
+        ("vma_explosion", ["65001"], b"65001: areas must be a number from 1 to 65000"),
+        ("vma_explosion", ["5", "stacks"], b"stacks: kind must be apart, protections or file"),
+    ],
+)
 def test_bad_arguments_are_told(native, guest_elf, name, arguments, words):
     result = native(guest_elf(name), arguments)
     assert result.status == 1 and words in result.stderr and result.stderr.count(b"\n") == 1
@@ -126,7 +162,8 @@ def test_rmap_test_takes_a_file_and_leaves_none(native, guest_elf, tmp_path):
 
 def test_a_member_that_dies_ends_its_gang(native, compile_guest):
     """The leader does not wait for ever, and says why; the other members go with it."""
-    dies = compile_guest('''#include "gang.h"
+    dies = compile_guest(
+        """#include "gang.h"
         int main(void)
         {
             gang_open();
@@ -140,7 +177,9 @@ def test_a_member_that_dies_ends_its_gang(native, compile_guest):
                 }
             gang_collect(3);
             return 0;
-        }''', "dies_early")
+        }""",
+        "dies_early",
+    )
     result = native(dies)
     assert (result.status, result.stderr) == (1, b"FAILED: a process of the gang died\n")
 

@@ -18,9 +18,18 @@ ROW = re.compile(r"^(.*?)\s+minflt ([+-]\d+)(?:\s+VmPTE_kB ([+-]\d+)\s+areas ([+
 
 # (row, which time it appears) -> (minflt expected here, why)
 ERA = {
-    ("  child: read the 256 shared ones", 0): (0, "2.6.7's fork copies the PTEs of shared mappings; since 2.6.13 they are left to be faulted, 16 at a time today"),
-    ("write", 0): (256, "2.6.7's mprotect back to writable leaves private pages write-protected: each is found unshared and reused; today write access comes back at once"),
-    ("write after mremap", 0): (1, "the same for the page in the middle that mprotect made read-only and writable again"),
+    ("  child: read the 256 shared ones", 0): (
+        0,
+        "2.6.7's fork copies the PTEs of shared mappings; since 2.6.13 they are left to be faulted, 16 at a time today",
+    ),
+    ("write", 0): (
+        256,
+        "2.6.7's mprotect back to writable leaves private pages write-protected: each is found unshared and reused; today write access comes back at once",
+    ),
+    ("write after mremap", 0): (
+        1,
+        "the same for the page in the middle that mprotect made read-only and writable again",
+    ),
 }
 
 
@@ -39,7 +48,9 @@ def rows(text: str) -> list[tuple[str, tuple[int | None, ...]]]:
 def test_counts_as_a_real_kernel(paging: str, kernel: str, scheme: str) -> None:
     wanted = rows((REFERENCE / f"faults-{kernel}-6.1.176.txt").read_text())
     program = toolchain.compile_c(REFERENCE / "fault_reference.c")
-    result = Machine(Config(memory="128M", paging=paging, scheme=scheme, audit="end", stdin=b"")).run([str(program)], capture=True)
+    result = Machine(Config(memory="128M", paging=paging, scheme=scheme, audit="end", stdin=b"")).run(
+        [str(program)], capture=True
+    )
     assert result.exit_status == 0 and result.audit.violations == 0
     got = rows(result.notes.stdout.decode())
     assert [name for name, _ in got] == [name for name, _ in wanted]

@@ -8,17 +8,53 @@ import random
 
 from elftools.elf.elffile import ELFFile
 
-HEADERS = "".join(f"#include <{name}.h>\n" for name in (
-    "assert", "ctype", "dirent", "errno", "fcntl", "inttypes", "limits", "linux/stat", "poll", "pthread", "sched",
-    "setjmp", "signal", "stdarg", "stdbool", "stddef",
-    "stdint", "stdio", "stdlib", "string", "strings", "sys/auxv", "sys/mman", "sys/resource", "sys/stat", "sys/syscall", "sys/time", "sys/wait",
-    "time", "unistd"))
+HEADERS = "".join(
+    f"#include <{name}.h>\n"
+    for name in (
+        "assert",
+        "ctype",
+        "dirent",
+        "errno",
+        "fcntl",
+        "inttypes",
+        "limits",
+        "linux/stat",
+        "poll",
+        "pthread",
+        "sched",
+        "setjmp",
+        "signal",
+        "stdarg",
+        "stdbool",
+        "stddef",
+        "stdint",
+        "stdio",
+        "stdlib",
+        "string",
+        "strings",
+        "sys/auxv",
+        "sys/mman",
+        "sys/resource",
+        "sys/stat",
+        "sys/syscall",
+        "sys/time",
+        "sys/wait",
+        "time",
+        "unistd",
+    )
+)
 
 
 def host_format(form: str, value: int | bytes) -> bytes:
     """What the host's C library makes of one conversion; integers as long long or int, whichever the format says."""
     room = ctypes.create_string_buffer(256)
-    argument = ctypes.c_longlong(value) if "ll" in form else ctypes.c_int(value) if isinstance(value, int) else ctypes.c_char_p(value)
+    argument = (
+        ctypes.c_longlong(value)
+        if "ll" in form
+        else ctypes.c_int(value)
+        if isinstance(value, int)
+        else ctypes.c_char_p(value)
+    )
     ctypes.CDLL(None).snprintf(room, len(room), form.encode(), argument)
     return room.value
 
@@ -33,12 +69,25 @@ def test_printf_integers(native, compile_guest):
     numbers = [0, 1, -1, 7, -42, 123456, 2147483647, -2147483648]
     wide = [*numbers, 10**18, -(10**18), (1 << 63) - 1, -(1 << 63), 4294967296, 0xDEADBEEFCAFE]
     cases = []
-    for flags, width, precision, kind in itertools.product(("", "-", "0", "+", " ", "#", "-+", "0#", "+0"), ("", "1", "12"), ("", ".0", ".5"),
-                                                           "diuxXo"):
+    for flags, width, precision, kind in itertools.product(
+        ("", "-", "0", "+", " ", "#", "-+", "0#", "+0"), ("", "1", "12"), ("", ".0", ".5"), "diuxXo"
+    ):
         for length, values in (("", numbers), ("ll", wide), ("hh", numbers), ("h", numbers)):
-            cases.append((f"%{flags}{width}{precision}{length}{kind}", random.Random(f"{flags}{width}{precision}{length}{kind}").choice(values)))
-    source = HEADERS + "int main(void)\n{\n" + "".join(
-        f'    printf("{form}|\\n", {"(long long)" if "ll" in form else "(int)"}{literal(value)});\n' for form, value in cases) + "    return 0;\n}\n"
+            cases.append(
+                (
+                    f"%{flags}{width}{precision}{length}{kind}",
+                    random.Random(f"{flags}{width}{precision}{length}{kind}").choice(values),
+                )
+            )
+    source = (
+        HEADERS
+        + "int main(void)\n{\n"
+        + "".join(
+            f'    printf("{form}|\\n", {"(long long)" if "ll" in form else "(int)"}{literal(value)});\n'
+            for form, value in cases
+        )
+        + "    return 0;\n}\n"
+    )
     result = native(compile_guest(source, "printf_integers", flags=("-Wno-format", "-O1")))
     lines = result.stdout.split(b"\n")[:-1]
     assert len(lines) == len(cases)
@@ -47,7 +96,9 @@ def test_printf_integers(native, compile_guest):
 
 
 def test_printf_text(native, compile_guest):
-    source = HEADERS + r"""
+    source = (
+        HEADERS
+        + r"""
 int main(void)
 {
     int count = 0;
@@ -65,18 +116,44 @@ int main(void)
     return 0;
 }
 """
+    )
     assert native(compile_guest(source, "printf_text")).stdout.decode().splitlines() == [
-        "[abc][       abc][abc       ][ab][       abc][]", "[x][  y][z  ][%][   42][42   ][ab]", "[0x1234][8][-5][7][-8][9]", "12345", "5 (null)",
-        "7 [12345]", "7", "to a file", "done"]
+        "[abc][       abc][abc       ][ab][       abc][]",
+        "[x][  y][z  ][%][   42][42   ][ab]",
+        "[0x1234][8][-5][7][-8][9]",
+        "12345",
+        "5 (null)",
+        "7 [12345]",
+        "7",
+        "to a file",
+        "done",
+    ]
 
 
 def test_division_of_64_bits(native, compile_guest):
     chance = random.Random(64)
-    edge = [0, 1, 2, 3, 10, 0xFFFFFFFF, 1 << 32, (1 << 32) + 1, (1 << 63) - 1, 1 << 63, (1 << 64) - 1, 0x8000000100000000]
+    edge = [
+        0,
+        1,
+        2,
+        3,
+        10,
+        0xFFFFFFFF,
+        1 << 32,
+        (1 << 32) + 1,
+        (1 << 63) - 1,
+        1 << 63,
+        (1 << 64) - 1,
+        0x8000000100000000,
+    ]
     pairs = [(a, b) for a in edge for b in edge if b] + [
-        (chance.getrandbits(chance.randint(1, 64)), chance.getrandbits(chance.randint(1, 64)) or 1) for _ in range(300)]
+        (chance.getrandbits(chance.randint(1, 64)), chance.getrandbits(chance.randint(1, 64)) or 1) for _ in range(300)
+    ]
     table = ",\n".join(f"{{ {a}ULL, {b}ULL }}" for a, b in pairs)
-    source = HEADERS + f"static const volatile uint64_t pairs[][2] = {{ {table} }};\n" + r"""
+    source = (
+        HEADERS
+        + f"static const volatile uint64_t pairs[][2] = {{ {table} }};\n"
+        + r"""
 int main(void)
 {
     for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++) {
@@ -89,6 +166,7 @@ int main(void)
     return 0;
 }
 """
+    )
 
     def signed(value: int) -> int:
         return value - (1 << 64) if value >> 63 else value
@@ -108,7 +186,9 @@ int main(void)
 
 def test_strings_and_numbers(native, compile_guest):
     """Checks itself: assert() tells file and line on stderr."""
-    source = HEADERS + r"""
+    source = (
+        HEADERS
+        + r"""
 static int by_value(const void *a, const void *b) { return *(const int *)a - *(const int *)b; }
 int main(void)
 {
@@ -157,13 +237,16 @@ int main(void)
     return 0;
 }
 """
+    )
     result = native(compile_guest(source, "strings", flags=("-fno-builtin",)))
     assert (result.stdout, result.stderr, result.status) == (b"ok\n", b"", 0)
 
 
 def test_heap(native, compile_guest):
     """Random allocations keep their contents, are aligned, and do not overlap; freed memory is used again."""
-    source = HEADERS + r"""
+    source = (
+        HEADERS
+        + r"""
 static unsigned seed = 11;
 static unsigned next(unsigned bound) { return (unsigned)rand_r(&seed) % bound; }
 static size_t pick(void) { unsigned k = next(20); return k < 12 ? next(200) : k < 17 ? next(5000) : k < 19 ? next(60000) : next(400000); }
@@ -210,12 +293,15 @@ int main(void)
     return 0;
 }
 """
+    )
     result = native(compile_guest(source, "heap"))
     assert (result.stdout, result.stderr, result.status) == (b"ok\n", b"", 0)
 
 
 def test_files_and_processes(native, compile_guest, tmp_path):
-    source = HEADERS + r"""
+    source = (
+        HEADERS
+        + r"""
 static void last(void) { printf("last\n"); }
 static void first(void) { printf("first\n"); }
 static jmp_buf back;
@@ -290,9 +376,15 @@ int main(int argc, char **argv)
     exit(3);
 }
 """
+    )
     result = native(compile_guest(source, "files"), cwd=tmp_path)
     assert result.stderr == b"" and result.status == 3
-    assert result.stdout.decode().splitlines() == ["before forkexecuted with an argument, yes", "", "unfinished linefirst", "last"]
+    assert result.stdout.decode().splitlines() == [
+        "before forkexecuted with an argument, yes",
+        "",
+        "unfinished linefirst",
+        "last",
+    ]
 
 
 def test_ordinary_main_returns_zero_and_aborts_are_told(native, compile_guest):

@@ -12,14 +12,20 @@ import pytest
 
 from tests.guests.cells import MEMORIES, MODES, OTHERS, PAGINGS, PROGRAMS, SCHEMES, Cell, check, native_works
 
-pytestmark = pytest.mark.skipif(not native_works(), reason="this host cannot build or run i386 programs; `rmapbox doctor` says why")
+pytestmark = pytest.mark.skipif(
+    not native_works(), reason="this host cannot build or run i386 programs; `rmapbox doctor` says why"
+)
 
 ALL = list(itertools.product(SCHEMES, PAGINGS, MEMORIES))
 # Four of the eight combinations hold every pair of values.
 PAIRWISE = [c for c in ALL if (SCHEMES.index(c[0]) + PAGINGS.index(c[1]) + MEMORIES.index(c[2])) % 2]
 COVERING = [Cell(p, args, *c) for p, (args, _) in PROGRAMS.items() for c in PAIRWISE]
 # The other schemes: each program short of memory, in one of the pagings.
-COVERING += [Cell(p, args, s, PAGINGS[(i + j) % 2], "scarce") for i, (p, (args, _)) in enumerate(PROGRAMS.items()) for j, s in enumerate(OTHERS)]
+COVERING += [
+    Cell(p, args, s, PAGINGS[(i + j) % 2], "scarce")
+    for i, (p, (args, _)) in enumerate(PROGRAMS.items())
+    for j, s in enumerate(OTHERS)
+]
 EVERY = [*ALL, *itertools.product(OTHERS, PAGINGS, MEMORIES)]
 FUZZ = [Cell("mmfuzz", (str(seed), "250"), *EVERY[seed % len(EVERY)]) for seed in range(100, 100 + 2 * len(EVERY))]
 REST = [cell for p, (args, _) in PROGRAMS.items() for c in EVERY if (cell := Cell(p, args, *c)) not in COVERING]

@@ -12,7 +12,9 @@ import pytest
 
 from sandbox import toolchain
 
-needs_compiler = pytest.mark.skipif(toolchain.find_compiler() is None, reason=f"no compiler for guest programs: {toolchain.REMEDY}")
+needs_compiler = pytest.mark.skipif(
+    toolchain.find_compiler() is None, reason=f"no compiler for guest programs: {toolchain.REMEDY}"
+)
 ROOT = Path(toolchain.__file__).resolve().parent.parent
 
 
@@ -71,11 +73,14 @@ def test_output_is_placed(cache, tmp_path):
 
 
 @needs_compiler
-@pytest.mark.parametrize("text, words", [
-    ("int main(void) { return x; }\n", "program.c:1:25: error: 'x' undeclared"),
-    ("#include <math.h>\nint main(void) { }\n", "the guest runtime has no <math.h>"),
-    ("int frobnicate(int); int main(void) { return frobnicate(1); }\n", "the guest runtime has no frobnicate()"),
-])
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ("int main(void) { return x; }\n", "program.c:1:25: error: 'x' undeclared"),
+        ("#include <math.h>\nint main(void) { }\n", "the guest runtime has no <math.h>"),
+        ("int frobnicate(int); int main(void) { return frobnicate(1); }\n", "the guest runtime has no frobnicate()"),
+    ],
+)
 def test_errors_are_the_compilers_first_lines(cache, tmp_path, text, words):
     if toolchain.find_compiler().kind != "gcc":
         pytest.skip("the words are gcc's")
@@ -124,11 +129,14 @@ def test_cards_are_complete():
     assert programs["fork_cow"].defaults == {"pages": "256", "children": "3", "writes": "64"}
 
 
-@pytest.mark.parametrize("text, words", [
-    ("int main(void) { }\n", "must have the keys name, summary"),
-    ("/*\n * name: odd\n * summary: x\n * drives: x\n * look at: x\n * arguments: x\n */\n", "in this order"),
-    ("/*\n * name: even\n * summary: x\n * drives: x\n * arguments: x\n * look at: x\n */\n", "named 'even'"),
-])
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ("int main(void) { }\n", "must have the keys name, summary"),
+        ("/*\n * name: odd\n * summary: x\n * drives: x\n * look at: x\n * arguments: x\n */\n", "in this order"),
+        ("/*\n * name: even\n * summary: x\n * drives: x\n * arguments: x\n * look at: x\n */\n", "named 'even'"),
+    ],
+)
 def test_bad_cards_are_told(tmp_path, text, words):
     with pytest.raises(toolchain.CompileError, match=words):
         toolchain.parse_card(write(tmp_path, text, "odd.c"))
@@ -162,5 +170,7 @@ def test_cache_falls_back(tmp_path, monkeypatch):
 def test_needs_nothing_but_the_standard_library():
     """setup.py uses the file before anything is installed."""
     code = "import sys; sys.modules.update(unicorn=None, mmcore=None, numpy=None, msgspec=None); from sandbox import toolchain; print(len(toolchain.bundled()))"
-    done = subprocess.run([sys.executable, "-S", "-c", code], cwd=ROOT, capture_output=True, text=True, check=True, timeout=30)
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", code], cwd=ROOT, capture_output=True, text=True, check=True, timeout=30
+    )
     assert int(done.stdout) >= 13

@@ -67,12 +67,21 @@ def _with_jobs(monkeypatch: pytest.MonkeyPatch, *jobs: suite.Job) -> None:
 
 def test_the_program_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     done = suite.Job("contract", lambda: suite.Outcome(3))
-    _with_jobs(monkeypatch, done, suite.Job("programs", _spin, 0.3, "mmfuzz (pae)"), suite.Job("state machine", lambda: suite.Outcome(5)))  # type: ignore[arg-type]
+    _with_jobs(
+        monkeypatch,
+        done,
+        suite.Job("programs", _spin, 0.3, "mmfuzz (pae)"),
+        suite.Job("state machine", lambda: suite.Outcome(5)),
+    )  # type: ignore[arg-type]
     report = suite.run("x", ScanEverything, {}, 1.0)
     rows: Any = {row["name"]: row for row in as_dict("x", ScanEverything, {}, report, None)["checks"]}
     assert rows["programs"]["verdict"] == "FAILED" and rows["programs"]["note"] == "mmfuzz (pae)"
     assert rows["programs"]["failures"][0].startswith("mmfuzz (pae): does not end within 0.3 s of processor time")
-    assert (rows["contract"]["verdict"], rows["state machine"]["verdict"], rows["state machine"]["count"]) == ("ok", "ok", 5)
+    assert (rows["contract"]["verdict"], rows["state machine"]["verdict"], rows["state machine"]["count"]) == (
+        "ok",
+        "ok",
+        5,
+    )
 
 
 def test_parts_that_were_not_begun_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,8 +109,14 @@ main.main()
 
 
 def test_ctrl_c_shows_what_is_known(tmp_path: Path) -> None:
-    process = subprocess.Popen([sys.executable, "-c", SLOW, "schemes", "check", "anon_vma", "--json", "r.json"], cwd=tmp_path, text=True,
-                               env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        [sys.executable, "-c", SLOW, "schemes", "check", "anon_vma", "--json", "r.json"],
+        cwd=tmp_path,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
     assert process.stderr is not None and process.stderr.readline() == "begun\n"
     process.send_signal(signal.SIGINT)
     out, err = process.communicate()

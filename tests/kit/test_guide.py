@@ -18,8 +18,16 @@ from mmcore.stats import Meters
 ROOT = Path(__file__).resolve().parents[2]
 GUIDE = (ROOT / "docs/writing-a-scheme.md").read_text()
 SIGNATURES = GUIDE.partition("## Signatures")[2].split("```")[1]
-HOOKS = [name for name, member in vars(RmapScheme).items() if not name.startswith("_") and (callable(member) or isinstance(member, classmethod))]
-COUNTED = {meter for file in (ROOT / "rmap_plugins").glob("*.py") for meter in re.findall(r"meters\.(\w+) \+=", file.read_text())}
+HOOKS = [
+    name
+    for name, member in vars(RmapScheme).items()
+    if not name.startswith("_") and (callable(member) or isinstance(member, classmethod))
+]
+COUNTED = {
+    meter
+    for file in (ROOT / "rmap_plugins").glob("*.py")
+    for meter in re.findall(r"meters\.(\w+) \+=", file.read_text())
+}
 
 
 @pytest.mark.parametrize("hook", HOOKS)
@@ -33,17 +41,27 @@ def test_no_hook_that_is_none() -> None:
     assert {line.partition("(")[0] for line in SIGNATURES.split("\n") if line} == set(HOOKS)
 
 
-@pytest.mark.parametrize("name", sorted(COUNTED | {field.name for kind in (Card, Layout, MachineFacts) for field in fields(kind)} - {"page", "vma", "mm"}))
+@pytest.mark.parametrize(
+    "name",
+    sorted(
+        COUNTED
+        | {field.name for kind in (Card, Layout, MachineFacts) for field in fields(kind)} - {"page", "vma", "mm"}
+    ),
+)
 def test_each_meter_and_field(name: str) -> None:
     assert name in Meters.NAMES or name not in COUNTED
     assert re.search(rf"\b{name}\b", GUIDE), f"{name} is not named"
 
 
-@pytest.mark.parametrize("name", [name for name in SchemeEnv.__slots__ if name not in ("slab", "scheme_caches")] + ["cache", "pte_owner"])
+@pytest.mark.parametrize(
+    "name", [name for name in SchemeEnv.__slots__ if name not in ("slab", "scheme_caches")] + ["cache", "pte_owner"]
+)
 def test_what_the_core_lends(name: str) -> None:
     assert re.search(rf"\b{name}\b", GUIDE)
 
 
 def test_attributes_that_are_named_exist() -> None:
-    assert {"rmap", "anon_vma", "vm_mm", "vm_start", "vm_end", "vm_pgoff", "vm_flags", "mapping", "addr"} <= set(VmArea.__slots__)
+    assert {"rmap", "anon_vma", "vm_mm", "vm_start", "vm_end", "vm_pgoff", "vm_flags", "mapping", "addr"} <= set(
+        VmArea.__slots__
+    )
     assert {"rmap", "addr", "vmas", "pgd", "rss"} <= set(Mm.__slots__) and hasattr(KmemCache, "alloc_bulk")

@@ -20,7 +20,11 @@ from sandbox.kit.replay import Cell
 from sandbox.schemes.registry import load_scheme
 from tests.mmcore.scan_scheme import ScanEverything
 
-HOOKS = sorted(name for name, member in vars(RmapScheme).items() if not name.startswith("_") and (callable(member) or isinstance(member, classmethod)))
+HOOKS = sorted(
+    name
+    for name, member in vars(RmapScheme).items()
+    if not name.startswith("_") and (callable(member) or isinstance(member, classmethod))
+)
 ALONE = """
 from {module} import {base} as Base
 
@@ -42,8 +46,13 @@ def life() -> str:
 
 def lives(life: str, scheme: str, **options: Any) -> Any:
     """The guest under full audit in so little memory that it swaps."""
-    result = Machine(Config(memory="5M", audit="full", scheme=scheme, **options)).run([life, "400", "exec"], capture=True)
-    assert (result.notes.stdout, result.exit_status, result.audit.violations) == (b"ok\n", 0, 0), (result.notes, result.audit)
+    result = Machine(Config(memory="5M", audit="full", scheme=scheme, **options)).run(
+        [life, "400", "exec"], capture=True
+    )
+    assert (result.notes.stdout, result.exit_status, result.audit.violations) == (b"ok\n", 0, 0), (
+        result.notes,
+        result.audit,
+    )
     assert result.vmstat["pswpout"] > 100 and result.meters["cow"] > 10 and result.audit.checks > 10
     return result
 
@@ -53,7 +62,9 @@ def lives(life: str, scheme: str, **options: Any) -> Any:
 def test_a_hook_that_is_overridden_alone(hook: str, base: type, life: str, tmp_path: Path) -> None:
     static = isinstance(vars(RmapScheme)[hook], classmethod)
     file = tmp_path / "alone.py"
-    file.write_text(ALONE.format(module=base.__module__, base=base.__name__, hook=hook, decorator="@classmethod" if static else ""))
+    file.write_text(
+        ALONE.format(module=base.__module__, base=base.__name__, hook=hook, decorator="@classmethod" if static else "")
+    )
     scans = "SCAN" in base.card.capabilities  # type: ignore[attr-defined]
     if hook == ("walk" if scans else "swap_out"):
         with pytest.raises(PluginError) as refused:
@@ -62,7 +73,9 @@ def test_a_hook_that_is_overridden_alone(hook: str, base: type, life: str, tmp_p
         assert str(file) in text and "class Alone" in text and "\n" not in text and f"drop {hook}" in text
         return
     lives(life, f"{file}:Alone")
-    calls = next(module.Alone.calls for name, module in sys.modules.items() if getattr(module, "__file__", None) == str(file))
+    calls = next(
+        module.Alone.calls for name, module in sys.modules.items() if getattr(module, "__file__", None) == str(file)
+    )
     unasked = {"move_check", "migrated"} if scans else set()  # no page of such a scheme is led to by a walk
     assert calls or hook in unasked, "it is never called"
 
@@ -125,13 +138,21 @@ class Book(ScanEverything):
     def check(self) -> list[str]:
         frames = self.env.frames
         told = np.bincount(list(self.places.values()), minlength=frames.nr)
-        wrong = [f"{told[pfn]} PTEs told: {frames.describe(pfn)}" for pfn in np.nonzero(told != frames.np_mapcount)[0].tolist()]
+        wrong = [
+            f"{told[pfn]} PTEs told: {frames.describe(pfn)}"
+            for pfn in np.nonzero(told != frames.np_mapcount)[0].tolist()
+        ]
         anonymous = set(np.nonzero((frames.np_flags & np.uint32(PG_ANON)) != 0)[0].tolist())
         return wrong + [f"released, or not: {frames.describe(pfn)}" for pfn in anonymous ^ self.homes]
 
 
 def _remove(self: Any, vma: Any, pfns: np.ndarray, ptes: np.ndarray) -> None:
-    assert vma in vma.vm_mm.vmas and len(pfns) == len(ptes) > 0 and isinstance(pfns, np.ndarray) and isinstance(ptes, np.ndarray)
+    assert (
+        vma in vma.vm_mm.vmas
+        and len(pfns) == len(ptes) > 0
+        and isinstance(pfns, np.ndarray)
+        and isinstance(ptes, np.ndarray)
+    )
     for pfn, pte in zip(pfns.tolist(), ptes.tolist(), strict=True):
         self._take(pfn, pte)
 
@@ -154,15 +175,31 @@ def _fails(self: Any, *arguments: Any) -> None:
     raise AssertionError("the form of the class above is called, though the class below overrides the other")
 
 
-BOOKS = {"remove": {"remove": _remove}, "remove_one": {"remove_one": _remove_one}, "both": {"remove": _remove, "remove_one": _remove_one}}
-HOMES = {"released": {"released": _released}, "released_one": {"released_one": _released_one}, "both": {"released": _released, "released_one": _released_one}}
-NEARER = {"nearer remove": ({"remove": _fails, "remove_one": _fails}, {"remove": _remove}),
-          "nearer remove_one": ({"remove": _fails, "remove_one": _fails}, {"remove_one": _remove_one})}
+BOOKS = {
+    "remove": {"remove": _remove},
+    "remove_one": {"remove_one": _remove_one},
+    "both": {"remove": _remove, "remove_one": _remove_one},
+}
+HOMES = {
+    "released": {"released": _released},
+    "released_one": {"released_one": _released_one},
+    "both": {"released": _released, "released_one": _released_one},
+}
+NEARER = {
+    "nearer remove": ({"remove": _fails, "remove_one": _fails}, {"remove": _remove}),
+    "nearer remove_one": ({"remove": _fails, "remove_one": _fails}, {"remove_one": _remove_one}),
+}
 KINDS = {
     **{f"{a}, {b}": (Book, {**forms_a, **forms_b}) for a, forms_a in BOOKS.items() for b, forms_b in HOMES.items()},
     **{name: (type("Above", (Book,), above), {**below, **HOMES["both"]}) for name, (above, below) in NEARER.items()},
-    "nearer released": (type("Above", (Book,), {"released": _fails, "released_one": _fails}), {**BOOKS["both"], "released": _released}),
-    "nearer released_one": (type("Above", (Book,), {"released": _fails, "released_one": _fails}), {**BOOKS["both"], "released_one": _released_one}),
+    "nearer released": (
+        type("Above", (Book,), {"released": _fails, "released_one": _fails}),
+        {**BOOKS["both"], "released": _released},
+    ),
+    "nearer released_one": (
+        type("Above", (Book,), {"released": _fails, "released_one": _fails}),
+        {**BOOKS["both"], "released_one": _released_one},
+    ),
 }
 
 
@@ -173,7 +210,9 @@ def test_either_form_is_told_of_all(name: str, life: str, monkeypatch: pytest.Mo
     monkeypatch.setattr("sandbox.machine.load_scheme", lambda scheme: kind)
     lives(life, "anon_vma")
     for watch in (False, True):
-        failure = suite.run_scenarios(kind, Cell(watch=watch), ["inherited", "files", "nonlinear", "moved_by_both", "wide_and_deep"]).failure
+        failure = suite.run_scenarios(
+            kind, Cell(watch=watch), ["inherited", "files", "nonlinear", "moved_by_both", "wide_and_deep"]
+        ).failure
         assert failure is None, failure.text
 
 
@@ -190,11 +229,24 @@ class ScanBook(VirtualScan):
 def test_a_scan_tells_either_form_the_same(paging: str, life: str, monkeypatch: pytest.MonkeyPatch) -> None:
     told = []
     for own in (
-        {"remove": lambda self, vma, pfns, ptes: self.gone.extend(zip(pfns.tolist(), ptes.tolist())), "released": lambda self, pfns: self.left.extend(pfns.tolist())},
-        {"remove_one": lambda self, pfn, pte: self.gone.append((pfn, pte)), "released_one": lambda self, pfn: self.left.append(pfn)},
+        {
+            "remove": lambda self, vma, pfns, ptes: self.gone.extend(zip(pfns.tolist(), ptes.tolist())),
+            "released": lambda self, pfns: self.left.extend(pfns.tolist()),
+        },
+        {
+            "remove_one": lambda self, pfn, pte: self.gone.append((pfn, pte)),
+            "released_one": lambda self, pfn: self.left.append(pfn),
+        },
     ):
         schemes = []
-        kind = type("Mine", (ScanBook,), {**own, "__init__": lambda self, env, options: (ScanBook.__init__(self, env, options), schemes.append(self))[0]})
+        kind = type(
+            "Mine",
+            (ScanBook,),
+            {
+                **own,
+                "__init__": lambda self, env, options: (ScanBook.__init__(self, env, options), schemes.append(self))[0],
+            },
+        )
         monkeypatch.setattr("sandbox.machine.load_scheme", lambda scheme, kind=kind: kind)
         lives(life, "anon_vma", paging=paging)
         told.append((schemes[0].gone, schemes[0].left))

@@ -80,13 +80,16 @@ def test_a_failure_is_shrunk_and_stays_what_it_is() -> None:
     assert replay(AnonVma, small.cell, small.steps) is None
 
 
-@pytest.mark.parametrize("kind, name, said", [
-    (Writes, "parents_exit_first", r"released.* writes frames.count"),
-    (Allocates, "parents_exit_first", r"released.* allocates 1 object"),
-    (Refuses, "holes", r"add_anon answers COPY for an exclusive page"),
-    (GoesOn, "parents_exit_first", r"walk goes on after it was told STOP"),
-    (CannotShrink, "holes", r"vma_adjust_begin fails for an area that only shrinks"),
-])
+@pytest.mark.parametrize(
+    "kind, name, said",
+    [
+        (Writes, "parents_exit_first", r"released.* writes frames.count"),
+        (Allocates, "parents_exit_first", r"released.* allocates 1 object"),
+        (Refuses, "holes", r"add_anon answers COPY for an exclusive page"),
+        (GoesOn, "parents_exit_first", r"walk goes on after it was told STOP"),
+        (CannotShrink, "holes", r"vma_adjust_begin fails for an area that only shrinks"),
+    ],
+)
 def test_the_watch_notices(kind: type, name: str, said: str) -> None:
     import re
 
@@ -99,14 +102,34 @@ def test_the_watch_notices(kind: type, name: str, said: str) -> None:
 def test_the_core_keeps_its_promises(kind: type) -> None:
     """Hooks in order, with what they are said to be called with, for a scheme that is told of areas and one that is told of every PTE."""
     calls: dict[str, int] = {}
-    for name in ("parents_exit_first", "move_shared_middle_up", "boundary_up_empty_faulted", "exec_moves_its_stack", "nonlinear"):
+    for name in (
+        "parents_exit_first",
+        "move_shared_middle_up",
+        "boundary_up_empty_faulted",
+        "exec_moves_its_stack",
+        "nonlinear",
+    ):
         world = boot(kind, Cell(watch=True))
         SCENARIOS[name](Script(world))
         world.end()
         for hook, n in world.mem.scheme._watch.calls.items():  # type: ignore[attr-defined]
             calls[hook] = calls.get(hook, 0) + n
-    expected = {"reserve", "release", "add_anon", "vma_linked", "vma_copied", "vma_unlinked", "vma_adjust_begin", "vma_adjust_end", "vma_merged", "can_merge",
-                "move_pgoff", "mm_created", "mm_forked", "mm_exited"}
+    expected = {
+        "reserve",
+        "release",
+        "add_anon",
+        "vma_linked",
+        "vma_copied",
+        "vma_unlinked",
+        "vma_adjust_begin",
+        "vma_adjust_end",
+        "vma_merged",
+        "can_merge",
+        "move_pgoff",
+        "mm_created",
+        "mm_forked",
+        "mm_exited",
+    }
     if kind is PteChain:
         expected |= {"dup", "move", "remove_one", "add_file"}
     assert expected <= {hook for hook, n in calls.items() if n}
@@ -140,7 +163,9 @@ class Keeps(AnonMmChained):
             self._spare.append(self._nodes.alloc())
 
 
-@pytest.mark.parametrize("kind, watch, said", [(Boasts, True, "swap_out answers"), (Stays, False, "a page that could go is left")])
+@pytest.mark.parametrize(
+    "kind, watch, said", [(Boasts, True, "swap_out answers"), (Stays, False, "a page that could go is left")]
+)
 def test_scans_are_held_to_what_they_find(kind: type, watch: bool, said: str) -> None:
     failure = run(kind, "parents_exit_first", watch=watch)
     assert failure is not None and said in failure.text, failure

@@ -62,7 +62,9 @@ def sized(size: int, **own: Any) -> type:
 @pytest.mark.parametrize("paging", ["pae", "2level"])
 def test_a_slab_that_goes_back_is_the_allocators(size: int, paging: str) -> None:
     kind = sized(size)
-    failure = suite.run_scenarios(kind, Cell(paging, watch=True), list(SCENARIOS)[::6] + ["inherited", "generations"]).failure
+    failure = suite.run_scenarios(
+        kind, Cell(paging, watch=True), list(SCENARIOS)[::6] + ["inherited", "generations"]
+    ).failure
     assert failure is None, failure.text
     failure = suite.run_wanders(kind, Cell(paging, "scarce", True), range(1), 50, float("inf")).failure
     assert failure is None, failure.text
@@ -80,7 +82,9 @@ def _writes_slab(self: Any, mm: Any) -> None:
     frames.private[next(pfn for pfn in range(frames.nr) if frames.owner[pfn] == SLAB)] = 77
 
 
-@pytest.mark.parametrize("writes, said", [(_writes_boot, "writes frames.count"), (_writes_slab, "writes frames.private")])
+@pytest.mark.parametrize(
+    "writes, said", [(_writes_boot, "writes frames.count"), (_writes_slab, "writes frames.private")]
+)
 def test_what_the_scheme_writes_beside_is_still_seen(writes: Any, said: str) -> None:
     failure = suite.run_scenarios(sized(4096, mm_exited=writes), Cell(watch=True), ["parents_exit_first"]).failure
     assert failure is not None and f"mm_exited {said}" in failure.text, failure

@@ -23,13 +23,20 @@ from sandbox.kit.machine import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, RW, Machi
 from tests.mmcore.scan_scheme import ScanEverything
 
 SCHEMES: dict[str, tuple[type, dict[str, Any]]] = {
-    "anon_vma": (AnonVma, {}), "anon_vma-unshared": (AnonVma, {"sharing": False}), "pte_chain": (PteChain, {}),
-    "partial_objrmap": (PartialObjrmap, {}), "partial_objrmap-tree": (PartialObjrmap, {"i_mmap": "prio_tree"}),
-    "anonmm": (AnonMm, {}), "anonmm-list": (AnonMm, {"i_mmap": "list"}), "anonmm_chained": (AnonMmChained, {}),
+    "anon_vma": (AnonVma, {}),
+    "anon_vma-unshared": (AnonVma, {"sharing": False}),
+    "pte_chain": (PteChain, {}),
+    "partial_objrmap": (PartialObjrmap, {}),
+    "partial_objrmap-tree": (PartialObjrmap, {"i_mmap": "prio_tree"}),
+    "anonmm": (AnonMm, {}),
+    "anonmm-list": (AnonMm, {"i_mmap": "list"}),
+    "anonmm_chained": (AnonMmChained, {}),
     "anon_vma-2.6.9": (AnonVma, {"era": "2.6.9"}),
-    "anon_vma_chain": (AnonVmaChain, {}), **{f"anon_vma_chain-{era}": (AnonVmaChain, {"era": era}) for era in ("2.6.34", "3.7", "4.0")},
+    "anon_vma_chain": (AnonVmaChain, {}),
+    **{f"anon_vma_chain-{era}": (AnonVmaChain, {"era": era}) for era in ("2.6.34", "3.7", "4.0")},
     **{f"rmap_series-{stage}": (RmapSeries, {"stage": stage}) for stage in (7, 17)},  # 8, 11, 39, 40 are schemes above
-    "virtual_scan": (VirtualScan, {}), "scan_everything": (ScanEverything, {}),
+    "virtual_scan": (VirtualScan, {}),
+    "scan_everything": (ScanEverything, {}),
 }
 # Without those that share all their code with another but a file index, a size or a tag: for tests with very many cells.
 _ALIKE = ("partial_objrmap-tree", "anonmm-list", "anon_vma-2.6.9", "anon_vma_chain-3.7", "rmap_series-17")
@@ -37,7 +44,8 @@ DISTINCT = {name: scheme for name, scheme in SCHEMES.items() if name not in _ALI
 KINDS = list(dict.fromkeys(kind for kind, _ in SCHEMES.values()))
 # States of history whose flaws some tests show, and rmap 11, which mended rmap 10.
 FLAWED: dict[str, tuple[type, dict[str, Any]]] = {
-    "anon_vma-flaws": (AnonVma, {"flaws": True}), "anon_vma_chain-4.0-flaws": (AnonVmaChain, {"era": "4.0", "flaws": True}),
+    "anon_vma-flaws": (AnonVma, {"flaws": True}),
+    "anon_vma_chain-4.0-flaws": (AnonVmaChain, {"era": "4.0", "flaws": True}),
     **{f"rmap_series-{stage}": (RmapSeries, {"stage": stage}) for stage in (9, 10, 11, 38)},
 }
 AT = 0x50000000
@@ -85,7 +93,9 @@ class Box(Machine):
         """Waits out what has to be waited for."""
         while True:
             try:
-                do_mremap(self.mem, mm or self.mm, AT + (page << 12), pages << 12, (new or pages) << 12, 3, AT + (to << 12))
+                do_mremap(
+                    self.mem, mm or self.mm, AT + (page << 12), pages << 12, (new or pages) << 12, 3, AT + (to << 12)
+                )
                 self.mem.awaited.let_go(self.mem.current)
                 return
             except MustWait as wait:

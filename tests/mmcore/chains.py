@@ -10,7 +10,12 @@ from mmcore.calls.mprotect import do_mprotect
 from mmcore.rmap import MISS, Purpose
 from tests.mmcore.box import AT, Box
 
-ERAS = {"2.6.34": "anon_vma_chain-2.6.34", "3.7": "anon_vma_chain-3.7", "4.0": "anon_vma_chain-4.0", "2022": "anon_vma_chain"}
+ERAS = {
+    "2.6.34": "anon_vma_chain-2.6.34",
+    "3.7": "anon_vma_chain-3.7",
+    "4.0": "anon_vma_chain-4.0",
+    "2022": "anon_vma_chain",
+}
 each = pytest.mark.parametrize("era", ERAS)
 trees = pytest.mark.parametrize("era", ["3.7", "4.0", "2022"])
 reusing = pytest.mark.parametrize("era", ["4.0", "2022"])

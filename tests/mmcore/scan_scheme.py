@@ -38,7 +38,9 @@ class ScanEverything(RmapScheme):
         anon = (frames.np_flags[pfns] & np.uint32(PG_ANON)) != 0
         return np.nonzero(anon & (frames.np_mapcount[pfns] > 1))[0]
 
-    def move(self, src: Any, dst: Any, delta: int, pfns: np.ndarray, src_ptes: np.ndarray, dst_ptes: np.ndarray, token: Any) -> None:
+    def move(
+        self, src: Any, dst: Any, delta: int, pfns: np.ndarray, src_ptes: np.ndarray, dst_ptes: np.ndarray, token: Any
+    ) -> None:
         frames = self.env.frames
         anon = pfns[(frames.np_flags[pfns] & np.uint32(PG_ANON)) != 0]
         frames.np_index[anon] = (frames.np_index[anon].astype(np.int64) + (delta >> 12)).astype(np.uint32)

@@ -32,7 +32,9 @@ class Box(Machine):
         self.scheme: Any = self.mem.scheme
 
     def map(self, page: int, pages: int, prot: int = RW, **more: Any) -> None:
-        self.mmap(self.mm, pages, prot, FIXED if "file" not in more else MAP_PRIVATE | MAP_FIXED, AT + (page << 12), **more)
+        self.mmap(
+            self.mm, pages, prot, FIXED if "file" not in more else MAP_PRIVATE | MAP_FIXED, AT + (page << 12), **more
+        )
 
     def touch(self, *pages: int, mm: Any = None) -> None:
         for page in pages:

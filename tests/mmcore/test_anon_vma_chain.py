@@ -19,7 +19,9 @@ from tests.mmcore.chains import ERAS, Chains, each, trees
 # --- sizes ----------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("era, up, smp, avc", [("2.6.34", 8, 12, 24), ("3.7", 24, 28, 32), ("4.0", 32, 36, 32), ("2022", 48, 52, 32)])
+@pytest.mark.parametrize(
+    "era, up, smp, avc", [("2.6.34", 8, 12, 24), ("3.7", 24, 28, 32), ("4.0", 32, 36, 32), ("2022", 48, 52, 32)]
+)
 def test_sizes(era: str, up: int, smp: int, avc: int) -> None:
     for wide in (False, True):
         mem = Memory(MemoryConfig(8 << 20, 1 << 20, smp=wide, scheme_options={"era": era}), AnonVmaChain)
@@ -29,16 +31,35 @@ def test_sizes(era: str, up: int, smp: int, avc: int) -> None:
         assert mem.vma_cache.objsize == 64 + 12 + 8
 
 
-@pytest.mark.parametrize("era, paging, total", [
-    ("2.6.34", "2level", 84), ("2.6.34", "pae", 84), ("3.7", "pae", 88), ("4.0", "2level", 92), ("2022", "2level", 72), ("2022", "pae", 80),
-])
+@pytest.mark.parametrize(
+    "era, paging, total",
+    [
+        ("2.6.34", "2level", 84),
+        ("2.6.34", "pae", 84),
+        ("3.7", "pae", 88),
+        ("4.0", "2level", 92),
+        ("2022", "2level", 72),
+        ("2022", "pae", 80),
+    ],
+)
 def test_historic_areas(era: str, paging: str, total: int) -> None:
-    mem = Memory(MemoryConfig(8 << 20, 1 << 20, paging=paging, accounting="historic", scheme_options={"era": era}), AnonVmaChain)
+    mem = Memory(
+        MemoryConfig(8 << 20, 1 << 20, paging=paging, accounting="historic", scheme_options={"era": era}), AnonVmaChain
+    )
     assert mem.vma_cache.objsize == total
     assert AnonVmaChain.layout(MachineFacts(paging, False, 32, "historic"), {"era": era}).page == 4
 
 
-@pytest.mark.parametrize("value, index", [("2.6.34", "prio_tree"), ("3.7", "interval_tree"), ("4.0", "interval_tree"), ("2022", "interval_tree"), (None, "interval_tree")])
+@pytest.mark.parametrize(
+    "value, index",
+    [
+        ("2.6.34", "prio_tree"),
+        ("3.7", "interval_tree"),
+        ("4.0", "interval_tree"),
+        ("2022", "interval_tree"),
+        (None, "interval_tree"),
+    ],
+)
 def test_the_era_chooses_the_file_index(value: str | None, index: str) -> None:
     options = {} if value is None else {"era": value}
     assert AnonVmaChain.file_index(options) == index
@@ -47,7 +68,9 @@ def test_the_era_chooses_the_file_index(value: str | None, index: str) -> None:
 
 @pytest.mark.parametrize("era", ["2.6.33", 4.0, 2022])
 def test_an_unknown_era_is_refused(era: Any) -> None:
-    with pytest.raises(PluginError, match=f"anon_vma_chain: era = {era!r} is not one of '2.6.34', '3.7', '4.0', '2022'"):
+    with pytest.raises(
+        PluginError, match=f"anon_vma_chain: era = {era!r} is not one of '2.6.34', '3.7', '4.0', '2022'"
+    ):
         Memory(MemoryConfig(8 << 20, 1 << 20, scheme_options={"era": era}), AnonVmaChain)
 
 
@@ -211,7 +234,9 @@ def test_a_childs_page_is_found_at_once(era: str, children: int) -> None:
             before = b.mem.meters.as_dict()
             b.mem.rmap.page_referenced(b.pfn(page, mm))
             grown = {name: n - before[name] for name, n in b.mem.meters.as_dict().items()}
-            assert grown["vmas_visited"] == grown["candidates"] == visits and grown["hits"] == (1 if page == 0 else visits)
+            assert grown["vmas_visited"] == grown["candidates"] == visits and grown["hits"] == (
+                1 if page == 0 else visits
+            )
             if scheme == "anon_vma" or era == "2.6.34":
                 assert grown["nodes"] == 0
             else:
@@ -294,7 +319,11 @@ def test_links_follow_their_areas_pages(era: str) -> None:
         b.munmap(mm, AT + (22 << 12), 2)  # and above
         vma = b.area(12, mm)
         assert vma.pages == 10
-        assert {(avc.start, avc.last) for avc in vma.rmap} == {(vma.vm_pgoff, vma.vm_pgoff + 9)} == {((AT >> 12) + 12, (AT >> 12) + 21)}
+        assert (
+            {(avc.start, avc.last) for avc in vma.rmap}
+            == {(vma.vm_pgoff, vma.vm_pgoff + 9)}
+            == {((AT >> 12) + 12, (AT >> 12) + 21)}
+        )
         b.audit()
     b.mremap(12, 10, 60, mm=mms[3])
     avc = b.area(60, mms[3]).rmap[0]
@@ -348,8 +377,16 @@ def test_a_failed_allocation_leaves_every_link_as_it_was(era: str, what: str) ->
         act = _moves(b)[what]
 
         def state() -> Any:
-            every = [(mm.addr, vma.vm_start, [(a.anon_vma.address, a.start, a.last) for a in vma.rmap or ()]) for mm in b.mem.mms.values() for vma in mm.vmas]
-            return b.counts(), every, sorted((a.address, a.children, a.active, a.refcount, len(a.links)) for a in b.scheme._objects.values())
+            every = [
+                (mm.addr, vma.vm_start, [(a.anon_vma.address, a.start, a.last) for a in vma.rmap or ()])
+                for mm in b.mem.mms.values()
+                for vma in mm.vmas
+            ]
+            return (
+                b.counts(),
+                every,
+                sorted((a.address, a.children, a.active, a.refcount, len(a.links)) for a in b.scheme._objects.values()),
+            )
 
         before, left = state(), n
 
@@ -415,11 +452,23 @@ def test_shrinking_needs_no_memory(era: str) -> None:
 
 
 @each
-@pytest.mark.parametrize("damage, said", [
-    ("object", r"anon_vma: 3 objects known, 4 in the cache"), ("link", r"anon_vma_chain: 6 objects known, 7 in the cache"), ("unlisted", "does not list the area"),
-    ("elsewhere", "leads elsewhere"), ("order", "does not begin with its root"), ("home", "not linked to it"), ("children", "counts 7 children"), ("active", "and 9 areas"),
-    ("refcount", "has 8 references"), ("keys", "has a link for pages"), ("left", "has links, but no anon_vma"), ("unlike", "have different chains"),
-])
+@pytest.mark.parametrize(
+    "damage, said",
+    [
+        ("object", r"anon_vma: 3 objects known, 4 in the cache"),
+        ("link", r"anon_vma_chain: 6 objects known, 7 in the cache"),
+        ("unlisted", "does not list the area"),
+        ("elsewhere", "leads elsewhere"),
+        ("order", "does not begin with its root"),
+        ("home", "not linked to it"),
+        ("children", "counts 7 children"),
+        ("active", "and 9 areas"),
+        ("refcount", "has 8 references"),
+        ("keys", "has a link for pages"),
+        ("left", "has links, but no anon_vma"),
+        ("unlike", "have different chains"),
+    ],
+)
 def test_check_notices_damage(era: str, damage: str, said: str) -> None:
     b = Chains(era)
     b.map(0, 4)

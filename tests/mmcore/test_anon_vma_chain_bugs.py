@@ -65,7 +65,9 @@ def test_24_swapped_in_by_a_child_that_dies(era: str, flaw: bool, monkeypatch: p
 
 @each
 @pytest.mark.parametrize("skip, pages", [(0, 8), (2, 4), (0, 3), (5, 3)])
-def test_27_a_move_is_found_at_its_old_place_first(era: str, skip: int, pages: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_27_a_move_is_found_at_its_old_place_first(
+    era: str, skip: int, pages: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Bug 27: a walk that looks where pages go before it looks where they come from may miss one on its way. The new area stands behind the old one."""
     b = Chains(era)
     b.map(0, 8)
@@ -81,7 +83,9 @@ def test_27_a_move_is_found_at_its_old_place_first(era: str, skip: int, pages: i
             for page in range(skip, skip + pages):
                 for mm in (b.mm, child):
                     seen: list[Any] = []
-                    self.walk(b.pfn(page, mm), Purpose.AUDIT, lambda pfn, m, address, vma, pte: seen.append(vma) or MISS)
+                    self.walk(
+                        b.pfn(page, mm), Purpose.AUDIT, lambda pfn, m, address, vma, pte: seen.append(vma) or MISS
+                    )
                     if src in seen:
                         orders.append(seen.index(src) < seen.index(dst))
 
@@ -161,7 +165,9 @@ def test_an_empty_generation_is_used_again(era: str) -> None:
     again = b.fork(child)
     assert b.own(0, again) is not middle and b.counts()[0] == objects + 1, "it has an area now"
     b.put(0, mm=grandchild, plus=3)
-    assert b.home(0, grandchild) is middle and b.asked(0, grandchild) == [child, grandchild, again], "the price: relatives are looked at again"
+    assert b.home(0, grandchild) is middle and b.asked(0, grandchild) == [child, grandchild, again], (
+        "the price: relatives are looked at again"
+    )
     b.audit()
 
 

@@ -48,18 +48,31 @@ def shape(mm: Mm) -> list[tuple[int, int, str]]:
 # --- merging ----------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("case", "prepare", "act", "expected"), [
-    ("1 fills the hole", [(0, 4, 3), (8, 12, 3)], ("mmap", 4, 8, 3), [(0, 12, "rw-")]),
-    ("2 extends the previous", [(0, 4, 3), (8, 12, 1)], ("mmap", 4, 8, 3), [(0, 8, "rw-"), (8, 12, "r--")]),
-    ("3 extends the next down", [(0, 4, 1), (8, 12, 3)], ("mmap", 4, 8, 3), [(0, 4, "r--"), (4, 12, "rw-")]),
-    ("4 the end goes to the next", [(0, 8, 3), (8, 12, 1)], ("mprotect", 6, 8, 1), [(0, 6, "rw-"), (6, 12, "r--")]),
-    ("5 the head goes to the previous", [(0, 4, 3), (4, 12, 1)], ("mprotect", 4, 6, 3), [(0, 6, "rw-"), (6, 12, "r--")]),
-    ("6 both neighbours", [(0, 4, 3), (4, 8, 1), (8, 12, 3)], ("mprotect", 4, 8, 3), [(0, 12, "rw-")]),
-    ("7 the previous", [(0, 4, 3), (4, 8, 1), (8, 12, 0)], ("mprotect", 4, 8, 3), [(0, 8, "rw-"), (8, 12, "---")]),
-    ("8 the next", [(0, 4, 0), (4, 8, 1), (8, 12, 3)], ("mprotect", 4, 8, 3), [(0, 4, "---"), (4, 12, "rw-")]),
-    ("none: the middle", [(0, 12, 3)], ("mprotect", 4, 8, 1), [(0, 4, "rw-"), (4, 8, "r--"), (8, 12, "rw-")]),
-    ("none: a gap on either side", [(0, 4, 3), (9, 12, 3)], ("mmap", 5, 8, 3), [(0, 4, "rw-"), (5, 8, "rw-"), (9, 12, "rw-")]),
-])
+@pytest.mark.parametrize(
+    ("case", "prepare", "act", "expected"),
+    [
+        ("1 fills the hole", [(0, 4, 3), (8, 12, 3)], ("mmap", 4, 8, 3), [(0, 12, "rw-")]),
+        ("2 extends the previous", [(0, 4, 3), (8, 12, 1)], ("mmap", 4, 8, 3), [(0, 8, "rw-"), (8, 12, "r--")]),
+        ("3 extends the next down", [(0, 4, 1), (8, 12, 3)], ("mmap", 4, 8, 3), [(0, 4, "r--"), (4, 12, "rw-")]),
+        ("4 the end goes to the next", [(0, 8, 3), (8, 12, 1)], ("mprotect", 6, 8, 1), [(0, 6, "rw-"), (6, 12, "r--")]),
+        (
+            "5 the head goes to the previous",
+            [(0, 4, 3), (4, 12, 1)],
+            ("mprotect", 4, 6, 3),
+            [(0, 6, "rw-"), (6, 12, "r--")],
+        ),
+        ("6 both neighbours", [(0, 4, 3), (4, 8, 1), (8, 12, 3)], ("mprotect", 4, 8, 3), [(0, 12, "rw-")]),
+        ("7 the previous", [(0, 4, 3), (4, 8, 1), (8, 12, 0)], ("mprotect", 4, 8, 3), [(0, 8, "rw-"), (8, 12, "---")]),
+        ("8 the next", [(0, 4, 0), (4, 8, 1), (8, 12, 3)], ("mprotect", 4, 8, 3), [(0, 4, "---"), (4, 12, "rw-")]),
+        ("none: the middle", [(0, 12, 3)], ("mprotect", 4, 8, 1), [(0, 4, "rw-"), (4, 8, "r--"), (8, 12, "rw-")]),
+        (
+            "none: a gap on either side",
+            [(0, 4, 3), (9, 12, 3)],
+            ("mmap", 5, 8, 3),
+            [(0, 4, "rw-"), (5, 8, "rw-"), (9, 12, "rw-")],
+        ),
+    ],
+)
 @pytest.mark.parametrize("touch", [False, True])
 def test_merge_cases(machine, case, prepare, act, expected, touch):
     mm = machine.new_mm()
@@ -446,7 +459,22 @@ def test_random_operations_match_a_model(machine, seed):
     for step in range(120):
         lo = rng.randrange(span)
         hi = min(span, lo + rng.choice([1, 2, 5, 30, 200]))
-        what = rng.choice(["map", "map", "unmap", "protect", "protect", "move", "grow", "touch", "touch", "dontneed", "lock", "reclaim"])
+        what = rng.choice(
+            [
+                "map",
+                "map",
+                "unmap",
+                "protect",
+                "protect",
+                "move",
+                "grow",
+                "touch",
+                "touch",
+                "dontneed",
+                "lock",
+                "reclaim",
+            ]
+        )
         failed = None
         try:
             if what == "map":
@@ -529,11 +557,21 @@ def picture(machine: Machine) -> Any:
     """Everything a failed call must leave alone."""
     mem = machine.mem
     mms = [
-        (mm.total_vm, mm.locked_vm, mm.data_vm, mm.rss, mm.brk,
-         [(v.vm_start, v.vm_end, v.vm_flags, v.vm_pgoff, v.vm_page_prot) for v in mm.vmas])
+        (
+            mm.total_vm,
+            mm.locked_vm,
+            mm.data_vm,
+            mm.rss,
+            mm.brk,
+            [(v.vm_start, v.vm_end, v.vm_flags, v.vm_pgoff, v.vm_page_prot) for v in mm.vmas],
+        )
         for mm in mem.mms.values()
     ]
-    objects = {c.name: c.objects for c in mem.slab.caches.values() if c.objects and not c.name.startswith(("radix", "pte_chain"))}
+    objects = {
+        c.name: c.objects
+        for c in mem.slab.caches.values()
+        if c.objects and not c.name.startswith(("radix", "pte_chain"))
+    }
     return mms, objects, mem.overcommit.committed
 
 

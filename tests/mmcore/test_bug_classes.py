@@ -41,7 +41,12 @@ def test_01_removal_after_the_pte_is_cleared(scheme: str) -> None:
     for mm in list(b.mem.mms.values()):
         b.exit(mm)
     b.audit()
-    assert not any(frames.mapcount[pfn] or frames.flags[pfn] & (PG_ANON | PG_DIRECT) or (scheme == "pte_chain" and frames.rmap[pfn]) for pfn in pfns)
+    assert not any(
+        frames.mapcount[pfn]
+        or frames.flags[pfn] & (PG_ANON | PG_DIRECT)
+        or (scheme == "pte_chain" and frames.rmap[pfn])
+        for pfn in pfns
+    )
 
 
 @each
@@ -52,7 +57,9 @@ def test_02_frames_without_reverse_mapping(scheme: str) -> None:
     for k in range(30):
         assert b.load(b.mm, AT + (k << 12)) == 0
     assert b.pfn(3) == b.mem.zero_pfn and b.mm.rss == 0 and b.mem.frames.mapcount[b.mem.zero_pfn] == 0
-    b.mem.pgtables.ptes[b.index(35)] = (b.mem.frames.nr + 77) << 12 | b.mem.pgtables.prot(PROT_READ)  # a device's memory
+    b.mem.pgtables.ptes[b.index(35)] = (b.mem.frames.nr + 77) << 12 | b.mem.pgtables.prot(
+        PROT_READ
+    )  # a device's memory
     child = b.fork(b.mm)
     assert b.pfn(3, child) == b.mem.zero_pfn and child.rss == 0
     b.mremap(0, 40, 100)
@@ -218,7 +225,9 @@ def test_10_moving_while_shared_and_swapped(scheme: str, mover: str, order: tupl
     who = {"parent": b.mm, "child": b.fork(b.mm)}
     b.mremap(0, 6, 100, mm=who[mover])
     b.audit("moved")
-    assert (b.mem.meters.mremap_copies == 6) == b.mem.rmap.has_move_check, "only a scheme with one address per page has to copy"
+    assert (b.mem.meters.mremap_copies == 6) == b.mem.rmap.has_move_check, (
+        "only a scheme with one address per page has to copy"
+    )
     b.swap_out()
     assert all(b.out(k + 100 * (name == mover), mm=mm) for name, mm in who.items() for k in range(6))
     b.audit("out")
@@ -363,5 +372,3 @@ def test_13_the_boundary_slides_over_anonymous_pages(scheme: str, upper_has_page
     b.has(*pages)
     b.has(*pages, mm=child)
     b.audit()
-
-

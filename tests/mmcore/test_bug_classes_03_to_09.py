@@ -44,15 +44,21 @@ OPERATIONS: dict[str, Callable[[Box, list[Any]], object]] = {
 }
 # Who has to allocate where; the fault path preallocates what it may not need.
 NEEDS = {
-    "pte_chain": {"fault", "file_fault", "fork", "mremap", "swap-in", "swapoff"}, "partial_objrmap": {"fault", "fork", "mremap", "swap-in", "swapoff"},
-    "anonmm": {"exec", "fork"}, "anonmm_chained": {"exec", "fault", "fork", "mremap", "swap-in", "swapoff"}, "anon_vma": {"fault"},
-    "rmap_series-7": {"fault", "fork", "mremap", "swap-in", "swapoff"}, "rmap_series-17": {"exec", "fork"},
+    "pte_chain": {"fault", "file_fault", "fork", "mremap", "swap-in", "swapoff"},
+    "partial_objrmap": {"fault", "fork", "mremap", "swap-in", "swapoff"},
+    "anonmm": {"exec", "fork"},
+    "anonmm_chained": {"exec", "fault", "fork", "mremap", "swap-in", "swapoff"},
+    "anon_vma": {"fault"},
+    "rmap_series-7": {"fault", "fork", "mremap", "swap-in", "swapoff"},
+    "rmap_series-17": {"exec", "fork"},
 }
 
 
 @each
 @pytest.mark.parametrize("operation", OPERATIONS)
-def test_03_no_memory_for_an_object_of_the_schemes(scheme: str, operation: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_03_no_memory_for_an_object_of_the_schemes(
+    scheme: str, operation: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Seven processes share 16 pages and a file; then the scheme's caches are empty. An operation that needs an object fails with ENOMEM, before it
     has changed anything; it works once there is memory."""
     b = Box(scheme)
@@ -109,7 +115,6 @@ def test_03_no_memory_for_an_object_of_the_schemes(scheme: str, operation: str, 
         b.has(50, 51, mm=mm)
     if scheme in NEEDS:
         assert (operation in NEEDS[scheme]) == (refused > 0)
-
 
 
 def _use_up(b: Box) -> None:
@@ -234,7 +239,10 @@ def test_07_a_cached_page_that_two_map_and_unmap(scheme: str, order: tuple[int, 
         gone.add(child)
 
     steps: list[Callable[[], object]] = [
-        lambda: b.load(b.mm, AT), lambda: write(child, 5), lambda: b.mem.reclaim.shrink_all(2), leave,
+        lambda: b.load(b.mm, AT),
+        lambda: write(child, 5),
+        lambda: b.mem.reclaim.shrink_all(2),
+        leave,
     ]
     b.load(b.mm, AT + 4096)  # reads its neighbour in, too
     for step in order:

@@ -224,7 +224,9 @@ def test_23_one_of_many_mappers_locks(scheme: str, locker: int) -> None:
         b.swap_out()
     b.audit()
     assert b.pte(0, mms[locker]) & P and b.pte(1, mms[locker]) & P
-    assert all(index in file.mapping.pages for index in (0, 1)) and not any(index in file.mapping.pages for index in (2, 3))
+    assert all(index in file.mapping.pages for index in (0, 1)) and not any(
+        index in file.mapping.pages for index in (2, 3)
+    )
     for mm in mms:
         b.has(0, 1, 2, 3, mm=mm)
 

@@ -302,7 +302,13 @@ def test_26_exec_moves_its_stack(scheme: str, shift: int, monkeypatch: pytest.Mo
     pfns = {address: t.ptes[t.pte_index(b.mm.pgd, address)] >> 12 & t.PFN_MASK for address in addresses}
     assert not b.mem.rmap.exact or all(len(walk(b, pfn)[0]) == 1 for pfn in pfns.values())
     seen: list[tuple[set[int], int, bool]] = []
-    in_the_midst(b, monkeypatch, b.mem.scheme, "vma_adjust_end", lambda: seen.extend(walk(b, pfn) for pfn in pfns.values() if b.mem.rmap.exact))
+    in_the_midst(
+        b,
+        monkeypatch,
+        b.mem.scheme,
+        "vma_adjust_end",
+        lambda: seen.extend(walk(b, pfn) for pfn in pfns.values() if b.mem.rmap.exact),
+    )
     setup_arg_pages(b.mem, stack, top - shift, False)
     b.audit("moved")
     for found, _, by_area in seen:

@@ -26,8 +26,12 @@ SHARED = MAP_SHARED | MAP_FIXED
 class Counted(Machine):
     """``processes`` that share ``pages`` pages: of one file each maps itself, or of one parent that forks them."""
 
-    def __init__(self, scheme: type, paging: str = "pae", memory: int = 24 << 20, smp: bool = False, **options: Any) -> None:
-        config = MemoryConfig(memory_bytes=memory, swap_bytes=32 << 20, paging=paging, overcommit=1, smp=smp, scheme_options=options)
+    def __init__(
+        self, scheme: type, paging: str = "pae", memory: int = 24 << 20, smp: bool = False, **options: Any
+    ) -> None:
+        config = MemoryConfig(
+            memory_bytes=memory, swap_bytes=32 << 20, paging=paging, overcommit=1, smp=smp, scheme_options=options
+        )
         self.mem = Memory(config, scheme)
         self.auditor = Auditor(self.mem)
 
@@ -64,8 +68,15 @@ class Counted(Machine):
 
 
 # (line, paging, highpte) -> entries per node, objects per 4 KB slab
-LINES = {(32, "2level", False): (7, 119), (64, "2level", False): (15, 61), (128, "2level", False): (31, 31), (128, "pae", True): (15, 31), (64, "pae", True): (7, 61),
-         (32, "pae", True): (3, 119), (32, "pae", False): (7, 119)}
+LINES = {
+    (32, "2level", False): (7, 119),
+    (64, "2level", False): (15, 61),
+    (128, "2level", False): (31, 31),
+    (128, "pae", True): (15, 31),
+    (64, "pae", True): (7, 61),
+    (32, "pae", True): (3, 119),
+    (32, "pae", False): (7, 119),
+}
 
 
 @pytest.mark.parametrize("kind", ["file", "fork"])
@@ -89,13 +100,25 @@ def test_chain_nodes(line: int, paging: str, highpte: bool, processes: int, kind
 
 
 # Processes x shared megabytes -> MB of chains with 32-byte lines, 128-byte lines, 128-byte lines under PAE with highpte, as computed from the packing.
-EXHAUSTION = [(100, 64, 7.5, 8.0, 14), (100, 1024, 120, 128, 224), (700, 2765, 2160, 1987, 4061), (1000, 1024, 1144, 1056, 2144), (10000, 64, 715, 646, 1334)]
+EXHAUSTION = [
+    (100, 64, 7.5, 8.0, 14),
+    (100, 1024, 120, 128, 224),
+    (700, 2765, 2160, 1987, 4061),
+    (1000, 1024, 1144, 1056, 2144),
+    (10000, 64, 715, 646, 1334),
+]
 
 
 @pytest.mark.parametrize(("processes", "megabytes", "small", "large", "wide"), EXHAUSTION)
-def test_what_chains_of_a_shared_mapping_cost(processes: int, megabytes: int, small: float, large: float, wide: float) -> None:
+def test_what_chains_of_a_shared_mapping_cost(
+    processes: int, megabytes: int, small: float, large: float, wide: float
+) -> None:
     """A few pages are really mapped by up to 100 processes; the rest follows from nodes per page, which the real ones have proven."""
-    for line, paging, highpte, expected in ((32, "2level", False, small), (128, "2level", False, large), (128, "pae", True, wide)):
+    for line, paging, highpte, expected in (
+        (32, "2level", False, small),
+        (128, "2level", False, large),
+        (128, "pae", True, wide),
+    ):
         entries, _ = LINES[line, paging, highpte]
         real = min(processes, 100)
         m = Counted(PteChain, paging, memory=32 << 20, cache_line=line, highpte=highpte)
@@ -197,8 +220,11 @@ def test_walk_lengths(children: int) -> None:
     """A private page of the oldest child / a page shared by all: pte_chain 1 / n + 1 entries; anon_vma n of its list's n + 1 areas (newest first) / n + 1;
     anonmm 1 (the page names its address space) / n + 1."""
     expected = {
-        PteChain: (1, children + 1, "candidates"), PartialObjrmap: (1, children + 1, "candidates"),
-        AnonVma: (children, children + 1, "vmas_visited"), AnonMm: (1, children + 1, "mms_visited"), AnonMmChained: (1, children + 1, "mms_visited"),
+        PteChain: (1, children + 1, "candidates"),
+        PartialObjrmap: (1, children + 1, "candidates"),
+        AnonVma: (children, children + 1, "vmas_visited"),
+        AnonMm: (1, children + 1, "mms_visited"),
+        AnonMmChained: (1, children + 1, "mms_visited"),
     }
     for scheme, (private, shared, meter) in expected.items():
         m = Counted(scheme)
@@ -228,7 +254,7 @@ def test_anon_vma_passes_split_pieces_by_arithmetic(pieces: int) -> None:
     """An area cut into pieces: the walk looks at every piece and probes only the one that covers the page."""
     m = Counted(AnonVma, memory=16 << 20)
     pages = 2 * pieces
-    mm, = m.family(0, pages)
+    (mm,) = m.family(0, pages)
     for k in range(0, pages, 2):
         do_mprotect(m.mem, mm, AT + (k << 12), 4096, PROT_READ)
     cut = len(mm.vmas)
@@ -268,10 +294,21 @@ def test_file_walks(index: str, nodes: Any, processes: int) -> None:
 
 def test_work_of_a_fork() -> None:
     """Links per fork: chains one per page, anon_vma one per area that has anonymous pages, anonmm one. (The first node was in the stash already.)"""
-    for scheme, links, allocations in ((PteChain, 30, 29), (PartialObjrmap, 30, 29), (AnonVma, 1, 0), (AnonMm, 1, 1), (AnonMmChained, 1, 1)):
+    for scheme, links, allocations in (
+        (PteChain, 30, 29),
+        (PartialObjrmap, 30, 29),
+        (AnonVma, 1, 0),
+        (AnonMm, 1, 1),
+        (AnonMmChained, 1, 1),
+    ):
         m = Counted(scheme)
-        parent, = m.family(0, 30)
+        (parent,) = m.family(0, 30)
         m.mmap(parent, 10, RW, ANON, AT + 0x100000)  # untouched
         m.fork(parent)
         meters = m.mem.meters
-        assert (meters.forks, meters.fork_ptes, meters.fork_links, meters.fork_allocations) == (1, 30, links, allocations), scheme
+        assert (meters.forks, meters.fork_ptes, meters.fork_links, meters.fork_allocations) == (
+            1,
+            30,
+            links,
+            allocations,
+        ), scheme

@@ -394,7 +394,10 @@ def test_an_audit_leaves_no_trace(scheme: str) -> None:
     mem = s.mem
 
     def state() -> Any:
-        arrays = [getattr(mem.frames, f"np_{n}").tobytes() for n in ("flags", "count", "mapcount", "mapping", "index", "private", "rmap", "owner", "stamp")]
+        arrays = [
+            getattr(mem.frames, f"np_{n}").tobytes()
+            for n in ("flags", "count", "mapcount", "mapping", "index", "private", "rmap", "owner", "stamp")
+        ]
         counters = mem.meters.as_dict(), mem.vmstat.as_dict(), mem.clock.now, list(mem.pages.owned)
         return arrays, bytes(mem.ram.u8), counters, [mm.flush_pending for mm in mem.mms.values()]
 

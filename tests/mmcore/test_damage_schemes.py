@@ -154,7 +154,11 @@ def address_wrong(s: Scene) -> int:
     return pfn
 
 
-OWN = [(AnonVma, name, ANON_VMA) for name in ANON_VMA] + [(PteChain, name, PTE_CHAIN) for name in PTE_CHAIN] + [(ScanEverything, name, SCAN) for name in SCAN]
+OWN = (
+    [(AnonVma, name, ANON_VMA) for name in ANON_VMA]
+    + [(PteChain, name, PTE_CHAIN) for name in PTE_CHAIN]
+    + [(ScanEverything, name, SCAN) for name in SCAN]
+)
 
 
 @pytest.mark.parametrize("scheme, name, table", OWN, ids=[f"{s.card.name}-{n}" for s, n, _ in OWN])

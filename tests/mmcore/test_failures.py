@@ -23,7 +23,12 @@ from tests.mmcore import box
 SCHEMES = {**box.DISTINCT, "pte_chain-highpte": (PteChain, {"highpte": True, "cache_line": 32})}
 CELLS = [(name, paging) for name in SCHEMES for paging in ("pae", "2level")]
 A = 0x40000 - 40  # page where World's arena begins
-PRIVATE, SHARED, TMPFS, HOST = 0, 1, 3, 7  # World.mmap's kinds: private and shared memory, shared tmpfs file, shared host file
+PRIVATE, SHARED, TMPFS, HOST = (
+    0,
+    1,
+    3,
+    7,
+)  # World.mmap's kinds: private and shared memory, shared tmpfs file, shared host file
 TMPFS_PRIVATE = 2
 
 
@@ -62,11 +67,17 @@ class Tries(World):
     def objects_held(self) -> dict[str, Any]:
         """What a failed operation must give back. (A table or an anon_vma made for a fault that then fails may stay: the next one uses it.)"""
         mem = self.mem
-        held = {c.name: c.objects for c in mem.slab.caches.values() if not c.name.startswith(("radix", "anon_vma", "pte_chain"))}
+        held = {
+            c.name: c.objects
+            for c in mem.slab.caches.values()
+            if not c.name.startswith(("radix", "anon_vma", "pte_chain"))
+        }
         if "pte_chain" in mem.slab.caches:
             held["pte_chain"] = mem.slab.caches["pte_chain"].objects - bool(mem.scheme._stash)  # type: ignore[attr-defined]
         held["committed"] = mem.overcommit.committed
-        held["areas"] = [(vma.vm_start, vma.vm_end, vma.vm_flags, vma.vm_pgoff) for mm in mem.mms.values() for vma in mm.vmas]
+        held["areas"] = [
+            (vma.vm_start, vma.vm_end, vma.vm_flags, vma.vm_pgoff) for mm in mem.mms.values() for vma in mm.vmas
+        ]
         held["totals"] = [(mm.total_vm, mm.locked_vm, mm.data_vm, mm.exec_vm, mm.stack_vm) for mm in mem.mms.values()]
         held["files"] = [obj.file.count for obj in self.objects]
         return held
@@ -89,7 +100,9 @@ def scene(cell: tuple[str, str], spare: int | None = None) -> Tries:
     return w
 
 
-def exhaust(cell: tuple[str, str], act: Callable[[Tries, int], Any], spare: int | None = None, at_least: int = 1) -> None:
+def exhaust(
+    cell: tuple[str, str], act: Callable[[Tries, int], Any], spare: int | None = None, at_least: int = 1
+) -> None:
     """``act(world, n)`` tries an operation whose n-th allocation fails; from 1 up, until there is no n-th."""
     n = 0
     while True:
@@ -233,7 +246,10 @@ def test_read_and_write(cell: tuple[str, str], which: int) -> None:
         w.step("reclaim", 150)
         obj = w.objects[which]
         for index in (0, 17, 23):
-            for fn, args in ((obj.file.mapping.read, (index * 4096, 4096)), (obj.file.mapping.write, (index * 4096, b"\x01\x00\x00\x00"))):
+            for fn, args in (
+                (obj.file.mapping.read, (index * 4096, 4096)),
+                (obj.file.mapping.write, (index * 4096, b"\x01\x00\x00\x00")),
+            ):
                 w.note(f"{fn.__name__} page {index}")
                 w.call(fn, *args, fail=n)
                 if fn.__name__ == "write":
@@ -275,7 +291,12 @@ def test_exec(cell: tuple[str, str]) -> None:
         if mm is not None:
             mmput(mem, mm)
         mem.current.mm = None
-        assert (w.objects_held(), mem.pages.owned[PAGETABLE], mem.pages.owned[STACK], mem.pages.owned[VMALLOC]) == before
+        assert (
+            w.objects_held(),
+            mem.pages.owned[PAGETABLE],
+            mem.pages.owned[STACK],
+            mem.pages.owned[VMALLOC],
+        ) == before
         w.check("exec undone")
         if left > 0:
             break

@@ -64,7 +64,9 @@ def _wander(seed: int, options: dict[str, Any], indexed: list[int]) -> list[Any]
     return [*seen, b.mem.meters.as_dict()]
 
 
-@pytest.mark.parametrize("options", [{}, {"highpte": True}, {"cache_line": 128}], ids=["line 32", "highpte", "line 128"])
+@pytest.mark.parametrize(
+    "options", [{}, {"highpte": True}, {"cache_line": 128}], ids=["line 32", "highpte", "line 128"]
+)
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_all_is_as_with_the_search(seed: int, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     used = [0]

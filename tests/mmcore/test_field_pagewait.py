@@ -33,6 +33,7 @@ def _file(flags: int, write: int) -> Callable[[Box], Callable[[], object]]:
     def prepare(b: Box) -> Callable[[], object]:
         b.map(0, 8, flags=MAP_FIXED | flags, file=host_file(b.mem, BYTES))
         return lambda: b.mem.faults.do_page_fault(b.mm, AT, 4 | write)
+
     return prepare
 
 
@@ -59,7 +60,13 @@ def _write(b: Box) -> Callable[[], object]:
 
 
 ROADS = {
-    "swap": _swap, "shared file": _file(MAP_SHARED, 0), "early copy": _file(MAP_PRIVATE, 2), "tmpfs": _tmpfs, "kernel": _kernel, "read": _read, "write": _write,
+    "swap": _swap,
+    "shared file": _file(MAP_SHARED, 0),
+    "early copy": _file(MAP_PRIVATE, 2),
+    "tmpfs": _tmpfs,
+    "kernel": _kernel,
+    "read": _read,
+    "write": _write,
 }
 
 
@@ -248,7 +255,9 @@ class _Cache:
         return self._alloc(gfp)
 
 
-@pytest.mark.parametrize("come,go", [((5 << 2 * RADIX_SHIFT,), ()), ((), (1,)), (((3 << RADIX_SHIFT) + 1,), ()), ((0,), (1,)), ((), (1, 0))])
+@pytest.mark.parametrize(
+    "come,go", [((5 << 2 * RADIX_SHIFT,), ()), ((), (1,)), (((3 << RADIX_SHIFT) + 1,), ()), ((0,), (1,)), ((), (1, 0))]
+)
 def test_a_tree_that_changes_while_its_nodes_are_allocated(come: tuple[int, ...], go: tuple[int, ...]) -> None:
     """An allocation of nodes reclaims, and reclaim puts other entries into the same tree and takes entries out, the last ones among them."""
     real = radix_cache(Box("anon_vma").mem.slab)

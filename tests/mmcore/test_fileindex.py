@@ -72,9 +72,16 @@ def test_tree_work_is_logarithmic_and_the_lists_is_not():
             index.insert(first)
             for _ in range(7):
                 index.add_beside(Area(first.vm_start, first.vm_end, first.vm_pgoff), first)
-    assert len(list(tree.overlapping(1234, 1234))) == len(list(flat.overlapping(1234, 1234))) == len(list(interval.overlapping(1234, 1234))) == 8
+    assert (
+        len(list(tree.overlapping(1234, 1234)))
+        == len(list(flat.overlapping(1234, 1234)))
+        == len(list(interval.overlapping(1234, 1234)))
+        == 8
+    )
     assert meters_tree.file_nodes <= 2 * 12 + 2
-    assert 8 <= meters_interval.file_nodes <= 2 * 16 + 2 * 8, "no more than twice the depth, and the answers with their neighbours"
+    assert 8 <= meters_interval.file_nodes <= 2 * 16 + 2 * 8, (
+        "no more than twice the depth, and the answers with their neighbours"
+    )
     assert meters_list.file_nodes == 4096 * 8
 
 
@@ -117,7 +124,12 @@ def test_the_interval_tree_answers_in_order():
 def test_the_interval_tree_stays_flat(shape):
     """1000 nodes are at most 2 log2(1001) deep, growing and shrinking."""
     tree: IntervalTree[IntervalNode] = IntervalTree()
-    make = {"ascending": lambda k: (k, k), "descending": lambda k: (-k, 3 - k), "equal": lambda k: (7, 9), "nested": lambda k: (k, 3000 - k)}[shape]
+    make = {
+        "ascending": lambda k: (k, k),
+        "descending": lambda k: (-k, 3 - k),
+        "equal": lambda k: (7, 9),
+        "nested": lambda k: (k, 3000 - k),
+    }[shape]
     nodes = [IntervalNode(*make(k)) for k in range(1000)]
     for node in nodes:
         tree.insert(node)
@@ -166,8 +178,16 @@ def test_the_interval_trees_check_notices_damage():
     def slot(index, areas):
         areas[5].shared = None
 
-    for damage, said in ((keys, "has changed its keys"), (reach, "ends at"), (order, "out of order"), (colour, "black nodes|red under"), (root, "root is red"),
-                         (links, "wrong links"), (lost, "on the books"), (slot, "does not know its node")):
+    for damage, said in (
+        (keys, "has changed its keys"),
+        (reach, "ends at"),
+        (order, "out of order"),
+        (colour, "black nodes|red under"),
+        (root, "root is red"),
+        (links, "wrong links"),
+        (lost, "on the books"),
+        (slot, "does not know its node"),
+    ):
         index, areas = fresh()
         damage(index, areas)
         assert any(re.search(said, text) for text in index.check()), said

@@ -363,8 +363,13 @@ def test_punching_a_hole():
 # --- against a model ------------------------------------------------------------------------------------------------------------
 
 operations = st.lists(
-    st.tuples(st.sampled_from(["write", "read", "truncate", "reclaim", "poke", "peek"]), st.integers(0, 90_000), st.integers(1, 20_000)),
-    min_size=1, max_size=25,
+    st.tuples(
+        st.sampled_from(["write", "read", "truncate", "reclaim", "poke", "peek"]),
+        st.integers(0, 90_000),
+        st.integers(1, 20_000),
+    ),
+    min_size=1,
+    max_size=25,
 )
 
 

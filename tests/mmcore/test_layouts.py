@@ -24,45 +24,83 @@ SIZES: list[tuple[str, dict[str, Any], str, tuple[int, int, int], tuple[int, int
     ("anon_vma", {}, "pae", (32, 84, 0), (32, 84, 0)),
     ("anon_vma", {"era": "2.6.9"}, "2level", (32, 84, 0), (32, 84, 0)),
     ("virtual_scan", {}, "pae", (28, 64, 4), (36, 64, 4)),
-    *(("anon_vma_chain", {"era": era}, paging, (32, 84, 0), (32, vma, 0)) for era, paging, vma in (
-        ("2.6.34", "pae", 84), ("3.7", "pae", 88), ("4.0", "pae", 92), ("2022", "2level", 72), ("2022", "pae", 80))),
-    *(("rmap_series", {"stage": stage}, "pae", sizes, sizes) for stage, sizes in (
-        (7, (32, 64, 0)), (8, (32, 64, 0)), (9, (32, 64, 0)), (10, (32, 64, 4)), (16, (32, 64, 4)), (17, (32, 72, 4)), (37, (32, 72, 4)),
-        (38, (32, 72, 0)), (39, (32, 84, 0)), (40, (32, 84, 0)))),
+    *(
+        ("anon_vma_chain", {"era": era}, paging, (32, 84, 0), (32, vma, 0))
+        for era, paging, vma in (
+            ("2.6.34", "pae", 84),
+            ("3.7", "pae", 88),
+            ("4.0", "pae", 92),
+            ("2022", "2level", 72),
+            ("2022", "pae", 80),
+        )
+    ),
+    *(
+        ("rmap_series", {"stage": stage}, "pae", sizes, sizes)
+        for stage, sizes in (
+            (7, (32, 64, 0)),
+            (8, (32, 64, 0)),
+            (9, (32, 64, 0)),
+            (10, (32, 64, 4)),
+            (16, (32, 64, 4)),
+            (17, (32, 72, 4)),
+            (37, (32, 72, 4)),
+            (38, (32, 72, 0)),
+            (39, (32, 84, 0)),
+            (40, (32, 84, 0)),
+        )
+    ),
 ]
 
 
 def memory(scheme: str, options: dict[str, Any], paging: str, accounting: str) -> Memory:
-    return Memory(MemoryConfig(memory_bytes=8 << 20, paging=paging, accounting=accounting, scheme_options=options), load_scheme(scheme))
+    return Memory(
+        MemoryConfig(memory_bytes=8 << 20, paging=paging, accounting=accounting, scheme_options=options),
+        load_scheme(scheme),
+    )
 
 
 @pytest.mark.parametrize(("scheme", "options", "paging", "isolated", "historic"), SIZES, ids=str)
-def test_sizes(scheme: str, options: dict[str, Any], paging: str, isolated: tuple[int, int, int], historic: tuple[int, int, int]) -> None:
+def test_sizes(
+    scheme: str, options: dict[str, Any], paging: str, isolated: tuple[int, int, int], historic: tuple[int, int, int]
+) -> None:
     for accounting, expected in (("isolated", isolated), ("historic", historic)):
         mem = memory(scheme, options, paging, accounting)
         page, vma, mm = expected
-        assert (mem.struct_page_bytes, mem.vma_cache.objsize, mem.mm_cache.objsize - MM_STRUCT) == (page, vma, mm), accounting
+        assert (mem.struct_page_bytes, mem.vma_cache.objsize, mem.mm_cache.objsize - MM_STRUCT) == (page, vma, mm), (
+            accounting
+        )
         assert mem.boot_owners["mem_map"] == -(-2048 * page // 4096)
 
 
-@pytest.mark.parametrize(("scheme", "options", "said"), [
-    ("pte_chain", {"cache_line": 48}, "cache_line = 48 is not 32, 64 or 128"),
-    ("partial_objrmap", {"i_mmap": "hash"}, "i_mmap = 'hash' is not list or prio_tree"),
-    ("anonmm", {"i_mmap": ""}, "i_mmap = '' is not list or prio_tree"),
-    ("anon_vma", {"era": "2.4"}, "era = '2.4' is not 2.6.7 or 2.6.9"),
-    ("anon_vma", {"era": "2.6.9", "flaws": True}, "goes with era 2.6.7"),
-    ("anon_vma_chain", {"era": "2.6.33"}, "era = '2.6.33' is not"),
-    ("anon_vma_chain", {"era": "2022", "flaws": True}, "goes with era 4.0"),
-    ("rmap_series", {"stage": 6}, "stage = 6 is not a number from 7 to 40"),
-    ("rmap_series", {"stage": 41}, "stage = 41 is not a number from 7 to 40"),
-])
+@pytest.mark.parametrize(
+    ("scheme", "options", "said"),
+    [
+        ("pte_chain", {"cache_line": 48}, "cache_line = 48 is not 32, 64 or 128"),
+        ("partial_objrmap", {"i_mmap": "hash"}, "i_mmap = 'hash' is not list or prio_tree"),
+        ("anonmm", {"i_mmap": ""}, "i_mmap = '' is not list or prio_tree"),
+        ("anon_vma", {"era": "2.4"}, "era = '2.4' is not 2.6.7 or 2.6.9"),
+        ("anon_vma", {"era": "2.6.9", "flaws": True}, "goes with era 2.6.7"),
+        ("anon_vma_chain", {"era": "2.6.33"}, "era = '2.6.33' is not"),
+        ("anon_vma_chain", {"era": "2022", "flaws": True}, "goes with era 4.0"),
+        ("rmap_series", {"stage": 6}, "stage = 6 is not a number from 7 to 40"),
+        ("rmap_series", {"stage": 41}, "stage = 41 is not a number from 7 to 40"),
+    ],
+)
 def test_values_that_cannot_be(scheme: str, options: dict[str, Any], said: str) -> None:
     with pytest.raises(PluginError, match=said):
         memory(scheme, options, "pae", "isolated")
 
 
-STAGES = {7: ("list", "pte_chain"), 9: ("list", None), 10: ("list", "anonmm"), 16: ("list", "anonmm"), 17: ("prio_tree", "anonmm"), 38: ("prio_tree", None),
-          39: ("prio_tree", "anon_vma"), 40: ("prio_tree", "anon_vma")}
+STAGES = {
+    7: ("list", "pte_chain"),
+    9: ("list", None),
+    10: ("list", "anonmm"),
+    16: ("list", "anonmm"),
+    17: ("prio_tree", "anonmm"),
+    38: ("prio_tree", None),
+    39: ("prio_tree", "anon_vma"),
+    40: ("prio_tree", "anon_vma"),
+}
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -10,7 +10,12 @@ from mmcore.physical.frames import Frames
 from mmcore.physical.lru import LruList
 
 NR = 64
-steps = st.lists(st.tuples(st.sampled_from(["add", "add_tail", "remove", "pop", "add_bulk", "remove_bulk"]), st.integers(0, 1 << 20)), max_size=80)
+steps = st.lists(
+    st.tuples(
+        st.sampled_from(["add", "add_tail", "remove", "pop", "add_bulk", "remove_bulk"]), st.integers(0, 1 << 20)
+    ),
+    max_size=80,
+)
 
 
 @settings(max_examples=150, deadline=None, derandomize=True, database=None)

@@ -34,7 +34,9 @@ from sandbox.kit.machine import MAP_FIXED, MAP_PRIVATE, MAP_SHARED, PROT_EXEC, P
 from tests.mmcore.box import AT, SCHEMES, Box
 from tests.mmcore.scan_scheme import ScanEverything
 
-each = pytest.mark.parametrize("scheme", [name for name, (kind, _) in SCHEMES.items() if "WALK" in kind.card.capabilities])
+each = pytest.mark.parametrize(
+    "scheme", [name for name, (kind, _) in SCHEMES.items() if "WALK" in kind.card.capabilities]
+)
 both = pytest.mark.parametrize("paging", ["pae", "2level"])
 SHARED = MAP_SHARED | MAP_FIXED
 BITS = P | W | A | D | PROTNONE | 1 << 63
@@ -61,7 +63,11 @@ def _ptes_of(b: Box, pfn: int) -> list[int]:
     found = []
     for mm in b.mem.mms.values():
         for _, base in tables.tables(mm.pgd, 0, 0xC0000000):
-            found += [i for i in range(base, base + tables.PTRS) if tables.ptes[i] & (P | PROTNONE) and tables.ptes[i] >> 12 & tables.PFN_MASK == pfn]
+            found += [
+                i
+                for i in range(base, base + tables.PTRS)
+                if tables.ptes[i] & (P | PROTNONE) and tables.ptes[i] >> 12 & tables.PFN_MASK == pfn
+            ]
     return found
 
 
@@ -74,11 +80,18 @@ def walks_are_exact(b: Box) -> None:
 
 def refused(b: Box, pfn: int, error: int) -> None:
     """The page cannot be moved, and nothing has changed."""
-    said, ptes, free = b.mem.frames.describe(pfn), [(i, b.mem.pgtables.ptes[i]) for i in _ptes_of(b, pfn)], b.mem.pages.nr_free()
+    said, ptes, free = (
+        b.mem.frames.describe(pfn),
+        [(i, b.mem.pgtables.ptes[i]) for i in _ptes_of(b, pfn)],
+        b.mem.pages.nr_free(),
+    )
     with pytest.raises(SysError) as caught:
         migrate_page(b.mem, pfn)
     assert caught.value.errno == error, caught.value
-    assert b.mem.frames.describe(pfn).split(" flags")[0] == said.split(" flags")[0] and [(i, b.mem.pgtables.ptes[i]) for i in _ptes_of(b, pfn)] == ptes
+    assert (
+        b.mem.frames.describe(pfn).split(" flags")[0] == said.split(" flags")[0]
+        and [(i, b.mem.pgtables.ptes[i]) for i in _ptes_of(b, pfn)] == ptes
+    )
     assert abs(b.mem.pages.nr_free() - free) <= 32  # a batch for the per-cpu list at most
     b.audit("refused")
 
@@ -137,7 +150,14 @@ def test_all_bits_of_a_pte_survive(scheme: str, paging: str) -> None:
 def test_a_migration_entry_is_no_other_entry(paging: str) -> None:
     b = Box("anon_vma", paging)
     tables = b.mem.pgtables
-    for pte in (0, tables.swp_pte(1), tables.swp_pte(5 << 27 | 77), tables.file_pte(3), 0x1234067, 0x1234000 | PROTNONE):
+    for pte in (
+        0,
+        tables.swp_pte(1),
+        tables.swp_pte(5 << 27 | 77),
+        tables.file_pte(3),
+        0x1234067,
+        0x1234000 | PROTNONE,
+    ):
         assert tables.migration_pfn(pte) == -1
     for bits in (0x67, 0x25, 0x05, PROTNONE, PROTNONE | A | D, 0x67 | tables.NX):
         for pfn in (1, 0x37FFF):
@@ -483,13 +503,17 @@ def test_a_scheme_that_does_not_know_all(monkeypatch: pytest.MonkeyPatch) -> Non
     assert b.mem.meters.migrate_misses == 2 and b.mem.meters.migrations == 0
     b.mem.scheme.hidden, b.mem.scheme.fickle = child, True
     b.mem.meters.walks = 0
-    with pytest.raises(InvariantViolation, match="scheme scan_everything: the second walk of a migration finds 1 of the 2 PTEs"):
+    with pytest.raises(
+        InvariantViolation, match="scheme scan_everything: the second walk of a migration finds 1 of the 2 PTEs"
+    ):
         migrate_page(b.mem, b.pfn(0))
     assert any("a migration entry is left" in text for text in b.auditor.audit())
 
 
 class ScanOnly(ScanEverything):
-    card = ScanEverything.card.__class__(name="scan_only", title="t", kernels="none", origin="tests", complexity="-", capabilities=frozenset({"SCAN"}))
+    card = ScanEverything.card.__class__(
+        name="scan_only", title="t", kernels="none", origin="tests", complexity="-", capabilities=frozenset({"SCAN"})
+    )
 
 
 def test_a_scheme_without_walks(monkeypatch: pytest.MonkeyPatch) -> None:

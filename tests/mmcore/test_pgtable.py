@@ -94,12 +94,16 @@ def test_tables_are_found(paging: str) -> None:
     for _ in range(300):
         start = rng.choice((rng.randrange(0xC0000000), rng.choice(sorted(made)) + rng.randrange(-2, 3) * 4096)) & ~4095
         start = max(0, min(start, 0xC0000000 - 4096))
-        end = min(0xC0000000, start + rng.choice((4096, span, 5 * span, 1 << 30, rng.randrange(1 << 31) & ~4095 or 4096)))
+        end = min(
+            0xC0000000, start + rng.choice((4096, span, 5 * span, 1 << 30, rng.randrange(1 << 31) & ~4095 or 4096))
+        )
         expected = sorted(t for t in made if t < end and t + span > start)
         found = pgtables.tables(mm.pgd, start, end)
         assert [t for t, _ in found] == expected
         assert [b for _, b in found] == [pgtables.pte_index(mm.pgd, t) for t in expected]
-    assert all(pgtables.pte_index(mm.pgd, t + span) == -1 for t in made if t + span not in made and t + span < 0xC0000000)
+    assert all(
+        pgtables.pte_index(mm.pgd, t + span) == -1 for t in made if t + span not in made and t + span < 0xC0000000
+    )
     pgtables.free_pgtables(mm, 0, 0xC0000000, 0, 0)
     assert mm.nr_ptes == mem.vmstat.nr_page_table_pages == 0 and pgtables.tables(mm.pgd, 0, 0xC0000000) == []
     mem.pages.drain_pcp()

@@ -24,14 +24,20 @@ from sandbox.kit.files import tmpfs_file
 from sandbox.kit.machine import MAP_SHARED, Machine
 
 LINES = (32, 64, 128)
-VARIANTS = [(line, "pae", False) for line in LINES] + [(line, "pae", True) for line in LINES] + [(line, "2level", False) for line in LINES]
+VARIANTS = (
+    [(line, "pae", False) for line in LINES]
+    + [(line, "pae", True) for line in LINES]
+    + [(line, "2level", False) for line in LINES]
+)
 
 
 class Pages:
     """One frame, its scheme, and PTEs that exist by number only."""
 
     def __init__(self, line: int = 32, paging: str = "pae", highpte: bool = False) -> None:
-        self.mem = Memory(MemoryConfig(8 << 20, 1 << 20, paging, scheme_options={"cache_line": line, "highpte": highpte}), PteChain)
+        self.mem = Memory(
+            MemoryConfig(8 << 20, 1 << 20, paging, scheme_options={"cache_line": line, "highpte": highpte}), PteChain
+        )
         self.scheme: Any = self.mem.scheme
         self.n = self.scheme.nrpte
         self.entry = self.mem.pgtables.ENTRY
@@ -81,10 +87,20 @@ class Pages:
         return self.scheme._cache.objects - bool(self.scheme._stash)
 
 
-@pytest.mark.parametrize("line, paging, highpte, nrpte", [
-    (32, "pae", False, 7), (64, "pae", False, 15), (128, "pae", False, 31), (32, "pae", True, 3), (64, "pae", True, 7), (128, "pae", True, 15),
-    (32, "2level", False, 7), (64, "2level", True, 15), (128, "2level", True, 31),
-])
+@pytest.mark.parametrize(
+    "line, paging, highpte, nrpte",
+    [
+        (32, "pae", False, 7),
+        (64, "pae", False, 15),
+        (128, "pae", False, 31),
+        (32, "pae", True, 3),
+        (64, "pae", True, 7),
+        (128, "pae", True, 15),
+        (32, "2level", False, 7),
+        (64, "2level", True, 15),
+        (128, "2level", True, 31),
+    ],
+)
 def test_nrpte_follows_from_the_line(line: int, paging: str, highpte: bool, nrpte: int) -> None:
     assert Pages(line, paging, highpte).n == nrpte
 
@@ -313,7 +329,9 @@ def test_unmapping_with_any_answers(line: int, paging: str, highpte: bool) -> No
             answers = {100 + k: rng.choices((HIT, AGAIN, FAIL), weights)[0] for k in range(total)}
             asked: list[int] = []
 
-            def visit(pfn: int, mm: Any, address: int, vma: Any, pte: int, answers: Any = answers, asked: Any = asked) -> int:
+            def visit(
+                pfn: int, mm: Any, address: int, vma: Any, pte: int, answers: Any = answers, asked: Any = asked
+            ) -> int:
                 asked.append(pte)
                 assert address == pte << 12
                 answer = answers[pte]
@@ -497,4 +515,6 @@ def test_node_addresses_are_low_memory() -> None:
     p.add(1)
     p.add(2)
     node = p.mem.frames.rmap[p.pfn]
-    assert p.mem.frames.flags[node >> 12] and node + PAGE_OFFSET < 0xF8000000 and not p.mem.frames.flags[p.pfn] & PG_ANON
+    assert (
+        p.mem.frames.flags[node >> 12] and node + PAGE_OFFSET < 0xF8000000 and not p.mem.frames.flags[p.pfn] & PG_ANON
+    )

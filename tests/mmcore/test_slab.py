@@ -22,21 +22,41 @@ def allocator(frames: int = 2048) -> PageAllocator:
 
 
 # rmap_schemes.md 1.1, 3.1, 4.1, 5.2, 7.4: objects a 4 KB slab holds
-@pytest.mark.parametrize("size, per_page", [
-    (32, 119), (64, 61), (128, 31), (8, 407), (12, 290), (24, 156), (20, 185), (84, 47), (88, 45),
-])
+@pytest.mark.parametrize(
+    "size, per_page",
+    [
+        (32, 119),
+        (64, 61),
+        (128, 31),
+        (8, 407),
+        (12, 290),
+        (24, 156),
+        (20, 185),
+        (84, 47),
+        (88, 45),
+    ],
+)
 def test_packing(size: int, per_page: int) -> None:
     assert objects_per_slab(size, 0) == per_page
     cache = KmemCache(allocator(), "x", size)
     assert (cache.order, cache.per_slab) == (0, per_page)
 
 
-@pytest.mark.parametrize("size, small, large", [
-    (448, (0, 9), (0, 9)),  # 40 bytes left over
-    (512, (0, 8), (0, 8)),  # from here on the header is kept elsewhere
-    (1664, (1, 4), (1, 4)),  # 768 of 4096 would be lost, 1536 of 8192: but two pages are the most a small machine takes
-    (4096, (0, 1), (0, 1)), (8192, (1, 1), (1, 1)), (6000, (1, 1), (2, 2)),
-])
+@pytest.mark.parametrize(
+    "size, small, large",
+    [
+        (448, (0, 9), (0, 9)),  # 40 bytes left over
+        (512, (0, 8), (0, 8)),  # from here on the header is kept elsewhere
+        (
+            1664,
+            (1, 4),
+            (1, 4),
+        ),  # 768 of 4096 would be lost, 1536 of 8192: but two pages are the most a small machine takes
+        (4096, (0, 1), (0, 1)),
+        (8192, (1, 1), (1, 1)),
+        (6000, (1, 1), (2, 2)),
+    ],
+)
 def test_order(size: int, small: tuple[int, int], large: tuple[int, int]) -> None:
     """A larger slab while more than an eighth is wasted: up to two pages, four with more than 32 MB of RAM."""
     cache = KmemCache(allocator(), "x", size)
@@ -47,9 +67,21 @@ def test_order(size: int, small: tuple[int, int], large: tuple[int, int]) -> Non
         assert (cache.order, cache.per_slab) == large
 
 
-@pytest.mark.parametrize("size, align, hwcache", [
-    (8, 0, 0), (12, 0, 0), (32, 0, 32), (84, 0, 0), (100, 0, 64), (128, 0, 128), (396, 0, 0), (512, 0, 0), (1664, 0, 0), (24, 16, 0),
-])
+@pytest.mark.parametrize(
+    "size, align, hwcache",
+    [
+        (8, 0, 0),
+        (12, 0, 0),
+        (32, 0, 32),
+        (84, 0, 0),
+        (100, 0, 64),
+        (128, 0, 128),
+        (396, 0, 0),
+        (512, 0, 0),
+        (1664, 0, 0),
+        (24, 16, 0),
+    ],
+)
 def test_objects_lie_apart_in_frames_of_the_cache(size: int, align: int, hwcache: int) -> None:
     pages = allocator()
     cache = KmemCache(pages, "x", size, align, hwcache)
@@ -61,7 +93,9 @@ def test_objects_lie_apart_in_frames_of_the_cache(size: int, align: int, hwcache
         for byte in (address, address + size - 1):
             pfn = byte - PAGE_OFFSET >> 12
             assert pages.frames.flags[pfn] & PG_SLAB and pages.frames.owner[pfn] == SLAB
-        assert address - PAGE_OFFSET >> 12 >> cache.order == address + size - 1 - PAGE_OFFSET >> 12 >> cache.order, "no object lies across slabs"
+        assert address - PAGE_OFFSET >> 12 >> cache.order == address + size - 1 - PAGE_OFFSET >> 12 >> cache.order, (
+            "no object lies across slabs"
+        )
     assert pages.owned[SLAB] == cache.frames == 3 << cache.order
 
 
@@ -99,7 +133,12 @@ def test_bulk_is_what_single_allocations_are() -> None:
         for address in held[10:60:3]:
             cache.free(address)
     assert [one.alloc() for _ in range(120)] == many.alloc_bulk(120)
-    assert (one.objects, one.allocations, one.peak_objects, one.slabs) == (many.objects, many.allocations, many.peak_objects, many.slabs)
+    assert (one.objects, one.allocations, one.peak_objects, one.slabs) == (
+        many.objects,
+        many.allocations,
+        many.peak_objects,
+        many.slabs,
+    )
 
 
 def test_failing_leaves_nothing() -> None:

@@ -43,7 +43,15 @@ class ProgramMachine(RuleBasedStateMachine):
         self.world = World(self.scheme, self.paging, self.spare, **self.options)
         self.world.step("mmap", 0, 0, 11, 2, 1, 0)
 
-    @rule(who=few, kind=st.integers(0, 7), pages=number, prot=number, place=st.one_of(st.just(0), number), index=number, fail=fail)
+    @rule(
+        who=few,
+        kind=st.integers(0, 7),
+        pages=number,
+        prot=number,
+        place=st.one_of(st.just(0), number),
+        index=number,
+        fail=fail,
+    )
     def mmap(self, who: int, kind: int, pages: int, prot: int, place: int, index: int, fail: int) -> None:
         self.world.step("mmap", who, kind, pages, prot, place, index, fail=fail)
 
@@ -142,13 +150,21 @@ class ProgramMachine(RuleBasedStateMachine):
 
 def _machine(scheme: str, paging: str, spare: str) -> type[ProgramMachine]:
     kind, options = SCHEMES[scheme]
-    return type("Program", (ProgramMachine,), {"scheme": kind, "options": options, "paging": paging, "spare": SPARE[spare]})
+    return type(
+        "Program", (ProgramMachine,), {"scheme": kind, "options": options, "paging": paging, "spare": SPARE[spare]}
+    )
 
 
 def _settings(examples: int, steps: int) -> settings:
     return settings(
-        max_examples=examples, stateful_step_count=steps, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck),
-        phases=(Phase.generate, Phase.shrink), print_blob=False,
+        max_examples=examples,
+        stateful_step_count=steps,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+        phases=(Phase.generate, Phase.shrink),
+        print_blob=False,
     )
 
 
@@ -183,7 +199,9 @@ def test_programs_at_length(scheme: str, paging: str, spare: str) -> None:
 @pytest.mark.parametrize("scheme, paging, spare", EVERY)
 def test_wandering_at_length(scheme: str, paging: str, spare: str) -> None:
     kind, options = SCHEMES[scheme]
-    for seed in range(100_000 + 1000 * EVERY.index((scheme, paging, spare)), 100_100 + 1000 * EVERY.index((scheme, paging, spare))):
+    for seed in range(
+        100_000 + 1000 * EVERY.index((scheme, paging, spare)), 100_100 + 1000 * EVERY.index((scheme, paging, spare))
+    ):
         wander(World(kind, paging, SPARE[spare], **options), seed, 400)
 
 
@@ -193,7 +211,9 @@ def test_every_operation_has_a_rule() -> None:
     assert set(OPERATIONS) - {"munmap_area"} <= {rules.get(name, name) for name in vars(ProgramMachine)}
 
 
-@pytest.mark.parametrize("scheme", [scheme if scheme in DISTINCT else pytest.param(scheme, marks=pytest.mark.thorough) for scheme in SCHEMES])
+@pytest.mark.parametrize(
+    "scheme", [scheme if scheme in DISTINCT else pytest.param(scheme, marks=pytest.mark.thorough) for scheme in SCHEMES]
+)
 def test_the_programs_reach_what_they_are_for(scheme: str) -> None:
     """A wander in scarce memory swaps, unmaps shared pages by walks, copies on write, reads files again: else the tests above prove little."""
     kind, options = SCHEMES[scheme]

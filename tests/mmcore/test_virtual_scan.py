@@ -244,7 +244,10 @@ def test_anonymous_pages_get_swap_file_pages_are_dropped_dirt_moves_to_the_page(
     assert b.pte(10) == 0 == b.pte(11) and not flags[clean] & PG_DIRTY and flags[dirty] & PG_DIRTY
     for pfn, page in ((anon, 0), (copied, 20)):
         assert flags[pfn] & (PG_SWAPCACHE | PG_DIRTY | PG_ANON) == PG_SWAPCACHE | PG_DIRTY
-        assert mem.pgtables.pte_to_swp(b.pte(page)) == mem.frames.private[pfn] and mem.swap.swap_count(mem.frames.private[pfn]) == 2
+        assert (
+            mem.pgtables.pte_to_swp(b.pte(page)) == mem.frames.private[pfn]
+            and mem.swap.swap_count(mem.frames.private[pfn]) == 2
+        )
     b.audit()
     faults = v.pgmajfault
     b.has(0, 1)
@@ -323,7 +326,9 @@ def test_one_pass_over_young_pages_frees_nothing() -> None:
     b.mem.reclaim._refill_inactive_zone(b.zone, 40, sc)
     assert v.pgdeactivate == 0 and len(b.zone.active) == 40  # marked: another round
     b.mem.reclaim._refill_inactive_zone(b.zone, 40, sc)
-    assert v.pgdeactivate == 40 and all(flags[b.pfn(page)] & (PG_REFERENCED | PG_ACTIVE) == PG_REFERENCED for page in range(40))
+    assert v.pgdeactivate == 40 and all(
+        flags[b.pfn(page)] & (PG_REFERENCED | PG_ACTIVE) == PG_REFERENCED for page in range(40)
+    )
     b.load(b.mm, AT + (6 << 12))
     assert b.scan() == 32 and b.gone(range(40)) == [page for page in range(33) if page != 6]
     assert flags[b.pfn(6)] & (PG_REFERENCED | PG_ACTIVE) == PG_ACTIVE  # one use brought it back
@@ -412,7 +417,9 @@ def test_priorities_on_the_old_scale() -> None:
 
 
 @pytest.mark.parametrize(("priority", "allowed"), [(12, 5), (9, 6), (5, 10), (1, 30)])
-def test_mapped_pages_stay_and_too_many_call_for_a_scan(priority: int, allowed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mapped_pages_stay_and_too_many_call_for_a_scan(
+    priority: int, allowed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """300 pages on the list, of which a tenth of a 6th, 5th, 3rd or all may be met mapped; they add up over passes, and over no more than one scan."""
     b = Scan()
     b.touched(0, 300)
@@ -654,7 +661,13 @@ def _count(b: Scan) -> None:
 
 @pytest.mark.parametrize(
     ("damage", "said"),
-    [(_count, "has 2 address spaces and counts 3"), (_forward, "no link back"), (_lost, "has 1 address spaces, 2 live"), (_cursor, "swap_address 0xc0001000"), (_swap_mm, "swap_mm is not on mmlist")],
+    [
+        (_count, "has 2 address spaces and counts 3"),
+        (_forward, "no link back"),
+        (_lost, "has 1 address spaces, 2 live"),
+        (_cursor, "swap_address 0xc0001000"),
+        (_swap_mm, "swap_mm is not on mmlist"),
+    ],
 )
 def test_damage_to_mmlist_is_noticed(damage: Any, said: str) -> None:
     b = Scan()

@@ -92,7 +92,10 @@ def test_mark_page_accessed_climbs_in_three_steps():
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.lists(st.tuples(st.sampled_from(["add", "tail", "remove", "take", "rotate"]), st.integers(0, 40)), max_size=60), st.sets(st.integers(0, 40)))
+@given(
+    st.lists(st.tuples(st.sampled_from(["add", "tail", "remove", "take", "rotate"]), st.integers(0, 40)), max_size=60),
+    st.sets(st.integers(0, 40)),
+)
 def test_bulk_list_operations_are_the_single_ones(steps, busy):
     frames = Frames(64)
     for pfn in busy:
@@ -169,7 +172,12 @@ def test_mapped_pages_are_spared_until_swap_tendency_reaches_100():
         m.mem.pgtables.ptes[m.mem.pgtables.pte_index(mm.pgd, a + (i << 12))] &= ~A
     n = len(zone.active)
     total = scan.total_memory
-    for prev_priority, nr_mapped, down in ((12, 0, False), (12, total * 78 // 100, False), (2, 0, False), (12, total * 82 // 100, True)):
+    for prev_priority, nr_mapped, down in (
+        (12, 0, False),
+        (12, total * 78 // 100, False),
+        (2, 0, False),
+        (12, total * 82 // 100, True),
+    ):
         zone.prev_priority = prev_priority
         before = v.pgdeactivate
         scan._refill_inactive_zone(zone, 32, ScanControl(GFP_KERNEL, False, nr_mapped))
@@ -223,7 +231,10 @@ def test_an_idle_anonymous_page_is_unmapped_written_rotated_freed(scheme):
     sc = ScanControl(GFP_KERNEL, True, 32)
     assert mem.reclaim._shrink_cache(zone, 32, sc) == 0
     assert v.pswpout == 32 and v.nr_writeback == 32 and mm.rss == 0 and v.nr_mapped == 0
-    assert all(flags[p] & (PG_WRITEBACK | PG_SWAPCACHE | PG_DIRTY | PG_LRU) == PG_WRITEBACK | PG_SWAPCACHE | PG_LRU for p in pfns)
+    assert all(
+        flags[p] & (PG_WRITEBACK | PG_SWAPCACHE | PG_DIRTY | PG_LRU) == PG_WRITEBACK | PG_SWAPCACHE | PG_LRU
+        for p in pfns
+    )
     assert sc.nr_scanned == 64  # mapped pages count twice
     assert mem.reclaim._shrink_cache(zone, 64, sc) == 0 and sc.nr_scanned == 64  # still being written: only passed over
     m.audit("being written")
@@ -385,7 +396,13 @@ def test_reclaim_is_deterministic():
         m, mm, a = touched(3000, memory=8 << 20)
         for i in range(0, 3000, 3):
             m.load(mm, a + (i << 12))
-        return m.mem.clock.now, m.mem.vmstat.as_dict(), m.mem.meters.as_dict(), bytes(m.mem.frames.np_flags), bytes(m.mem.swap.device.np_map)
+        return (
+            m.mem.clock.now,
+            m.mem.vmstat.as_dict(),
+            m.mem.meters.as_dict(),
+            bytes(m.mem.frames.np_flags),
+            bytes(m.mem.swap.device.np_map),
+        )
 
     assert run() == run()
 

@@ -41,7 +41,12 @@ def check(pages: PageAllocator) -> None:
         for order, area in enumerate(zone.free_area):
             for pfn in area:
                 block = set(range(pfn, pfn + (1 << order)))
-                assert pfn % (1 << order) == 0 and zone.start_pfn <= pfn and pfn + (1 << order) <= zone.end_pfn and not block & seen
+                assert (
+                    pfn % (1 << order) == 0
+                    and zone.start_pfn <= pfn
+                    and pfn + (1 << order) <= zone.end_pfn
+                    and not block & seen
+                )
                 seen |= block
                 if order < MAX_ORDER - 1:
                     assert pfn ^ 1 << order not in area, "two free buddies are one block"
@@ -53,12 +58,15 @@ def check(pages: PageAllocator) -> None:
 # --- watermarks: rmap_schemes.md 9.6 ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("mbytes, min_free, dma, normal", [
-    (16, 128, (32, 64, 96), None),
-    (64, 256, (16, 32, 48), (48, 96, 144)),
-    (256, 512, (8, 16, 24), (120, 240, 360)),
-    (896, 957, (4, 8, 12), (234, 468, 702)),
-])
+@pytest.mark.parametrize(
+    "mbytes, min_free, dma, normal",
+    [
+        (16, 128, (32, 64, 96), None),
+        (64, 256, (16, 32, 48), (48, 96, 144)),
+        (256, 512, (8, 16, 24), (120, 240, 360)),
+        (896, 957, (4, 8, 12), (234, 468, 702)),
+    ],
+)
 def test_watermarks(mbytes: int, min_free: int, dma: tuple[int, ...], normal: tuple[int, ...] | None) -> None:
     pages = PageAllocator(Frames(mbytes * MB), VirtualClock())
     pages.setup_watermarks()
@@ -261,7 +269,9 @@ def test_the_per_cpu_list_is_last_in_first_out_and_bounded() -> None:
     pages = allocator(64 * MB)
     zone = pages.zones[1]
     first = pages.alloc_page(GFP_KERNEL, USER)
-    assert [pages.alloc_page(GFP_KERNEL, USER) for _ in range(20)] == list(range(first + 1, first + 21)), "ascending addresses"
+    assert [pages.alloc_page(GFP_KERNEL, USER) for _ in range(20)] == list(range(first + 1, first + 21)), (
+        "ascending addresses"
+    )
     pages.put_page(first)
     assert pages.alloc_page(GFP_KERNEL, USER) == first, "the warmest frame comes back first"
     held = [pages.alloc_page(GFP_KERNEL, USER) for _ in range(100)]

@@ -14,26 +14,103 @@ _TREE = (("i_mmap", "prio_tree"),)
 
 MUTANTS = [
     Mutant("file pages get chains too", "    add_file = RmapScheme.add_file\n", ""),
-    Mutant("a file page's fault reserves a node", "        if operation == \"file_fault\":\n            return None\n", "", costs=True),
-    Mutant("an anonymous page's fault reserves nothing", "        if operation == \"file_fault\":", "        if operation != \"fork\" and operation != \"move\":"),
-    Mutant("fork reserves nothing (3)", "            if not len(pfns):\n                return None\n", "            return None\n"),
-    Mutant("fork enters file pages", "        if anon.all():\n            super().dup", "        if anon.any():\n            super().dup"),
-    Mutant("fork forgets ranges that are not all anonymous", "            super().dup(src, dst, pfns[anon], src_ptes[anon], dst_ptes[anon], token)", "            pass"),
-    Mutant("fork forgets ranges that are all anonymous", "            super().dup(src, dst, pfns, src_ptes, dst_ptes, token)\n        elif", "            pass\n        elif"),
-    Mutant("fork enters the wrong PTEs of a mixed range", "pfns[anon], src_ptes[anon], dst_ptes[anon], token)\n\n    def move", "pfns[anon], src_ptes[anon], dst_ptes[: anon.sum()], token)\n\n    def move"),
-    Mutant("fork enters the parent's PTEs of a mixed range", "pfns[anon], src_ptes[anon], dst_ptes[anon], token)\n\n    def move", "pfns[anon], src_ptes[anon], src_ptes[anon], token)\n\n    def move"),
-    Mutant("mremap forgets anonymous pages", "        if anon.any():\n            super().move(", "        if not anon.any():\n            super().move("),
-    Mutant("mremap forgets mixed ranges", "        if anon.any():\n            super().move(", "        if anon.all():\n            super().move("),
-    Mutant("mremap enters file pages", "            super().move(src, dst, delta, pfns[anon], src_ptes[anon], dst_ptes[anon], token)", "            super().move(src, dst, delta, pfns, src_ptes, dst_ptes, token)"),
-    Mutant("mremap takes the wrong PTEs of a mixed range", "            super().move(src, dst, delta, pfns[anon], src_ptes[anon], dst_ptes[anon], token)",
-           "            super().move(src, dst, delta, pfns[anon], src_ptes[anon], dst_ptes[: anon.sum()], token)"),
-    Mutant("what is anonymous and what is not are taken for each other", "        return (self._frames.np_flags[pfns] & np.uint32(PG_ANON)) != 0", "        return (self._frames.np_flags[pfns] & np.uint32(PG_ANON)) == 0"),
-    Mutant("pages of files are looked for in their chains", "        if self._frames.flags[pfn] & PG_ANON:\n            super().walk", "        if True:\n            super().walk"),
+    Mutant(
+        "a file page's fault reserves a node",
+        '        if operation == "file_fault":\n            return None\n',
+        "",
+        costs=True,
+    ),
+    Mutant(
+        "an anonymous page's fault reserves nothing",
+        '        if operation == "file_fault":',
+        '        if operation != "fork" and operation != "move":',
+    ),
+    Mutant(
+        "fork reserves nothing (3)",
+        "            if not len(pfns):\n                return None\n",
+        "            return None\n",
+    ),
+    Mutant(
+        "fork enters file pages",
+        "        if anon.all():\n            super().dup",
+        "        if anon.any():\n            super().dup",
+    ),
+    Mutant(
+        "fork forgets ranges that are not all anonymous",
+        "            super().dup(src, dst, pfns[anon], src_ptes[anon], dst_ptes[anon], token)",
+        "            pass",
+    ),
+    Mutant(
+        "fork forgets ranges that are all anonymous",
+        "            super().dup(src, dst, pfns, src_ptes, dst_ptes, token)\n        elif",
+        "            pass\n        elif",
+    ),
+    Mutant(
+        "fork enters the wrong PTEs of a mixed range",
+        "pfns[anon], src_ptes[anon], dst_ptes[anon], token)\n\n    def move",
+        "pfns[anon], src_ptes[anon], dst_ptes[: anon.sum()], token)\n\n    def move",
+    ),
+    Mutant(
+        "fork enters the parent's PTEs of a mixed range",
+        "pfns[anon], src_ptes[anon], dst_ptes[anon], token)\n\n    def move",
+        "pfns[anon], src_ptes[anon], src_ptes[anon], token)\n\n    def move",
+    ),
+    Mutant(
+        "mremap forgets anonymous pages",
+        "        if anon.any():\n            super().move(",
+        "        if not anon.any():\n            super().move(",
+    ),
+    Mutant(
+        "mremap forgets mixed ranges",
+        "        if anon.any():\n            super().move(",
+        "        if anon.all():\n            super().move(",
+    ),
+    Mutant(
+        "mremap enters file pages",
+        "            super().move(src, dst, delta, pfns[anon], src_ptes[anon], dst_ptes[anon], token)",
+        "            super().move(src, dst, delta, pfns, src_ptes, dst_ptes, token)",
+    ),
+    Mutant(
+        "mremap takes the wrong PTEs of a mixed range",
+        "            super().move(src, dst, delta, pfns[anon], src_ptes[anon], dst_ptes[anon], token)",
+        "            super().move(src, dst, delta, pfns[anon], src_ptes[anon], dst_ptes[: anon.sum()], token)",
+    ),
+    Mutant(
+        "what is anonymous and what is not are taken for each other",
+        "        return (self._frames.np_flags[pfns] & np.uint32(PG_ANON)) != 0",
+        "        return (self._frames.np_flags[pfns] & np.uint32(PG_ANON)) == 0",
+    ),
+    Mutant(
+        "pages of files are looked for in their chains",
+        "        if self._frames.flags[pfn] & PG_ANON:\n            super().walk",
+        "        if True:\n            super().walk",
+    ),
     Mutant("pages of files are not walked", "            self.env.walk_file(pfn, purpose, visit)", "            pass"),
-    Mutant("anonymous pages are looked for in files", "        if self._frames.flags[pfn] & PG_ANON:\n            super().walk", "        if False:\n            super().walk"),
-    Mutant("the tree is a list", "        return i_mmap_option(cls.card.name, options, \"list\")", "        return \"list\"", _TREE, costs=True),
-    Mutant("the tree's nodes have no room in the areas", "        return Layout(page=chains.page, vma=vma, address_space=address_space)", "        return Layout(page=chains.page)", _TREE, costs=True),
-    Mutant("a page's word has no room", "        return Layout(page=chains.page, vma=vma, address_space=address_space)", "        return Layout(vma=vma, address_space=address_space)", costs=True),
+    Mutant(
+        "anonymous pages are looked for in files",
+        "        if self._frames.flags[pfn] & PG_ANON:\n            super().walk",
+        "        if False:\n            super().walk",
+    ),
+    Mutant(
+        "the tree is a list",
+        '        return i_mmap_option(cls.card.name, options, "list")',
+        '        return "list"',
+        _TREE,
+        costs=True,
+    ),
+    Mutant(
+        "the tree's nodes have no room in the areas",
+        "        return Layout(page=chains.page, vma=vma, address_space=address_space)",
+        "        return Layout(page=chains.page)",
+        _TREE,
+        costs=True,
+    ),
+    Mutant(
+        "a page's word has no room",
+        "        return Layout(page=chains.page, vma=vma, address_space=address_space)",
+        "        return Layout(vma=vma, address_space=address_space)",
+        costs=True,
+    ),
 ]
 
 SURVIVORS: dict[str, str] = {}
@@ -55,4 +132,6 @@ def counts(kind: type, options: dict[str, Any]) -> None:
     for at in places:
         mem.rmap.page_referenced(m.access(mm, at, False) >> 12)
     looked_at = mem.meters.file_nodes - before
-    assert (looked_at < 200) if tree else (looked_at == 24 * 25 // 2), f"{looked_at} entries are looked at for 24 pages of 24 areas"
+    assert (looked_at < 200) if tree else (looked_at == 24 * 25 // 2), (
+        f"{looked_at} entries are looked at for 24 pages of 24 areas"
+    )

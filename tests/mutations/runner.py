@@ -62,7 +62,9 @@ def mutated(module: str, mutant: Mutant) -> type[RmapScheme]:
     sys.modules[name] = made  # dataclasses look their module up
     linecache.cache[made.__file__] = (len(changed), None, changed.splitlines(True), made.__file__)
     exec(compile(changed, made.__file__, "exec"), made.__dict__)
-    found = [c for c in vars(made).values() if inspect.isclass(c) and issubclass(c, RmapScheme) and c.__module__ == name]
+    found = [
+        c for c in vars(made).values() if inspect.isclass(c) and issubclass(c, RmapScheme) and c.__module__ == name
+    ]
     # The last one: a file may build its scheme from classes above it.
     return found[-1]
 

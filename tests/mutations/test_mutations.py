@@ -18,17 +18,32 @@ from sandbox.kit.suite import quick
 from sandbox.schemes.registry import load_scheme
 from tests.mutations.runner import Mutant, killed, source_of
 
-TABLES = {m.name: importlib.import_module(f"tests.mutations.{m.name}") for m in pkgutil.iter_modules(tests.mutations.__path__)
-          if m.name != "runner" and not m.name.startswith("test_")}
+TABLES = {
+    m.name: importlib.import_module(f"tests.mutations.{m.name}")
+    for m in pkgutil.iter_modules(tests.mutations.__path__)
+    if m.name != "runner" and not m.name.startswith("test_")
+}
 ALL = [pytest.param(name, mutant, id=f"{name}-{mutant}") for name, table in TABLES.items() for mutant in table.MUTANTS]
-LIVE = [pytest.param(name, mutant, id=f"{name}-{mutant}") for name, table in TABLES.items() for mutant in table.MUTANTS if mutant.name not in table.SURVIVORS]
-SURVIVING = [pytest.param(name, mutant, id=f"{name}-{mutant}") for name, table in TABLES.items() for mutant in table.MUTANTS if mutant.name in table.SURVIVORS]
+LIVE = [
+    pytest.param(name, mutant, id=f"{name}-{mutant}")
+    for name, table in TABLES.items()
+    for mutant in table.MUTANTS
+    if mutant.name not in table.SURVIVORS
+]
+SURVIVING = [
+    pytest.param(name, mutant, id=f"{name}-{mutant}")
+    for name, table in TABLES.items()
+    for mutant in table.MUTANTS
+    if mutant.name in table.SURVIVORS
+]
 
 
 @pytest.mark.parametrize("name, mutant", ALL)
 def test_each_fault_still_applies(name: str, mutant: Mutant) -> None:
     text, path = source_of(TABLES[name].MODULE)
-    assert text.count(mutant.old) == 1, f"{path.name}: the text of {mutant.name!r} stands {text.count(mutant.old)} times"
+    assert text.count(mutant.old) == 1, (
+        f"{path.name}: the text of {mutant.name!r} stands {text.count(mutant.old)} times"
+    )
     compile(text.replace(mutant.old, mutant.new), str(path), "exec")
 
 
@@ -62,8 +77,12 @@ def test_survivors_still_survive(name: str, mutant: Mutant) -> None:
     assert killed(TABLES[name].MODULE, mutant, getattr(TABLES[name], "counts", None)) is None
 
 
-COUNTED = [pytest.param(name, dict(options), id="-".join((name, *(str(value) for _, value in options)))) for name, table in TABLES.items() if hasattr(table, "counts")
-           for options in sorted({mutant.options for mutant in table.MUTANTS if mutant.costs}, key=repr)]
+COUNTED = [
+    pytest.param(name, dict(options), id="-".join((name, *(str(value) for _, value in options))))
+    for name, table in TABLES.items()
+    if hasattr(table, "counts")
+    for options in sorted({mutant.options for mutant in table.MUTANTS if mutant.costs}, key=repr)
+]
 
 
 @pytest.mark.parametrize("name, options", COUNTED)
@@ -72,16 +91,33 @@ def test_the_counts_hold_without_a_fault(name: str, options: dict[str, Any]) -> 
 
 
 VARIANTS: list[tuple[str, dict[str, Any]]] = [
-    ("pte_chain", {"highpte": True, "cache_line": 64}), ("virtual_scan", {}), ("anonmm_chained", {}), ("rmap_series", {"stage": 9}),
-    ("pte_chain", {}), ("anonmm", {}), ("anon_vma", {}), ("anon_vma", {"era": "2.6.9"}), ("anon_vma", {"flaws": True}),
-    *(("anon_vma_chain", {"era": era}) for era in ("2.6.34", "3.7", "4.0", "2022")), ("anon_vma_chain", {"era": "4.0", "flaws": True}),
-    ("partial_objrmap", {}), ("partial_objrmap", {"i_mmap": "prio_tree"}), *(("rmap_series", {"stage": stage}) for stage in (7, 8, 10, 11, 17, 38, 39, 40)),
+    ("pte_chain", {"highpte": True, "cache_line": 64}),
+    ("virtual_scan", {}),
+    ("anonmm_chained", {}),
+    ("rmap_series", {"stage": 9}),
+    ("pte_chain", {}),
+    ("anonmm", {}),
+    ("anon_vma", {}),
+    ("anon_vma", {"era": "2.6.9"}),
+    ("anon_vma", {"flaws": True}),
+    *(("anon_vma_chain", {"era": era}) for era in ("2.6.34", "3.7", "4.0", "2022")),
+    ("anon_vma_chain", {"era": "4.0", "flaws": True}),
+    ("partial_objrmap", {}),
+    ("partial_objrmap", {"i_mmap": "prio_tree"}),
+    *(("rmap_series", {"stage": stage}) for stage in (7, 8, 10, 11, 17, 38, 39, 40)),
 ]
 _REST = pytest.mark.thorough, *[pytest.mark.slow] * (len(VARIANTS) - 2)  # of all but the first
 
 
-@pytest.mark.parametrize("name, options", [pytest.param(*variant, marks=_REST[k - 1] if k else (), id="-".join((variant[0], *map(str, variant[1].values()))))
-                                           for k, variant in enumerate(VARIANTS)])
+@pytest.mark.parametrize(
+    "name, options",
+    [
+        pytest.param(
+            *variant, marks=_REST[k - 1] if k else (), id="-".join((variant[0], *map(str, variant[1].values())))
+        )
+        for k, variant in enumerate(VARIANTS)
+    ],
+)
 def test_the_scheme_itself_passes(name: str, options: dict[str, Any]) -> None:
     """What kills the faults does not kill the scheme."""
     assert quick(load_scheme(name), options) is None

@@ -27,8 +27,22 @@ class World:
 
     def make_task(self, uid: int, pid: int) -> Any:
         return SimpleNamespace(
-            kernel=self.kernel, mem=self.mem, mm=None, pid=pid, tgid=pid, uid=uid, euid=uid, gid=uid, egid=uid, fsuid=uid, fsgid=uid, groups=(),
-            fs=FsStruct(self.vfs.root), files=FileTable(), signal=SimpleNamespace(rlimits=[(UNLIMITED, UNLIMITED)] * 16, pgrp=pid), blocked=0,
+            kernel=self.kernel,
+            mem=self.mem,
+            mm=None,
+            pid=pid,
+            tgid=pid,
+            uid=uid,
+            euid=uid,
+            gid=uid,
+            egid=uid,
+            fsuid=uid,
+            fsgid=uid,
+            groups=(),
+            fs=FsStruct(self.vfs.root),
+            files=FileTable(),
+            signal=SimpleNamespace(rlimits=[(UNLIMITED, UNLIMITED)] * 16, pgrp=pid),
+            blocked=0,
         )
 
     def open(self, path: str, flags: int = 0, mode: int = 0o644, task: Any = None) -> Any:
@@ -48,5 +62,15 @@ class World:
 
     def objects(self) -> dict[str, int]:
         """Objects in use of every cache that files and names take from."""
-        names = ("filp", "dentry_cache", "inode_cache", "shmem_inode_cache", "proc_inode_cache", "file_lock_cache", "size-64", "size-4096", "size-128")
+        names = (
+            "filp",
+            "dentry_cache",
+            "inode_cache",
+            "shmem_inode_cache",
+            "proc_inode_cache",
+            "file_lock_cache",
+            "size-64",
+            "size-4096",
+            "size-128",
+        )
         return {name: cache.objects for name, cache in self.mem.slab.caches.items() if name in names and cache.objects}

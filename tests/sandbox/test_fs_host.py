@@ -53,7 +53,16 @@ def test_reads_and_listing(tree: Path) -> None:
     data = b"".join(pieces)
     assert data == (tree / "big").read_bytes()
     names = [name for name, _, _ in walk(w.task, b"/host").inode.entries(walk(w.task, b"/host"))]
-    assert names == [b"absolute", b"big", b"fifo", b"inside", b"outdir", b"outside", b"sub", b"z"]  # sorted; the socket hidden
+    assert names == [
+        b"absolute",
+        b"big",
+        b"fifo",
+        b"inside",
+        b"outdir",
+        b"outside",
+        b"sub",
+        b"z",
+    ]  # sorted; the socket hidden
     assert error_of(w.open, "/host/sock") == errno.ENOENT
     assert w.patiently(lambda: w.open("/host/inside").pread(0, 99)) == b"deep"
 
@@ -72,12 +81,18 @@ def test_no_link_leads_out(tree: Path) -> None:
 
 def test_read_only_means_that(tree: Path) -> None:
     w = world(tree)
-    for call in (lambda: w.open("/host/z", O_RDWR), lambda: w.open("/host/new", O_CREAT | O_WRONLY), lambda: w.open("/host/z", O_TRUNC)):
+    for call in (
+        lambda: w.open("/host/z", O_RDWR),
+        lambda: w.open("/host/new", O_CREAT | O_WRONLY),
+        lambda: w.open("/host/z", O_TRUNC),
+    ):
         assert error_of(call) == errno.EROFS
     host = walk(w.task, b"/host")
     assert error_of(host.inode.unlink, host, walk(w.task, b"/host/z")) == errno.EROFS
     assert error_of(walk(w.task, b"/host/z").inode.truncate, 0) == errno.EROFS
-    assert sorted(os.listdir(tree)) == sorted(["absolute", "big", "fifo", "inside", "outdir", "outside", "sock", "sub", "z"])
+    assert sorted(os.listdir(tree)) == sorted(
+        ["absolute", "big", "fifo", "inside", "outdir", "outside", "sock", "sub", "z"]
+    )
 
 
 def test_numbers_and_times_are_not_the_hosts(tree: Path, tmp_path: Path) -> None:

@@ -54,7 +54,11 @@ class Slots:
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.tuples(st.booleans(), st.one_of(st.integers(1, 70_000), st.sampled_from([1, 4095, 4096, 4097, 65_536])))))
+@given(
+    st.lists(
+        st.tuples(st.booleans(), st.one_of(st.integers(1, 70_000), st.sampled_from([1, 4095, 4096, 4097, 65_536])))
+    )
+)
 def test_a_pipe_is_a_queue_of_pages(steps: list[tuple[bool, int]]) -> None:
     reader, writer = create_pipe(None, WORLD.vfs.pipe_sb, 0)
     model = Slots()

@@ -44,7 +44,9 @@ def test_slabinfo_and_buddyinfo_count_exactly() -> None:
     assert int(row[1]) == 41 == cache.objects + 1  # the file being read is one of them
     assert int(row[2]) == cache.slabs * cache.per_slab and int(row[3]) == 160
     lines = text.splitlines()
-    assert lines[0] == "slabinfo - version: 2.0" and lines[1].startswith("# name            <active_objs> <num_objs> <objsize> <objperslab> <pagesperslab> : tunables ")
+    assert lines[0] == "slabinfo - version: 2.0" and lines[1].startswith(
+        "# name            <active_objs> <num_objs> <objsize> <objperslab> <pagesperslab> : tunables "
+    )
     row_format = re.compile(r"(\S+) +(\d+) +(\d+) +(\d+) +(\d+) +(\d+) : tunables +0 +0 +0 : slabdata +(\d+) +(\d+) +0")
     rows = [row_format.fullmatch(line) for line in lines[2:]]
     assert all(rows) and [match[1] for match in rows if match] == sorted(world.mem.slab.caches)
@@ -52,7 +54,9 @@ def test_slabinfo_and_buddyinfo_count_exactly() -> None:
         cache = world.mem.slab.caches[match[1]]
         objects, room, size, per_slab, pages, active, slabs = map(int, match.groups()[1:])
         assert (room, size, per_slab, pages) == (slabs * per_slab, cache.size, cache.per_slab, 1 << cache.order)
-        assert slabs == cache.slabs and objects - cache.objects in (0, 1), "reading the file took an object of some caches"
+        assert slabs == cache.slabs and objects - cache.objects in (0, 1), (
+            "reading the file took an object of some caches"
+        )
         assert -(-objects // per_slab) <= active <= min(slabs, objects)
     for file in files:
         file.put()
@@ -64,7 +68,14 @@ def test_slabinfo_and_buddyinfo_count_exactly() -> None:
 
 def test_vmstat_has_the_names_of_2_6_7_in_order() -> None:
     lines = World().vfs.read_file("/proc/vmstat").decode().splitlines()
-    assert [line.split()[0] for line in lines][:6] == ["nr_dirty", "nr_writeback", "nr_unstable", "nr_page_table_pages", "nr_mapped", "nr_slab"]
+    assert [line.split()[0] for line in lines][:6] == [
+        "nr_dirty",
+        "nr_writeback",
+        "nr_unstable",
+        "nr_page_table_pages",
+        "nr_mapped",
+        "nr_slab",
+    ]
     assert lines[-1].startswith("pgrotated ") and all(line.split()[1].isdigit() for line in lines)
 
 
@@ -90,7 +101,10 @@ def test_rmapbox_reclaim_reclaims() -> None:
     scanned = world.mem.vmstat.pgscan_direct_normal + world.mem.vmstat.pgscan_direct_dma
     world.open("/proc/sys/vm/rmapbox_reclaim", O_WRONLY).accept(world.task, b"64\n")
     after = world.mem.vmstat
-    assert after.pgscan_direct_normal + after.pgscan_direct_dma + after.pgscan_kswapd_normal + after.pgscan_kswapd_dma > scanned
+    assert (
+        after.pgscan_direct_normal + after.pgscan_direct_dma + after.pgscan_kswapd_normal + after.pgscan_kswapd_dma
+        > scanned
+    )
 
 
 def test_an_open_proc_file_costs_its_objects_until_closed() -> None:
@@ -98,7 +112,10 @@ def test_an_open_proc_file_costs_its_objects_until_closed() -> None:
     before = world.objects()
     file = world.open("/proc/uptime")
     during = world.objects()
-    assert during["proc_inode_cache"] == before.get("proc_inode_cache", 0) + 1 and during["dentry_cache"] == before["dentry_cache"] + 1
+    assert (
+        during["proc_inode_cache"] == before.get("proc_inode_cache", 0) + 1
+        and during["dentry_cache"] == before["dentry_cache"] + 1
+    )
     file.put()
     assert world.objects() == before
 
@@ -114,7 +131,7 @@ def test_a_process_describes_itself() -> None:
     assert any(line[49:] == "[heap]" for line in maps)
     assert any(" rw-s 00000000 00:" in line and line[49:] == "/dev/zero (deleted)" for line in maps)
     stat = out.split("== stat\n")[1].split("== ")[0]
-    fields = stat[stat.rindex(")") + 2:].split()
+    fields = stat[stat.rindex(")") + 2 :].split()
     assert len(fields) == 50 and fields[0] == "R" and int(fields[20]) > 1 << 17
     status = out.split("== status\n")[1].split("== ")[0]
     rows = dict(line.split(":\t", 1) for line in status.splitlines())

@@ -25,7 +25,15 @@ def error_of(call: object, *args: object, **kw: object) -> int:
 
 def test_boot_tree_has_what_programs_look_for() -> None:
     world = World()
-    for path in ("/tmp", "/dev/null", "/dev/shm", "/proc/meminfo", "/sys/devices/system/cpu/online", "/etc/passwd", "/var/tmp"):
+    for path in (
+        "/tmp",
+        "/dev/null",
+        "/dev/shm",
+        "/proc/meminfo",
+        "/sys/devices/system/cpu/online",
+        "/etc/passwd",
+        "/var/tmp",
+    ):
         walk(world.task, path.encode())
     assert walk(world.task, b"/tmp").inode.mode & 0o7777 == 0o1777
     assert d_path(walk(world.task, b"/dev/../proc/sys//vm/./swappiness")) == b"/proc/sys/vm/swappiness"
@@ -126,7 +134,7 @@ def test_tmpfs_pages_swap_and_come_back() -> None:
     content = b"".join(i.to_bytes(4, "little") * 1024 for i in range(1200))
     file = world.open("/tmp/data", O_CREAT | O_RDWR)
     for at in range(0, len(content), 65536):
-        file.accept(world.task, content[at:at + 65536])
+        file.accept(world.task, content[at : at + 65536])
     for _ in range(20):
         world.mem.reclaim.shrink_all(400)
         if world.mem.vmstat.pswpout > 500:
@@ -169,7 +177,7 @@ class TreeMachine(RuleBasedStateMachine):
         old = b"" if flags == O_TRUNC else self.content[key]
         if data:
             assert file.accept(self.world.task, data) == len(data)
-        self.content[key] = old + data if flags == O_APPEND else data + old[len(data):]
+        self.content[key] = old + data if flags == O_APPEND else data + old[len(data) :]
         file.put()
 
     @rule(name=names)
@@ -191,7 +199,9 @@ class TreeMachine(RuleBasedStateMachine):
     @rule(old=names, new=names)
     def rename(self, old: str, new: str) -> None:
         if old in self.files and self.files.get(new) != self.files[old]:
-            self.dir.inode.rename(self.dir.children[old.encode()], self.dir, new.encode(), self.dir.children.get(new.encode()))
+            self.dir.inode.rename(
+                self.dir.children[old.encode()], self.dir, new.encode(), self.dir.children.get(new.encode())
+            )
             self.files[new] = self.files.pop(old)
 
     @rule(name=names)

@@ -20,11 +20,15 @@ EXEC, DYN = 2, 3
 LOAD, INTERP, GNU_STACK = 1, 3, 0x6474E551
 R, W, X = 4, 2, 1
 EXIT = b"\xb8\x01\0\0\0\xcd\x80"  # mov $1,%eax; int $0x80
-WHERE = b"\xe8\0\0\0\0\x5b\xc1\xeb\x18" + EXIT  # call 1f; 1: pop %ebx; shr $24,%ebx; exit(ebx): the top byte of where it runs
+WHERE = (
+    b"\xe8\0\0\0\0\x5b\xc1\xeb\x18" + EXIT
+)  # call 1f; 1: pop %ebx; shr $24,%ebx; exit(ebx): the top byte of where it runs
 FORTY_TWO = b"\xbb\x2a\0\0\0" + EXIT
 
 
-def elf(code: bytes, kind: int = EXEC, base: int = 0x08048000, interp: bytes = b"", bss: int = 0, **header: int) -> bytes:
+def elf(
+    code: bytes, kind: int = EXEC, base: int = 0x08048000, interp: bytes = b"", bss: int = 0, **header: int
+) -> bytes:
     """One read-write-execute segment with headers and code; optionally an interpreter's name, and ``bss`` bytes behind the file."""
     count = 2 + bool(interp)
     start = 52 + 32 * count
@@ -32,11 +36,29 @@ def elf(code: bytes, kind: int = EXEC, base: int = 0x08048000, interp: bytes = b
     size = start + len(code) + len(tail)
     fields = {"ident": 1, "machine": 3, "phentsize": 32, "phnum": count, "entry": base + start, **header}
     ident = b"\x7fELF" + bytes((fields["ident"], 1, 1)) + bytes(9)
-    ehdr = struct.pack("<16sHHIIIIIHHHHHH", ident, kind, fields["machine"], 1, fields["entry"], 52, 0, 0, 52, fields["phentsize"], fields["phnum"], 40, 0, 0)
+    ehdr = struct.pack(
+        "<16sHHIIIIIHHHHHH",
+        ident,
+        kind,
+        fields["machine"],
+        1,
+        fields["entry"],
+        52,
+        0,
+        0,
+        52,
+        fields["phentsize"],
+        fields["phnum"],
+        40,
+        0,
+        0,
+    )
     segments = struct.pack("<8I", LOAD, 0, base, base, size, size + bss, R | W | X, 4096)
     segments += struct.pack("<8I", GNU_STACK, 0, 0, 0, 0, 0, R | W, 16)
     if interp:
-        segments += struct.pack("<8I", INTERP, start + len(code), base + start + len(code), 0, len(tail), len(tail), R, 1)
+        segments += struct.pack(
+            "<8I", INTERP, start + len(code), base + start + len(code), 0, len(tail), len(tail), R, 1
+        )
     return ehdr + segments + code + tail
 
 
@@ -69,7 +91,7 @@ def test_interpreter_runs_first(tmp_path: Path) -> None:
 def test_interpreter_sees_the_program_in_the_auxiliary_vector() -> None:
     """It jumps to AT_ENTRY, which lies in the program: 42."""
     # lea 8(%esp) past argc, argv[0], NULL; skip the environment; find tag 9; jump
-    find = bytes.fromhex("8d74240c" "ad85c075fb" "ad89c3ad83fb0975f7" "ffe0")
+    find = bytes.fromhex("8d74240cad85c075fbad89c3ad83fb0975f7ffe0")
     box = Box()
     box.vfs.write_file("/lib/ld", elf(find, DYN, 0), 0o755)
     assert box.run(elf(FORTY_TWO, DYN, 0, interp=b"/lib/ld")).status == 42
@@ -86,7 +108,16 @@ def test_missing_and_bad_interpreters() -> None:
 
 @pytest.mark.parametrize(
     "image",
-    [b"", b"\x7fELF", elf(EXIT, ident=2), elf(EXIT, machine=62), elf(EXIT, kind=1), elf(EXIT, phentsize=56), elf(EXIT, phnum=0), elf(EXIT)[:40]],
+    [
+        b"",
+        b"\x7fELF",
+        elf(EXIT, ident=2),
+        elf(EXIT, machine=62),
+        elf(EXIT, kind=1),
+        elf(EXIT, phentsize=56),
+        elf(EXIT, phnum=0),
+        elf(EXIT)[:40],
+    ],
     ids=["empty", "magic only", "64-bit class", "x86-64", "object file", "entry size", "no headers", "cut short"],
 )
 def test_what_is_not_a_program(image: bytes) -> None:
@@ -106,7 +137,16 @@ def test_bss_is_zero_and_brk_follows_it() -> None:
     size = 52 + 64
     code_at = base + size
     last = base + bss  # inside bss for sure
-    code = b"\xa1" + struct.pack("<I", last) + b"\x89\xc6" + b"\xb8\x2d\0\0\0\x31\xdb\xcd\x80" + b"\x2d" + struct.pack("<I", base) + b"\xc1\xe8\x0c\x89\xc3\x01\xf3" + EXIT
+    code = (
+        b"\xa1"
+        + struct.pack("<I", last)
+        + b"\x89\xc6"
+        + b"\xb8\x2d\0\0\0\x31\xdb\xcd\x80"
+        + b"\x2d"
+        + struct.pack("<I", base)
+        + b"\xc1\xe8\x0c\x89\xc3\x01\xf3"
+        + EXIT
+    )
     assert code_at > base
     box = Box()
     # file bytes + bss reach into the sixth page: brk starts at page 6
@@ -129,9 +169,16 @@ def test_script_lines(line: bytes, expected: tuple[bytes, bytes | None] | None) 
 
 def test_exec_fails_at_every_allocation_and_leaves_the_old_program(monkeypatch: pytest.MonkeyPatch) -> None:
     """Until the point of no return the caller gets ENOMEM and goes on (it exits with 12); after it the program is killed. Nothing is left behind."""
+
     # execve(name, NULL, NULL); exit(-eax); the name stands behind the code
     def call(name_at: int) -> bytes:
-        return b"\xb8\x0b\0\0\0\xbb" + struct.pack("<I", name_at) + b"\x31\xc9\x31\xd2\xcd\x80\xf7\xd8\x89\xc3" + EXIT + b"/bin/new\0"
+        return (
+            b"\xb8\x0b\0\0\0\xbb"
+            + struct.pack("<I", name_at)
+            + b"\x31\xc9\x31\xd2\xcd\x80\xf7\xd8\x89\xc3"
+            + EXIT
+            + b"/bin/new\0"
+        )
 
     base = 0x08048000
     caller = elf(call(base + elf(call(0)).index(b"/bin/new")))

@@ -14,7 +14,22 @@ from tests.sandbox.box import Box
 
 HEADERS = "\n".join(
     f"#include <{name}.h>"
-    for name in ("errno", "fcntl", "pthread", "sched", "signal", "stdio", "stdlib", "string", "sys/mman", "sys/resource", "sys/syscall", "sys/wait", "time", "unistd")
+    for name in (
+        "errno",
+        "fcntl",
+        "pthread",
+        "sched",
+        "signal",
+        "stdio",
+        "stdlib",
+        "string",
+        "sys/mman",
+        "sys/resource",
+        "sys/syscall",
+        "sys/wait",
+        "time",
+        "unistd",
+    )
 )
 
 
@@ -46,7 +61,9 @@ def test_killed_by_a_signal_and_its_report(build) -> None:
     assert (ending.kind, ending.status, ending.signal) == ("signalled", None, 11)
     (crash,) = box.kernel.crashes
     assert (crash.signal, crash.code, crash.address) == (11, 1, 0x1234)
-    assert crash.code_bytes and any(area.start <= crash.registers[8] < area.end and "x" in area.perms for area in crash.areas)
+    assert crash.code_bytes and any(
+        area.start <= crash.registers[8] < area.end and "x" in area.perms for area in crash.areas
+    )
     assert any(area.name == "[stack]" for area in crash.areas)
 
 
@@ -59,7 +76,11 @@ def test_a_jump_into_nowhere_has_no_code_bytes(build) -> None:
 
 def test_deadlock_says_what_each_waits_for(build) -> None:
     box = Box()
-    ending = box.run(build("int f[2]; char c; pipe(f); if (!fork()) { static int w; syscall(SYS_futex, &w, 0, 0, NULL); } read(f[0], &c, 1); return 0;"))
+    ending = box.run(
+        build(
+            "int f[2]; char c; pipe(f); if (!fork()) { static int w; syscall(SYS_futex, &w, 0, 0, NULL); } read(f[0], &c, 1); return 0;"
+        )
+    )
     assert ending.kind == "deadlock"
     text = "\n".join(ending.detail)
     assert "[2] in read waits for pipe" in text
@@ -115,7 +136,11 @@ def test_not_an_executable() -> None:
 
 def test_unknown_system_calls_are_counted(build) -> None:
     box = Box()
-    ending = box.run(build("return syscall(999) != -1 || errno != ENOSYS || syscall(26) != -1 || syscall(999) != -1 || errno != ENOSYS;"))
+    ending = box.run(
+        build(
+            "return syscall(999) != -1 || errno != ENOSYS || syscall(26) != -1 || syscall(999) != -1 || errno != ENOSYS;"
+        )
+    )
     assert ending.status == 0
     assert box.kernel.unknown_syscalls == {999: 2, 26: 1}
 
@@ -124,21 +149,29 @@ def test_zombies_keep_their_stack(build) -> None:
     """A zombie holds its task_struct and its two stack frames until it is waited for; nothing else."""
     box = Box()
     seen = []
-    box.kernel.tick_hook = lambda: seen.append((box.kernel.objects.task_struct.objects, box.mem.mm_cache.objects, box.kernel.objects.files.objects))
-    box.run(build("if (!fork()) return 0; for (volatile int i = 0; i < 20000000; i++); wait(NULL); for (volatile int i = 0; i < 20000000; i++); return 0;"))
+    box.kernel.tick_hook = lambda: seen.append(
+        (box.kernel.objects.task_struct.objects, box.mem.mm_cache.objects, box.kernel.objects.files.objects)
+    )
+    box.run(
+        build(
+            "if (!fork()) return 0; for (volatile int i = 0; i < 20000000; i++); wait(NULL); for (volatile int i = 0; i < 20000000; i++); return 0;"
+        )
+    )
     assert (2, 1, 1) in seen
     assert seen[-1] == (1, 1, 1)
 
 
 def test_cpu_time_is_accounted(build) -> None:
     box = Box()
-    box.run(build('''
+    box.run(
+        build("""
         struct rusage u; for (volatile int i = 0; i < 5000000; i++); getrusage(RUSAGE_SELF, &u);
         long user = u.ru_utime.tv_sec * 1000000 + u.ru_utime.tv_usec;
         for (int i = 0; i < 50000; i++) getppid();
         getrusage(RUSAGE_SELF, &u);
         long more = u.ru_stime.tv_sec * 1000000 + u.ru_stime.tv_usec;
-        printf("%d %d\\n", user > 10000, more >= 20000); return 0;'''))
+        printf("%d %d\\n", user > 10000, more >= 20000); return 0;""")
+    )
     assert box.out == "1 1\n"
 
 
@@ -147,7 +180,8 @@ def test_cpu_time_is_accounted(build) -> None:
 
 def test_auxiliary_vector(build) -> None:
     box = Box()
-    ending = box.run(build('''
+    ending = box.run(
+        build("""
         char **p = envp; while (*p) p++;
         unsigned *aux = (unsigned *)(p + 1), have = 0;
         for (; aux[0]; aux += 2) {
@@ -159,7 +193,8 @@ def test_auxiliary_vector(build) -> None:
             if (aux[0] == 17 && aux[1] != 100) return 5;
         }
         unsigned need = 1u << 3 | 1 << 4 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 8 | 1 << 9 | 1 << 11 | 1 << 12 | 1 << 13 | 1 << 14 | 1 << 15 | 1 << 16 | 1 << 17 | 1 << 23 | 1 << 25 | 1u << 31;
-        return (have & need) == need ? ((unsigned)&argc & 15) < 16 ? 0 : 6 : 7;'''))
+        return (have & need) == need ? ((unsigned)&argc & 15) < 16 ? 0 : 6 : 7;""")
+    )
     assert ending.status == 0
 
 
@@ -184,7 +219,7 @@ def test_executable_stack_follows_the_header(build) -> None:
 # -- failing allocations ---------------------------------------------------------------------------------------------------------
 
 
-FORK_AND_TELL = '''
+FORK_AND_TELL = """
     int s; char *p = mmap(NULL, 1 << 20, 3, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0); memset(p, 1, 1 << 20);
     write(1, "go\\n", 3);
     pid_t child = fork();
@@ -192,7 +227,7 @@ FORK_AND_TELL = '''
     if (!child) { p[5] = 2; _exit(p[5] + p[6]); }
     waitpid(child, &s, 0);
     write(1, "forked\\n", 7);
-    return WEXITSTATUS(s) != 3 || p[5] != 1;'''
+    return WEXITSTATUS(s) != 3 || p[5] != 1;"""
 
 
 def test_fork_fails_at_every_allocation_and_leaves_nothing(build, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -231,7 +266,12 @@ def test_fork_fails_at_every_allocation_and_leaves_nothing(build, monkeypatch: p
         ending = box.run(image)
         assert ending.status == 0, n
         results.append(box.out)
-        assert box.kernel.objects.task_struct.objects == box.kernel.objects.sighand.objects == box.kernel.objects.fs.objects == 0
+        assert (
+            box.kernel.objects.task_struct.objects
+            == box.kernel.objects.sighand.objects
+            == box.kernel.objects.fs.objects
+            == 0
+        )
         assert box.mem.vma_cache.objects == box.mem.mm_cache.objects == 0
         if box.out == "go\nforked\n":
             break
@@ -242,7 +282,7 @@ def test_fork_fails_at_every_allocation_and_leaves_nothing(build, monkeypatch: p
 
 def test_registers_and_memory_survive_swapping(build) -> None:
     """Faults, system call arguments, signal frames and exec strings that have to wait for the swap device."""
-    body = '''
+    body = """
         static char *p; size_t n = 24 << 20; int f[2], s, bad = 0;
         p = mmap(NULL, n, 3, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         for (size_t i = 0; i < n; i += 4096) *(unsigned *)(p + i) = i ^ 0xabcd;
@@ -257,7 +297,7 @@ def test_registers_and_memory_survive_swapping(build) -> None:
             if (!(i & 0xfffff)) { pid_t c = fork(); if (!c) _exit(*(unsigned *)(p + i) != (i ^ 0xabcd)); waitpid(c, &s, 0); if (s) bad++; }
         }
         for (size_t i = 0; i < n; i += 4096) if (*(unsigned *)(p + i) != (i ^ 0xabcd)) bad++;
-        printf("bad %d signals %d\\n", bad, got); return 0;'''
+        printf("bad %d signals %d\\n", bad, got); return 0;"""
     box = Box(memory=16 << 20, swap=64 << 20, time_limit=100)
     ending = box.run(build(body, "static volatile int got; static void note(int n) { got++; }"))
     assert ending.kind == "exited", ending

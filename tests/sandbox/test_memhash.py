@@ -35,8 +35,18 @@ def image(box: Box, mm=None) -> MemoryImage:
 def traces(box: Box, mm):
     mem = box.mem
     frames = mem.frames
-    return (mem.meters.as_dict(), mem.vmstat.as_dict(), mem.clock.now, frames.np_flags.tobytes(), frames.np_count.tobytes(), mm.mmap_cache,
-            mem.ram.np64.tobytes(), dict(mem.swap.cache), mem.swap.find_total, mem.lowmem_report())
+    return (
+        mem.meters.as_dict(),
+        mem.vmstat.as_dict(),
+        mem.clock.now,
+        frames.np_flags.tobytes(),
+        frames.np_count.tobytes(),
+        mm.mmap_cache,
+        mem.ram.np64.tobytes(),
+        dict(mem.swap.cache),
+        mem.swap.find_total,
+        mem.lowmem_report(),
+    )
 
 
 @PAGINGS
@@ -82,7 +92,8 @@ def test_one_word_shows_and_is_named(state):
     after = image(box)
     assert memory_hash(before) != memory_hash(after)
     assert memory_difference(before, after) == (
-        "memory of prog[2] at its exit: page 0x50006000 has other contents, in 50000000-50008000 rw-p")
+        "memory of prog[2] at its exit: page 0x50006000 has other contents, in 50000000-50008000 rw-p"
+    )
 
 
 def test_a_page_that_became_zero_or_stopped_being_it():
@@ -143,7 +154,9 @@ def test_a_private_copy_shows_and_the_file_behind_it_not():
     box.map(0, 2, RW, MAP_PRIVATE | MAP_FIXED, file=file)
     before = image(box)
     box.store(box.mm, AT + 0x1000, 7)
-    assert "page 0x50001000 has other contents, in 50000000-50002000 rw-p /test offset 0x0" in memory_difference(before, image(box))
+    assert "page 0x50001000 has other contents, in 50000000-50002000 rw-p /test offset 0x0" in memory_difference(
+        before, image(box)
+    )
 
 
 def test_shared_pages_are_told_with_their_file_when_the_last_process_leaves():
@@ -181,15 +194,26 @@ def test_a_shared_entry_that_leads_to_a_wrong_frame_shows():
 # -- whole runs --------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("program", [["fork_cow", "900", "3", "300"], ["fork_tree", "8", "48", "60", "7"], ["shared_map"], ["mremap_pingpong"]], ids=lambda p: p[0])
+@pytest.mark.parametrize(
+    "program",
+    [["fork_cow", "900", "3", "300"], ["fork_tree", "8", "48", "60", "7"], ["shared_map"], ["mremap_pingpong"]],
+    ids=lambda p: p[0],
+)
 def test_every_scheme_leaves_the_same_memory(program):
-    hashes = {Machine(Config(memory=memory, scheme=scheme, stdin=b"")).run(program, capture=True, hash_memory=True).memory_hash
-              for scheme, memory in (("anon_vma", "64M"), ("anon_vma", "8M"), ("pte_chain", "8M"), (SCAN, "8M"))}
+    hashes = {
+        Machine(Config(memory=memory, scheme=scheme, stdin=b""))
+        .run(program, capture=True, hash_memory=True)
+        .memory_hash
+        for scheme, memory in (("anon_vma", "64M"), ("anon_vma", "8M"), ("pte_chain", "8M"), (SCAN, "8M"))
+    }
     assert len(hashes) == 1 and None not in hashes
 
 
 def test_asking_changes_nothing():
-    results = [Machine(Config(memory="8M", stdin=b"")).run(["fork_cow", "900", "3", "300"], capture=True, hash_memory=asked) for asked in (False, True)]
+    results = [
+        Machine(Config(memory="8M", stdin=b"")).run(["fork_cow", "900", "3", "300"], capture=True, hash_memory=asked)
+        for asked in (False, True)
+    ]
     plain, hashed = (result.as_dict() for result in results)
     assert plain["vmstat"]["pswpin"] > 0
     assert plain.pop("memory_hash") is None and hashed.pop("memory_hash")
@@ -209,10 +233,16 @@ def test_exec_exit_and_what_still_runs(build):  # noqa: F811
     result = Machine(Config(stdin=b"")).run([str(build(body))], capture=True, hash_memory=True)
     memory = result.notes.memory
     assert [(space.pid, space.number, space.ended) for space in memory.spaces] == [
-        (2, 1, "exit"), (3, 1, "exec"), (3, 2, "exit"), (4, 1, "end of the run")]
+        (2, 1, "exit"),
+        (3, 1, "exec"),
+        (3, 2, "exit"),
+        (4, 1, "end of the run"),
+    ]
     assert any(file.name == "/tmp/file" and file.size == 4 for file in memory.files)
 
 
 def test_a_run_that_was_cut_has_none(build):  # noqa: F811
-    result = Machine(Config(stdin=b"", time_limit=0.4)).run([str(build("for (;;); return 0;"))], capture=True, hash_memory=True)
+    result = Machine(Config(stdin=b"", time_limit=0.4)).run(
+        [str(build("for (;;); return 0;"))], capture=True, hash_memory=True
+    )
     assert (result.ended, result.memory_hash) == ("time_limit", None)

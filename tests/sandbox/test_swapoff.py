@@ -10,7 +10,19 @@ from sandbox import toolchain
 from tests.sandbox.box import Box
 
 _HEADERS = "\n".join(
-    f"#include <{name}.h>" for name in ("errno", "fcntl", "signal", "stdio", "stdlib", "string", "sys/mman", "sys/syscall", "sys/wait", "unistd")
+    f"#include <{name}.h>"
+    for name in (
+        "errno",
+        "fcntl",
+        "signal",
+        "stdio",
+        "stdlib",
+        "string",
+        "sys/mman",
+        "sys/syscall",
+        "sys/wait",
+        "unistd",
+    )
 )
 _HELPERS = r"""
 static long off(const char *path) { return syscall(SYS_swapoff, path) ? errno : 0; }
@@ -56,15 +68,21 @@ def test_errors(run) -> None:
         printf("%ld %ld\n", off("/dev/hda2"), on("/dev/hda2", 0));
         return 0;""")
     assert box.out.splitlines() == [
-        "2 21 22 22", "2 14 14", "16 22 22 21 2", "-1 6",
-        "Filename\t\t\t\tType\t\tSize\tUsed\tPriority", f"{'/dev/hda2':<40}partition\t16380\t0\t-1", "1 1",
+        "2 21 22 22",
+        "2 14 14",
+        "16 22 22 21 2",
+        "-1 6",
+        "Filename\t\t\t\tType\t\tSize\tUsed\tPriority",
+        f"{'/dev/hda2':<40}partition\t16380\t0\t-1",
+        "1 1",
     ]
 
 
 @pytest.mark.parametrize("scheme", ["anon_vma", "anonmm", "pte_chain"])
 def test_off_and_on_under_a_family(run, scheme: str) -> None:
     """Two processes share what is out, one has moved it; others fork and exit while swapoff waits for the disk."""
-    box = run(r"""
+    box = run(
+        r"""
         enum { PAGES = 2200, KEEP = 300 };
         unsigned *a = mmap(0, PAGES << 12, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         unsigned *s = mmap(0, KEEP << 12, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -94,17 +112,28 @@ def test_off_and_on_under_a_family(run, scheme: str) -> None:
         printf("%d\n", status);
         printf("%ld ", off("/dev/hda2")); printf("%ld\n", on("/dev/hda2", 0x8000 | 9));
         cat("/proc/swaps", "/dev"); cat("/proc/meminfo", "SwapTotal");
-        return 0;""", memory=11 << 20, swap=32 << 20, scheme=scheme)
+        return 0;""",
+        memory=11 << 20,
+        swap=32 << 20,
+        scheme=scheme,
+    )
     assert box.out.splitlines() == [
-        "0", "SwapCached:         0 kB", "SwapTotal:          0 kB", "SwapFree:           0 kB", "0", "22 0",
-        f"{'/dev/hda2':<40}partition\t32764\t0\t9", "SwapTotal:      32764 kB",
+        "0",
+        "SwapCached:         0 kB",
+        "SwapTotal:          0 kB",
+        "SwapFree:           0 kB",
+        "0",
+        "22 0",
+        f"{'/dev/hda2':<40}partition\t32764\t0\t9",
+        "SwapTotal:      32764 kB",
     ]
     assert box.mem.vmstat.pswpin > 100 and box.kernel.total_forks > 20
 
 
 def test_the_task_in_swapoff_dies_first(run) -> None:
     """No room for what is out: the killer picks the task that asks for it, larger ones notwithstanding, and swap stays in use."""
-    box = run(r"""
+    box = run(
+        r"""
         enum { PAGES = 2600 };
         unsigned *a = mmap(0, PAGES << 12, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         int f[2]; char c; pipe(f);
@@ -116,6 +145,9 @@ def test_the_task_in_swapoff_dies_first(run) -> None:
         printf("%#x\n", status);
         for (int k = 0; k < PAGES; k++) if (a[k << 10] != k) return 3;
         cat("/proc/meminfo", "SwapTotal");
-        return 0;""", memory=11 << 20, swap=32 << 20)
+        return 0;""",
+        memory=11 << 20,
+        swap=32 << 20,
+    )
     assert box.out.splitlines() == ["0x9", "SwapTotal:      32764 kB"]
     assert [kill.pid for kill in box.mem.oom.kills] == [3]

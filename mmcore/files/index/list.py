@@ -188,5 +188,9 @@ class IntervalTreeIndex:
         return wrong
 
 
-FILE_INDEXES: dict[str, Callable[[Meters], FileIndex]] = {"list": ListIndex, "prio_tree": PrioTree, "interval_tree": IntervalTreeIndex}
+FILE_INDEXES: dict[str, Callable[[Meters], FileIndex]] = {
+    "list": ListIndex,
+    "prio_tree": PrioTree,
+    "interval_tree": IntervalTreeIndex,
+}
 """By the names that a scheme's card and ``file_index`` use."""

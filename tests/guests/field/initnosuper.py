@@ -41,7 +41,6 @@ class Base(RmapScheme):
         """Bytes you add to the kernel's structures. mem_map and the slab caches are sized by it. YOURS."""
         return Layout(page=4)
 
-
     # --- pages ------------------------------------------------------------------------------------------------------------
 
     def add_anon(self, pfn: int, vma: Any, address: int, pte: int, exclusive: bool, token: Any) -> int:
@@ -65,7 +64,9 @@ class Base(RmapScheme):
         anonymous = (frames.np_flags[pfns] & np.uint32(PG_ANON)) != 0
         return np.nonzero(anonymous & (frames.np_mapcount[pfns] > 1))[0]
 
-    def move(self, src: Any, dst: Any, delta: int, pfns: np.ndarray, src_ptes: np.ndarray, dst_ptes: np.ndarray, token: Any) -> None:
+    def move(
+        self, src: Any, dst: Any, delta: int, pfns: np.ndarray, src_ptes: np.ndarray, dst_ptes: np.ndarray, token: Any
+    ) -> None:
         """mremap has moved these pages by `delta` bytes. Ranges come as numpy arrays: one operation for all of them. YOURS."""
         frames = self._frames
         moved = pfns[(frames.np_flags[pfns] & np.uint32(PG_ANON)) != 0]
@@ -83,7 +84,9 @@ class Base(RmapScheme):
         asked = 0
         for mm in list(self.env.mms.values()):
             asked += 1
-            if visit(pfn, mm, address, None, -1) & STOP:  # None: no area known; -1: no PTE known. The core looks, and meters it
+            if (
+                visit(pfn, mm, address, None, -1) & STOP
+            ):  # None: no area known; -1: no PTE known. The core looks, and meters it
                 break
         if purpose != Purpose.AUDIT:  # an audit changes nothing and meters nothing
             self.env.meters.mms_visited += asked
@@ -94,7 +97,11 @@ class Base(RmapScheme):
         """Your own invariants: a text for each that is broken. The auditor asks at every look. YOURS."""
         frames = self._frames
         anonymous = np.nonzero((frames.np_flags & np.uint32(PG_ANON)) != 0)[0]
-        return [f"base: the page has no place: {frames.describe(pfn)}" for pfn in anonymous.tolist() if not frames.mapping[pfn]]
+        return [
+            f"base: the page has no place: {frames.describe(pfn)}"
+            for pfn in anonymous.tolist()
+            if not frames.mapping[pfn]
+        ]
 
     def __init__(self, env, options):
         self._frames = env.frames
