@@ -1,4 +1,5 @@
-"""Build: the C trap loop (cffi), and the guest programs when a compiler is there. Everything else stands in pyproject.toml."""
+"""Build: the C trap loop (cffi), and the guest programs when a compiler is there. Everything else stands in
+pyproject.toml."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,5 @@
-"""What the core costs without a CPU: walks, unmapping, scanning, the audit, areas. Each function returns seconds for one of what its name says."""
+"""What the core costs without a CPU: walks, unmapping, scanning, the audit, areas. Each function returns seconds for
+one of what its name says."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """What a trap costs, and what the block budget costs, on this machine. `python benchmarks/cpu_trap.py [--quick]`
 
-Each figure is the best of several rounds, since other work on the machine can only add to it. The last table runs the same guest code
-on a Unicorn engine without any hook: the two columns differ by what the sandbox's CPU adds.
+Each figure is the best of several rounds, since other work on the machine can only add to it. The last table runs the
+same guest code on a Unicorn engine without any hook: the two columns differ by what the sandbox's CPU adds.
 """
 
 import argparse
@@ -85,7 +85,8 @@ def fault_us(n):
 
 
 def noop_fault_us(pages):
-    """A store to one fresh page after the other, in RAM as the machine has it; a handler that does nothing but write the PTE. Microseconds per fault."""
+    """A store to one fresh page after the other, in RAM as the machine has it; a handler that does nothing but write
+    the PTE. Microseconds per fault."""
     mem = Memory(MemoryConfig(memory_bytes=(pages << 12) + (48 << 20)), load_scheme("anon_vma"))
     cpu = boot_cpu(mem)
     mm = mm_alloc(mem)

@@ -1,4 +1,5 @@
-"""The same guest program three ways: on the host's own kernel, in the sandbox, and on a Unicorn engine without any hook on its code."""
+"""The same guest program three ways: on the host's own kernel, in the sandbox, and on a Unicorn engine without any hook
+on its code."""
 
 from __future__ import annotations
 
@@ -41,8 +42,9 @@ def _per_unit(output: bytes, row: str) -> float:
 
 
 def warm(megabytes: int = 384) -> None:
-    """Touches so much memory and gives it back. A virtual machine's own host takes free memory away, and the first touch after that costs
-    several times what anything measured here costs; so every measure starts with memory that is there."""
+    """Touches so much memory and gives it back. A virtual machine's own host takes free memory away, and the first
+    touch after that costs several times what anything measured here costs; so every measure starts with memory that is
+    there."""
     with mmap.mmap(-1, megabytes << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as memory:
         memory.madvise(mmap.MADV_HUGEPAGE)
         for at in range(0, megabytes << 20, 4096):
@@ -54,7 +56,8 @@ def _one_cpu() -> None:
 
 
 def native(row: str, n: int = 0) -> float:
-    """Seconds per unit of a row of rmap_bench on the host; two processes that answer each other share a CPU, which is fastest."""
+    """Seconds per unit of a row of rmap_bench on the host; two processes that answer each other share a CPU, which is
+    fastest."""
     command = ["setarch", "i686", "-R", "-3", os.fspath(program("rmap_bench")), row, str(n)]
     return _per_unit(
         subprocess.run(
@@ -120,17 +123,19 @@ def resident(words: Sequence[str]) -> float:
 
 
 def swap_out(megabytes: int, memory: str, swap: str) -> float:
-    """Pages per second of a sequential write of `megabytes` in a machine of `memory`; start-up and end of the command are taken off."""
+    """Pages per second of a sequential write of `megabytes` in a machine of `memory`; start-up and end of the command
+    are taken off."""
     machine = ["--memory", memory, "--swap", swap, "rmap_bench", "swapwrite"]
     empty = wall([*machine, "1"])
     return (megabytes - 1) * 256 / (wall([*machine, str(megabytes)]) - empty)
 
 
-# --- without hooks ------------------------------------------------------------------------------------------------------------
+# --- without hooks
 
 
 def bare(row: str, n: int = 0) -> float:
-    """Seconds per unit of a row that computes and does not need a kernel, on an engine without block hooks, over page tables of the machine's layout.
+    """Seconds per unit of a row that computes and does not need a kernel, on an engine without block hooks, over page
+    tables of the machine's layout.
 
     An interrupt callback answers the handful of calls of the runtime's start; no code of the guest's is instrumented.
     """
@@ -147,7 +152,8 @@ def bare(row: str, n: int = 0) -> float:
 
 
 class _Image(Bench):
-    """A static program and its stack, wholly mapped, and the few answers it needs. ``start``, ``stack``: where it starts; ``out``: what it wrote."""
+    """A static program and its stack, wholly mapped, and the few answers it needs. ``start``, ``stack``: where it
+    starts; ``out``: what it wrote."""
 
     def __init__(self, path: Path, argv: list[bytes]) -> None:
         super().__init__("pae", size=16 << 20)

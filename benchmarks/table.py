@@ -12,8 +12,9 @@ LATE = 2.0  # a row this many times beyond what is owed fails the run
 
 @dataclass(frozen=True)
 class Row:
-    """One figure. ``here`` and ``other`` name measures (seconds unless ``unit`` says otherwise); with ``judged`` "ratio" what is promised
-    is here / other, with "here" it is the figure itself. ``rate``: more is better. Without ``owed`` the row is shown and not judged."""
+    """One figure. ``here`` and ``other`` name measures (seconds unless ``unit`` says otherwise); with ``judged``
+    "ratio" what is promised is here / other, with "here" it is the figure itself. ``rate``: more is better. Without
+    ``owed`` the row is shown and not judged."""
 
     group: str
     name: str
@@ -34,7 +35,8 @@ _UNITS = {"us": (1e6, 2), "ms": (1e3, 2), "s": (1, 3), "ns": (1e9, 1), "MB": (1 
 
 @dataclass
 class Outcome:
-    """Medians over the rounds; ``ratio`` is the median of the rounds' own ratios, since only what was measured side by side compares."""
+    """Medians over the rounds; ``ratio`` is the median of the rounds' own ratios, since only what was measured side by
+    side compares."""
 
     row: Row
     here: float
@@ -159,7 +161,8 @@ def render_markdown(results: Sequence[Outcome]) -> str:
 def collect(
     measures: dict[str, Callable[[], float]], rounds: int, tell: Callable[[str], None], prepare: Callable[[], None]
 ) -> Samples:
-    """Every measure once a round, all of them before any again, so that both sides of a ratio see the same machine; `prepare` goes before each."""
+    """Every measure once a round, all of them before any again, so that both sides of a ratio see the same machine;
+    `prepare` goes before each."""
     samples: Samples = {}
     for number in range(rounds):
         for name, measure in measures.items():

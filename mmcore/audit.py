@@ -1,8 +1,8 @@
 """The auditor: what the page tables say, against everything else.
 
-The truth is read by brute force from every table of every address space. Compared with it: frames.mapcount and count, every scheme walk (each PTE found, once,
-and nothing else), rss, swap counts, LRU membership, the buddy lists and the low-memory account, slab sums, the scheme's own invariants.
-An audit changes nothing and meters nothing.
+The truth is read by brute force from every table of every address space. Compared with it: frames.mapcount and count,
+every scheme walk (each PTE found, once, and nothing else), rss, swap counts, LRU membership, the buddy lists and the
+low-memory account, slab sums, the scheme's own invariants. An audit changes nothing and meters nothing.
 """
 
 from __future__ import annotations
@@ -57,8 +57,9 @@ class Auditor:
         )
 
     def audit(self, where: str = "", given_up: bool = False) -> list[str]:
-        """One full pass; returns (and keeps) what is wrong. ``given_up``: the run ended inside an allocation, perhaps in mid-fork. Then only mapcounts
-        and walks are held to the page tables: those change with no allocation in between, totals and references do not."""
+        """One full pass; returns (and keeps) what is wrong. ``given_up``: the run ended inside an allocation, perhaps
+        in mid-fork. Then only mapcounts and walks are held to the page tables: those change with no allocation in
+        between, totals and references do not."""
         self.checks += 1
         wrong: list[str] = []
         if given_up:
@@ -97,10 +98,11 @@ class Auditor:
                 f"audit {where}: {len(wrong)} violation(s)\n  " + "\n  ".join(wrong[:_SHOW]) + more
             )
 
-    # --- the truth --------------------------------------------------------------------------------------------------------
+    # --- the truth
 
     def _page_tables(self, wrong: list[str]) -> tuple[np.ndarray, np.ndarray]:
-        """All present PTEs of counted frames: (pfns, pte indices). Checks rss, tables, permissions and swap counts on the way."""
+        """All present PTEs of counted frames: (pfns, pte indices). Checks rss, tables, permissions and swap counts on
+        the way."""
         mem, pgtables, frames = self.mem, self.mem.pgtables, self.mem.frames
         np_ptes = pgtables.np_ptes
         kind = np_ptes.dtype.type
@@ -194,7 +196,8 @@ class Auditor:
     def _permissions(
         self, mm: Mm, addresses: np.ndarray, entries: np.ndarray, present: np.ndarray, wrong: list[str]
     ) -> None:
-        """Every PTE lies in an area and allows nothing that the area does not; one that may write to private memory has its page to itself."""
+        """Every PTE lies in an area and allows nothing that the area does not; one that may write to private memory has
+        its page to itself."""
         mem, frames, kind = self.mem, self.mem.frames, entries.dtype.type
         ends = np.array([vma.vm_end for vma in mm.vmas] or [0])
         flags = np.array([vma.vm_flags for vma in mm.vmas] or [0])
@@ -231,7 +234,8 @@ class Auditor:
             )
 
     def _noticed(self, mm: Mm, addresses: np.ndarray, entries: np.ndarray, areas: np.ndarray, wrong: list[str]) -> None:
-        """Dirty tracking: whoever may write to a page of a file has been noticed (private copies have no file to go to)."""
+        """Dirty tracking: whoever may write to a page of a file has been noticed (private copies have no file to go
+        to)."""
         for address, pte, k in zip(addresses.tolist(), entries.tolist(), areas.tolist(), strict=True):
             vma, pfn = mm.vmas[k], pte >> 12 & self.mem.pgtables.PFN_MASK
             if (
@@ -301,7 +305,7 @@ class Auditor:
         if writeback != mem.vmstat.nr_writeback:
             wrong.append(f"nr_writeback {mem.vmstat.nr_writeback}, but {writeback} frames are being written")
 
-    # --- walks --------------------------------------------------------------------------------------------------------------
+    # --- walks
 
     def _walks(self, truth: tuple[np.ndarray, np.ndarray], wrong: list[str]) -> None:
         """For every mapped frame, the scheme's walk finds exactly the PTEs that map it, each once."""
@@ -356,7 +360,7 @@ class Auditor:
         mm, address = self.mem.pgtables.address_of(pte)
         return f"mm {mm:#x} at {address:#x}"
 
-    # --- the rest -----------------------------------------------------------------------------------------------------------
+    # --- the rest
 
     def _areas(self, wrong: list[str]) -> None:
         mem = self.mem

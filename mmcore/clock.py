@@ -1,6 +1,7 @@
 """Virtual time: nanoseconds since boot, advanced only by what the emulated machine does.
 
-Nothing here reads the host's clock, so equal inputs give equal times. Timers fire in order of (time, order of creation).
+Nothing here reads the host's clock, so equal inputs give equal times. Timers fire in order of (time, order of
+creation).
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ class Timer:
 
 
 class VirtualClock:
-    """``now`` is read freely, and so is ``due``, when something may fall due (NEVER: nothing will); time moves by ``charge`` (work done) and
-    ``advance_to`` (everybody sleeps). ``models_waits`` False: the disk and the allocator's naps take no time, as where the host's clock counts.
+    """``now`` is read freely, and so is ``due``, when something may fall due (NEVER: nothing will); time moves by
+    ``charge`` (work done) and ``advance_to`` (everybody sleeps). ``models_waits`` False: the disk and the allocator's
+    naps take no time, as where the host's clock counts.
     """
 
     __slots__ = ("now", "due", "_heap", "_sequence", "_running", "_cancelled", "models_waits")

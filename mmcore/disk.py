@@ -1,8 +1,9 @@
 """The disk: one head, a queue of reads and one of writes, on virtual time.
 
-Bytes move when a request is submitted; what takes time is the completion, which clears PG_LOCKED (reads) or PG_WRITEBACK (writes) and wakes who waits.
-Neighbouring pages join one request while it is queued. Reads go before writes, but not for ever. Linux: drivers/block/ll_rw_blk.c and
-deadline-iosched.c, 2.6.7 (128 requests a direction, congested at 113); mm/page_io.c and mm/filemap.c for what a completion does.
+Bytes move when a request is submitted; what takes time is the completion, which clears PG_LOCKED (reads) or
+PG_WRITEBACK (writes) and wakes who waits. Neighbouring pages join one request while it is queued. Reads go before
+writes, but not for ever. Linux: drivers/block/ll_rw_blk.c and deadline-iosched.c, 2.6.7 (128 requests a direction,
+congested at 113); mm/page_io.c and mm/filemap.c for what a completion does.
 
  submit -> queued (may grow) -> under the head until ``seek + pages x transfer`` has passed -> end_read / end_write
 """
@@ -52,7 +53,8 @@ class Request:
 
 
 class Done:
-    """What completed in one direction: requests, the pages that joined one that was queued, pages in all, ns between queueing and completion."""
+    """What completed in one direction: requests, the pages that joined one that was queued, pages in all, ns between
+    queueing and completion."""
 
     __slots__ = ("requests", "merged", "pages", "ns")
 
@@ -61,8 +63,8 @@ class Done:
 
 
 class Disk:
-    """Positions are in pages: the swap device from 0, files far behind. ``writes_done`` counts completed write requests; ``done``, by direction
-    (reads, writes), and ``busy_ns`` are for /proc/diskstats."""
+    """Positions are in pages: the swap device from 0, files far behind. ``writes_done`` counts completed write
+    requests; ``done``, by direction (reads, writes), and ``busy_ns`` are for /proc/diskstats."""
 
     __slots__ = (
         "mem",
@@ -112,7 +114,7 @@ class Disk:
         self._next_file += 1 << 24
         return position
 
-    # --- waiting ------------------------------------------------------------------------------------------------------
+    # --- waiting
 
     def page_wait(self, pfn: int) -> WaitQueue:
         """The queue of those who wait until the frame's I/O ends."""
@@ -141,7 +143,8 @@ class Disk:
         return self._busy_ns + (0 if self._active is None else max(0, self.clock.now - self._busy_since))
 
     def wait_next(self) -> bool:
-        """Charges the time until the request under the head completes. False when there is none, or time cannot move here."""
+        """Charges the time until the request under the head completes. False when there is none, or time cannot move
+        here."""
         active = self._active
         if active is None:
             return False
@@ -160,7 +163,7 @@ class Disk:
             if not self.wait_next():
                 return
 
-    # --- requests -------------------------------------------------------------------------------------------------------
+    # --- requests
 
     def submit(self, write: bool, position: int, pfn: int) -> None:
         """Queues the transfer of one frame, whose flags say already what is under way. Waits for room in a full queue."""
@@ -236,8 +239,8 @@ class Disk:
         """A page that reclaim wrote goes to the tail of the inactive list: it is clean now and next to be freed."""
         flags, waits, zones, vmstat = self.frames.flags, self.waits, self.mem.pages.zones, self.vmstat
         for zone in zones:
-            # Clean pages can be freed: 2.6.7 scans slowly enough to see them come; here a whole scan takes no time, and a zone given up
-            # while all its pages were under way would be given up for ever.
+            # Clean pages can be freed: 2.6.7 scans slowly enough to see them come; here a whole scan takes no time, and
+            # a zone given up while all its pages were under way would be given up for ever.
             zone.all_unreclaimable = False
             zone.pages_scanned = 0
         for pfn in pfns:
@@ -255,7 +258,8 @@ class Disk:
                 self.wake_page(pfn)
 
     def forget(self, pfn: int) -> None:
-        """Truncation takes a page whose I/O is under way. The bytes have moved already, so nobody needs to wait for the disk."""
+        """Truncation takes a page whose I/O is under way. The bytes have moved already, so nobody needs to wait for the
+        disk."""
         flags = self.frames.flags
         if flags[pfn] & PG_WRITEBACK:
             self.vmstat.nr_writeback -= 1

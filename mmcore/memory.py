@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 
 KERNEL_IMAGE = 3 << 20  # bytes: text, data and bss of a 2.6.7 for a desktop
 _BIOS_HOLE = (160, 256)  # frames: 640K-1M
-# Sizes of the base kernel's structures without any reverse mapping (2.6.7 less mapcount, prio_tree and anon_vma fields).
+# Sizes of the base kernel's structures without any reverse mapping (2.6.7 less mapcount, prio_tree and anon_vma
+# fields).
 STRUCT_PAGE = 28
 VM_AREA_STRUCT = 64
 MM_STRUCT = 448
@@ -181,7 +182,7 @@ class Memory:
         self.at_peak = self._owners()
         self.pages.on_new_low = self._note_low
 
-    # --- boot -------------------------------------------------------------------------------------------------------
+    # --- boot
 
     def _boot(self, size: int) -> None:
         nr = size >> PAGE_SHIFT
@@ -209,7 +210,7 @@ class Memory:
         self._boot_frame -= 1
         return self._boot_frame
 
-    # --- frames -------------------------------------------------------------------------------------------------------
+    # --- frames
 
     def is_reserved(self, pfn: int) -> bool:
         """Frames outside reverse mapping: PageReserved (the zero page among them) or no frame at all."""
@@ -223,7 +224,7 @@ class Memory:
         if self.frames.flags[pfn] & 1 << 24:
             self.flush_code = True
 
-    # --- the account --------------------------------------------------------------------------------------------------
+    # --- the account
 
     def sync_vmstat(self) -> VmStat:
         """vmstat with the counters that the allocator keeps itself."""

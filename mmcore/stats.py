@@ -1,4 +1,5 @@
-"""Counters: ``VmStat`` has 2.6.7's names exactly (/proc/vmstat); ``Meters`` are ours, counted where history's code did the work."""
+"""Counters: ``VmStat`` has 2.6.7's names exactly (/proc/vmstat); ``Meters`` are ours, counted where history's code did
+the work."""
 
 from __future__ import annotations
 
@@ -54,13 +55,17 @@ class Meters:
     reuse          write faults that found the page alone  candidates   (mm, address) pairs the walks offered
     zero_page      read faults answered by the zero page   hits/misses  candidates that did/did not map the frame
     vmas_visited, mms_visited, ptes_probed, nodes          what the walks looked at on the way
-    vma_lookups, vma_lookup_nodes   find_vma by walks and scans that knew only the address space, and the areas its tree was descended over
+    vma_lookups, vma_lookup_nodes   find_vma by walks and scans that knew only the address space, and the areas its tree
+    was descended over
     longest_walk   most objects of a kind one walk looked at   removal_nodes  chain nodes searched to take an entry out
     links          entries put into the scheme's lists, chains and trees
     allocations    objects the scheme allocated            mremap_copies / merges_refused   forced by the scheme
-    forks, fork_ptes, fork_links, fork_allocations         address spaces copied, and the pages, links and allocations that took
-    scans, scan_young, scan_unmapped                       swap_outs asked of a scheme without a reverse map; PTEs they found young or locked, and took away
-    migrations     pages moved to another frame            migrate_misses  ... given up because the scheme did not lead to all their PTEs
+    forks, fork_ptes, fork_links, fork_allocations         address spaces copied, and the pages, links and allocations
+    that took
+    scans, scan_young, scan_unmapped                       swap_outs asked of a scheme without a reverse map; PTEs they
+    found young or locked, and took away
+    migrations     pages moved to another frame            migrate_misses  ... given up because the scheme did not lead
+    to all their PTEs
     """
 
     NAMES = (
@@ -112,7 +117,8 @@ class Meters:
 
 
 class WalkLengths:
-    """How many walks looked at how many objects: ``counts[n.bit_length()]`` walks had a length of ``n``, so the buckets are 0, 1, 2-3, 4-7, ..."""
+    """How many walks looked at how many objects: ``counts[n.bit_length()]`` walks had a length of ``n``, so the buckets
+    are 0, 1, 2-3, 4-7, ..."""
 
     __slots__ = ("counts",)
 

@@ -1,16 +1,23 @@
 """anon_vma: an anonymous page leads to an object that lists every area that may map it.
 
 Origin      Andrea Arcangeli, March 2004; merged in 2.6.7 with Hugh Dickins' rmap-39 and rmap-40
-Idea        page -> anon_vma -> areas. Fork and split put the new area on the list of the old one; an area's vm_pgoff survives mremap, so that
-            (page.index - vm_pgoff) gives the page's address in every area of the list, moved or not. File pages go through the file's priority search tree.
+Idea        page -> anon_vma -> areas. Fork and split put the new area on the list of the old one; an area's vm_pgoff
+survives mremap, so that
+            (page.index - vm_pgoff) gives the page's address in every area of the list, moved or not. File pages go
+            through the file's priority search tree.
 
     page.mapping --> anon_vma <--- vma.anon_vma          walk: for each area of the list, newest first:
-    page.index        head --> vma(child) --> vma(parent)       address = vm_start + (index - vm_pgoff) pages; inside? probe the PTE
+    page.index        head --> vma(child) --> vma(parent)       address = vm_start + (index - vm_pgoff) pages; inside?
+    probe the PTE
 
-Structures  anon_vma 8 bytes (UP) or 12 (SMP); in vm_area_struct 12 bytes (list node, pointer) and 8 for the priority search tree
-Eras        2.6.7 (merged 2004-05-22; its mprotect forgot the anon_vma of pages under a sliding boundary until 2004-06-20: option ``flaws`` shows that);
-            2.6.9, whose page.mapping carries the bit PAGE_MAPPING_ANON in place of a page flag and whose locks no longer give up. Same structures.
-Cost        fork: one list insertion per area. Walk: every area on the list, cheap where the index falls outside, one page-table probe where not.
+Structures  anon_vma 8 bytes (UP) or 12 (SMP); in vm_area_struct 12 bytes (list node, pointer) and 8 for the priority
+search tree
+Eras        2.6.7 (merged 2004-05-22; its mprotect forgot the anon_vma of pages under a sliding boundary until
+2004-06-20: option ``flaws`` shows that);
+            2.6.9, whose page.mapping carries the bit PAGE_MAPPING_ANON in place of a page flag and whose locks no
+            longer give up. Same structures.
+Cost        fork: one list insertion per area. Walk: every area on the list, cheap where the index falls outside, one
+page-table probe where not.
 """
 
 from __future__ import annotations
@@ -30,8 +37,8 @@ _VM_PROT = 7  # read, write, exec: the bits mprotect alone may change back
 
 
 def alike_neighbours(vma: VmArea) -> Iterator[VmArea]:
-    """The touching neighbours that would merge with the area but for their access rights (which mprotect may change back): next first, then previous.
-    Linux: find_mergeable_anon_vma, mm/mmap.c, 2.6.7."""
+    """The touching neighbours that would merge with the area but for their access rights (which mprotect may change
+    back): next first, then previous. Linux: find_mergeable_anon_vma, mm/mmap.c, 2.6.7."""
     before, after = vma.vm_mm.neighbours(vma)
     for lower, upper, other in ((vma, after, after), (before, vma, before)):
         if lower is None or upper is None or other is None:
@@ -46,7 +53,8 @@ def alike_neighbours(vma: VmArea) -> Iterator[VmArea]:
 
 
 class _AnonVma:
-    """struct anon_vma: ``areas`` is insertion-ordered; the list's head is the last one (2.6.7 adds at the head). ``word`` is what page.mapping holds."""
+    """struct anon_vma: ``areas`` is insertion-ordered; the list's head is the last one (2.6.7 adds at the head).
+    ``word`` is what page.mapping holds."""
 
     __slots__ = ("address", "word", "areas")
 
@@ -106,7 +114,8 @@ class AnonVma(RmapScheme):
 
     @classmethod
     def layout(cls, machine: MachineFacts, options: dict[str, Any]) -> Layout:
-        # 2.6.7 is the base kernel: historic accounting is the same. i_mmap, i_mmap_writable, i_mmap_nonlinear take 20 bytes, two lists took 16.
+        # 2.6.7 is the base kernel: historic accounting is the same. i_mmap, i_mmap_writable, i_mmap_nonlinear take 20
+        # bytes, two lists took 16.
         return Layout(page=4, vma=12 + 8, address_space=4)
 
     def __init__(self, env: SchemeEnv, options: dict[str, Any]) -> None:
@@ -120,7 +129,7 @@ class AnonVma(RmapScheme):
         self._flags, self._mapping, self._index = env.frames.flags, env.frames.mapping, env.frames.index
         self._meters = env.meters
 
-    # --- anon_vma_prepare ------------------------------------------------------------------------------------------------
+    # --- anon_vma_prepare
 
     def reserve(self, operation: str, vma: VmArea, pfns: Any = None) -> None:
         """anon_vma_prepare: the area gets its anon_vma before its first anonymous page."""
@@ -154,7 +163,7 @@ class AnonVma(RmapScheme):
         """A touching neighbour's anon_vma."""
         return next((other.anon_vma for other in alike_neighbours(vma) if other.anon_vma is not None), None)
 
-    # --- pages -----------------------------------------------------------------------------------------------------------
+    # --- pages
 
     def add_anon(self, pfn: int, vma: VmArea, address: int, pte: int, exclusive: bool, token: Any) -> int:
         index = (address - vma.vm_start >> 12) + vma.vm_pgoff & 0xFFFFFFFF
@@ -169,7 +178,7 @@ class AnonVma(RmapScheme):
             )
         return OK
 
-    # --- areas -----------------------------------------------------------------------------------------------------------
+    # --- areas
 
     def vma_copied(self, dst: VmArea, src: VmArea, how: str) -> None:
         """Fork, split and move alike: the copy stands on the same list."""
@@ -197,7 +206,8 @@ class AnonVma(RmapScheme):
             self._link(nxt, vma.anon_vma)
 
     def vma_merged(self, keep: VmArea, gone: VmArea) -> None:
-        """__anon_vma_merge: an area that has none (2.6.7 as released; later vma_adjust_begin saw to it) takes the other's, and its place on the list."""
+        """__anon_vma_merge: an area that has none (2.6.7 as released; later vma_adjust_begin saw to it) takes the
+        other's, and its place on the list."""
         anon_vma = gone.anon_vma
         if keep.anon_vma is None and anon_vma is not None:
             self._link(keep, anon_vma)
@@ -208,7 +218,7 @@ class AnonVma(RmapScheme):
     def can_merge(self, a: VmArea, b: VmArea) -> bool:
         return a.anon_vma is None or b.anon_vma is None or a.anon_vma is b.anon_vma
 
-    # --- the walk --------------------------------------------------------------------------------------------------------
+    # --- the walk
 
     def walk(self, pfn: int, purpose: Purpose, visit: Visit) -> None:
         if not self._flags[pfn] & PG_ANON:

@@ -1,23 +1,33 @@
 """anon_vma_chain: every fork gives an area an anon_vma of its own, and chains it to those of its ancestors.
 
-Origin      Rik van Riel, 2010; merged in 2.6.34. Interval tree: Michel Lespinasse, 3.7. Reuse of empty generations: Konstantin Khlebnikov, 4.0; Jann Horn, 2022
-Idea        a page that a child wrote lies in the child's own anon_vma, where no relatives are looked for; a page that all still share lies in the ancestor's,
+Origin      Rik van Riel, 2010; merged in 2.6.34. Interval tree: Michel Lespinasse, 3.7. Reuse of empty generations:
+Konstantin Khlebnikov, 4.0; Jann Horn, 2022
+Idea        a page that a child wrote lies in the child's own anon_vma, where no relatives are looked for; a page that
+all still share lies in the ancestor's,
             which lists every descendant. A link object between an area and an anon_vma stands on two lists.
 
-    page.mapping --> anon_vma (root) <--avc--+-- area (parent), chain: root              walk: the areas that the page's anon_vma links,
-                                     <--avc--+-- area (child),  chain: own, root         address = vm_start + (index - vm_pgoff) pages; inside? probe
-                     anon_vma (own)  <--avc-/                                           2.6.34 looks at all of them, 3.7 at those that cover the index
+    page.mapping --> anon_vma (root) <--avc--+-- area (parent), chain: root              walk: the areas that the page's
+    anon_vma links,
+                                     <--avc--+-- area (child),  chain: own, root         address = vm_start + (index -
+                                     vm_pgoff) pages; inside? probe
+                     anon_vma (own)  <--avc-/                                           2.6.34 looks at all of them, 3.7
+                     at those that cover the index
 
-Homes       a fresh or exclusive page: the area's own anon_vma. A page others may still refer to (swapped in): the root, which has them all, while any other
+Homes       a fresh or exclusive page: the area's own anon_vma. A page others may still refer to (swapped in): the root,
+which has them all, while any other
             could die first. A write that finds a page exclusive moves it to the area's own.
-Eras        2.6.34  list, parent before child            4.0   a fork may reuse an ancestor whose degree (children + areas that are at home in it) is below 2
-            3.7     interval tree of [first, last] page  2022  ... that has fewer than 2 children and no area: degree could not tell an area from a child
-            From 4.0 on remap_file_pages makes ordinary areas.
-            4.0's degree lets two areas of one process be at home in one anon_vma with unlike chains. As released they merged, one chain went, and a page whose
-            home was in it was found no more: option ``flaws`` shows that. Without it they stay apart.
-Structures  bytes on i386, UP / SMP: anon_vma 8/12, 24/28, 32/36, 48/52; anon_vma_chain 24, 32, 32, 32; in vm_area_struct 12 (list head, pointer)
-Cost        fork: depth + 1 links per area with anonymous pages and one anon_vma. Walk: 1 area for a page that a child wrote, all descendants for the parent's.
-Linux: mm/rmap.c, mm/mmap.c, 2.6.34, 3.7, 4.0, 6.1. Which areas merge is 2.6.34's rule in every era; 3.0 began to refuse areas cloned from a parent.
+Eras        2.6.34  list, parent before child            4.0   a fork may reuse an ancestor whose degree (children +
+areas that are at home in it) is below 2
+            3.7     interval tree of [first, last] page  2022  ... that has fewer than 2 children and no area: degree
+            could not tell an area from a child From 4.0 on remap_file_pages makes ordinary areas.
+            4.0's degree lets two areas of one process be at home in one anon_vma with unlike chains. As released they
+            merged, one chain went, and a page whose home was in it was found no more: option ``flaws`` shows that.
+            Without it they stay apart.
+Structures  bytes on i386, UP / SMP: anon_vma 8/12, 24/28, 32/36, 48/52; anon_vma_chain 24, 32, 32, 32; in
+vm_area_struct 12 (list head, pointer)
+Cost        fork: depth + 1 links per area with anonymous pages and one anon_vma. Walk: 1 area for a page that a child
+wrote, all descendants for the parent's. Linux: mm/rmap.c, mm/mmap.c, 2.6.34, 3.7, 4.0, 6.1. Which areas merge is
+2.6.34's rule in every era; 3.0 began to refuse areas cloned from a parent.
 """
 
 from __future__ import annotations
@@ -126,8 +136,8 @@ class _LinkList:
 
 
 class _AnonVma:
-    """struct anon_vma. ``children``: anon_vmas whose parent this is, a root its own among them; ``active``: areas that put their pages here; 4.0 kept only the
-    sum, its degree. ``refcount``: a root's living descendants, and 1."""
+    """struct anon_vma. ``children``: anon_vmas whose parent this is, a root its own among them; ``active``: areas that
+    put their pages here; 4.0 kept only the sum, its degree. ``refcount``: a root's living descendants, and 1."""
 
     __slots__ = ("address", "links", "root", "parent", "refcount", "children", "active")
 
@@ -141,7 +151,8 @@ class _AnonVma:
 
 
 class AnonVmaChain(RmapScheme):
-    """An area has its own anon_vma in ``vma.anon_vma`` and its links in ``vma.rmap``, oldest (root) first: the kernel's list read from its end."""
+    """An area has its own anon_vma in ``vma.anon_vma`` and its links in ``vma.rmap``, oldest (root) first: the kernel's
+    list read from its end."""
 
     card = Card(
         name="anon_vma_chain",
@@ -231,7 +242,7 @@ class AnonVmaChain(RmapScheme):
         )
         self._meters = env.meters
 
-    # --- anon_vma_prepare ------------------------------------------------------------------------------------------------
+    # --- anon_vma_prepare
 
     def reserve(self, operation: str, vma: VmArea, pfns: Any = None) -> None:
         """anon_vma_prepare: the area gets its anon_vma before its first anonymous page."""
@@ -271,7 +282,7 @@ class AnonVmaChain(RmapScheme):
         anon_vma.links.insert(avc)
         self._meters.links += 1
 
-    # --- pages -----------------------------------------------------------------------------------------------------------
+    # --- pages
 
     def add_anon(self, pfn: int, vma: VmArea, address: int, pte: int, exclusive: bool, token: Any) -> int:
         index = (address - vma.vm_start >> 12) + vma.vm_pgoff & 0xFFFFFFFF
@@ -295,10 +306,11 @@ class AnonVmaChain(RmapScheme):
         """page_move_anon_rmap: nobody else has the page, so the relatives need not be searched for it."""
         self._mapping[pfn] = vma.anon_vma.address
 
-    # --- areas -----------------------------------------------------------------------------------------------------------
+    # --- areas
 
     def vma_copied(self, dst: VmArea, src: VmArea, how: str) -> None:
-        """anon_vma_clone, oldest link first, so that the copy has the order of its original; for a fork also anon_vma_fork: an anon_vma of its own."""
+        """anon_vma_clone, oldest link first, so that the copy has the order of its original; for a fork also
+        anon_vma_fork: an anon_vma of its own."""
         if src.anon_vma is None:
             return
         own = self._reusable(src) if how == FORK else src.anon_vma
@@ -382,7 +394,8 @@ class AnonVmaChain(RmapScheme):
             self._put(anon_vma.root)
 
     def vma_adjust_begin(self, vma: VmArea, start: int, end: int, nxt: VmArea | None) -> tuple[VmArea, VmArea | None]:
-        """A boundary slides between two areas, or one swallows the other: the area that grows needs the links of the one that shrinks."""
+        """A boundary slides between two areas, or one swallows the other: the area that grows needs the links of the
+        one that shrinks."""
         if nxt is not None:
             if end > vma.vm_end:
                 if vma.anon_vma is None:
@@ -392,8 +405,8 @@ class AnonVmaChain(RmapScheme):
         return vma, nxt
 
     def vma_adjust_end(self, token: tuple[VmArea, VmArea | None]) -> None:
-        """The links of an area whose pages changed move in their trees. They carry their own keys, so this is soon enough: nobody walks in between, but a split
-        may allocate, and reclaim must find the pages then."""
+        """The links of an area whose pages changed move in their trees. They carry their own keys, so this is soon
+        enough: nobody walks in between, but a split may allocate, and reclaim must find the pages then."""
         for vma in token:
             if vma is not None and vma.rmap:
                 first = vma.vm_pgoff
@@ -408,14 +421,15 @@ class AnonVmaChain(RmapScheme):
         self.vma_unlinked(gone)
 
     def can_merge(self, a: VmArea, b: VmArea) -> bool:
-        """Two that are at home in different anon_vmas stay apart; so do two with different chains, where an era lets them share their home."""
+        """Two that are at home in different anon_vmas stay apart; so do two with different chains, where an era lets
+        them share their home."""
         if a.anon_vma is None or b.anon_vma is None:
             return True
         if a.anon_vma is not b.anon_vma:
             return False
         return not self._unlike or [avc.anon_vma for avc in a.rmap] == [avc.anon_vma for avc in b.rmap]
 
-    # --- the walk --------------------------------------------------------------------------------------------------------
+    # --- the walk
 
     def walk(self, pfn: int, purpose: Purpose, visit: Visit) -> None:
         if not self._flags[pfn] & PG_ANON:
@@ -438,7 +452,7 @@ class AnonVmaChain(RmapScheme):
             self._meters.vmas_visited += seen
             self._meters.nodes += links.visited - visited
 
-    # --- invariants ------------------------------------------------------------------------------------------------------
+    # --- invariants
 
     def check(self) -> list[str]:
         wrong: list[str] = []

@@ -1,18 +1,24 @@
 """anonmm: an anonymous page knows one address space and one address; forks form a family that is asked in turn.
 
-Origin      Hugh Dickins, anobjrmap, March 2003 and March 2004; rmap 10 to 37 within 2.6.7-rc1, taken out again by rmap 38
-Idea        Fork copies pages at equal addresses. So a page needs only its address, and the address spaces to look in: all that descend from one exec.
+Origin      Hugh Dickins, anobjrmap, March 2003 and March 2004; rmap 10 to 37 within 2.6.7-rc1, taken out again by rmap
+38
+Idea        Fork copies pages at equal addresses. So a page needs only its address, and the address spaces to look in:
+all that descend from one exec.
 
-    page.mapping --> anonmm(child)          family: head(exec'd) <-> child <-> grandchild <-> (head)     each anonmm --> its mm, or none once that is gone
-    page.index  = virtual address           walk: the anonmm the page names first, then on around the ring: younger ones, then from the head
+    page.mapping --> anonmm(child)          family: head(exec'd) <-> child <-> grandchild <-> (head)     each anonmm -->
+    its mm, or none once that is gone
+    page.index  = virtual address           walk: the anonmm the page names first, then on around the ring: younger
+    ones, then from the head
 
-    mremap of a page mapped once: page.index is the new address. Mapped by others too: they have it at the old one, so the page is copied first.
-    swap-in at another address than the page has now: copied at once.
-    A dead anonmm (a zombie) lives on while pages name it; a page_referenced that meets the page elsewhere gives it a new home.
+    mremap of a page mapped once: page.index is the new address. Mapped by others too: they have it at the old one, so
+    the page is copied first. swap-in at another address than the page has now: copied at once.
+    A dead anonmm (a zombie) lives on while pages name it; a page_referenced that meets the page elsewhere gives it a
+    new home.
 
-Structures  anonmm 20 bytes (UP) or 24 (SMP) per address space, 4 in mm_struct. Nothing per area, nothing per page but the count of mappings.
-Cost        fork: one object. Walk: every living address space of the family, until all mappings are found; find_vma for each hit of an unmap.
-Linux: mm/rmap.c between the patches rmap-10 and rmap-38.
+Structures  anonmm 20 bytes (UP) or 24 (SMP) per address space, 4 in mm_struct. Nothing per area, nothing per page but
+the count of mappings.
+Cost        fork: one object. Walk: every living address space of the family, until all mappings are found; find_vma for
+each hit of an unmap. Linux: mm/rmap.c between the patches rmap-10 and rmap-38.
 """
 
 from __future__ import annotations
@@ -32,8 +38,8 @@ if TYPE_CHECKING:
 
 
 class _AnonMm:
-    """struct anonmm. ``count``: 1 for the living mm, 1 per page that names it; a head has 1 for itself and 1 for each other member of its family.
-    ``next`` and ``prev`` make the family's ring; new members go before the head."""
+    """struct anonmm. ``count``: 1 for the living mm, 1 per page that names it; a head has 1 for itself and 1 for each
+    other member of its family. ``next`` and ``prev`` make the family's ring; new members go before the head."""
 
     __slots__ = ("address", "count", "mm", "head", "next", "prev")
 
@@ -109,7 +115,7 @@ class AnonMm(RmapScheme):
         )
         self._meters = env.meters
 
-    # --- address spaces --------------------------------------------------------------------------------------------------
+    # --- address spaces
 
     def mm_created(self, mm: Mm) -> None:
         """exec founds a family."""
@@ -144,7 +150,7 @@ class AnonMm(RmapScheme):
         del self._objects[anonmm.address]
         self._cache.free(anonmm.address)
 
-    # --- pages -----------------------------------------------------------------------------------------------------------
+    # --- pages
 
     def add_anon(self, pfn: int, vma: VmArea, address: int, pte: int, exclusive: bool, token: Any) -> int:
         if self._mapcount[pfn] == 0:
@@ -168,7 +174,7 @@ class AnonMm(RmapScheme):
         for home, count in zip(homes.tolist(), counts.tolist(), strict=True):
             self._put(self._objects[home], count)
 
-    # --- mremap (rmap 11) ------------------------------------------------------------------------------------------------
+    # --- mremap (rmap 11)
 
     def move_check(
         self, src: VmArea, dst: VmArea, delta: int, pfns: np.ndarray, src_ptes: np.ndarray
@@ -192,7 +198,7 @@ class AnonMm(RmapScheme):
     def _anon(self, pfns: np.ndarray) -> np.ndarray:
         return (self._frames.np_flags[pfns] & np.uint32(PG_ANON)) != 0
 
-    # --- the walk --------------------------------------------------------------------------------------------------------
+    # --- the walk
 
     def walk(self, pfn: int, purpose: Purpose, visit: Visit) -> None:
         if not self._flags[pfn] & PG_ANON:
@@ -226,7 +232,7 @@ class AnonMm(RmapScheme):
             self._mapping[pfn] = found.address
             self._put(named, 1)
 
-    # --- for tests and the auditor ---------------------------------------------------------------------------------------
+    # --- for tests and the auditor
 
     def check(self) -> list[str]:
         wrong = []

@@ -1,17 +1,22 @@
 """anonmm_chained: anonmm whose pages may be known at several addresses, kept in a chain of user virtual addresses.
 
 Origin      Hugh Dickins, anobjrmap 5/6 "rechained", March 2003
-Idea        As anonmm; but a page that is mapped at an odd address - moved by mremap while shared, swapped in where a move has left it, or a file page
-            in a nonlinear area - gets a chain of such addresses. A chain holds addresses and not PTEs, so fork leaves it alone and mremap never copies.
+Idea        As anonmm; but a page that is mapped at an odd address - moved by mremap while shared, swapped in where a
+move has left it, or a file page
+            in a nonlinear area - gets a chain of such addresses. A chain holds addresses and not PTEs, so fork leaves
+            it alone and mremap never copies.
 
-    page.mapping --> anonmm, family as in anonmm        page.index = first address (anonymous), offset in the file (file page)
+    page.mapping --> anonmm, family as in anonmm        page.index = first address (anonymous), offset in the file (file
+    page)
     page.chain   --> [next | mapcount a a a a a a] --> [next | a a a a a a a]
     walk of an anonymous page: every living address space of the family x every address
             of a file page: the file's areas, and each nonlinear area x every address
 
-    An address stays in the chain until the page's last mapping goes, or until mremap moves the page while it is mapped once.
+    An address stays in the chain until the page's last mapping goes, or until mremap moves the page while it is mapped
+    once.
 
-Structures  anonmm 20 or 24 bytes per address space, 4 in mm_struct; chain nodes of 32 bytes, seven slots, the first of a chain's holding the count of mappings
+Structures  anonmm 20 or 24 bytes per address space, 4 in mm_struct; chain nodes of 32 bytes, seven slots, the first of
+a chain's holding the count of mappings
 Cost        fork: one object. mremap of a shared page: a slot. Walk: address spaces x addresses.
 """
 
@@ -34,7 +39,8 @@ SLOTS = 7
 
 
 class _Chain:
-    """One page's odd addresses, in the order they came, and the nodes that hold them (the first node's first slot is the count of mappings)."""
+    """One page's odd addresses, in the order they came, and the nodes that hold them (the first node's first slot is
+    the count of mappings)."""
 
     __slots__ = ("nodes", "addresses")
 
@@ -85,10 +91,11 @@ class AnonMmChained(AnonMm):
         self._spare: list[int] = []  # nodes in hand
         self._rmap = env.frames.rmap
 
-    # --- nodes in hand ---------------------------------------------------------------------------------------------------
+    # --- nodes in hand
 
     def reserve(self, operation: str, vma: VmArea, pfns: np.ndarray | None = None) -> bool | None:
-        """A fault may need one node, a move one for every page that is shared and has no free slot. One node stays in hand between operations."""
+        """A fault may need one node, a move one for every page that is shared and has no free slot. One node stays in
+        hand between operations."""
         if operation == "move":
             assert pfns is not None
             self._fill(self._nodes_needed(vma, pfns))
@@ -121,7 +128,7 @@ class AnonMmChained(AnonMm):
             need += not word or chains[word].full
         return need
 
-    # --- chains ----------------------------------------------------------------------------------------------------------
+    # --- chains
 
     def _known(self, pfn: int) -> list[int]:
         word = self._rmap[pfn]
@@ -148,7 +155,7 @@ class AnonMmChained(AnonMm):
             for node in self._chains.pop(word).nodes:
                 self._nodes.free(node)
 
-    # --- pages -----------------------------------------------------------------------------------------------------------
+    # --- pages
 
     def add_anon(self, pfn: int, vma: VmArea, address: int, pte: int, exclusive: bool, token: Any) -> int:
         if super().add_anon(pfn, vma, address, pte, exclusive, token):
@@ -200,7 +207,7 @@ class AnonMmChained(AnonMm):
             elif linear_page_index(dst, address) != self._index[pfn]:
                 self._note(pfn, address)
 
-    # --- the walk --------------------------------------------------------------------------------------------------------
+    # --- the walk
 
     def walk(self, pfn: int, purpose: Purpose, visit: Visit) -> None:
         word = self._rmap[pfn]

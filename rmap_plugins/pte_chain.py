@@ -1,14 +1,17 @@
 """pte_chain: every physical page leads to every page-table entry that maps it.
 
 Origin      Rik van Riel's rmap for 2.4 (2002); 2.5.27 - 2.6.6
-Idea        page -> its only PTE (PG_direct), or a chain of cache-line nodes full of PTE addresses. Exact, and paid for per mapping in low memory.
+Idea        page -> its only PTE (PG_direct), or a chain of cache-line nodes full of PTE addresses. Exact, and paid for
+per mapping in low memory.
 
     page.pte --> node [next|idx][ - - p p p p p ] --> node [next|idx][ p p p p p p p ] --> none
                  the head may have free slots, at its front; idx counts them; all other nodes are full
 
-Structures  node = one cache line (32, 64 or 128 bytes): a word and NRPTE = line/4 - 1 entries (line - 4) // 8 with highpte on PAE; one word in struct page
+Structures  node = one cache line (32, 64 or 128 bytes): a word and NRPTE = line/4 - 1 entries (line - 4) // 8 with
+highpte on PAE; one word in struct page
             (two with 8-byte entries). Nodes live as bytes in guest RAM; free slots are zero.
-Cost        fork: one entry per present page, a node for every NRPTE-th mapping beyond the first. Walk: exactly the mappings. From a PTE to its mm and address:
+Cost        fork: one entry per present page, a node for every NRPTE-th mapping beyond the first. Walk: exactly the
+mappings. From a PTE to its mm and address:
             the page-table page's struct page. The area is found by find_vma, for unmapping only.
 Linux: mm/rmap.c, 2.6.5.
 """
@@ -53,8 +56,9 @@ def _line(machine: MachineFacts, options: dict[str, Any]) -> int:
 
 
 class _Index:
-    """Where the entries of one long chain stand. History searches node by node, and the meter counts that; here the search takes the host no time.
-    The chain in RAM is the truth: this follows each change of it. Nodes come and go at the head only, so a node's distance from the tail is fixed."""
+    """Where the entries of one long chain stand. History searches node by node, and the meter counts that; here the
+    search takes the host no time. The chain in RAM is the truth: this follows each change of it. Nodes come and go at
+    the head only, so a node's distance from the tail is fixed."""
 
     __slots__ = ("nodes", "slot")
 
@@ -89,7 +93,8 @@ class PteChain(RmapScheme):
     def layout(cls, machine: MachineFacts, options: dict[str, Any]) -> Layout:
         _line(machine, options)
         wide = options.get("highpte", False) and machine.paging == "pae"
-        # historic: 2.6.5, whose struct page still had page->list, 40 bytes in all (44 with 64-bit PTE addresses); gone in 2.6.6.
+        # historic: 2.6.5, whose struct page still had page->list, 40 bytes in all (44 with 64-bit PTE addresses); gone
+        # in 2.6.6.
         return Layout(page=(8 if wide else 4) + (8 if machine.era == "historic" else 0))
 
     def __init__(self, env: SchemeEnv, options: dict[str, Any]) -> None:
@@ -112,10 +117,13 @@ class PteChain(RmapScheme):
         else:
             self._slots, self._np_slots, self._step, self._first = env.ram.u32, env.ram.np32, 4, 4
         self._words, self._np_words = env.ram.u32, env.ram.np32
-        # page.pte (frames.rmap): a PTE's physical address when PG_direct, else the physical address of the head node; 0 = unmapped
+        # page.pte (frames.rmap): a PTE's physical address when PG_direct, else the physical address of the head node; 0
+        # = unmapped
 
-    # --- nodes --------------------------------------------------------------------------------------------------------------
-    # A node is its physical address. Word 0 is next_and_idx: the next node's address | free slots at the front (lines leave the low bits free).
+    # --- nodes
+    # -------------------------------------------------------------------------------------------------------------- A
+    # node is its physical address. Word 0 is next_and_idx: the next node's address | free slots at the front (lines
+    # leave the low bits free).
 
     def _alloc(self) -> int:
         stash = self._stash
@@ -143,11 +151,11 @@ class PteChain(RmapScheme):
         """Index of slot ``i`` of a node in the slots view."""
         return (node + self._first) // self._step + i
 
-    # --- reserve ------------------------------------------------------------------------------------------------------------
+    # --- reserve
 
     def reserve(self, operation: str, vma: VmArea, pfns: np.ndarray | None = None) -> list[int] | None:
-        """Nodes in hand before anything changes: one for a fault or a move (which frees a slot before it takes one), as many as
-        the range will use for a fork."""
+        """Nodes in hand before anything changes: one for a fault or a move (which frees a slot before it takes one), as
+        many as the range will use for a fork."""
         if pfns is None or operation == "move":
             return [self._alloc()]
         nodes: list[int] = []
@@ -165,7 +173,8 @@ class PteChain(RmapScheme):
             nodes += [address - _PAGE_OFFSET for address in more]
             if self._grown == grown:
                 break
-            # A new slab may have meant reclaim, and reclaim collapses chains of one entry; a killed task's exit takes heads with room away.
+            # A new slab may have meant reclaim, and reclaim collapses chains of one entry; a killed task's exit takes
+            # heads with room away.
             need = self._nodes_needed(pfns)
         nodes.reverse()
         return nodes
@@ -183,7 +192,8 @@ class PteChain(RmapScheme):
         return need
 
     def _distinct(self, pfns: np.ndarray) -> bool:
-        """Does no frame stand twice in the array? Each writes its position where it stands; of two that share a place only the last finds its own."""
+        """Does no frame stand twice in the array? Each writes its position where it stands; of two that share a place
+        only the last finds its own."""
         places = np.arange(len(pfns), dtype=np.int32)
         self._places[pfns] = places
         return bool((self._places[pfns] == places).all())
@@ -193,7 +203,7 @@ class PteChain(RmapScheme):
             while token:
                 self._free(token.pop())
 
-    # --- page_add_rmap, page_remove_rmap --------------------------------------------------------------------------------------
+    # --- page_add_rmap, page_remove_rmap
 
     def _add(self, pfn: int, pte: int, token: list[int]) -> None:
         frames = self._frames
@@ -298,7 +308,8 @@ class PteChain(RmapScheme):
         self._drop_slot(pfn, head, victim)
 
     def _moved(self, pfn: int, address: int, moved: int, victim: int, emptied: int) -> None:
-        """The index follows: ``address`` is gone, ``moved`` stands in its slot ``victim``, and the head ``emptied`` (or 0) has left the chain."""
+        """The index follows: ``address`` is gone, ``moved`` stands in its slot ``victim``, and the head ``emptied`` (or
+        0) has left the chain."""
         index = self._indices[pfn]
         index.slot[moved] = victim
         del index.slot[address]
@@ -326,7 +337,8 @@ class PteChain(RmapScheme):
     def dup(
         self, src: VmArea, dst: VmArea, pfns: np.ndarray, src_ptes: np.ndarray, dst_ptes: np.ndarray, token: list[int]
     ) -> None:
-        """fork: page_add_rmap for every copied PTE. Direct pages and heads with room are handled in bulk, full heads one by one."""
+        """fork: page_add_rmap for every copied PTE. Direct pages and heads with room are handled in bulk, full heads
+        one by one."""
         if len(pfns) < 16 or not self._distinct(pfns):
             add = self._add
             for pfn, pte in zip(pfns.tolist(), dst_ptes.tolist(), strict=True):
@@ -368,7 +380,8 @@ class PteChain(RmapScheme):
         self._meters.links = links
 
     def remove(self, vma: VmArea, pfns: np.ndarray, ptes: np.ndarray) -> None:
-        """page_remove_rmap for every PTE: direct pages and entries found in a page's head node in bulk, the rest one by one."""
+        """page_remove_rmap for every PTE: direct pages and entries found in a page's head node in bulk, the rest one by
+        one."""
         if len(pfns) < 16 or not self._distinct(pfns):
             super().remove(vma, pfns, ptes)
             return
@@ -431,11 +444,12 @@ class PteChain(RmapScheme):
         for pfn, old, new in zip(pfns[rest].tolist(), src_ptes[rest].tolist(), dst_ptes[rest].tolist(), strict=True):
             self.remove_one(pfn, old)
             if not token:
-                # Removing from a full chain never frees the node that adding needs: its head keeps a free slot, or is in the stash.
+                # Removing from a full chain never frees the node that adding needs: its head keeps a free slot, or is
+                # in the stash.
                 token.append(self._alloc())
             self._add(pfn, new, token)
 
-    # --- the walk -----------------------------------------------------------------------------------------------------------
+    # --- the walk
 
     def walk(self, pfn: int, purpose: Purpose, visit: Visit) -> None:
         frames = self._frames
@@ -497,8 +511,8 @@ class PteChain(RmapScheme):
                 answer = visit(pfn, mm, address, None, pte)
                 kind = answer & ANSWER
                 if kind == HIT:
-                    # The head's lowest entry moves here. In the head itself that entry was seen already (it stands before i); in a later
-                    # node the head holds only entries that answered AGAIN.
+                    # The head's lowest entry moves here. In the head itself that entry was seen already (it stands
+                    # before i); in a later node the head holds only entries that answered AGAIN.
                     self._drop_slot(pfn, frames.rmap[pfn], base + i)
                 elif kind == FAIL:
                     return
@@ -515,7 +529,8 @@ class PteChain(RmapScheme):
         return self._frames.np_mapcount != 0
 
     def check(self) -> list[str]:
-        """The policy of 2.6.5: a page is unmapped, direct, or has a chain; only the head has free slots, in front, zeroed."""
+        """The policy of 2.6.5: a page is unmapped, direct, or has a chain; only the head has free slots, in front,
+        zeroed."""
         wrong = []
         frames, slots, words, n = self._frames, self._slots, self._words, self.nrpte
         nodes = 1 if self._stash else 0

@@ -1,7 +1,8 @@
 """rmap_series: the forty patches that took 2.6.6's pte_chains to 2.6.7's anon_vma, as a movable point.
 
 Origin      Hugh Dickins and Andrea Arcangeli, posted April and May 2004; 7 to 40 merged on 2004-05-22
-Idea        ``stage`` says after which patch the kernel stands. Each stage is made of the schemes it consisted of; this file only says which.
+Idea        ``stage`` says after which patch the kernel stands. Each stage is made of the schemes it consisted of; this
+file only says which.
 
     stage   anonymous pages                                    file pages            nonlinear areas
     7       pte_chain                                          list                  never unmapped
@@ -14,9 +15,9 @@ Idea        ``stage`` says after which patch the kernel stands. Each stage is ma
     39      anon_vma, each area its own                        priority search tree
     40      anon_vma, shared by areas that could merge         priority search tree
 
-Patches 12 to 16 and 18 to 36 removed what was no longer used, prepared the tree, and changed locks; what a page's walk meets did not change.
-Stages 39 and 40 have the mend of 2004-06-20 in, by which a growing area takes the anon_vma of the pages it grows over; anon_vma:flaws=true is without.
-Linux: mm/rmap.c at each patch, between 2.6.6 and 2.6.7-rc1.
+Patches 12 to 16 and 18 to 36 removed what was no longer used, prepared the tree, and changed locks; what a page's walk
+meets did not change. Stages 39 and 40 have the mend of 2004-06-20 in, by which a growing area takes the anon_vma of the
+pages it grows over; anon_vma:flaws=true is without. Linux: mm/rmap.c at each patch, between 2.6.6 and 2.6.7-rc1.
 """
 
 from __future__ import annotations

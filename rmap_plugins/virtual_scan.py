@@ -1,17 +1,23 @@
-"""virtual_scan: no reverse map. Nothing leads from a page to its PTEs; address spaces are scanned until enough PTEs are gone.
+"""virtual_scan: no reverse map. Nothing leads from a page to its PTEs; address spaces are scanned until enough PTEs are
+gone.
 
 Origin      Linux up to 2.5.26, in the shape that the VM of 2.4.10 and after had
-Idea        Reclaim that meets too many mapped pages asks for swap_out. It goes round the list of address spaces, in each from where it last stopped, and takes
-            out PTEs that were not used since it last came by. A page all of whose PTEs went is found again on the inactive list, and freed there.
+Idea        Reclaim that meets too many mapped pages asks for swap_out. It goes round the list of address spaces, in
+each from where it last stopped, and takes
+            out PTEs that were not used since it last came by. A page all of whose PTEs went is found again on the
+            inactive list, and freed there.
 
     swap_mm ──> mm ──> mm ──> mm ──> (round)        mmlist: init_mm, exec'd ones after it, a forked one after its parent
                  │ swap_address                     up to here the areas of this mm were scanned
                  v
     0 ─────────[area]──[area]───────[area]── 3 GB
 
-Structures  swap_address, 4 bytes of mm_struct; mmlist, 8 bytes, is the base kernel's (2.6.7 kept it for swapoff). Nothing in struct page.
-Cost        A sweep looks at every PTE of every address space. A page mapped N times can go only after the scan met all N, and until then each fault maps it
-            again: with many processes over one large segment the scan may never catch up. That is what reverse mapping was written against.
+Structures  swap_address, 4 bytes of mm_struct; mmlist, 8 bytes, is the base kernel's (2.6.7 kept it for swapoff).
+Nothing in struct page.
+Cost        A sweep looks at every PTE of every address space. A page mapped N times can go only after the scan met all
+N, and until then each fault maps it
+            again: with many processes over one large segment the scan may never catch up. That is what reverse mapping
+            was written against.
 """
 
 from __future__ import annotations
@@ -65,7 +71,8 @@ class VirtualScan(RmapScheme):
 
     @classmethod
     def layout(cls, machine: MachineFacts, options: dict[str, Any]) -> Layout:
-        # historic: 2.5.26's struct page of 36 bytes (flags, count, list, mapping, index, lru, private), 8 more than the base kernel's.
+        # historic: 2.5.26's struct page of 36 bytes (flags, count, list, mapping, index, lru, private), 8 more than the
+        # base kernel's.
         return Layout(page=8 if machine.era == "historic" else 0, mm=4)
 
     def __init__(self, env: SchemeEnv, options: dict[str, Any]) -> None:
@@ -74,7 +81,7 @@ class VirtualScan(RmapScheme):
         self._swap_mm = self._init_mm
         self._mmlist_nr = 0
 
-    # --- mmlist ----------------------------------------------------------------------------------------------------------
+    # --- mmlist
 
     def _enlist(self, mm: Mm, after: _Place) -> None:
         place = mm.rmap = _Place(mm)
@@ -95,11 +102,11 @@ class VirtualScan(RmapScheme):
         self._mmlist_nr -= 1
         mm.rmap = None
 
-    # --- the scan --------------------------------------------------------------------------------------------------------
+    # --- the scan
 
     def swap_out(self, priority: int, zone: Zone, goal: int) -> int:
-        """2.5.26 took an mm off its counter after each visit and stopped below zero: one visit more than there are address spaces, so that the part of
-        the first one that lies before its cursor has its turn as well."""
+        """2.5.26 took an mm off its counter after each visit and stopped below zero: one visit more than there are
+        address spaces, so that the part of the first one that lies before its cursor has its turn as well."""
         left = goal
         for _ in range(self._mmlist_nr + 1):
             place = self._swap_mm
@@ -115,8 +122,8 @@ class VirtualScan(RmapScheme):
         return goal - left
 
     def _swap_out_mm(self, place: _Place, zone: Zone, left: int) -> int:
-        """One address space from its cursor on, where find_vma leads, until ``left`` is 0; returns what is left of it. When the last area is
-        reached the round is over, even where the goal was met inside of it (2.5.26)."""
+        """One address space from its cursor on, where find_vma leads, until ``left`` is 0; returns what is left of it.
+        When the last area is reached the round is over, even where the goal was met inside of it (2.5.26)."""
         mm = place.mm
         assert mm is not None
         meters, try_to_swap_out = self.env.meters, self.env.try_to_swap_out

@@ -1,7 +1,8 @@
 """`--audit full`: the auditor looks in after every fork, exec, exit, mremap and reclaim pass.
 
-It looks where everything is settled: just before guest code runs again. So it stands in the processor's doorway and reads
-counters that the machine keeps anyway; a run without it pays nothing, and neither virtual time nor the event hash can tell.
+It looks where everything is settled: just before guest code runs again. So it stands in the processor's doorway and
+reads counters that the machine keeps anyway; a run without it pays nothing, and neither virtual time nor the event hash
+can tell.
 """
 
 from __future__ import annotations

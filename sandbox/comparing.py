@@ -21,12 +21,14 @@ def compare(
     pressure: bool = False,
     memory: bool = True,
 ) -> Comparison:
-    """Run `program` (a name or file, or a list of it and its arguments) under each of `schemes`, on the machine of `config` otherwise.
+    """Run `program` (a name or file, or a list of it and its arguments) under each of `schemes`, on the machine of
+    `config` otherwise.
 
-    A scheme is written as after --rmap, its options behind it: "pte_chain:cache_line=64"; the first is what the others are measured by.
-    `pressure` gives all of them the machine of the one that needs most; without `memory` only output and ending are judged.
-    Standard input is `config.stdin`, empty when that is None. Whether the guests saw the same is the result's `same`, nothing is raised for it.
-    Raises `ConfigError`, `PluginError`, and `sandbox.lab.compare.Cut` when the time limit cut a run.
+    A scheme is written as after --rmap, its options behind it: "pte_chain:cache_line=64"; the first is what the others
+    are measured by. `pressure` gives all of them the machine of the one that needs most; without `memory` only output
+    and ending are judged. Standard input is `config.stdin`, empty when that is None. Whether the guests saw the same is
+    the result's `same`, nothing is raised for it. Raises `ConfigError`, `PluginError`, and `sandbox.lab.compare.Cut`
+    when the time limit cut a run.
     """
     argv = argument_list(program)
     if isinstance(schemes, str) or len(schemes) < 2:

@@ -1,8 +1,8 @@
 """What one run is made of: the settings of the machine, the scheme and the guest.
 
 `Config` is the one place where settings are checked. The command line, `rmapbox.toml` and Python all build it; a wrong
-value raises `ConfigError`, one line that names the setting and what would be right. The name in that line is the one the
-user wrote: `--memory` on the command line, `rmapbox.toml: machine.memory` in the file, `memory` in Python.
+value raises `ConfigError`, one line that names the setting and what would be right. The name in that line is the one
+the user wrote: `--memory` on the command line, `rmapbox.toml: machine.memory` in the file, `memory` in Python.
 """
 
 from __future__ import annotations
@@ -52,7 +52,8 @@ class BadValue(ConfigError):
 
 
 def parse_size(value: int | str, field: str = "size") -> int:
-    """Bytes meant by `value`: an int, or a string such as "65536", "64K", "64M", "1G" ("64MB" and "64MiB" too; all binary).
+    """Bytes meant by `value`: an int, or a string such as "65536", "64K", "64M", "1G" ("64MB" and "64MiB" too; all
+    binary).
 
     Raises `BadValue` for anything else.
     """

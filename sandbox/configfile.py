@@ -117,8 +117,8 @@ def build_config(
     """The settings of one run: the file `path` (None: `rmapbox.toml` in the working directory if it is there) under
     `overrides` (fields of `Config`; `override_names` names each in errors).
 
-    `mounts` and `env` of both add up; any other override wins. `schemes`: others that the file may have tables for, because other
-    runs beside this one use them. Raises `ConfigError`.
+    `mounts` and `env` of both add up; any other override wins. `schemes`: others that the file may have tables for,
+    because other runs beside this one use them. Raises `ConfigError`.
     """
     if path is None and os.path.exists(FILE_NAME):
         path = FILE_NAME

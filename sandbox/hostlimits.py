@@ -1,4 +1,5 @@
-"""What the host may have too little of: memory, address space, descriptors, a working directory. Told as such, with what helps, never as a fault of ours."""
+"""What the host may have too little of: memory, address space, descriptors, a working directory. Told as such, with
+what helps, never as a fault of ours."""
 
 from __future__ import annotations
 

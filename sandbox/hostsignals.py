@@ -11,8 +11,8 @@ Handler = Callable[[int, FrameType | None], Any]
 
 
 def handle_interrupt(handler: Handler) -> Any:
-    """SIGINT goes to `handler`, unless it was ignored at start (nohup, a background job of a script): it stays so. Answers what to give
-    back to `restore_interrupt`."""
+    """SIGINT goes to `handler`, unless it was ignored at start (nohup, a background job of a script): it stays so.
+    Answers what to give back to `restore_interrupt`."""
     before = signal.getsignal(signal.SIGINT)
     if before != signal.SIG_IGN:
         signal.signal(signal.SIGINT, handler)

@@ -73,11 +73,12 @@ class Machine:
         status: IO[str] | None = None,
         hash_memory: bool = False,
     ) -> Result:
-        """Boot, run `program` (a name or file, see `sandbox.program`; or a list of it and its arguments) to its end, return the result.
+        """Boot, run `program` (a name or file, see `sandbox.program`; or a list of it and its arguments) to its end,
+        return the result.
 
         The guest's output goes to this process's descriptors 1 and 2, or with `capture` into the result. `status` is a
-        terminal to keep a status line on. `hash_memory` fills the result's `memory_hash` (null for a run that was cut); nothing else
-        depends on it. Ctrl-C ends the run, not the caller. Raises `ConfigError`, `PluginError`, and
+        terminal to keep a status line on. `hash_memory` fills the result's `memory_hash` (null for a run that was cut);
+        nothing else depends on it. Ctrl-C ends the run, not the caller. Raises `ConfigError`, `PluginError`, and
         InvariantViolation when an audit in mid-run finds something wrong (one at the end counts it in the result).
         """
         argv = argument_list(program)
@@ -112,7 +113,8 @@ class Machine:
 
 
 def program_place(name: str, config: Config) -> bytes:
-    """Where the guest finds its program `name`: in /bin, or in a directory of its own when a mount lies over that place.
+    """Where the guest finds its program `name`: in /bin, or in a directory of its own when a mount lies over that
+    place.
 
     A mount is the host's: the program's copy must not be written into it.
     """
@@ -138,7 +140,8 @@ def check_options(scheme: type, options: dict[str, Any]) -> None:
 
 
 def build_memory(config: Config, scheme: type[RmapScheme] | None = None) -> Memory:
-    """The memory of the machine `config` describes (`scheme`: its class, when loaded already), booted. Raises `PluginError` and `ConfigError`."""
+    """The memory of the machine `config` describes (`scheme`: its class, when loaded already), booted. Raises
+    `PluginError` and `ConfigError`."""
     scheme = scheme or load_scheme(config.scheme)
     check_options(scheme, config.scheme_options)
     return Memory(
@@ -225,7 +228,8 @@ class _Running:
         return ending
 
     def _called(self, path: bytes, search: str) -> bytes:
-        """The program's argv[0]: as the user typed it where the guest finds a file by it, itself or along PATH, else the place of its copy."""
+        """The program's argv[0]: as the user typed it where the guest finds a file by it, itself or along PATH, else
+        the place of its copy."""
         typed = os.fsencode(self.argv[0])
         places = (
             [typed]

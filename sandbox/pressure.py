@@ -82,7 +82,8 @@ def measuring(config: Config) -> Config:
 
 
 def run_under_pressure(config: Config, argv: list[str], *, status=None) -> Result:
-    """Measure, size, run; the result is the second run's. `status` as for `Machine.run`. Raises `ConfigError` as `measuring` does."""
+    """Measure, size, run; the result is the second run's. `status` as for `Machine.run`. Raises `ConfigError` as
+    `measuring` does."""
     measured = Machine(measuring(config)).run(argv, capture=True)
     if measured.ended in ("time_limit", "interrupted"):
         measured.notes.pressure = "cut short while measuring, with ample memory"

@@ -33,7 +33,8 @@ class Program(NamedTuple):
 
 
 def argument_list(program: str | os.PathLike | Sequence[str | os.PathLike]) -> list[str]:
-    """The program with its arguments as a list of strings; one string or path is a program without arguments. Raises `ConfigError`."""
+    """The program with its arguments as a list of strings; one string or path is a program without arguments. Raises
+    `ConfigError`."""
     words = [program] if isinstance(program, (str, os.PathLike)) else list(program)
     if not words:
         raise ConfigError("no program given")

@@ -1,7 +1,7 @@
 """What a run leaves behind. Every summary, table and plot is made from it; `docs/result-keys.md` documents the keys.
 
-`Result` is what `--json` writes (fields of the struct = keys of the file, in this order, nothing else) plus `notes`, which
-stays in this process: what only makes sense right after the run.
+`Result` is what `--json` writes (fields of the struct = keys of the file, in this order, nothing else) plus `notes`,
+which stays in this process: what only makes sense right after the run.
 """
 
 from __future__ import annotations
@@ -48,7 +48,8 @@ class LowMem(msgspec.Struct):
     owners: dict[str, Owner]
     at_peak: Snapshot
     scheme: dict[str, int] = {}
-    """What of it is the scheme's, by structure, each at its own fullest: its fields in the kernel's structures, its own slab caches."""
+    """What of it is the scheme's, by structure, each at its own fullest: its fields in the kernel's structures, its own
+    slab caches."""
 
 
 class TaskResult(msgspec.Struct):
@@ -91,15 +92,16 @@ class Crash(msgspec.Struct):
 
 
 class Pages(NamedTuple):
-    """Digests of pages that are not all zeros: their `numbers` as 32-bit integers, ascending, and 8 bytes of digest for each."""
+    """Digests of pages that are not all zeros: their `numbers` as 32-bit integers, ascending, and 8 bytes of digest for
+    each."""
 
     numbers: bytes
     digests: bytes
 
 
 class SpaceMemory(NamedTuple):
-    """An address space when it `ended` ("exit", "exec", "end of the run"): the process's `number`-th; its `areas` as lines of text, its
-    `pages` by address >> 12."""
+    """An address space when it `ended` ("exit", "exec", "end of the run"): the process's `number`-th; its `areas` as
+    lines of text, its `pages` by address >> 12."""
 
     pid: int
     number: int
@@ -168,7 +170,8 @@ class Result(msgspec.Struct):
     audit: AuditResult
     event_hash: str | None
     walk_lengths: dict[str, dict[str, int]] = {}
-    """For the walks of the "scheme" and of the "file" index: how many objects were looked at ("0", "1", "2-3", "4-7", ...) -> walks."""
+    """For the walks of the "scheme" and of the "file" index: how many objects were looked at ("0", "1", "2-3", "4-7",
+    ...) -> walks."""
     memory_hash: str | None = None
     """Over the contents of all memory and files at their end, when asked for (`Machine.run(hash_memory=True)`)."""
     notes: Notes = msgspec.field(default_factory=Notes)
@@ -213,7 +216,8 @@ class ComparisonFile(msgspec.Struct):
 
 
 def read_results(path: str) -> list[tuple[str, Result]]:
-    """The results in `path`, each with a name: of one run (the name is the path), or of a comparison (path and scheme). Raises `ConfigError`."""
+    """The results in `path`, each with a name: of one run (the name is the path), or of a comparison (path and scheme).
+    Raises `ConfigError`."""
     try:
         return [(path, read_result(path))]
     except ConfigError as error:

@@ -5,7 +5,8 @@ own (guest_programs/runtime). Clang will do as well. Where neither exists, the `
 brings a compiler and musl, which then takes the runtime's place.
 
     source.c ──cc -E──> text ──hash──> cache/NAME-HASH   there already? answer it
-                                            └── no: cc + runtime objects (cached likewise) ──> link ──> rename into place
+                                            └── no: cc + runtime objects (cached likewise) ──> link ──> rename into
+                                            place
 
 Only the standard library is imported: setup.py uses this file before anything is installed.
 """
@@ -137,7 +138,7 @@ class Compiler:
             raise CompileError(f"{self.command[0]}: {error}; {REMEDY}") from None
 
 
-# --- finding a compiler ----------------------------------------------------------------------------------------------
+# --- finding a compiler
 
 _PROBE = '__attribute__((noreturn)) void _start(void) { __asm__("movl $1, %eax; int $0x80"); for (;;); }\n'
 _PROBE_HOSTED = "int main(void) { return 0; }\n"
@@ -202,7 +203,8 @@ def find_compiler() -> Compiler | None:
 
 def compiler_report() -> list[dict[str, object]]:
     """What `rmapbox doctor` says of compilers: one entry per candidate tried, with keys `name`, `command`, `version`,
-    `works` (bool), `runtime` ("own" or "musl") and `remedy` ("" when it works); one entry named "none" when there is no candidate.
+    `works` (bool), `runtime` ("own" or "musl") and `remedy` ("" when it works); one entry named "none" when there is no
+    candidate.
     """
     report: list[dict[str, object]] = []
     for compiler, trouble in _probed():
@@ -230,11 +232,12 @@ def _need_compiler() -> Compiler:
     return compiler
 
 
-# --- the cache -------------------------------------------------------------------------------------------------------
+# --- the cache
 
 
 def cache_directory() -> Path:
-    """The first of $XDG_CACHE_HOME/rmapbox, ~/.cache/rmapbox and a private directory under the temporary one that can be written."""
+    """The first of $XDG_CACHE_HOME/rmapbox, ~/.cache/rmapbox and a private directory under the temporary one that can
+    be written."""
     places = [
         Path(base, "rmapbox")
         for base in (os.environ.get("XDG_CACHE_HOME", ""), os.path.expanduser("~/.cache"))
@@ -336,8 +339,8 @@ def _runtime_objects(compiler: Compiler) -> list[Path]:
 def compile_c(source: Path, output: Path | None = None, *, flags: Sequence[str] = ()) -> Path:
     """Compile the C file `source` into a static i386 ELF program and answer its path.
 
-    The result lies in the cache under a name made of everything that decides it: preprocessed text, flags, runtime, compiler.
-    With `output` it is put there too. Nobody sees a half-written file. Raises CompileError.
+    The result lies in the cache under a name made of everything that decides it: preprocessed text, flags, runtime,
+    compiler. With `output` it is put there too. Nobody sees a half-written file. Raises CompileError.
     """
     source = Path(source)
     try:
@@ -388,7 +391,7 @@ def _place(program: Path, destination: Path) -> None:
             os.unlink(name)
 
 
-# --- the bundled programs --------------------------------------------------------------------------------------------
+# --- the bundled programs
 
 
 @dataclass(frozen=True)
@@ -419,8 +422,8 @@ _CARD_KEYS = ("name", "summary", "drives", "arguments", "look at")
 
 
 def parse_card(source: Path) -> Program:
-    """Read the card that opens a bundled program: a comment of `key: text` lines in the order of _CARD_KEYS, where a line
-    without a key continues the one before. Raises CompileError naming what is wrong.
+    """Read the card that opens a bundled program: a comment of `key: text` lines in the order of _CARD_KEYS, where a
+    line without a key continues the one before. Raises CompileError naming what is wrong.
     """
     opening = re.match(r"/\*(.*?)\*/", source.read_text(), re.DOTALL)
     card: dict[str, str] = {}
@@ -457,8 +460,8 @@ def _manifest(directory: Path) -> dict[str, str]:
 
 
 def program_path(name: str) -> Path:
-    """The ELF file of the bundled program `name`: the one shipped if it was built from this source, else one from the cache,
-    compiled now if need be. Raises KeyError for an unknown name and CompileError.
+    """The ELF file of the bundled program `name`: the one shipped if it was built from this source, else one from the
+    cache, compiled now if need be. Raises KeyError for an unknown name and CompileError.
     """
     program = bundled()[name]
     source_hash = program.source_hash
@@ -472,7 +475,8 @@ def program_path(name: str) -> Path:
 
 
 def build_all(destination: Path) -> dict[str, Path]:
-    """Compile every bundled program into `destination`, with a manifest of source hashes, and answer their paths by name.
+    """Compile every bundled program into `destination`, with a manifest of source hashes, and answer their paths by
+    name.
 
     Without a compiler nothing is made and the answer is empty: the programs are then compiled when first run.
     Raises CompileError for a program that a working compiler refuses.

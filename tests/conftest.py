@@ -1,8 +1,9 @@
 """What the default run takes of a test with many cases: `@pytest.mark.covering`.
 
-A test that goes over every scheme, paging and memory has hundreds of cases, and most of them tell nothing new. Of one that is marked `covering` the default run
-takes as few as hold each value of each parameter (of those named, where the mark names some); all other cases become `thorough`. Which ones stay depends on
-nothing but their names. A case asked for by its own name runs.
+A test that goes over every scheme, paging and memory has hundreds of cases, and most of them tell nothing new. Of one
+that is marked `covering` the default run takes as few as hold each value of each parameter (of those named, where the
+mark names some); all other cases become `thorough`. Which ones stay depends on nothing but their names. A case asked
+for by its own name runs.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ import pytest
 
 
 def values_of(parameters: dict[str, Any], names: Iterable[str] = ()) -> Iterator[tuple[str, str]]:
-    """(where, value) of each parameter; the parts of a tuple or dataclass count one by one, as "cell.0" or "cell.scheme". With `names` only of those."""
+    """(where, value) of each parameter; the parts of a tuple or dataclass count one by one, as "cell.0" or
+    "cell.scheme". With `names` only of those."""
     for name, value in parameters.items():
         if is_dataclass(value):
             parts = [(f"{name}.{field.name}", getattr(value, field.name)) for field in fields(value)]

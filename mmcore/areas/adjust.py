@@ -1,13 +1,16 @@
 """Areas joined, cut and moved against each other: link, unlink, adjust, split, merge.
 
-Merging looks at a range P that is about to have certain flags, between its neighbours. What can become of ``PPPPNNNN`` and its like:
+Merging looks at a range P that is about to have certain flags, between its neighbours. What can become of ``PPPPNNNN``
+and its like:
 
  new range (mmap, brk, mremap)      1 prev+P+next  -> prev     2 prev+P -> prev       3 P+next -> next
  range of an area (mprotect & co)   4 prev's end   -> next     5 next's head -> prev
-                                    6 prev+area+next -> prev   7 prev+area -> prev    8 area+next -> area, in next's place
+                                    6 prev+area+next -> prev   7 prev+area -> prev    8 area+next -> area, in next's
+                                    place
 
-Order of work, always: scheme.vma_adjust_begin (may refuse, nothing has changed) - out of the file's index - keys - into the index - vma_adjust_end.
-Linux: vma_adjust, vma_merge, split_vma, mm/mmap.c, 2.6.7; anonymous areas compare vm_pgoff since rmap-39.
+Order of work, always: scheme.vma_adjust_begin (may refuse, nothing has changed) - out of the file's index - keys - into
+the index - vma_adjust_end. Linux: vma_adjust, vma_merge, split_vma, mm/mmap.c, 2.6.7; anonymous areas compare vm_pgoff
+since rmap-39.
 """
 
 from __future__ import annotations
@@ -48,10 +51,11 @@ def vma_adjust(
 ) -> None:
     """The area at position ``i`` becomes ``[start, end)``.
 
-    Without more: it shrinks, or grows into free space; if it then overlaps the next area, that one starts at ``end``; if it shrinks from
-    a neighbour that touches it *and* ``absorb`` is -1, the neighbour grows down to ``end`` (mprotect's case 4).
-    ``insert``: a copy that takes the part cut off (split). ``absorb`` 1: the next area, which ends at ``end``, is swallowed whole.
-    Raises OutOfMemory with nothing changed (a scheme's begin or copy may; never for an area that only shrinks)."""
+    Without more: it shrinks, or grows into free space; if it then overlaps the next area, that one starts at ``end``;
+    if it shrinks from a neighbour that touches it *and* ``absorb`` is -1, the neighbour grows down to ``end``
+    (mprotect's case 4). ``insert``: a copy that takes the part cut off (split). ``absorb`` 1: the next area, which ends
+    at ``end``, is swallowed whole. Raises OutOfMemory with nothing changed (a scheme's begin or copy may; never for an
+    area that only shrinks)."""
     vmas, starts = mm.vmas, mm.starts
     vma = vmas[i]
     nxt: VmArea | None = None
@@ -105,8 +109,9 @@ def _absorb_next(mem: Memory, mm: Mm, i: int) -> None:
 
 
 def split_vma(mem: Memory, mm: Mm, i: int, addr: int, new_below: bool) -> None:
-    """Cuts the area at position ``i`` at ``addr``: afterwards positions ``i`` and ``i + 1`` hold the halves. The new object is the
-    lower half if ``new_below``, which moves the old one to ``i + 1``. Raises OutOfMemory or SysError(ENOMEM) with nothing changed."""
+    """Cuts the area at position ``i`` at ``addr``: afterwards positions ``i`` and ``i + 1`` hold the halves. The new
+    object is the lower half if ``new_below``, which moves the old one to ``i + 1``. Raises OutOfMemory or
+    SysError(ENOMEM) with nothing changed."""
     vmas = mm.vmas
     if len(vmas) >= mm.max_map_count:
         raise SysError(errno.ENOMEM, "too many areas")
@@ -127,8 +132,9 @@ def split_vma(mem: Memory, mm: Mm, i: int, addr: int, new_below: bool) -> None:
 
 
 def vma_modify_flags(mem: Memory, mm: Mm, i: int, start: int, end: int, flags: int) -> VmArea:
-    """Gives ``[start, end)``, part of the area at position ``i``, an area that may carry ``flags``: merged into a neighbour that has them,
-    or split off. Returns it; the caller sets its flags. Raises SysError(ENOMEM) with nothing changed."""
+    """Gives ``[start, end)``, part of the area at position ``i``, an area that may carry ``flags``: merged into a
+    neighbour that has them, or split off. Returns it; the caller sets its flags. Raises SysError(ENOMEM) with nothing
+    changed."""
     vma = mm.vmas[i]
     cut = start > vma.vm_start
     if not cut or end == vma.vm_end:  # else no neighbour touches the range
@@ -151,8 +157,8 @@ def vma_modify_flags(mem: Memory, mm: Mm, i: int, start: int, end: int, flags: i
 
 
 def can_vma_merge(mem: Memory, area: VmArea, like: VmArea | None, flags: int, file: Any) -> bool:
-    """Whether a range with ``flags`` and ``file`` (and, if given, the pages of the area ``like``) may become part of ``area``,
-    addresses and offsets apart. A refusal that is the scheme's alone is counted."""
+    """Whether a range with ``flags`` and ``file`` (and, if given, the pages of the area ``like``) may become part of
+    ``area``, addresses and offsets apart. A refusal that is the scheme's alone is counted."""
     if area.vm_flags != flags or area.vm_file is not file or flags & VM_SPECIAL:
         return False
     if like is None or mem.scheme.can_merge(area, like):
@@ -164,10 +170,12 @@ def can_vma_merge(mem: Memory, area: VmArea, like: VmArea | None, flags: int, fi
 def vma_merge(
     mem: Memory, mm: Mm, i: int, start: int, end: int, flags: int, vma: VmArea | None, file: Any, pgoff: int
 ) -> VmArea | None:
-    """Joins the range ``[start, end)`` to its neighbours if they are alike; returns the area that holds it now, or None.
+    """Joins the range ``[start, end)`` to its neighbours if they are alike; returns the area that holds it now, or
+    None.
 
-    ``vma`` is the area that has the range now (mprotect & co; it is at position ``i``), None for a range that is free (then ``i`` is
-    the position of the first area above it; the caller accounts the new pages). Never fails: a scheme's refusal is "cannot merge"."""
+    ``vma`` is the area that has the range now (mprotect & co; it is at position ``i``), None for a range that is free
+    (then ``i`` is the position of the first area above it; the caller accounts the new pages). Never fails: a scheme's
+    refusal is "cannot merge"."""
     if flags & VM_SPECIAL:
         return None
     vmas = mm.vmas

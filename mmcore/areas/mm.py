@@ -1,6 +1,7 @@
 """An address space: ``mm_struct``.
 
-mm.vmas    areas, ascending                    two parallel lists: bisect on ``starts`` finds an area in log n without touching
+mm.vmas    areas, ascending                    two parallel lists: bisect on ``starts`` finds an area in log n without
+touching
 mm.starts  their vm_start                      the areas; whoever changes a vm_start changes both
 
       start_code..end_code   start_data..end_data   start_brk..brk ->          <- mmap_base      <- stack
@@ -27,12 +28,15 @@ MAX_MAP_COUNT = 65530
 class Mm:
     """One address space. Sizes ``*_vm``, ``rss``, ``hiwater_*`` in pages, addresses in bytes.
 
-    ``rss``            present PTEs of counted frames; of them ``anon_rss`` of anonymous pages, ``shmem_rss`` of tmpfs and shared memory, the rest of
+    ``rss``            present PTEs of counted frames; of them ``anon_rss`` of anonymous pages, ``shmem_rss`` of tmpfs
+    and shared memory, the rest of
                        files. rmap.core keeps them
     ``mm_users``       tasks that run in it; at 0 ``mmput`` takes it apart
-    ``flush_pending``  the CPU may hold translations that are no longer true: honoured before the next run of any of its tasks
+    ``flush_pending``  the CPU may hold translations that are no longer true: honoured before the next run of any of its
+    tasks
     ``mmap_cache``     the area find_vma answered last
-    ``gap_top``, ``gap_size``   every free gap that ends above ``gap_top`` is smaller than ``gap_size`` bytes (see layout)
+    ``gap_top``, ``gap_size``   every free gap that ends above ``gap_top`` is smaller than ``gap_size`` bytes (see
+    layout)
     """
 
     __slots__ = (
@@ -125,8 +129,9 @@ class Mm:
         return None
 
     def lookup_nodes(self, addr: int) -> int:
-        """How many nodes ``find_vma(addr)`` looks at now: none if ``mmap_cache`` answers, else those on the way down a balanced tree of the areas, which
-        ends at the area that holds the address. (2.6.7's red-black tree is at most twice as deep; its shape is history we do not keep.)"""
+        """How many nodes ``find_vma(addr)`` looks at now: none if ``mmap_cache`` answers, else those on the way down a
+        balanced tree of the areas, which ends at the area that holds the address. (2.6.7's red-black tree is at most
+        twice as deep; its shape is history we do not keep.)"""
         cached = self.mmap_cache
         if cached is not None and cached.vm_start <= addr < cached.vm_end:
             return 0
@@ -244,7 +249,8 @@ def _mm_init(mem: Memory) -> Mm:
 
 
 def mm_alloc(mem: Memory) -> Mm:
-    """exec's address space: empty, with a root table, ``mm_users`` 1. Raises OutOfMemory, leaving nothing behind. Linux: kernel/fork.c, 2.6.7."""
+    """exec's address space: empty, with a root table, ``mm_users`` 1. Raises OutOfMemory, leaving nothing behind.
+    Linux: kernel/fork.c, 2.6.7."""
     mm = _mm_init(mem)
     try:
         mem.scheme.mm_created(mm)
@@ -281,8 +287,8 @@ _INHERITED = (
 
 
 def mm_fork(mem: Memory, parent: Mm) -> Mm:
-    """fork's address space: the parent's layout and totals, no areas yet; memory locks (``def_flags``) are not inherited.
-    Raises OutOfMemory, leaving nothing behind. Linux: copy_mm, kernel/fork.c, 2.6.7."""
+    """fork's address space: the parent's layout and totals, no areas yet; memory locks (``def_flags``) are not
+    inherited. Raises OutOfMemory, leaving nothing behind. Linux: copy_mm, kernel/fork.c, 2.6.7."""
     mm = _mm_init(mem)
     for name in _INHERITED:
         setattr(mm, name, getattr(parent, name))

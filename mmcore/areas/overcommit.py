@@ -4,8 +4,9 @@
  1  always
  2  never     the sum of all promises stays below RAM * ratio / 100 + swap
 
-Every private writable page is a promise (VM_ACCOUNT), counted when the area is made or first becomes writable and given back when it goes;
-tmpfs counts its own. Linux: mm/util.c __vm_enough_memory, 5.1 and later (mode 0 of 2.6.7 weighed free pages; a guest compares with native).
+Every private writable page is a promise (VM_ACCOUNT), counted when the area is made or first becomes writable and given
+back when it goes; tmpfs counts its own. Linux: mm/util.c __vm_enough_memory, 5.1 and later (mode 0 of 2.6.7 weighed
+free pages; a guest compares with native).
 """
 
 from __future__ import annotations
@@ -68,12 +69,14 @@ class Overcommit:
 
 
 def capable(mem: Memory) -> bool:
-    """Whether the current task is privileged (CAP_SYS_ADMIN, CAP_IPC_LOCK, CAP_SYS_RAWIO: here all the same as being root)."""
+    """Whether the current task is privileged (CAP_SYS_ADMIN, CAP_IPC_LOCK, CAP_SYS_RAWIO: here all the same as being
+    root)."""
     return getattr(mem.current, "euid", 0) == 0
 
 
 def rlimit(mem: Memory, which: int) -> int:
-    """The current task's soft limit, in bytes. Tasks carry ``rlimits[which] = (soft, hard)``; the core's own stand-in has none."""
+    """The current task's soft limit, in bytes. Tasks carry ``rlimits[which] = (soft, hard)``; the core's own stand-in
+    has none."""
     limits: Any = getattr(mem.current, "rlimits", None)
     if limits is None:
         return RLIM_INFINITY

@@ -7,9 +7,10 @@
  ---------|--------------- <- maps ---------|-- gap >= 128M -----|  0xc0000000
  A growing area (stack) keeps 256 pages below it free in either search.
 
-Walking all gaps from the top at each call is quadratic in areas; ``mm.gap_top`` and ``mm.gap_size`` remember what is known to be too small:
-*every free gap below mmap_base that ends above gap_top is smaller than gap_size*. Whoever frees address space raises gap_top to the new gap's end.
-Linux: arch/x86/mm/mmap.c, arch/x86/kernel/sys_x86_64.c, mm/vma.c, 6.18, for a 32-bit task with ADDR_LIMIT_3GB and ADDR_NO_RANDOMIZE.
+Walking all gaps from the top at each call is quadratic in areas; ``mm.gap_top`` and ``mm.gap_size`` remember what is
+known to be too small: *every free gap below mmap_base that ends above gap_top is smaller than gap_size*. Whoever frees
+address space raises gap_top to the new gap's end. Linux: arch/x86/mm/mmap.c, arch/x86/kernel/sys_x86_64.c, mm/vma.c,
+6.18, for a 32-bit task with ADDR_LIMIT_3GB and ADDR_NO_RANDOMIZE.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ _GAP_MAX = TASK_SIZE // 6 * 5
 
 
 def arch_pick_mmap_layout(mem: Memory, mm: Mm) -> None:
-    """Sets where mappings go, from the machine's layout and the current task's RLIMIT_STACK (exec calls it on the fresh mm)."""
+    """Sets where mappings go, from the machine's layout and the current task's RLIMIT_STACK (exec calls it on the fresh
+    mm)."""
     limit = rlimit(mem, RLIMIT_STACK) if hasattr(mem.current, "rlimits") else 0
     gap = min(max(limit + STACK_GUARD_GAP, _GAP_MIN), _GAP_MAX)
     mm.mmap_base = TASK_SIZE - gap + 4095 & ~4095
@@ -46,8 +48,9 @@ def arch_pick_mmap_layout(mem: Memory, mm: Mm) -> None:
 
 
 def get_unmapped_area(mem: Memory, mm: Mm, addr: int, length: int, fixed: bool) -> int:
-    """An address for ``length`` bytes (a multiple of the page size): ``addr`` itself if ``fixed``, near it if it is a free hint, else the
-    layout's choice. Raises ENOMEM (no room), EINVAL (fixed and unaligned), EPERM (below mmap_min_addr). Linux: __get_unmapped_area."""
+    """An address for ``length`` bytes (a multiple of the page size): ``addr`` itself if ``fixed``, near it if it is a
+    free hint, else the layout's choice. Raises ENOMEM (no room), EINVAL (fixed and unaligned), EPERM (below
+    mmap_min_addr). Linux: __get_unmapped_area."""
     if length > TASK_SIZE:
         raise SysError(errno.ENOMEM)
     if not fixed:

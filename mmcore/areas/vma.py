@@ -2,8 +2,8 @@
 
 An area is a range of pages of one address space with one set of permissions and one source of contents.
 
-    vm_start        vm_end            [vm_start, vm_end), page aligned, never empty, never overlapping another of the same mm
-    |  page  page  page  |
+    vm_start        vm_end            [vm_start, vm_end), page aligned, never empty, never overlapping another of the
+    same mm |  page  page  page  |
        ^ page offset in the source = vm_pgoff + (address - vm_start >> 12): the file's page,
          or for private anonymous areas the address it was born at (vm_start >> 12, kept across mremap)
 
@@ -62,11 +62,12 @@ PAGE_SIZE = 4096
 
 
 class VmArea:
-    """One area. Its keys (``vm_start``, ``vm_end``, ``vm_pgoff``) change only between ``scheme.vma_adjust_begin`` and ``_end`` and
-    outside the file's index; ``mm.starts`` holds a copy of ``vm_start``.
+    """One area. Its keys (``vm_start``, ``vm_end``, ``vm_pgoff``) change only between ``scheme.vma_adjust_begin`` and
+    ``_end`` and outside the file's index; ``mm.starts`` holds a copy of ``vm_start``.
 
     addr      kernel address of its vm_area_struct, 0 once freed
-    mapping   AddressSpace of a file mapping (tmpfs and shared anonymous memory included), None for private anonymous memory
+    mapping   AddressSpace of a file mapping (tmpfs and shared anonymous memory included), None for private anonymous
+    memory
     anon_vma, rmap   the scheme's own; a copy starts without, ``scheme.vma_copied`` fills them
     shared    the file index's slot;  nl_cursor  where the mini virtual scan of a nonlinear area stands (bytes)
     """
@@ -163,8 +164,8 @@ def linear_page_index(vma: VmArea, address: int) -> int:
 
 
 def page_prot(mem: Memory, mapping: AddressSpace | None, flags: int) -> int:
-    """vm_page_prot of an area with ``flags``; with dirty tracking, shared writable pages of a file start write-protected, so that the first write
-    is noticed. Linux: vma_wants_writenotify, 2.6.19."""
+    """vm_page_prot of an area with ``flags``; with dirty tracking, shared writable pages of a file start
+    write-protected, so that the first write is noticed. Linux: vma_wants_writenotify, 2.6.19."""
     prot = mem.pgtables.prot(flags)
     if prot & W and mapping is not None and mapping.tracks_dirty:
         prot &= ~W

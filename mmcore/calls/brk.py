@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 
 def set_brk(mem: Memory, mm: Mm, brk: int) -> int:
-    """The brk system call: moves the end of the heap to ``brk`` if that can be; returns where it is afterwards. Never raises."""
+    """The brk system call: moves the end of the heap to ``brk`` if that can be; returns where it is afterwards. Never
+    raises."""
     old = mm.brk
     if brk < mm.start_brk:
         return old
@@ -65,8 +66,8 @@ def set_brk(mem: Memory, mm: Mm, brk: int) -> int:
 
 
 def do_brk(mem: Memory, mm: Mm, addr: int, length: int, executable: bool = False) -> None:
-    """Anonymous private writable memory at ``[addr, addr + length)``, replacing what is there (exec's bss). Raises SysError, leaving
-    everything as it was but for what was replaced."""
+    """Anonymous private writable memory at ``[addr, addr + length)``, replacing what is there (exec's bss). Raises
+    SysError, leaving everything as it was but for what was replaced."""
     from mmcore.calls.mmap import do_munmap
 
     length = length + 4095 & ~4095

@@ -1,7 +1,8 @@
 """The stack: an area that grows down by faults, made by exec at one place and moved to another.
 
  exec     bprm_stack: one page at the very top, for the strings of argv and envp
-          setup_arg_pages: moved to where this binary's stack ends (shift_arg_pages), given its final flags, grown by 128 KB
+          setup_arg_pages: moved to where this binary's stack ends (shift_arg_pages), given its final flags, grown by
+          128 KB
  fault    expand_stack: down to the faulting page, unless that comes within 256 pages of what lies below
 
 Linux: mm/vma.c expand_downwards, fs/exec.c, 6.18 (2.6.23 and later for the move).
@@ -39,7 +40,8 @@ _VM_STACK_INCOMPLETE_SETUP = VM_RAND_READ | VM_SEQ_READ
 
 
 def insert_vm_struct(mem: Memory, mm: Mm, vma: VmArea) -> None:
-    """Puts a ready-made area into its mm. Raises ENOMEM when something is there or the commit limit says no. Linux: mm/vma.c."""
+    """Puts a ready-made area into its mm. Raises ENOMEM when something is there or the commit limit says no. Linux:
+    mm/vma.c."""
     if mm.find_vma_intersection(vma.vm_start, vma.vm_end) is not None:
         raise SysError(errno.ENOMEM)
     pages = vma.vm_end - vma.vm_start >> 12
@@ -54,8 +56,8 @@ def insert_vm_struct(mem: Memory, mm: Mm, vma: VmArea) -> None:
 
 
 def expand_stack(mem: Memory, vma: VmArea, address: int) -> None:
-    """Grows a VM_GROWSDOWN area down to ``address`` (bytes). Raises EFAULT (it does not grow), EPERM (too low), ENOMEM (guard gap, limits).
-    Linux: expand_downwards, 6.18."""
+    """Grows a VM_GROWSDOWN area down to ``address`` (bytes). Raises EFAULT (it does not grow), EPERM (too low), ENOMEM
+    (guard gap, limits). Linux: expand_downwards, 6.18."""
     address &= ~4095
     mm, flags = vma.vm_mm, vma.vm_flags
     if not flags & VM_GROWSDOWN:
@@ -96,7 +98,8 @@ def expand_stack(mem: Memory, vma: VmArea, address: int) -> None:
 
 
 def bprm_stack(mem: Memory, mm: Mm, top: int) -> VmArea:
-    """exec: the temporary stack, one page that ends at ``top``, in an mm without areas. Raises OutOfMemory. Linux: __bprm_mm_init."""
+    """exec: the temporary stack, one page that ends at ``top``, in an mm without areas. Raises OutOfMemory. Linux:
+    __bprm_mm_init."""
     flags = VM_STACK_FLAGS | _VM_STACK_INCOMPLETE_SETUP
     vma = VmArea(mm, mem.vma_cache.alloc(), top - 4096, top, flags, mem.pgtables.prot(flags), 0, None, None)
     try:
@@ -108,8 +111,9 @@ def bprm_stack(mem: Memory, mm: Mm, top: int) -> VmArea:
 
 
 def setup_arg_pages(mem: Memory, vma: VmArea, stack_top: int, executable: bool) -> None:
-    """exec: the temporary stack moves so that it ends at ``stack_top``, becomes an ordinary one and grows by 128 KB (or to RLIMIT_STACK).
-    Raises SysError (exec's point of no return is behind: the caller kills). Linux: setup_arg_pages, fs/exec.c."""
+    """exec: the temporary stack moves so that it ends at ``stack_top``, becomes an ordinary one and grows by 128 KB (or
+    to RLIMIT_STACK). Raises SysError (exec's point of no return is behind: the caller kills). Linux: setup_arg_pages,
+    fs/exec.c."""
     from mmcore.calls.mprotect import mprotect_fixup
     from mmcore.calls.mremap import shift_arg_pages
 

@@ -1,10 +1,11 @@
 """remap_file_pages: pages of a shared file mapping in an order of the program's own.
 
-The area becomes VM_NONLINEAR: it leaves the file's index for the list of nonlinear areas, and a PTE that is not the linear page says which page
-it is (a file PTE) whenever it is not present. Linux: mm/fremap.c, 2.6.7; arguments and errors as the emulation of 4.0 and later has them.
+The area becomes VM_NONLINEAR: it leaves the file's index for the list of nonlinear areas, and a PTE that is not the
+linear page says which page it is (a file PTE) whenever it is not present. Linux: mm/fremap.c, 2.6.7; arguments and
+errors as the emulation of 4.0 and later has them.
 
-A scheme of a time that had no nonlinear areas any more (4.0 and later) gets ordinary ones: the range is mapped again from the other offset, which cuts the area
-and makes new ones. Linux: remap_file_pages, mm/mmap.c, 4.0.
+A scheme of a time that had no nonlinear areas any more (4.0 and later) gets ordinary ones: the range is mapped again
+from the other offset, which cuts the area and makes new ones. Linux: remap_file_pages, mm/mmap.c, 4.0.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
 
 
 def remap_file_pages(mem: Memory, mm: Mm, start: int, size: int, prot: int, pgoff: int, flags: int) -> None:
-    """``[start, start + size)`` (bytes), inside one shared mapping, shows the file from page ``pgoff`` on. Raises EINVAL, or ENOMEM (no page table)
-    with nothing changed."""
+    """``[start, start + size)`` (bytes), inside one shared mapping, shows the file from page ``pgoff`` on. Raises
+    EINVAL, or ENOMEM (no page table) with nothing changed."""
     start &= ~4095
     size &= ~4095
     end = start + size

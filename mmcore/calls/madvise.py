@@ -1,4 +1,5 @@
-"""madvise, mincore, msync: what a program says and asks about its pages. Linux: mm/madvise.c, mm/mincore.c, mm/msync.c; errors as in 6.18."""
+"""madvise, mincore, msync: what a program says and asks about its pages. Linux: mm/madvise.c, mm/mincore.c, mm/msync.c;
+errors as in 6.18."""
 
 from __future__ import annotations
 
@@ -76,8 +77,8 @@ _KNOWN = set(_FLAG_ADVICE) | {
 
 
 def do_madvise(mem: Memory, mm: Mm, start: int, length: int, advice: int) -> None:
-    """Takes advice about ``[start, start + length)`` (bytes). Raises EINVAL (arguments, an area the advice does not fit), EBADF, EACCES,
-    EFAULT, ENOMEM (holes; all areas between are advised nevertheless)."""
+    """Takes advice about ``[start, start + length)`` (bytes). Raises EINVAL (arguments, an area the advice does not
+    fit), EBADF, EACCES, EFAULT, ENOMEM (holes; all areas between are advised nevertheless)."""
     if advice in _NOT_HERE:
         raise NotHere(errno.EINVAL, f"{_NOT_HERE[advice]} (madvise)")
     if advice not in _KNOWN or start & 4095:
@@ -190,7 +191,8 @@ def _age(mem: Memory, vma: VmArea, start: int, end: int) -> None:
 
 
 def do_mincore(mem: Memory, mm: Mm, start: int, length: int) -> bytes:
-    """One byte per page of ``[start, start + length)``: 1 if it is in RAM (mapped or, for files, cached). Raises EINVAL, ENOMEM (holes)."""
+    """One byte per page of ``[start, start + length)``: 1 if it is in RAM (mapped or, for files, cached). Raises
+    EINVAL, ENOMEM (holes)."""
     if start & 4095:
         raise SysError(errno.EINVAL)
     end = start + (length + 4095 & ~4095)
@@ -230,8 +232,9 @@ MS_ASYNC, MS_INVALIDATE, MS_SYNC = 1, 2, 4
 
 
 def do_msync(mem: Memory, mm: Mm, start: int, length: int, flags: int) -> tuple[list[AddressSpace], bool]:
-    """Sends what was written to shared file mappings in ``[start, start + length)`` on its way (MS_SYNC). Returns the files to wait for, and
-    whether there were holes (ENOMEM once they are done). Raises EINVAL, EBUSY (MS_INVALIDATE of locked memory)."""
+    """Sends what was written to shared file mappings in ``[start, start + length)`` on its way (MS_SYNC). Returns the
+    files to wait for, and whether there were holes (ENOMEM once they are done). Raises EINVAL, EBUSY (MS_INVALIDATE of
+    locked memory)."""
     if (
         flags & ~(MS_ASYNC | MS_INVALIDATE | MS_SYNC)
         or start & 4095

@@ -1,13 +1,15 @@
 """Migration: a page moves to another frame, and every PTE that mapped the old one maps the new one.
 
- pass 1   walk(old, MIGRATE)   present PTE -> migration entry (old frame, all its bits), counted: exactly mapcount of them, or all go back
+ pass 1   walk(old, MIGRATE)   present PTE -> migration entry (old frame, all its bits), counted: exactly mapcount of
+ them, or all go back
  move     contents, flags, mapping, index, private, the scheme's word, counts, place in caches and LRU lists, owner
  pass 2   walk(new, MIGRATE)   migration entry -> the same PTE on the new frame
 
-Reclaim may miss a PTE and try again later; here a PTE that is missed would show somebody another page. Nothing runs and nothing is allocated
-between the passes, so no access meets a migration entry. rss, the counts of slots and the scheme's records stay as they are: a scheme that knows pages
-by ``frames.mapping``, ``index`` and ``rmap`` finds the new frame as it found the old one.
-Linux: mm/migrate.c, 2.6.18 (its entries keep the write bit only, ours all bits; the new frame goes to the head of its LRU list there).
+Reclaim may miss a PTE and try again later; here a PTE that is missed would show somebody another page. Nothing runs and
+nothing is allocated between the passes, so no access meets a migration entry. rss, the counts of slots and the scheme's
+records stay as they are: a scheme that knows pages by ``frames.mapping``, ``index`` and ``rmap`` finds the new frame as
+it found the old one. Linux: mm/migrate.c, 2.6.18 (its entries keep the write bit only, ours all bits; the new frame
+goes to the head of its LRU list there).
 """
 
 from __future__ import annotations
@@ -39,8 +41,9 @@ if TYPE_CHECKING:
 def migrate_page(mem: Memory, pfn: int) -> int:
     """Moves a user's or a file's page to a fresh frame and returns that frame's PFN; the old one is free then.
 
-    SysError, with nothing changed: ENOENT (no such page), EBUSY (pinned, or the scheme does not lead to all its PTEs), EAGAIN (its I/O is under way:
-    try again when ``mem.reclaim.page_wait(pfn)`` wakes), ENOMEM (no frame to be had). Allocates, so it may reclaim."""
+    SysError, with nothing changed: ENOENT (no such page), EBUSY (pinned, or the scheme does not lead to all its PTEs),
+    EAGAIN (its I/O is under way: try again when ``mem.reclaim.page_wait(pfn)`` wakes), ENOMEM (no frame to be had).
+    Allocates, so it may reclaim."""
     frames, pages = mem.frames, mem.pages
     if not 0 <= pfn < frames.nr or mem.is_reserved(pfn) or frames.owner[pfn] not in (USER, PAGECACHE):
         raise SysError(errno.ENOENT, f"frame {pfn:#x} holds no page of a user or file")
@@ -79,7 +82,8 @@ def _cache_of(mem: Memory, pfn: int) -> Any:
 
 
 def _check_movable(mem: Memory, pfn: int, mine: int) -> None:
-    """All references must be known: one per PTE, one of a cache, ``mine`` of the caller. Linux: migrate_page_move_mapping."""
+    """All references must be known: one per PTE, one of a cache, ``mine`` of the caller. Linux:
+    migrate_page_move_mapping."""
     frames = mem.frames
     if frames.flags[pfn] & (PG_LOCKED | PG_WRITEBACK):
         raise SysError(errno.EAGAIN, "I/O of the page is under way")
@@ -118,7 +122,8 @@ def _unmap(mem: Memory, pfn: int) -> None:
 
 
 def _walk_entries(mem: Memory, pfn: int, old: int, new: int, wanted: int = -1) -> None:
-    """Pass 2: a walk over ``pfn`` turns the migration entries of ``old`` into PTEs of ``new``; there must be ``wanted`` (default: mapcount)."""
+    """Pass 2: a walk over ``pfn`` turns the migration entries of ``old`` into PTEs of ``new``; there must be ``wanted``
+    (default: mapcount)."""
     rmap, pgtables = mem.rmap, mem.pgtables
     ptes = pgtables.ptes
     left = wanted = mem.frames.mapcount[pfn] if wanted < 0 else wanted
@@ -147,7 +152,8 @@ def _walk_entries(mem: Memory, pfn: int, old: int, new: int, wanted: int = -1) -
 
 
 def _move(mem: Memory, old: int, new: int) -> None:
-    """Everything that is known about ``old`` is known about ``new`` instead. The caller's reference to ``old`` stays; its to ``new`` goes."""
+    """Everything that is known about ``old`` is known about ``new`` instead. The caller's reference to ``old`` stays;
+    its to ``new`` goes."""
     frames, flags = mem.frames, mem.frames.flags
     mem.ram.copy(new, old)  # fresh from the allocator, it holds no translated code
     cache = _cache_of(mem, old)

@@ -20,7 +20,8 @@ MCL_CURRENT, MCL_FUTURE, MCL_ONFAULT = 1, 2, 4
 
 
 def mlock_fixup(mem: Memory, mm: Mm, i: int, start: int, end: int, flags: int) -> None:
-    """``[start, end)`` of the area at position ``i`` becomes locked or unlocked. Raises SysError(ENOMEM) with nothing changed."""
+    """``[start, end)`` of the area at position ``i`` becomes locked or unlocked. Raises SysError(ENOMEM) with nothing
+    changed."""
     old = mm.vmas[i].vm_flags
     if flags == old or old & VM_SPECIAL:
         return
@@ -51,8 +52,8 @@ def _apply_vma_lock_flags(mem: Memory, mm: Mm, start: int, end: int, lock: int) 
 
 
 def do_mlock(mem: Memory, mm: Mm, start: int, length: int, flags: int = 0) -> None:
-    """mlock and mlock2 (``flags`` MLOCK_ONFAULT): locks the pages of ``[start, start + length)`` and, unless on fault, brings them in.
-    Raises EINVAL, EPERM, ENOMEM (holes, RLIMIT_MEMLOCK, inaccessible pages)."""
+    """mlock and mlock2 (``flags`` MLOCK_ONFAULT): locks the pages of ``[start, start + length)`` and, unless on fault,
+    brings them in. Raises EINVAL, EPERM, ENOMEM (holes, RLIMIT_MEMLOCK, inaccessible pages)."""
     if flags & ~MLOCK_ONFAULT:
         raise SysError(errno.EINVAL)
     if not can_do_mlock(mem):
@@ -89,7 +90,8 @@ def do_munlock(mem: Memory, mm: Mm, start: int, length: int) -> None:
 
 
 def do_mlockall(mem: Memory, mm: Mm, flags: int) -> None:
-    """Locks what there is (MCL_CURRENT), what will be (MCL_FUTURE), pages only as they come in (MCL_ONFAULT). Raises EINVAL, EPERM, ENOMEM."""
+    """Locks what there is (MCL_CURRENT), what will be (MCL_FUTURE), pages only as they come in (MCL_ONFAULT). Raises
+    EINVAL, EPERM, ENOMEM."""
     if not flags or flags & ~(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT) or flags == MCL_ONFAULT:
         raise SysError(errno.EINVAL)
     if not can_do_mlock(mem):

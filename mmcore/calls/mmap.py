@@ -1,7 +1,8 @@
 """mmap and munmap: areas appear and disappear.
 
  do_mmap      checks, in the order the guest can observe  ->  a free range  ->  mmap_region
- mmap_region  limits and commit  ->  everything that can fail is got  ->  what lay there goes  ->  merge with a neighbour, or a new area
+ mmap_region  limits and commit  ->  everything that can fail is got  ->  what lay there goes  ->  merge with a
+ neighbour, or a new area
  do_munmap    a hole inside one area splits it first (the only step that can fail), then pages, areas, page tables
 
 Linux: do_mmap, mmap_region, do_munmap; errors and their order as in 6.18, page tables freed as from 2.6.12 on.
@@ -50,17 +51,19 @@ MAP_POPULATE, MAP_NONBLOCK, MAP_STACK, MAP_HUGETLB, MAP_SYNC, MAP_FIXED_NOREPLAC
     0x80000,
     0x100000,
 )
-# Flags MAP_SHARED_VALIDATE knows. Linux: LEGACY_MAP_MASK, include/linux/mman.h, 6.18 (with the huge-page sizes and MAP_32BIT, MAP_ABOVE4G).
+# Flags MAP_SHARED_VALIDATE knows. Linux: LEGACY_MAP_MASK, include/linux/mman.h, 6.18 (with the huge-page sizes and
+# MAP_32BIT, MAP_ABOVE4G).
 _LEGACY_MAP_MASK = 0x7C07F9F3
 _FMODE_READ, _FMODE_WRITE = 1, 2
 
 
 def do_mmap(mem: Memory, mm: Mm, addr: int, length: int, prot: int, flags: int, file: Any, pgoff: int) -> int:
-    """Maps ``length`` bytes and returns where. ``addr`` and ``length`` in bytes as the guest gave them, ``pgoff`` in pages.
+    """Maps ``length`` bytes and returns where. ``addr`` and ``length`` in bytes as the guest gave them, ``pgoff`` in
+    pages.
 
-    ``file``: None (then MAP_ANONYMOUS is taken as set), or an object with ``mapping``, ``f_mode``, ``get()``, ``put()``; one whose ``mapping``
-    is None answers by ``mmap_file(shared, length)`` that it maps as anonymous memory (None), or raises ENODEV.
-    Raises SysError, leaving everything as it was. Linux: do_mmap, 6.18."""
+    ``file``: None (then MAP_ANONYMOUS is taken as set), or an object with ``mapping``, ``f_mode``, ``get()``,
+    ``put()``; one whose ``mapping`` is None answers by ``mmap_file(shared, length)`` that it maps as anonymous memory
+    (None), or raises ENODEV. Raises SysError, leaving everything as it was. Linux: do_mmap, 6.18."""
     if not length:
         raise SysError(errno.EINVAL)
     if mm.read_implies_exec and prot & PROT_READ:
@@ -135,8 +138,8 @@ def _file_flags(file: Any, kind: int, flags: int, prot: int, vm_flags: int, pgof
 
 
 def mmap_region(mem: Memory, mm: Mm, addr: int, length: int, vm_flags: int, pgoff: int, file: Any) -> VmArea:
-    """``[addr, addr + length)`` becomes (part of) an area, replacing what is there. ``file`` None and VM_SHARED: fresh shared memory.
-    Raises SysError(ENOMEM), leaving everything as it was."""
+    """``[addr, addr + length)`` becomes (part of) an area, replacing what is there. ``file`` None and VM_SHARED: fresh
+    shared memory. Raises SysError(ENOMEM), leaving everything as it was."""
     end = addr + length
     vmas = mm.vmas
     i = mm.find_index(addr)
@@ -208,8 +211,9 @@ def mmap_region(mem: Memory, mm: Mm, addr: int, length: int, vm_flags: int, pgof
 
 
 def do_munmap(mem: Memory, mm: Mm, start: int, length: int) -> None:
-    """Unmaps every page of ``[start, start + length)``; holes in it are no error. Raises EINVAL, or ENOMEM when a hole inside an area
-    would make one too many or cannot be had, leaving everything as it was. Linux: do_vmi_munmap, 6.18."""
+    """Unmaps every page of ``[start, start + length)``; holes in it are no error. Raises EINVAL, or ENOMEM when a hole
+    inside an area would make one too many or cannot be had, leaving everything as it was. Linux: do_vmi_munmap,
+    6.18."""
     if start & 4095 or start > TASK_SIZE or length > TASK_SIZE - start or not length:
         raise SysError(errno.EINVAL)
     end = start + (length + 4095 & ~4095)
@@ -224,8 +228,8 @@ def do_munmap(mem: Memory, mm: Mm, start: int, length: int) -> None:
 
 
 def unmap_areas(mem: Memory, mm: Mm, i: int, start: int, end: int, keep_tables: bool = False) -> None:
-    """Unmaps ``[start, end)``, which overlaps the area at position ``i`` and leaves no area with two rests. Cannot fail.
-    ``keep_tables``: page tables stay even if nothing uses them any more (mremap is about to)."""
+    """Unmaps ``[start, end)``, which overlaps the area at position ``i`` and leaves no area with two rests. Cannot
+    fail. ``keep_tables``: page tables stay even if nothing uses them any more (mremap is about to)."""
     vmas, starts = mm.vmas, mm.starts
     if mm.total_vm > mm.hiwater_vm:
         mm.hiwater_vm = mm.total_vm

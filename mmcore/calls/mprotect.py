@@ -1,7 +1,8 @@
 """mprotect: the areas of a range get other permissions, and their PTEs with them.
 
-Per area: limits and commit -> merge with a neighbour or split off -> flags -> PTEs. An error in a later area leaves the earlier ones changed, as
-Linux does. A private page made writable again stays write-protected until its next write fault. Linux: mm/mprotect.c; errors as in 6.18, PTEs as in 2.6.7.
+Per area: limits and commit -> merge with a neighbour or split off -> flags -> PTEs. An error in a later area leaves the
+earlier ones changed, as Linux does. A private page made writable again stays write-protected until its next write
+fault. Linux: mm/mprotect.c; errors as in 6.18, PTEs as in 2.6.7.
 """
 
 from __future__ import annotations
@@ -43,8 +44,8 @@ _FEW = 24  # up to so many entries the scalar loop wins
 
 
 def do_mprotect(mem: Memory, mm: Mm, start: int, length: int, prot: int) -> None:
-    """Gives ``[start, start + length)`` (bytes) the permissions ``prot``. Raises EINVAL (arguments), ENOMEM (a hole, limits; what lies before
-    the hole is changed), EACCES (a file's mode forbids it). Linux: do_mprotect_pkey, 6.18."""
+    """Gives ``[start, start + length)`` (bytes) the permissions ``prot``. Raises EINVAL (arguments), ENOMEM (a hole,
+    limits; what lies before the hole is changed), EACCES (a file's mode forbids it). Linux: do_mprotect_pkey, 6.18."""
     grows = prot & (PROT_GROWSDOWN | PROT_GROWSUP)
     prot &= ~(PROT_GROWSDOWN | PROT_GROWSUP)
     if grows == PROT_GROWSDOWN | PROT_GROWSUP or start & 4095:
@@ -90,8 +91,8 @@ def do_mprotect(mem: Memory, mm: Mm, start: int, length: int, prot: int) -> None
 
 
 def mprotect_fixup(mem: Memory, mm: Mm, i: int, start: int, end: int, flags: int) -> VmArea:
-    """``[start, end)`` of the area at position ``i`` gets ``flags``, with limits, commit, totals and PTEs. Returns the area that holds it.
-    Raises SysError(ENOMEM) with nothing changed."""
+    """``[start, end)`` of the area at position ``i`` gets ``flags``, with limits, commit, totals and PTEs. Returns the
+    area that holds it. Raises SysError(ENOMEM) with nothing changed."""
     vma = mm.vmas[i]
     old = vma.vm_flags
     pages = end - start >> 12

@@ -1,8 +1,11 @@
 """mremap: an area shrinks, grows in place, or moves with its pages.
 
- move_vma   1 copy first     pages the scheme cannot move while they are shared (anonmm) are copied at the old address; may WAIT
-            2 reserve        the new area, the scheme's needs, page tables at the target, the splits at both ends; undone on failure
-            3 commit         what lay at the target goes - the new area is linked - PTEs move, whole tables at a time - the old range goes
+ move_vma   1 copy first     pages the scheme cannot move while they are shared (anonmm) are copied at the old address;
+ may WAIT
+            2 reserve        the new area, the scheme's needs, page tables at the target, the splits at both ends;
+            undone on failure
+            3 commit         what lay at the target goes - the new area is linked - PTEs move, whole tables at a time -
+            the old range goes
             4 merge          the new area joins its neighbours
 Nothing has changed for the guest when 1 or 2 fail; 3 and 4 cannot fail.
 
@@ -34,10 +37,12 @@ MREMAP_MAYMOVE, MREMAP_FIXED, MREMAP_DONTUNMAP = 1, 2, 4
 
 
 def do_mremap(mem: Memory, mm: Mm, addr: int, old_len: int, new_len: int, flags: int, new_addr: int) -> int:
-    """Resizes or moves ``[addr, addr + old_len)`` to ``new_len`` bytes; returns where it is. ``new_addr`` counts with MREMAP_FIXED only.
+    """Resizes or moves ``[addr, addr + old_len)`` to ``new_len`` bytes; returns where it is. ``new_addr`` counts with
+    MREMAP_FIXED only.
 
-    ``old_len`` 0: a second mapping of a shared area. MREMAP_DONTUNMAP is refused. Raises EINVAL, EFAULT (no area, or across areas), ENOMEM,
-    EAGAIN (locked), MustWait; everything is as it was, except that a move of several areas may have moved the first ones."""
+    ``old_len`` 0: a second mapping of a shared area. MREMAP_DONTUNMAP is refused. Raises EINVAL, EFAULT (no area, or
+    across areas), ENOMEM, EAGAIN (locked), MustWait; everything is as it was, except that a move of several areas may
+    have moved the first ones."""
     old_len = old_len + 4095 & ~4095
     new_len = new_len + 4095 & ~4095
     if flags & ~(MREMAP_MAYMOVE | MREMAP_FIXED) or addr & 4095 or not new_len or new_len > TASK_SIZE:
@@ -145,8 +150,9 @@ def _expand_in_place(mem: Memory, mm: Mm, vma: VmArea, delta: int) -> bool:
 def move_vma(
     mem: Memory, mm: Mm, vma: VmArea, addr: int, old_len: int, new_addr: int, new_len: int, replace: bool
 ) -> int:
-    """``[addr, addr + old_len)`` of one area becomes ``[new_addr, new_addr + new_len)``; ``replace``: whatever lies there goes.
-    The ranges do not overlap; limits are checked. ``old_len`` 0 leaves the old mapping. Raises SysError(ENOMEM) or MustWait with nothing changed."""
+    """``[addr, addr + old_len)`` of one area becomes ``[new_addr, new_addr + new_len)``; ``replace``: whatever lies
+    there goes. The ranges do not overlap; limits are checked. ``old_len`` 0 leaves the old mapping. Raises
+    SysError(ENOMEM) or MustWait with nothing changed."""
     scheme, overcommit = mem.scheme, mem.overcommit
     if len(mm.vmas) >= mm.max_map_count - 3:
         raise SysError(errno.ENOMEM, "too many areas")
@@ -229,7 +235,8 @@ def move_vma(
 
 
 def _cut_hole(mem: Memory, mm: Mm, start: int, end: int, cuts: list[int]) -> None:
-    """Splits the area that has ``[start, end)`` in its middle at ``end``, so that unmapping the range cannot fail; notes where."""
+    """Splits the area that has ``[start, end)`` in its middle at ``end``, so that unmapping the range cannot fail;
+    notes where."""
     i = mm.find_index(start)
     if i < len(mm.vmas):
         vma = mm.vmas[i]
@@ -245,7 +252,7 @@ def _rejoin(mem: Memory, mm: Mm, at: int) -> None:
     vma_merge(mem, mm, i, upper.vm_start, upper.vm_end, upper.vm_flags, upper, upper.vm_file, upper.vm_pgoff)
 
 
-# --- pages ----------------------------------------------------------------------------------------------------------------
+# --- pages
 
 
 def _mapped(mem: Memory, vma: VmArea, start: int, end: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -274,8 +281,8 @@ def _mapped(mem: Memory, vma: VmArea, start: int, end: int) -> tuple[np.ndarray,
 
 
 def _copy_shared(mem: Memory, mm: Mm, vma: VmArea, start: int, length: int, delta: int) -> None:
-    """Copies, at their old addresses, the pages that the scheme cannot move while others share them. Linux: make_page_exclusive, rmap 11.
-    Raises MustWait, OutOfMemory; copies made stay, which only the counters can tell."""
+    """Copies, at their old addresses, the pages that the scheme cannot move while others share them. Linux:
+    make_page_exclusive, rmap 11. Raises MustWait, OutOfMemory; copies made stay, which only the counters can tell."""
     if not mem.rmap.has_move_check or not length:
         return
     while True:
@@ -296,8 +303,10 @@ def _copy_shared(mem: Memory, mm: Mm, vma: VmArea, start: int, length: int, delt
 class _Plan:
     """Which PTEs of a range move where, decided while things may still fail.
 
-    pieces    runs of entries, cut where either side's table ends: (first index, entries, target address); their target tables exist
-    whole     (address, target) of tables that move as they are: all their entries move together, and the scheme need not be told
+    pieces    runs of entries, cut where either side's table ends: (first index, entries, target address); their target
+    tables exist
+    whole     (address, target) of tables that move as they are: all their entries move together, and the scheme need
+    not be told
     """
 
     __slots__ = ("mem", "mm", "pieces", "whole", "made", "delta", "apart")
@@ -312,7 +321,8 @@ class _Plan:
         self.apart = True  # the ranges do not overlap
 
     def prepare(self, start: int, length: int, delta: int) -> None:
-        """Plans (or plans again) the move of ``[start, start + length)`` by ``delta`` bytes and makes the tables it needs. Raises OutOfMemory."""
+        """Plans (or plans again) the move of ``[start, start + length)`` by ``delta`` bytes and makes the tables it
+        needs. Raises OutOfMemory."""
         self.pieces, self.whole, self.delta = [], [], delta
         self.apart = abs(delta) >= length
         if not length:
@@ -347,7 +357,8 @@ class _Plan:
             self.mem.pgtables.free_pgtables(self.mm, first, first + span, first, first + span)
 
     def free_unused_tables(self, i: int, start: int, end: int) -> None:
-        """What lay at the target ``[start, end)`` is gone, area ``i`` is the first above: tables there that the move does not fill go too."""
+        """What lay at the target ``[start, end)`` is gone, area ``i`` is the first above: tables there that the move
+        does not fill go too."""
         pgtables, mm = self.mem.pgtables, self.mm
         span = 1 << pgtables.SHIFT
         needed = {target >> pgtables.SHIFT << pgtables.SHIFT for _, _, target in self.pieces}
@@ -398,8 +409,8 @@ class _Plan:
 
 
 def shift_arg_pages(mem: Memory, vma: VmArea, shift: int) -> None:
-    """exec: the temporary stack and its pages move down by ``shift`` > 0 bytes into free space; vm_pgoff stays, so each page keeps its linear index.
-    Raises OutOfMemory or ENOMEM with nothing changed. Linux: fs/exec.c, 2.6.23."""
+    """exec: the temporary stack and its pages move down by ``shift`` > 0 bytes into free space; vm_pgoff stays, so each
+    page keeps its linear index. Raises OutOfMemory or ENOMEM with nothing changed. Linux: fs/exec.c, 2.6.23."""
     mm, pgtables, scheme = vma.vm_mm, mem.pgtables, mem.scheme
     start, end = vma.vm_start, vma.vm_end
     new_start, new_end = start - shift, end - shift

@@ -1,12 +1,15 @@
 """swapoff: everything on the swap device comes back, then the device is gone.
 
- for each slot in use: read its page in -> whoever names the slot gets the page     PTE of any mm: the page, as a fault would put it there
-                                                                                    tmpfs file: the page goes back to the file's cache
+ for each slot in use: read its page in -> whoever names the slot gets the page     PTE of any mm: the page, as a fault
+ would put it there
+                                                                                    tmpfs file: the page goes back to
+                                                                                    the file's cache
                        -> the swap cache lets go of it
 
-No new slot is handed out meanwhile, so it ends. Other tasks run while a page is read or written; forks and moves of theirs only spread or carry entries, which
-the search through every page table finds wherever they are. With ENOMEM it stops half-way: what came in stays in, and the device is in use again.
-Linux: try_to_unuse and sys_swapoff, mm/swapfile.c, 2.6.7. It left entries to later rounds that a fault or a fork had just then in hand; here nothing runs
+No new slot is handed out meanwhile, so it ends. Other tasks run while a page is read or written; forks and moves of
+theirs only spread or carry entries, which the search through every page table finds wherever they are. With ENOMEM it
+stops half-way: what came in stays in, and the device is in use again. Linux: try_to_unuse and sys_swapoff,
+mm/swapfile.c, 2.6.7. It left entries to later rounds that a fault or a fork had just then in hand; here nothing runs
 between a page's first PTE and its last.
 """
 
@@ -33,9 +36,11 @@ if TYPE_CHECKING:
 
 
 def swap_off(mem: Memory, interrupted: Callable[[], bool] = lambda: False) -> Generator[WaitQueue, None, None]:
-    """Empties the swap device and turns it off; yields what has to be waited for. ``interrupted``: a signal wants it to stop.
+    """Empties the swap device and turns it off; yields what has to be waited for. ``interrupted``: a signal wants it to
+    stop.
 
-    Raises SysError: EINVAL (it is not in use), ENOMEM (no room for what is on it, or none in the overcommit limit), EINTR; the device is in use then."""
+    Raises SysError: EINVAL (it is not in use), ENOMEM (no room for what is on it, or none in the overcommit limit),
+    EINTR; the device is in use then."""
     device = mem.swap.device
     if not device.writeok:
         raise SysError(errno.EINVAL, "the swap device is not in use")
@@ -85,8 +90,9 @@ def try_to_unuse(mem: Memory, interrupted: Callable[[], bool]) -> Generator[Wait
 
 
 def _unuse(mem: Memory, entry: int, pfn: int, start_mm: Mm | None, file: tuple[ShmemSpace, int] | None) -> Mm | None:
-    """Gives a cached, idle page to all who name its entry and takes it out of the cache. Takes over the caller's reference. Answers the address space to
-    search first for the next: neighbours on the device mostly belong together. Raises OutOfMemory."""
+    """Gives a cached, idle page to all who name its entry and takes it out of the cache. Takes over the caller's
+    reference. Answers the address space to search first for the next: neighbours on the device mostly belong together.
+    Raises OutOfMemory."""
     swap, frames = mem.swap, mem.frames
     frames.flags[pfn] |= PG_LOCKED  # reclaim and a dying victim's exit leave it alone
     try:
@@ -143,7 +149,8 @@ def _unuse_process(mem: Memory, mm: Mm, entry: int, pfn: int) -> None:
 
 
 def _unuse_pte(mem: Memory, mm: Mm, vma: VmArea, address: int, i: int, value: int, pfn: int, entry: int) -> None:
-    """The PTE maps the page, old and write-protected; where the scheme cannot record it there, a copy (as a fault would, since rmap 11)."""
+    """The PTE maps the page, old and write-protected; where the scheme cannot record it there, a copy (as a fault
+    would, since rmap 11)."""
     scheme, frames, swap, ptes = mem.scheme, mem.frames, mem.swap, mem.pgtables.ptes
     token = scheme.reserve("anon_fault", vma)
     try:

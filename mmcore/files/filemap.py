@@ -4,9 +4,9 @@
    FileSpace     pages come from and go back to a backing store, a host file (filespace.py)
    ShmemSpace    tmpfs and shared anonymous memory: pages have no home but RAM and swap (shmem.py)
 
-A page of the cache has ``frames.mapping`` = the AddressSpace's kernel address, ``frames.index`` = its offset in pages, one reference for
-the cache, owner PAGECACHE. PG_LOCKED: being read. PG_UPTODATE: its bytes are the file's. PG_DIRTY: newer than the backing store.
-Linux: mm/filemap.c, mm/truncate.c, mm/page-writeback.c, 2.6.7.
+A page of the cache has ``frames.mapping`` = the AddressSpace's kernel address, ``frames.index`` = its offset in pages,
+one reference for the cache, owner PAGECACHE. PG_LOCKED: being read. PG_UPTODATE: its bytes are the file's. PG_DIRTY:
+newer than the backing store. Linux: mm/filemap.c, mm/truncate.c, mm/page-writeback.c, 2.6.7.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ _MAY_WRITE_IT = VM_SHARED | VM_MAYWRITE
 
 
 class AddressSpace:
-    """The cached pages of one file, whose ``host`` (inode) tells ``i_size`` in bytes. ``addr`` is its kernel address, inside the inode's.
+    """The cached pages of one file, whose ``host`` (inode) tells ``i_size`` in bytes. ``addr`` is its kernel address,
+    inside the inode's.
 
     It stands in ``mem.mappings`` while it has pages, swapped pages or areas."""
 
@@ -51,7 +52,8 @@ class AddressSpace:
     )
     is_shmem = False
     write_sealed = False  # no new shared mapping may write, now or later (a memfd's seals)
-    tracks_dirty = False  # writes through shared mappings are noticed as they begin (FileSpace, where the machine has dirty tracking)
+    # writes through shared mappings are noticed as they begin (FileSpace, where the machine has dirty tracking)
+    tracks_dirty = False
 
     def __init__(self, mem: Memory, host: Any) -> None:
         """``host.addr``: kernel address of its inode; one that nothing else uses."""
@@ -66,7 +68,7 @@ class AddressSpace:
         self.nonlinear: list[VmArea] = []
         self._registered = False
 
-    # --- areas ------------------------------------------------------------------------------------------------------------
+    # --- areas
 
     def link(self, vma: VmArea) -> None:
         """An area that maps the file joins its index (a nonlinear one the list of those)."""
@@ -113,7 +115,7 @@ class AddressSpace:
         """Frames beside ``pages`` that the file holds for itself (for the auditor)."""
         return ()
 
-    # --- pages ------------------------------------------------------------------------------------------------------------
+    # --- pages
 
     def add_to_page_cache(self, pfn: int, index: int) -> None:
         """The cache takes a reference to a frame. Raises OutOfMemory (no tree node), with nothing changed; may reclaim."""
@@ -147,9 +149,11 @@ class AddressSpace:
         return pfn
 
     def getpage(self, index: int, *, write: bool = False) -> int:
-        """The page's frame, uptodate, with a reference for the caller; made or read in if need be. ``write``: it is about to be written to.
+        """The page's frame, uptodate, with a reference for the caller; made or read in if need be. ``write``: it is
+        about to be written to.
 
-        Raises BeyondEof, MustWait (I/O under way: start over when it has ended), SysError (EIO, ENOSPC), OutOfMemory."""
+        Raises BeyondEof, MustWait (I/O under way: start over when it has ended), SysError (EIO, ENOSPC),
+        OutOfMemory."""
         pfn = self.pages.get(index, -1)
         if pfn >= 0 and self.frames.flags[pfn] & PG_UPTODATE:
             self.frames.count[pfn] += 1
@@ -185,18 +189,20 @@ class AddressSpace:
         raise NotImplementedError
 
     def writeback(self, limit: int = 1 << 30) -> int:
-        """Starts writing at most ``limit`` dirty pages to where they are kept; returns how many. (tmpfs keeps them nowhere.)"""
+        """Starts writing at most ``limit`` dirty pages to where they are kept; returns how many. (tmpfs keeps them
+        nowhere.)"""
         return 0
 
-    # --- read and write -----------------------------------------------------------------------------------------------------
+    # --- read and write
 
     def _chunk(self) -> int:
         """Pages that one system call may hold at once."""
         return max(64, self.frames.nr >> 3)
 
     def read(self, pos: int, count: int) -> bytes:
-        """At most ``count`` bytes from ``pos``, fewer at the end of the file, zeros from holes. MustWait before anything was read of
-        the first ``_chunk`` pages; a read of more than those ends early rather than wait twice. Linux: do_generic_mapping_read."""
+        """At most ``count`` bytes from ``pos``, fewer at the end of the file, zeros from holes. MustWait before
+        anything was read of the first ``_chunk`` pages; a read of more than those ends early rather than wait twice.
+        Linux: do_generic_mapping_read."""
         count = min(count, self.host.i_size - pos)
         if count <= 0:
             return b""
@@ -263,8 +269,9 @@ class AddressSpace:
         """Starts reading what is missing of ``nr`` pages from ``index``. Does nothing where pages come from nowhere."""
 
     def write(self, pos: int, data: bytes) -> int:
-        """Writes ``data`` at ``pos``, extending the file; returns the bytes written, fewer than asked when space or memory ran out on the way.
-        MustWait, ENOSPC and ENOMEM before anything changed. Linux: generic_file_aio_write_nolock."""
+        """Writes ``data`` at ``pos``, extending the file; returns the bytes written, fewer than asked when space or
+        memory ran out on the way. MustWait, ENOSPC and ENOMEM before anything changed. Linux:
+        generic_file_aio_write_nolock."""
         total = len(data)
         if not total:
             return 0
@@ -328,11 +335,12 @@ class AddressSpace:
                 if not self.frames.flags[pfn] & (PG_UPTODATE | PG_LOCKED) and self.pages.get(index, -1) == pfn:
                     self.drop_pages(index, index + 1)
 
-    # --- truncation -------------------------------------------------------------------------------------------------------
+    # --- truncation
 
     def truncate(self, new_size: int) -> None:
-        """The file is about to be ``new_size`` bytes long (the caller sets ``host.i_size`` afterwards): pages behind the end leave every page table and the
-        cache, the rest of the last page becomes zeros. MustWait before anything changed. Linux: vmtruncate, truncate_inode_pages."""
+        """The file is about to be ``new_size`` bytes long (the caller sets ``host.i_size`` afterwards): pages behind
+        the end leave every page table and the cache, the rest of the last page becomes zeros. MustWait before anything
+        changed. Linux: vmtruncate, truncate_inode_pages."""
         from mmcore.paging.zap import unmap_mapping_range
 
         first = new_size + PAGE_SIZE - 1 >> PAGE_SHIFT

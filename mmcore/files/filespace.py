@@ -1,9 +1,10 @@
-"""Files with a backing store: pages read when needed, with their neighbours; dropped when clean; written back when dirty.
+"""Files with a backing store: pages read when needed, with their neighbours; dropped when clean; written back when
+dirty.
 
  read_ahead: frame, PG_LOCKED, bytes in ──disk──> PG_UPTODATE
  set_page_dirty ... writepage: bytes out, PG_WRITEBACK ──disk──> clean
-With dirty tracking the first write through a shared mapping is a fault that calls set_page_dirty, and write-back protects the page again.
-Linux: mm/filemap.c, mm/readahead.c (windows of a fixed size), mm/page-writeback.c, 2.6.7.
+With dirty tracking the first write through a shared mapping is a fault that calls set_page_dirty, and write-back
+protects the page again. Linux: mm/filemap.c, mm/readahead.c (windows of a fixed size), mm/page-writeback.c, 2.6.7.
 """
 
 from __future__ import annotations
@@ -34,10 +35,11 @@ class Backing(Protocol):
 
 
 class FileSpace(AddressSpace):
-    """Pages of a file with a backing store. Clean ones may be dropped at any time; dirty ones are written back first. ``error``: errno of a
-    write-back that failed, until somebody asks (``take_error``).
+    """Pages of a file with a backing store. Clean ones may be dropped at any time; dirty ones are written back first.
+    ``error``: errno of a write-back that failed, until somebody asks (``take_error``).
 
-    ``tracks_dirty``: a PTE that may write implies a dirty page; write-back takes the right away again (page_mkclean). Linux: 2.6.19."""
+    ``tracks_dirty``: a PTE that may write implies a dirty page; write-back takes the right away again (page_mkclean).
+    Linux: 2.6.19."""
 
     __slots__ = ("backing", "dirty", "error", "tracks_dirty", "_position")
 

@@ -1,9 +1,10 @@
-"""page_mkclean: what was written through mappings of a file page is known to the page, and the next write will be noticed.
+"""page_mkclean: what was written through mappings of a file page is known to the page, and the next write will be
+noticed.
 
  PTE D | W --page_mkclean--> PTE clean, write-protected --next store--> fault: set_page_dirty, D | W
 
-Who writes a page back calls it first. Without it (before 2.6.19) a page that stays mapped can be written to for hours, and nobody knows before the mapping
-goes. Linux: mm/rmap.c, 2.6.19.
+Who writes a page back calls it first. Without it (before 2.6.19) a page that stays mapped can be written to for hours,
+and nobody knows before the mapping goes. Linux: mm/rmap.c, 2.6.19.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
 
 
 def page_mkclean(mem: Memory, pfn: int) -> int:
-    """Clears D and W in every PTE through which a shared area maps the file page. Returns how many of them were dirty; the caller sees to it that
-    the page is."""
+    """Clears D and W in every PTE through which a shared area maps the file page. Returns how many of them were dirty;
+    the caller sees to it that the page is."""
     rmap, ptes = mem.rmap, mem.pgtables.ptes
     left = mem.frames.mapcount[pfn]
     if not left or mem.frames.flags[pfn] & PG_ANON:

@@ -1,10 +1,10 @@
 """tmpfs and shared anonymous memory: files whose pages have no home but RAM and swap.
 
- page cache, dirty --writepage (only when no PTE maps it)--> swap cache, entry in the file's own table --disk--> gone from RAM
- access --getpage--> the entry's page from the swap cache or the device --> page cache again, the entry freed
+ page cache, dirty --writepage (only when no PTE maps it)--> swap cache, entry in the file's own table --disk--> gone
+ from RAM access --getpage--> the entry's page from the swap cache or the device --> page cache again, the entry freed
 
-The table: 16 entries in the inode, then pages of 1024 entries, which are frames too and never leave RAM. A page that was only read as a
-hole is clean, and dropped without a trace. Linux: mm/shmem.c, 2.6.7.
+The table: 16 entries in the inode, then pages of 1024 entries, which are frames too and never leave RAM. A page that
+was only read as a hole is clean, and dropped without a trace. Linux: mm/shmem.c, 2.6.7.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ def shmem_inode_cache(mem: Memory) -> KmemCache:
 
 
 class ShmemSuper:
-    """One tmpfs instance: how many pages its files may hold. ``max_blocks`` None: no limit (the kernel's own instance, for shared anonymous memory)."""
+    """One tmpfs instance: how many pages its files may hold. ``max_blocks`` None: no limit (the kernel's own instance,
+    for shared anonymous memory)."""
 
     __slots__ = ("max_blocks", "used")
 
@@ -61,10 +62,11 @@ class ShmemSpace(AddressSpace):
             int, int
         ] = {}  # table pages: number of the page of entries, or -1 (directory), -2 - n (subdirectory) -> PFN
 
-    # --- the table of entries -----------------------------------------------------------------------------------------------
+    # --- the table of entries
 
     def _table_room(self, index: int) -> None:
-        """The place for the index's entry exists. Raises OutOfMemory. Linux: shmem_swp_alloc (2.6.7 makes it before the page)."""
+        """The place for the index's entry exists. Raises OutOfMemory. Linux: shmem_swp_alloc (2.6.7 makes it before the
+        page)."""
         if index < SHMEM_NR_DIRECT:
             return
         page = (index - SHMEM_NR_DIRECT) // ENTRIES_PER_PAGE
@@ -97,7 +99,7 @@ class ShmemSpace(AddressSpace):
     def table_frames(self) -> Iterable[int]:
         return self._table.values()
 
-    # --- pages ----------------------------------------------------------------------------------------------------------------
+    # --- pages
 
     def _unregister(self) -> None:
         if not self.swapped and not self._table:
@@ -135,8 +137,8 @@ class ShmemSpace(AddressSpace):
         return pfn
 
     def from_swap(self, pfn: int, index: int, entry: int) -> None:
-        """The page of ``entry``, uptodate in the swap cache, becomes the file's page ``index`` again; the caller holds a reference.
-        Raises OutOfMemory with nothing changed."""
+        """The page of ``entry``, uptodate in the swap cache, becomes the file's page ``index`` again; the caller holds
+        a reference. Raises OutOfMemory with nothing changed."""
         self.add_to_page_cache(pfn, index)
         self.frames.count[pfn] -= 1  # the swap cache's reference
         swap = self.mem.swap
@@ -164,8 +166,8 @@ class ShmemSpace(AddressSpace):
         return pfn
 
     def reserve(self, index: int) -> bool:
-        """Gives an index that has none a page of zeros, which is no data (not PG_UPTODATE) until somebody maps, writes or
-        reserves it again; False if it has one. Raises like getpage. Linux: shmem_fallocate, 3.5."""
+        """Gives an index that has none a page of zeros, which is no data (not PG_UPTODATE) until somebody maps, writes
+        or reserves it again; False if it has one. Raises like getpage. Linux: shmem_fallocate, 3.5."""
         pfn = self.pages.get(index, -1)
         if pfn >= 0:
             self.frames.flags[pfn] |= PG_UPTODATE
@@ -224,8 +226,8 @@ class ShmemSpace(AddressSpace):
         return False
 
     def remove_from_page_cache(self, pfn: int) -> None:
-        """The page moves to swap, or is dropped and its block given back (a clean one that reclaim takes is a hole again).
-        Linux: shmem_recalc_inode."""
+        """The page moves to swap, or is dropped and its block given back (a clean one that reclaim takes is a hole
+        again). Linux: shmem_recalc_inode."""
         index = self.frames.index[pfn]
         super().remove_from_page_cache(pfn)
         if index not in self.swapped:
@@ -263,7 +265,8 @@ class _ShmemInode:
 
 
 class ShmemFile:
-    """What do_mmap maps for MAP_SHARED | MAP_ANONYMOUS. ``promised`` pages of commit are its own (MAP_NORESERVE: none). The last ``put`` frees everything."""
+    """What do_mmap maps for MAP_SHARED | MAP_ANONYMOUS. ``promised`` pages of commit are its own (MAP_NORESERVE: none).
+    The last ``put`` frees everything."""
 
     __slots__ = ("mem", "inode", "mapping", "count", "promised")
     path = "/dev/zero (deleted)"
@@ -289,7 +292,8 @@ class ShmemFile:
 
 
 class ShmemMount:
-    """The kernel's own tmpfs. Called with a size in bytes it answers a new ShmemFile (count 1). Linux: shmem_zero_setup, 2.6.7."""
+    """The kernel's own tmpfs. Called with a size in bytes it answers a new ShmemFile (count 1). Linux:
+    shmem_zero_setup, 2.6.7."""
 
     __slots__ = ("mem", "next_ino")
 

@@ -1,13 +1,14 @@
 """Page faults: which area, what kind, and what to do about it.
 
                          no area, or not allowed -> SIGSEGV
- PTE empty     anonymous area: read -> zero page, write -> fresh page        file area: page cache (write to private: early copy)
+ PTE empty     anonymous area: read -> zero page, write -> fresh page        file area: page cache (write to private:
+ early copy)
  PTE FILE      nonlinear file page
  PTE swap      swap cache, else read it in: answers WAIT, the access restarts when the page is there
  PTE present   write to a write-protected page: reuse if alone, else copy
 
-A fault counts once, when it is DONE; it is major if it had to WAIT. Linux: mm/memory.c, arch/i386/mm/fault.c, 2.6.7; the stack may grow at any
-distance below the stack pointer, as in 4.20 and later.
+A fault counts once, when it is DONE; it is major if it had to WAIT. Linux: mm/memory.c, arch/i386/mm/fault.c, 2.6.7;
+the stack may grow at any distance below the stack pointer, as in 4.20 and later.
 """
 
 from __future__ import annotations
@@ -60,10 +61,11 @@ class Faults:
             False  # the last copy on write set flush_pending for its own page, data only, and nobody else had
         )
 
-    # --- from the CPU ---------------------------------------------------------------------------------------------------
+    # --- from the CPU
 
     def do_page_fault(self, mm: Mm, address: int, error_code: int) -> int:
-        """A fault of user code: DONE, SIGSEGV_MAPERR, SIGSEGV_ACCERR, SIGBUS, OOM, or WAIT (then ``wait_queue`` says on what)."""
+        """A fault of user code: DONE, SIGSEGV_MAPERR, SIGSEGV_ACCERR, SIGBUS, OOM, or WAIT (then ``wait_queue`` says on
+        what)."""
         vma = mm.mmap_cache
         if vma is None or address >= vma.vm_end or address < vma.vm_start:
             if address >= TASK_SIZE:
@@ -143,7 +145,7 @@ class Faults:
             self.wait_queue = wait.queue
             return WAIT
 
-    # --- the kinds --------------------------------------------------------------------------------------------------------
+    # --- the kinds
 
     def _do_anonymous_page(self, mm: Mm, vma: VmArea, address: int, i: int, write: int) -> int:
         """HOT. Nothing of the scheme's is known here, so its three hooks are called; everything else is in line."""
@@ -233,7 +235,8 @@ class Faults:
         flags = self.flags[pfn]
         writable = W if vma.vm_flags & VM_WRITE else 0
         if vma.vm_flags & VM_SHARED:
-            # A shared page that was write-protected under an area that may write again, or that nobody has written to since it was last written back.
+            # A shared page that was write-protected under an area that may write again, or that nobody has written to
+            # since it was last written back.
             if vma.mapping is not None and vma.mapping.tracks_dirty:
                 vma.mapping.set_page_dirty(pfn)
             self.ptes[i] = pte | A | D | writable
@@ -287,7 +290,8 @@ class Faults:
             self.vmstat.nr_mapped += 1
             self.lru_cache_add_active(new)
             self.ptes[i] = d | vma.vm_page_prot | D | writable
-            # Another frame under the same address. If that is all that is owed, a store of the CPU's own that restarts at once pays it (see the loop).
+            # Another frame under the same address. If that is all that is owed, a store of the CPU's own that restarts
+            # at once pays it (see the loop).
             self.store_flushes = not (mm.flush_pending or executable)
             mm.flush_pending = True
             if token is not None:
@@ -348,7 +352,8 @@ class Faults:
         return DONE
 
     def _alone(self, pfn: int) -> bool:
-        """May the faulting task write to this swapped-in page in place? The caller holds one reference beside the PTE's."""
+        """May the faulting task write to this swapped-in page in place? The caller holds one reference beside the
+        PTE's."""
         self.frames.count[pfn] -= 1
         try:
             return self.frames.count[pfn] == 1 or self.swap.can_share_swap_page(pfn)
@@ -373,7 +378,7 @@ class Faults:
         finally:
             scheme.release(token)
 
-    # --- the kernel's own accesses ------------------------------------------------------------------------------------------
+    # --- the kernel's own accesses
 
     def fault_in(self, mm: Mm, address: int, write: bool) -> int:
         """The frame behind a user address, present and (for ``write``) writable, A and D set as the CPU would.
@@ -414,10 +419,12 @@ class Faults:
         return pfn
 
     def make_pages_present(self, mm: Mm, start: int, end: int, go_on: bool = True) -> int:
-        """mlock and MAP_POPULATE: faults the range in as its areas allow, breaking copy on write where they may write; areas locked on fault are left alone.
+        """mlock and MAP_POPULATE: faults the range in as its areas allow, breaking copy on write where they may write;
+        areas locked on fault are left alone.
 
-        Returns 0, or the errno of the first page that cannot be had: EFAULT (no access, beyond the end of the file), ENOMEM.
-        ``go_on``: other areas are tried all the same. Linux: __mm_populate, populate_vma_page_range, 4.x and later."""
+        Returns 0, or the errno of the first page that cannot be had: EFAULT (no access, beyond the end of the file),
+        ENOMEM. ``go_on``: other areas are tried all the same. Linux: __mm_populate, populate_vma_page_range, 4.x and
+        later."""
         error = 0
         address = start
         while address < end:

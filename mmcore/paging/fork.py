@@ -1,8 +1,8 @@
 """fork: a copy of an address space, and its end.
 
-Per area: first every table and everything the scheme could need is allocated (this may reclaim, and reclaim may unmap what is about to be copied), then
-the PTEs are read, copied, counted and write-protected with no allocation in between. Linux: dup_mmap, copy_page_range, exit_mmap, 2.6.7; private
-PTEs of shared mappings are copied too, as it did.
+Per area: first every table and everything the scheme could need is allocated (this may reclaim, and reclaim may unmap
+what is about to be copied), then the PTEs are read, copied, counted and write-protected with no allocation in between.
+Linux: dup_mmap, copy_page_range, exit_mmap, 2.6.7; private PTEs of shared mappings are copied too, as it did.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ _SHORT = 64  # entries that a list holds sooner than numpy finds them
 
 
 def copy_page_range(mem: Memory, src: VmArea, dst: VmArea) -> None:
-    """Copies the PTEs of ``src`` into ``dst``, write-protecting both where the pages are to be copied on write. Raises OutOfMemory."""
+    """Copies the PTEs of ``src`` into ``dst``, write-protecting both where the pages are to be copied on write. Raises
+    OutOfMemory."""
     pgtables, frames, rmap, scheme = mem.pgtables, mem.frames, mem.rmap, mem.scheme
     ptes, np_ptes, child = pgtables.ptes, pgtables.np_ptes, dst.vm_mm
     # Tables first; one with nothing in it is not made.
@@ -123,7 +124,8 @@ def _populated(mem: Memory, vma: VmArea, tables: list[tuple[int, int]]) -> list[
 
 
 def _copy_few(mem: Memory, src: VmArea, dst: VmArea, where: list[tuple[int, int]]) -> None:
-    """copy_page_range entry by entry, for a scheme that need not be told: most areas of most processes hold a handful of pages."""
+    """copy_page_range entry by entry, for a scheme that need not be told: most areas of most processes hold a handful
+    of pages."""
     pgtables, frames = mem.pgtables, mem.frames
     ptes, mask = pgtables.ptes, pgtables.PFN_MASK
     targets = [pgtables.pte_alloc(dst.vm_mm, address) for _, address in where]

@@ -1,16 +1,18 @@
 """Who waits for a page keeps it: the references that tasks hold on pages across a wait for I/O.
 
- access --page locked--> must_wait: one reference more, MustWait --disk--> woken, runs, starts over, finds the page --access made--> let_go
+ access --page locked--> must_wait: one reference more, MustWait --disk--> woken, runs, starts over, finds the page
+ --access made--> let_go
         --no page, and memory is too short for all who read--> take_turn: MustWait until it is the task's turn
 
-Between the end of the I/O and the task's turn nobody else may want the page; without the reference reclaim takes it, the access reads it again, and
-with many tasks in little memory nobody gets on. An access that starts over needs all its pages at once, so it keeps each page that it waited for, and
-the frames it reached since, until it is made. A task that dies gives all back. Linux: the reference of do_swap_page and of filemap_nopage across
-lock_page, 2.6.7.
+Between the end of the I/O and the task's turn nobody else may want the page; without the reference reclaim takes it,
+the access reads it again, and with many tasks in little memory nobody gets on. An access that starts over needs all its
+pages at once, so it keeps each page that it waited for, and the frames it reached since, until it is made. A task that
+dies gives all back. Linux: the reference of do_swap_page and of filemap_nopage across lock_page, 2.6.7.
 
-Turns are ours. There, an allocation that finds nothing sleeps, and those run whose pages have come; here it runs to its end. So where waiting tasks
-hold half of what reclaim could take, a few tasks at a time may read, each for a while, and the others wait: the few get their work done and end, or
-give way. (2.6.9 has the swap token for such times: one task keeps its pages.)
+Turns are ours. There, an allocation that finds nothing sleeps, and those run whose pages have come; here it runs to its
+end. So where waiting tasks hold half of what reclaim could take, a few tasks at a time may read, each for a while, and
+the others wait: the few get their work done and end, or give way. (2.6.9 has the swap token for such times: one task
+keeps its pages.)
 """
 
 from __future__ import annotations
@@ -29,8 +31,8 @@ TURN_PAGES = 16  # of the LRU lists, for each task that has a turn
 
 
 class AwaitedPages:
-    """``held``: task -> PFNs, one reference each; a task that has waited stays in it, maybe with none, until it lets go.
-    ``users``: PFN -> tasks that hold it. ``on_the_spot``: the current task cannot give way, so it needs no turn."""
+    """``held``: task -> PFNs, one reference each; a task that has waited stays in it, maybe with none, until it lets
+    go. ``users``: PFN -> tasks that hold it. ``on_the_spot``: the current task cannot give way, so it needs no turn."""
 
     __slots__ = ("mem", "frames", "held", "users", "queue", "turns", "on_the_spot", "_looking")
 
@@ -45,7 +47,7 @@ class AwaitedPages:
         self._looking = False
         mem.pages.last_resort = self.revoke
 
-    # --- references ---------------------------------------------------------------------------------------------------------
+    # --- references
 
     def must_wait(self, pfn: int) -> MustWait:
         """What to raise for a page under I/O. The current task holds the page from now on."""
@@ -61,7 +63,8 @@ class AwaitedPages:
             self.frames.count[pfn] += 1
 
     def keep_if_waited(self, pfn: int) -> None:
-        """An access that has waited once, and may wait again for another page, keeps this frame too: it would start over without it."""
+        """An access that has waited once, and may wait again for another page, keeps this frame too: it would start
+        over without it."""
         if self.mem.current in self.held and not self.mem.is_reserved(pfn):
             self.keep(pfn)
 
@@ -93,8 +96,9 @@ class AwaitedPages:
             del self.users[pfn]
 
     def revoke(self) -> bool:
-        """The last resort of an allocation that finds nothing to reclaim while no I/O is under way that would change it: pages that tasks keep may be
-        taken, the others' first and then the current task's own; they will read them again. False: there are none."""
+        """The last resort of an allocation that finds nothing to reclaim while no I/O is under way that would change
+        it: pages that tasks keep may be taken, the others' first and then the current task's own; they will read them
+        again. False: there are none."""
         if not self.mem.swap.disk.idle:
             return False
         current = self.mem.current
@@ -114,10 +118,11 @@ class AwaitedPages:
                 found[pfn] = found.get(pfn, 0) + 1
         return found
 
-    # --- turns --------------------------------------------------------------------------------------------------------------
+    # --- turns
 
     def take_turn(self) -> None:
-        """Before the current task starts to read a page. Raises MustWait when it is others' turn. Who holds a page goes on: it is to let go soon."""
+        """Before the current task starts to read a page. Raises MustWait when it is others' turn. Who holds a page goes
+        on: it is to let go soon."""
         task = self.mem.current
         if (
             not (self.users or self.queue)
@@ -154,7 +159,8 @@ class AwaitedPages:
         return max(1, self._listed() // TURN_PAGES) - len(self.turns)
 
     def _look_later(self) -> None:
-        """While anybody waits for a turn, somebody looks whether one is free: who was woken may have found its page there, and taken none."""
+        """While anybody waits for a turn, somebody looks whether one is free: who was woken may have found its page
+        there, and taken none."""
         if not self._looking:
             self._looking = True
             self.mem.clock.at(self.mem.clock.now + LOOK_NS, self._look)

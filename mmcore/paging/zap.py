@@ -162,7 +162,8 @@ def _drop(mem: Memory, vma: VmArea, entries: np.ndarray, where: np.ndarray) -> N
 
 
 def unmap_mapping_range(mem: Memory, mapping: AddressSpace, first: int, last: int, even_cows: bool = True) -> None:
-    """Truncation: no PTE maps pages ``first..last`` (inclusive) of the file any more; private copies go too unless told otherwise."""
+    """Truncation: no PTE maps pages ``first..last`` (inclusive) of the file any more; private copies go too unless told
+    otherwise."""
     for vma in list(mapping.i_mmap.overlapping(first, last)):
         lo = max(first, vma.vm_pgoff)
         hi = min(last + 1, vma.vm_pgoff + (vma.vm_end - vma.vm_start >> 12))
@@ -187,7 +188,8 @@ def _zap_file_pages(mem: Memory, vma: VmArea, start: int, end: int) -> None:
 
 
 def _zap_nonlinear(mem: Memory, vma: VmArea, first: int, last: int) -> None:
-    """Truncated pages of a nonlinear area leave a PTE that still names their offset (a later access is SIGBUS, not another page)."""
+    """Truncated pages of a nonlinear area leave a PTE that still names their offset (a later access is SIGBUS, not
+    another page)."""
     pgtables, frames = mem.pgtables, mem.frames
     ptes, mask = pgtables.ptes, pgtables.PFN_MASK
     for i, j in pte_slices(mem, vma, vma.vm_start, vma.vm_end):

@@ -1,9 +1,11 @@
 """``mem_map`` as a structure of arrays: one entry per physical frame in each.
 
-Each array is one lazily touched buffer, seen as a memoryview (``frames.count[pfn]``, single entries) and as numpy (``frames.np_count``, ranges).
+Each array is one lazily touched buffer, seen as a memoryview (``frames.count[pfn]``, single entries) and as numpy
+(``frames.np_count``, ranges).
 
 count      references: one per PTE, one for the page cache or swap cache, one per pin. LRU lists and pagevecs hold none.
-mapcount   PTEs that map the frame: the core's ground truth, whatever the scheme stores. Reserved frames are never counted.
+mapcount   PTEs that map the frame: the core's ground truth, whatever the scheme stores. Reserved frames are never
+counted.
 mapping    file page: kernel address of its AddressSpace. anonymous page (PG_ANON): the scheme's.
 index      file page: offset in the file, in pages. anonymous page: the scheme's.
 private    swap entry when PG_SWAPCACHE (2.6.6 and later).

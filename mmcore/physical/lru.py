@@ -1,8 +1,9 @@
 """LRU lists that many frames can leave at once.
 
-2.6 threads its lists through struct page. Here a list is a queue of entries ``pfn | stamp << 24``, and an entry is valid while its stamp equals the frame's
-in ``Frames.stamp``. Leaving a list is one increment of the stamp, in numpy for a range, so that the exit of a large process unlinks thousands of
-frames in one operation; scans skip entries that went stale. A frame with PG_LRU has exactly one valid entry (the auditor checks).
+2.6 threads its lists through struct page. Here a list is a queue of entries ``pfn | stamp << 24``, and an entry is
+valid while its stamp equals the frame's in ``Frames.stamp``. Leaving a list is one increment of the stamp, in numpy for
+a range, so that the exit of a large process unlinks thousands of frames in one operation; scans skip entries that went
+stale. A frame with PG_LRU has exactly one valid entry (the auditor checks).
 """
 
 from __future__ import annotations
@@ -102,8 +103,9 @@ class LruList:
         return taken
 
     def rotate_tail(self, n: int, mask: int) -> int:
-        """If all of the oldest ``n`` members (fewer if there are not so many) have a flag of ``mask``, they go to the head, in order, as if taken off and
-        added again; returns how many. Otherwise nothing changes, and the answer is 0."""
+        """If all of the oldest ``n`` members (fewer if there are not so many) have a flag of ``mask``, they go to the
+        head, in order, as if taken off and added again; returns how many. Otherwise nothing changes, and the answer is
+        0."""
         queue, stamp, flags = self._queue, self._stamp, self._frames.flags
         moved: list[int] = []
         n = min(n, self.n)
@@ -120,8 +122,9 @@ class LruList:
         return n
 
     def take_unmapped(self, n: int, busy: int) -> tuple[list[int], int, int]:
-        """Looks at the oldest ``n`` members (fewer if there are not so many): mapped ones go to the head, in order, the others are removed. Returns (these,
-        oldest first; how many were looked at; how many mapped ones had no flag of ``busy``)."""
+        """Looks at the oldest ``n`` members (fewer if there are not so many): mapped ones go to the head, in order, the
+        others are removed. Returns (these, oldest first; how many were looked at; how many mapped ones had no flag of
+        ``busy``)."""
         queue, stamp, flags, mapcount = self._queue, self._stamp, self._frames.flags, self._frames.mapcount
         taken: list[int] = []
         n = left = min(n, self.n)

@@ -5,7 +5,8 @@
  middle   512 entries of 8 bytes (2 MB each)                -
  table    512 PTEs of 8 bytes                               1024 PTEs of 4 bytes
 
-An entry is found by its index in ``ptes``, a view of all RAM in units of one entry: ``ptes[i]`` reads it, ``np_ptes[i:j]`` is a range of one table.
+An entry is found by its index in ``ptes``, a view of all RAM in units of one entry: ``ptes[i]`` reads it,
+``np_ptes[i:j]`` is a range of one table.
 
  present            pfn << 12 | prot bits | P          (or PROTNONE instead of P: mapped, no access)
  swapped out        swap entry (type << 27 | offset), never P, PROTNONE or FILE
@@ -41,7 +42,8 @@ _VM_READ, _VM_WRITE, _VM_EXEC, _VM_SHARED = 1, 2, 4, 8
 
 
 class PageTables:
-    """What both layouts share. ``ENTRY`` bytes per entry, ``PTRS`` entries per table, one table maps ``1 << SHIFT`` bytes."""
+    """What both layouts share. ``ENTRY`` bytes per entry, ``PTRS`` entries per table, one table maps ``1 << SHIFT``
+    bytes."""
 
     ENTRY: int
     PTRS: int
@@ -71,14 +73,15 @@ class PageTables:
             self._prot[flags] = bits
 
     def prot(self, vm_flags: int) -> int:
-        """PTE bits for an area's VM_READ, WRITE, EXEC, SHARED flags. A new entry is born young (A), as 2.6's __P and __S maps have it."""
+        """PTE bits for an area's VM_READ, WRITE, EXEC, SHARED flags. A new entry is born young (A), as 2.6's __P and
+        __S maps have it."""
         return self._prot[vm_flags & 15]
 
     @staticmethod
     def present(pte: int) -> int:
         return pte & (P | PROTNONE)
 
-    # --- migration entries --------------------------------------------------------------------------------------------
+    # --- migration entries
 
     def migration_pte(self, pte: int) -> int:
         """What stands for the present ``pte`` while its frame is moved; ``migrated_pte`` gives it back."""
@@ -105,7 +108,7 @@ class PageTables:
         )
         return pfn << PAGE_SHIFT | rest | (self.NX if bits & 16 else 0)
 
-    # --- tables -----------------------------------------------------------------------------------------------------
+    # --- tables
 
     def _new_table(self, mm: Mm | None, first_address: int) -> int:
         """A zeroed frame for a table; its struct page points back at the mm and the address (2.6's pgtable_add_rmap)."""
@@ -128,8 +131,9 @@ class PageTables:
         return self.pte_index(mm.pgd, addr)
 
     def free_pgtables(self, mm: Mm, start: int, end: int, floor: int, ceiling: int) -> None:
-        """Frees the tables that map only ``[start, end)`` and the unmapped space around it, down to ``floor`` and up to ``ceiling``
-        (ends of the neighbouring areas; a ceiling of 0 means none). Linux: free_pgd_range, 2.6.12 and later."""
+        """Frees the tables that map only ``[start, end)`` and the unmapped space around it, down to ``floor`` and up to
+        ``ceiling`` (ends of the neighbouring areas; a ceiling of 0 means none). Linux: free_pgd_range, 2.6.12 and
+        later."""
         size = 1 << self.SHIFT
         first = start >> self.SHIFT << self.SHIFT
         if first < floor:
@@ -147,7 +151,8 @@ class PageTables:
             mm.flush_pending = True
 
     def move_table(self, mm: Mm, addr: int, target: int) -> None:
-        """The table that maps from ``addr`` on maps from ``target`` on instead, where there is none. Linux: move_normal_pmd, 5.0 and later."""
+        """The table that maps from ``addr`` on maps from ``target`` on instead, where there is none. Linux:
+        move_normal_pmd, 5.0 and later."""
         pfn = self.pte_index(mm.pgd, addr) // self.PTRS
         self._set_table(mm.pgd, addr, 0)
         self._set_table(mm.pgd, target, pfn)
@@ -159,7 +164,7 @@ class PageTables:
         frames = self.pages.frames
         return frames.mapping[pfn], (frames.index[pfn] + index % self.PTRS) << PAGE_SHIFT
 
-    # --- given by the layout ----------------------------------------------------------------------------------------
+    # --- given by the layout
 
     def pgd_alloc(self, mm: Mm | None) -> int:
         raise NotImplementedError
@@ -194,7 +199,8 @@ class PageTables:
 
 
 class PaeTables(PageTables):
-    """3 levels, 8-byte entries, NX in bit 63. The root is a 32-byte object, three user middle tables come with it, the fourth is the kernel's."""
+    """3 levels, 8-byte entries, NX in bit 63. The root is a 32-byte object, three user middle tables come with it, the
+    fourth is the kernel's."""
 
     ENTRY, PTRS, SHIFT = 8, 512, 21
     NX = 1 << 63
@@ -208,7 +214,8 @@ class PaeTables(PageTables):
         self.np_ptes = ram.np64
         self.np_tables = ram.np64.reshape(-1, 512)
         self._pgd_cache = slab.cache("pgd", 32, hwcache=32)
-        # A root's middle tables come and go with it, so where they start (as entries) need not be read again for every address.
+        # A root's middle tables come and go with it, so where they start (as entries) need not be read again for every
+        # address.
         self._middle: dict[int, tuple[int, ...]] = {}
         self._kernel_pmd = self._new_table(None, PAGE_OFFSET)
 

@@ -1,8 +1,8 @@
 """What the radix trees of the page cache and the swap cache cost in low memory.
 
-Lookups go through a Python dict; this class keeps the shape the kernel's tree would have, so that every node takes its real object of the slab:
-64 slots a node, height grown to the largest index ever held, nodes freed as they empty, height reset when the tree is empty. A tree whose only
-item has index 0 needs no node.
+Lookups go through a Python dict; this class keeps the shape the kernel's tree would have, so that every node takes its
+real object of the slab: 64 slots a node, height grown to the largest index ever held, nodes freed as they empty, height
+reset when the tree is empty. A tree whose only item has index 0 needs no node.
 Linux: lib/radix-tree.c, 2.6.7 (the tree does not shrink in height).
 """
 
@@ -21,7 +21,8 @@ def radix_cache(slab: Slab) -> KmemCache:
 
 
 class RadixNodes:
-    """Nodes of one tree. ``charge`` before an index is inserted, ``uncharge`` after it is deleted; each index at most once."""
+    """Nodes of one tree. ``charge`` before an index is inserted, ``uncharge`` after it is deleted; each index at most
+    once."""
 
     __slots__ = ("items", "height", "_leaves", "_levels", "_addresses", "_cache")
 
@@ -66,7 +67,9 @@ class RadixNodes:
     def _grow(self, index: int, gfp: int) -> None:
         taken: list[int] = []
         try:
-            while True:  # an allocation may reclaim, and reclaim inserts and deletes here: what is missing is asked after the last one
+            # an allocation may reclaim, and reclaim inserts and deletes here: what is missing is asked after the last
+            # one
+            while True:
                 height, missing = self._missing(index)
                 if len(taken) >= len(missing):
                     break

@@ -1,10 +1,12 @@
 """Caches of sized objects on frames of low memory.
 
-Every kernel object has an address here: ``PAGE_OFFSET + physical``. A cache packs objects into slabs as 2.6 did: a slab of ``1 << order`` frames holds
-a 24-byte header and a 2-byte bufctl per object beside the objects (big objects keep both elsewhere). Objects leave the partial slab that has waited longest;
-an empty slab goes back to the zones once the cache holds more free objects than its limit.
+Every kernel object has an address here: ``PAGE_OFFSET + physical``. A cache packs objects into slabs as 2.6 did: a slab
+of ``1 << order`` frames holds a 24-byte header and a 2-byte bufctl per object beside the objects (big objects keep both
+elsewhere). Objects leave the partial slab that has waited longest; an empty slab goes back to the zones once the cache
+holds more free objects than its limit.
 
-Linux: mm/slab.c, 2.6.7. Differences: no per-cpu object arrays (an object is free or in use, nothing between), no colouring.
+Linux: mm/slab.c, 2.6.7. Differences: no per-cpu object arrays (an object is free or in use, nothing between), no
+colouring.
 """
 
 from __future__ import annotations
@@ -267,7 +269,8 @@ class Slab:
         self._next_token = 1
 
     def cache(self, name: str, size: int, align: int = 0, hwcache: int = 0) -> KmemCache:
-        """The cache of that name, made at the first call. ``size``, ``align`` in bytes; ``hwcache`` = cache-line size to align to, or 0."""
+        """The cache of that name, made at the first call. ``size``, ``align`` in bytes; ``hwcache`` = cache-line size
+        to align to, or 0."""
         cache = self.caches.get(name)
         if cache is None:
             cache = self.caches[name] = KmemCache(self._pages, name, size, align, hwcache)

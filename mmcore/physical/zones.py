@@ -2,7 +2,8 @@
 
 Linux: mm/page_alloc.c, 2.6.7. One difference: one per-cpu list instead of a hot and a cold one.
 
-Low memory adds up at any moment: present frames = sum over ``owned`` (free buddies, per-cpu lists and every owner of frames.py).
+Low memory adds up at any moment: present frames = sum over ``owned`` (free buddies, per-cpu lists and every owner of
+frames.py).
 """
 
 from __future__ import annotations
@@ -67,7 +68,8 @@ class Zone:
         self.free_pages = 0
         self.pages_min = self.pages_low = self.pages_high = 0
         self.protection = [0, 0, 0]
-        # One dict per order: insertion-ordered set of block heads; the last one added is the list's head (2.6 adds and takes there).
+        # One dict per order: insertion-ordered set of block heads; the last one added is the list's head (2.6 adds and
+        # takes there).
         self.free_area: list[dict[int, None]] = [{} for _ in range(MAX_ORDER)]
         self.pcp: list[int] = []
         batch = min(self.present_pages // 1024, 64) // 4
@@ -92,7 +94,8 @@ class Zone:
 
 
 class PageAllocator:
-    """Hands out frames. The hooks ``try_to_free_pages``, ``wakeup_kswapd``, ``last_resort``, ``on_new_low`` and ``on_code_reuse`` are set by their owners."""
+    """Hands out frames. The hooks ``try_to_free_pages``, ``wakeup_kswapd``, ``last_resort``, ``on_new_low`` and
+    ``on_code_reuse`` are set by their owners."""
 
     def __init__(self, frames: Frames, clock: VirtualClock) -> None:
         self.frames = frames
@@ -125,7 +128,7 @@ class PageAllocator:
         self.on_code_reuse: Callable[[], None] = lambda: None
         self.inject: Callable[[int], bool] | None = None  # tests: answers True where an allocation shall fail
 
-    # --- boot -------------------------------------------------------------------------------------------------------
+    # --- boot
 
     def free_boot_range(self, start: int, end: int) -> None:
         """Frames of the boot reservation become free (free_all_bootmem)."""
@@ -154,7 +157,7 @@ class PageAllocator:
                     zone.protection[kind] = above
         self._protection = self._first.protection[2]
 
-    # --- accounts ---------------------------------------------------------------------------------------------------
+    # --- accounts
 
     def nr_free(self) -> int:
         return sum(z.free_pages for z in self.zones)
@@ -171,7 +174,7 @@ class PageAllocator:
             self.peak_owned[owner] = n
         frames.owner[pfn] = owner
 
-    # --- allocation -------------------------------------------------------------------------------------------------
+    # --- allocation
 
     def alloc_page(self, gfp: int, owner: int) -> int:
         """One frame, count 1, content undefined. Raises OutOfMemory."""
@@ -334,11 +337,12 @@ class PageAllocator:
         if owned[FREE] < self.min_free:
             self.min_free = owned[FREE]
             self._min_is_new = True
-        # 2.6 takes from the list's head, frees to it, and adds a batch at its tail: what is there is used first, then ascending addresses.
+        # 2.6 takes from the list's head, frees to it, and adds a batch at its tail: what is there is used first, then
+        # ascending addresses.
         taken.reverse()
         zone.pcp[:0] = taken
 
-    # --- freeing ----------------------------------------------------------------------------------------------------
+    # --- freeing
 
     def put_page(self, pfn: int) -> None:
         """Drops a reference; the last one frees the frame (taking it off its LRU list)."""
@@ -453,7 +457,8 @@ class PageAllocator:
             self._free_pages_bulk(zone, len(zone.pcp))
 
     def _free_run(self, zone: Zone, lo: int, hi: int) -> None:
-        """Gives the frames ``lo <= pfn < hi`` to the buddy lists as the largest aligned blocks, merging with free buddies."""
+        """Gives the frames ``lo <= pfn < hi`` to the buddy lists as the largest aligned blocks, merging with free
+        buddies."""
         n = hi - lo
         self.frames.np_owner[lo:hi] = FREE
         self.owned[FREE] += n

@@ -1,11 +1,12 @@
 """When memory and swap are gone: which task pays.
 
-``out_of_memory`` is called by direct reclaim that failed. It believes in it only after ten failures over a second, and gives a victim five seconds to die.
-Tasks are what ``mem.tasks()`` yields: objects with mm (None for kernel threads), pid, comm, uid, nice, cpu_ns (used), start_ns (since boot),
-memdie, swapoff (optional) and kill(signal).
+``out_of_memory`` is called by direct reclaim that failed. It believes in it only after ten failures over a second, and
+gives a victim five seconds to die. Tasks are what ``mem.tasks()`` yields: objects with mm (None for kernel threads),
+pid, comm, uid, nice, cpu_ns (used), start_ns (since boot), memdie, swapoff (optional) and kill(signal).
 
-2.6.7 let the victim run into its death on the memory reserves. Here an allocation never yields the CPU, so the memory of a victim that is not the current task
-is taken at once, as the reaper of 4.6 does: it will never return to user mode to miss it. Linux: mm/oom_kill.c, 2.6.7 (init is nobody special).
+2.6.7 let the victim run into its death on the memory reserves. Here an allocation never yields the CPU, so the memory
+of a victim that is not the current task is taken at once, as the reaper of 4.6 does: it will never return to user mode
+to miss it. Linux: mm/oom_kill.c, 2.6.7 (init is nobody special).
 """
 
 from __future__ import annotations

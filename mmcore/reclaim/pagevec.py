@@ -1,7 +1,7 @@
 """How pages come onto the LRU lists: sixteen at a time, through two pagevecs, and up by use.
 
-A pagevec entry names a frame and its stamp (see lru.py) and holds no reference; a frame freed before the pagevec drains has another stamp and is
-skipped. Until then a page is on no list, and has no PG_LRU. Linux: mm/swap.c, 2.6.7.
+A pagevec entry names a frame and its stamp (see lru.py) and holds no reference; a frame freed before the pagevec drains
+has another stamp and is skipped. Until then a page is on no list, and has no PG_LRU. Linux: mm/swap.c, 2.6.7.
 """
 
 from __future__ import annotations
@@ -89,8 +89,8 @@ class LruCache:
         }
 
     def replace_page(self, pfn: int, new: int) -> None:
-        """Migration: ``new``, on no list, takes the place of ``pfn`` and its flags PG_LRU and PG_ACTIVE; in another zone it becomes the newest.
-        Pagevecs are empty."""
+        """Migration: ``new``, on no list, takes the place of ``pfn`` and its flags PG_LRU and PG_ACTIVE; in another
+        zone it becomes the newest. Pagevecs are empty."""
         flags = self.flags
         f = flags[pfn] & (PG_LRU | PG_ACTIVE)
         if not f & PG_LRU:

@@ -3,11 +3,12 @@
  refill_inactive   PG_referenced? another round : inactive, PG_referenced set       nobody can ask a page's PTEs
  shrink_cache      mapped? kept and counted : freed as ever                         too many met: stop, and
  swap_out          the scheme goes through address spaces ──> try_to_swap_out       PTEs go; young ones mark their page
-                                                                                    pages without PTEs wait on the inactive list to be met
+                                                                                    pages without PTEs wait on the
+                                                                                    inactive list to be met
 
-Zones, watermarks, priorities, kswapd, direct reclaim, write-back and OOM stay 2.6.7's (``vmscan``); exactly what a scheme with SCAN instead of WALK cannot
-answer is replaced. 2.5.26 counted priorities from 6 to 1, two of 2.6.7's 12 to 0 for each of them.
-Linux: mm/vmscan.c, 2.5.26.
+Zones, watermarks, priorities, kswapd, direct reclaim, write-back and OOM stay 2.6.7's (``vmscan``); exactly what a
+scheme with SCAN instead of WALK cannot answer is replaced. 2.5.26 counted priorities from 6 to 1, two of 2.6.7's 12 to
+0 for each of them. Linux: mm/vmscan.c, 2.5.26.
 """
 
 from __future__ import annotations
@@ -41,16 +42,18 @@ class SwapOut(Vmscan):
 
     def __init__(self, mem: Memory) -> None:
         super().__init__(mem)
-        # Mapped pages met since the last swap_out, per zone: a pass of 2.6.7 looks at as few as 32 pages, so they add up over passes.
+        # Mapped pages met since the last swap_out, per zone: a pass of 2.6.7 looks at as few as 32 pages, so they add
+        # up over passes.
         self._mapped_met = [0] * len(self.zones)
         self._found = 0  # pages that the last swap_out made freeable, by our own count
         mem.scheme.env.try_to_swap_out = self.try_to_swap_out
 
-    # --- the lists ----------------------------------------------------------------------------------------------------------
+    # --- the lists
 
     def _refill_inactive_zone(self, zone: Zone, nr_pages: int, sc: ScanControl) -> None:
-        """Moves pages from the active list's tail to the inactive list, sparing those marked since last asked. Whether a page is mapped plays no part, so
-        ``swappiness`` plays none. A page that goes down is marked: one more use, seen by the scan, and it comes back. Linux: refill_inactive, 2.5.26."""
+        """Moves pages from the active list's tail to the inactive list, sparing those marked since last asked. Whether
+        a page is mapped plays no part, so ``swappiness`` plays none. A page that goes down is marked: one more use,
+        seen by the scan, and it comes back. Linux: refill_inactive, 2.5.26."""
         self.lru_add_drain()
         active, inactive, flags = zone.active, zone.inactive, self.flags
         no_swap = not self.swap.total
@@ -75,10 +78,11 @@ class SwapOut(Vmscan):
         setattr(vmstat, name, getattr(vmstat, name) + len(held))
 
     def _shrink_cache(self, zone: Zone, max_scan: int, sc: ScanControl) -> int:
-        """Like 2.6.7's, 32 pages at a time, but mapped pages only go to the list's head and are counted. When more were met than the priority allows, the
-        scheme has to scan, and the pass is over. Allowed are 32 << (9 - priority), and a tenth of the list's share for the priority if that is less: 2.4.17's
-        bound, without which a small machine would never come to scan. At the last priority the pass goes on: in 2.5.26 that one saw all of a small
-        machine's list, and what can be freed may be further on."""
+        """Like 2.6.7's, 32 pages at a time, but mapped pages only go to the list's head and are counted. When more were
+        met than the priority allows, the scheme has to scan, and the pass is over. Allowed are 32 << (9 - priority),
+        and a tenth of the list's share for the priority if that is less: 2.4.17's bound, without which a small machine
+        would never come to scan. At the last priority the pass goes on: in 2.5.26 that one saw all of a small machine's
+        list, and what can be freed may be further on."""
         self.lru_add_drain()
         inactive, met = zone.inactive, self._mapped_met
         priority = priority_24(sc.priority)
@@ -122,13 +126,15 @@ class SwapOut(Vmscan):
         self._found = 0
         self.mem.scheme.swap_out(priority, zone, goal)
         if self._found:
-            # Pages that nobody maps any more can be freed, only not by this pass: the zone is not given up for having freed none.
+            # Pages that nobody maps any more can be freed, only not by this pass: the zone is not given up for having
+            # freed none.
             zone.pages_scanned = 0
             zone.all_unreclaimable = False
 
     def shrink_all(self, nr_pages: int) -> int:
-        """The same trigger as with a reverse map. As many of the oldest pages as are wanted are looked at; for the mapped ones among them a scan takes out as
-        many, which need not be the same ones, and they are met further on. Gives up when nothing came of several looks at every page."""
+        """The same trigger as with a reverse map. As many of the oldest pages as are wanted are looked at; for the
+        mapped ones among them a scan takes out as many, which need not be the same ones, and they are met further on.
+        Gives up when nothing came of several looks at every page."""
         zones = [z for z in reversed(self.zones) if z.present_pages]
         vmstat, meters = self.vmstat, self.mem.meters
         self.lru_add_drain()
@@ -181,16 +187,17 @@ class SwapOut(Vmscan):
         else:
             super()._nap()
 
-    # --- the scan -----------------------------------------------------------------------------------------------------------
+    # --- the scan
 
     def try_to_swap_out(self, vma: VmArea, start: int, end: int, zone: Zone, goal: int) -> tuple[int, int]:
-        """Looks at the PTEs of ``[start, end)``, which lies in ``vma``, in order, until ``goal`` pages became freeable: no PTE and nobody but their cache
-        holds them. Returns (how many did, the address to go on at).
+        """Looks at the PTEs of ``[start, end)``, which lies in ``vma``, in order, until ``goal`` pages became freeable:
+        no PTE and nobody but their cache holds them. Returns (how many did, the address to go on at).
 
-        A young PTE, and every PTE of a VM_LOCKED area, marks its page accessed and is young no more (locked ones keep A); pages that are active, locked or of
-        another zone are passed over; other PTEs go: an anonymous page gets a place in swap, a file page is dropped, dirty bits move to the page. A
-        VM_RESERVED area is left alone. So is an anonymous page that somebody pinned, by 2.6.7's check; 2.5.26 unmapped it behind his back.
-        Raises ValueError for a range that is not the area's. Linux: swap_out_vma to try_to_swap_out, mm/vmscan.c, 2.5.26."""
+        A young PTE, and every PTE of a VM_LOCKED area, marks its page accessed and is young no more (locked ones keep
+        A); pages that are active, locked or of another zone are passed over; other PTEs go: an anonymous page gets a
+        place in swap, a file page is dropped, dirty bits move to the page. A VM_RESERVED area is left alone. So is an
+        anonymous page that somebody pinned, by 2.6.7's check; 2.5.26 unmapped it behind his back. Raises ValueError for
+        a range that is not the area's. Linux: swap_out_vma to try_to_swap_out, mm/vmscan.c, 2.5.26."""
         if not vma.vm_start <= start <= end <= vma.vm_end or (start | end) & 4095:
             raise ValueError(f"try_to_swap_out: {start:#x} to {end:#x} are not pages of {vma}")
         if vma.vm_flags & VM_RESERVED or start == end:
@@ -211,7 +218,8 @@ class SwapOut(Vmscan):
         return done, end
 
     def _scan(self, vma: VmArea, i: int, j: int, zone: Zone, goal: int) -> tuple[int, int]:
-        """PTEs i to j - 1 of one table: (pages that became freeable, PTE to go on at). Only PTEs that go are handled one by one."""
+        """PTEs i to j - 1 of one table: (pages that became freeable, PTE to go on at). Only PTEs that go are handled
+        one by one."""
         pgtables, frames, meters = self.mem.pgtables, self.frames, self.mem.meters
         entries = pgtables.np_ptes[i:j]
         kind = entries.dtype.type
@@ -286,8 +294,8 @@ class SwapOut(Vmscan):
         self.vmstat.pgactivate += len(climbing)
 
     def _unmap_idle(self, vma: VmArea, where: list[int], pfns: list[int], goal: int) -> tuple[int, int]:
-        """HOT. Takes away the idle PTEs ``where`` of the frames ``pfns``, where that can be, until ``goal`` pages became freeable: (how many did, the last
-        PTE looked at)."""
+        """HOT. Takes away the idle PTEs ``where`` of the frames ``pfns``, where that can be, until ``goal`` pages
+        became freeable: (how many did, the last PTE looked at)."""
         frames, flags, count, mapcount, private = (
             self.frames,
             self.flags,

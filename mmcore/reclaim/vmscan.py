@@ -5,10 +5,10 @@
  refill_inactive_zone     │            v referenced and in use
  new anonymous page ──> active <───────┘
 
-A page is asked for its use (``rmap.page_referenced``) and taken out of page tables (``rmap.try_to_unmap``) one at a time, as 2.6.7 did;
-which PTEs map it is the scheme's business. A list is scanned from its tail, the oldest. ``priority`` runs from 12 (1/4096 of a list) to 0 (all
-of it). The caller of shrink_list holds one reference to each page, so a page that only its cache wants has count 2.
-Linux: mm/vmscan.c, 2.6.7.
+A page is asked for its use (``rmap.page_referenced``) and taken out of page tables (``rmap.try_to_unmap``) one at a
+time, as 2.6.7 did; which PTEs map it is the scheme's business. A list is scanned from its tail, the oldest.
+``priority`` runs from 12 (1/4096 of a list) to 0 (all of it). The caller of shrink_list holds one reference to each
+page, so a page that only its cache wants has count 2. Linux: mm/vmscan.c, 2.6.7.
 """
 
 from __future__ import annotations
@@ -57,7 +57,8 @@ class ScanControl:
 
 
 class Shrinker:
-    """A cache that gives objects back. ``scan(n, gfp)`` looks at n objects (0: none) and returns how many there are, or -1 when it cannot now."""
+    """A cache that gives objects back. ``scan(n, gfp)`` looks at n objects (0: none) and returns how many there are, or
+    -1 when it cannot now."""
 
     __slots__ = ("scan", "seeks", "nr")
 
@@ -90,7 +91,7 @@ class Vmscan(LruCache):
         mem.pages.try_to_free_pages = self.try_to_free_pages
         mem.pages.wakeup_kswapd = self.wakeup_kswapd
 
-    # --- one zone ---------------------------------------------------------------------------------------------------------
+    # --- one zone
 
     def _shrink_zone(self, zone: Zone, sc: ScanControl) -> int:
         """Scans both lists in proportion to their sizes, so that active tends to two thirds; returns pages freed."""
@@ -109,7 +110,8 @@ class Vmscan(LruCache):
         return 0
 
     def _refill_inactive_zone(self, zone: Zone, nr_pages: int, sc: ScanControl) -> None:
-        """Moves pages from the active list's tail to the inactive list, sparing mapped ones until memory is short enough."""
+        """Moves pages from the active list's tail to the inactive list, sparing mapped ones until memory is short
+        enough."""
         self.lru_add_drain()
         active, inactive = zone.active, zone.inactive
         flags, mapcount, page_referenced = self.flags, self.mapcount, self.mem.rmap.page_referenced
@@ -140,13 +142,15 @@ class Vmscan(LruCache):
         setattr(vmstat, "pgrefill_" + name, getattr(vmstat, "pgrefill_" + name) + len(held))
 
     def _shrink_cache(self, zone: Zone, max_scan: int, sc: ScanControl) -> int:
-        """Isolates up to 32 pages at a time from the inactive list's tail and tries to free them; returns how many were."""
+        """Isolates up to 32 pages at a time from the inactive list's tail and tries to free them; returns how many
+        were."""
         self.lru_add_drain()
         inactive = zone.inactive
         freed = 0
         scanned = 0
         while scanned < max_scan and inactive.n:
-            # Pages whose I/O is under way would be taken off and put back in the same order: a batch of nothing else is.
+            # Pages whose I/O is under way would be taken off and put back in the same order: a batch of nothing else
+            # is.
             rotated = inactive.rotate_tail(SWAP_CLUSTER_MAX, PG_LOCKED | PG_WRITEBACK)
             if rotated:
                 scanned += rotated
@@ -160,7 +164,8 @@ class Vmscan(LruCache):
         return freed
 
     def _shrink_batch(self, zone: Zone, page_list: list[int], sc: ScanControl) -> int:
-        """Pages just taken off the inactive list are freed, or put back: at the head, or on the active list. Returns how many were freed."""
+        """Pages just taken off the inactive list are freed, or put back: at the head, or on the active list. Returns
+        how many were freed."""
         flags, count, inactive, active, put_page = (
             self.flags,
             self.count,
@@ -192,7 +197,8 @@ class Vmscan(LruCache):
                 vmstat.kswapd_steal += freed
 
     def _shrink_list(self, page_list: list[int], sc: ScanControl) -> list[int]:
-        """Tries to free each isolated page; returns those that stay (activated ones have PG_ACTIVE). The others are freed."""
+        """Tries to free each isolated page; returns those that stay (activated ones have PG_ACTIVE). The others are
+        freed."""
         frames, flags, count, mapcount = self.frames, self.flags, self.count, self.mapcount
         rmap, swap, mappings, pages = self.mem.rmap, self.swap, self.mem.mappings, self.pages
         page_referenced, try_to_unmap = rmap.page_referenced, rmap.try_to_unmap
@@ -269,10 +275,11 @@ class Vmscan(LruCache):
         self.vmstat.pgactivate += activated
         return kept
 
-    # --- who calls for it -----------------------------------------------------------------------------------------------------
+    # --- who calls for it
 
     def try_to_free_pages(self, gfp: int, order: int) -> int:
-        """Direct reclaim by an allocation that found too little: 1 when it freed 32 pages or more. May charge time, and may end in the OOM killer."""
+        """Direct reclaim by an allocation that found too little: 1 when it freed 32 pages or more. May charge time, and
+        may end in the OOM killer."""
         pages, zones = self.pages, self._zonelist(gfp)
         self.vmstat.allocstall += 1
         pages.memalloc += 1
@@ -327,7 +334,8 @@ class Vmscan(LruCache):
         self._balance_pgdat()
 
     def _balance_pgdat(self) -> None:
-        """Frees until every zone is above its high mark. 2.6.7 never counted total_scanned here, so its naps never happened; there are none."""
+        """Frees until every zone is above its high mark. 2.6.7 never counted total_scanned here, so its naps never
+        happened; there are none."""
         vmstat, zones, pages = self.vmstat, [z for z in self.zones if z.present_pages], self.pages
         vmstat.pageoutrun += 1
         sc = ScanControl(GFP_KERNEL, True, vmstat.nr_mapped)
@@ -366,8 +374,9 @@ class Vmscan(LruCache):
             pages.memalloc -= 1
 
     def shrink_all(self, nr_pages: int) -> int:
-        """Our own trigger (/proc/sys/vm/rmapbox_reclaim): frees ``nr_pages`` pages and hardly more, mapped ones as if memory were very short, oldest first,
-        32 at a time, waiting for the disk. Gives up after several looks at every page. Returns how many were freed."""
+        """Our own trigger (/proc/sys/vm/rmapbox_reclaim): frees ``nr_pages`` pages and hardly more, mapped ones as if
+        memory were very short, oldest first, 32 at a time, waiting for the disk. Gives up after several looks at every
+        page. Returns how many were freed."""
         zones = [z for z in reversed(self.zones) if z.present_pages]
         self.lru_add_drain()
         patience = 6 * sum(z.active.n + z.inactive.n for z in zones) + 8 * SWAP_CLUSTER_MAX
@@ -408,7 +417,8 @@ class Vmscan(LruCache):
             space.writeback()
 
     def _shrink_slab(self, scanned: int, gfp: int) -> int:
-        """Asks the shrinkers for a share of their objects like the share of the LRU lists that was scanned; returns frames freed."""
+        """Asks the shrinkers for a share of their objects like the share of the LRU lists that was scanned; returns
+        frames freed."""
         if not self.shrinkers or not scanned:
             return 0
         lru_pages = sum(z.active.n + z.inactive.n for z in self.zones)
@@ -427,12 +437,13 @@ class Vmscan(LruCache):
         return max(0, before - self.pages.owned[SLAB])
 
     def register_shrinker(self, scan: Callable[[int, int], int], seeks: int = 2) -> Shrinker:
-        """A cache joins slab reclaim. ``seeks``: disk seeks to make an object again (2 by default); more means kept longer."""
+        """A cache joins slab reclaim. ``seeks``: disk seeks to make an object again (2 by default); more means kept
+        longer."""
         shrinker = Shrinker(scan, seeks)
         self.shrinkers.append(shrinker)
         return shrinker
 
-    # --- waiting without a scheduler ------------------------------------------------------------------------------------------
+    # --- waiting without a scheduler
 
     def wait_sync(self, queue: WaitQueue) -> None:
         """Waits for page I/O on the spot, charging its time: for callers that cannot park."""

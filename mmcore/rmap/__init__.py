@@ -1,4 +1,5 @@
-"""Reverse mapping: the scheme interface (``scheme``), what the core does with the answers (``core``), finding plugins (``registry``)."""
+"""Reverse mapping: the scheme interface (``scheme``), what the core does with the answers (``core``), finding plugins
+(``registry``)."""
 
 from mmcore.rmap.scheme import (
     AGAIN,

@@ -3,7 +3,8 @@
 ``frames.mapcount`` is kept here, for every scheme alike, so that a scheme that loses a mapping cannot hide it.
 
  page_referenced(pfn)   young PTEs found and cleared (+1 for PG_referenced)
- try_to_unmap(pfn)      SUCCESS: no PTE maps the frame any more. FAIL: locked, reserved, young or pinned. AGAIN: not all found
+ try_to_unmap(pfn)      SUCCESS: no PTE maps the frame any more. FAIL: locked, reserved, young or pinned. AGAIN: not all
+ found
 Linux: mm/rmap.c, 2.6.7.
 """
 
@@ -63,7 +64,9 @@ class Rmap:
         self.has_move_check = kind.move_check is not RmapScheme.move_check
         scheme.env.walk_file = self.walk_file
         self.walk_lengths, self.file_walk_lengths = WalkLengths(), WalkLengths()
-        self.unmapped = 0  # PTEs taken by try_to_unmap (or moved) so far: whoever reserves compares it to see whether reclaim ran over what he read
+        # PTEs taken by try_to_unmap (or moved) so far: whoever reserves compares it to see whether reclaim ran over
+        # what he read
+        self.unmapped = 0
         # State of the walk under way (walks do not nest, AUDIT aside).
         self._left = 0
         self._young = 0
@@ -73,10 +76,11 @@ class Rmap:
             -1
         )  # migration's second pass: walks look for the migration entries of this frame instead of the PTEs of theirs
 
-    # --- one page ----------------------------------------------------------------------------------------------------
+    # --- one page
 
     def add_anon(self, pfn: int, vma: VmArea, address: int, pte: int, exclusive: bool, token: Any) -> int:
-        """A PTE is about to map an anonymous page. Answers COPY (and changes nothing) where the scheme cannot record it."""
+        """A PTE is about to map an anonymous page. Answers COPY (and changes nothing) where the scheme cannot record
+        it."""
         frames = self.frames
         flags = frames.flags
         n = frames.mapcount[pfn]
@@ -168,7 +172,7 @@ class Rmap:
         elif self.has_file_released:
             self.scheme.file_released(np.array([pfn]))
 
-    # --- ranges ------------------------------------------------------------------------------------------------------
+    # --- ranges
 
     def dup_range(
         self,
@@ -196,7 +200,8 @@ class Rmap:
             self.scheme.dup(src, dst, pfns, src_ptes, dst_ptes, token)
 
     def remove_range(self, vma: VmArea, pfns: np.ndarray, ptes: np.ndarray, distinct: bool, nr_anon: int) -> None:
-        """PTEs are gone, ``nr_anon`` of them of anonymous pages: one mapping less each (references are the caller's to drop)."""
+        """PTEs are gone, ``nr_anon`` of them of anonymous pages: one mapping less each (references are the caller's to
+        drop)."""
         frames = self.frames
         self.count_left(vma, len(pfns), nr_anon)
         if distinct:
@@ -233,10 +238,11 @@ class Rmap:
             frames.np_flags[anon] &= np.uint32(~PG_ANON & 0xFFFFFFFF)
             frames.np_mapping[anon] = 0
 
-    # --- ageing ------------------------------------------------------------------------------------------------------
+    # --- ageing
 
     def page_referenced(self, pfn: int) -> int:
-        """How often the page was used since last asked: its young PTEs (cleared now), plus PG_referenced (cleared now). Without walks only the latter."""
+        """How often the page was used since last asked: its young PTEs (cleared now), plus PG_referenced (cleared now).
+        Without walks only the latter."""
         f = self.flags[pfn]
         found = 0
         if f & PG_REFERENCED:
@@ -251,8 +257,8 @@ class Rmap:
         return found
 
     def _metered_walk(self, pfn: int, flags: int, purpose: Purpose, visit: Visit) -> None:
-        """A walk, and how many objects it looked at: the most of one kind (candidates, areas, address spaces, nodes), whoever looked at them. The scheme's
-        own walks and the file index's are metered apart, and kinds alike."""
+        """A walk, and how many objects it looked at: the most of one kind (candidates, areas, address spaces, nodes),
+        whoever looked at them. The scheme's own walks and the file index's are metered apart, and kinds alike."""
         meters = self.meters
         by_file = self._by_file = not (flags & PG_ANON or self.walks_files)
         candidates, mms = meters.candidates + meters.file_candidates, meters.mms_visited
@@ -281,8 +287,8 @@ class Rmap:
                 meters.longest_walk = length
 
     def ask(self, pfn: int, purpose: Purpose, visit: Visit) -> None:
-        """A metered walk for an exact user (migrate.py, mkclean.py), whose ``visit`` calls ``find`` once for each candidate. File pages are found
-        by their file's index under a scheme that cannot walk."""
+        """A metered walk for an exact user (migrate.py, mkclean.py), whose ``visit`` calls ``find`` once for each
+        candidate. File pages are found by their file's index under a scheme that cannot walk."""
         self._metered_walk(pfn, self.flags[pfn] if self.exact else 0, purpose, visit)
 
     def _find(self, pfn: int, mm: Mm, address: int, pte: int) -> int:
@@ -342,12 +348,13 @@ class Rmap:
         self._left -= 1
         return HIT if self._left else HIT | STOP
 
-    # --- unmapping ---------------------------------------------------------------------------------------------------
+    # --- unmapping
 
     def try_to_unmap(self, pfn: int) -> int:
         """Takes the frame out of every page table, leaving swap entries (anonymous) or nothing (file) behind.
 
-        The caller isolated the page and holds a reference of its own. SUCCESS | SWAP_AGAIN | SWAP_FAIL (always, where a scheme has no walk)."""
+        The caller isolated the page and holds a reference of its own. SUCCESS | SWAP_AGAIN | SWAP_FAIL (always, where a
+        scheme has no walk)."""
         if not self.exact:
             return SWAP_FAIL
         self._result = SUCCESS
@@ -383,7 +390,8 @@ class Rmap:
             return FAIL | STOP
         flags = frames.flags[pfn]
         if flags & PG_SWAPCACHE and frames.count[pfn] != frames.mapcount[pfn] + 2:
-            # Somebody pinned the page (get_user_pages): unmapped now, a later write fault would copy it behind his back.
+            # Somebody pinned the page (get_user_pages): unmapped now, a later write fault would copy it behind his
+            # back.
             self._result = SWAP_FAIL
             return FAIL | STOP
         if flags & PG_ANON:
@@ -427,13 +435,14 @@ class Rmap:
         else:
             frames.flags[pfn] |= PG_DIRTY
 
-    # --- file pages, by object -----------------------------------------------------------------------------------------
+    # --- file pages, by object
 
     def walk_file(self, pfn: int, purpose: Purpose, visit: Visit, addresses: Sequence[int] | None = None) -> None:
-        """Offers the areas that map a file page, from its AddressSpace's index. Linux: page_referenced_file, try_to_unmap_file, 2.6.7.
+        """Offers the areas that map a file page, from its AddressSpace's index. Linux: page_referenced_file,
+        try_to_unmap_file, 2.6.7.
 
-        ``addresses``: a scheme that keeps the user addresses at which nonlinear areas map the page gives them; they are then offered, for every purpose,
-        in place of the mini virtual scan."""
+        ``addresses``: a scheme that keeps the user addresses at which nonlinear areas map the page gives them; they are
+        then offered, for every purpose, in place of the mini virtual scan."""
         frames = self.frames
         mapping = self.mem.mappings.get(frames.mapping[pfn])
         if mapping is None:
@@ -498,8 +507,8 @@ class Rmap:
                     return
 
     def _unmap_nonlinear(self, pfn: int, areas: list[VmArea]) -> None:
-        """The mini virtual scan: nothing leads from the page to its nonlinear PTEs, so clusters of each area are unmapped in turn
-        until as many PTEs went as the page has. Linux: try_to_unmap_cluster, 2.6.7."""
+        """The mini virtual scan: nothing leads from the page to its nonlinear PTEs, so clusters of each area are
+        unmapped in turn until as many PTEs went as the page has. Linux: try_to_unmap_cluster, 2.6.7."""
         goal = self.frames.mapcount[pfn]
         usable = [v for v in areas if not v.vm_flags & (VM_LOCKED | VM_RESERVED)]
         if not usable:
@@ -522,7 +531,8 @@ class Rmap:
         self._result = SWAP_AGAIN
 
     def _unmap_cluster(self, vma: VmArea, start: int, wanted: int) -> int:
-        """Unmaps what is present, idle and not reserved in one cluster, whether it maps the ``wanted`` frame (a hit) or not; returns how many PTEs."""
+        """Unmaps what is present, idle and not reserved in one cluster, whether it maps the ``wanted`` frame (a hit) or
+        not; returns how many PTEs."""
         frames, ptes, mm, meters = self.frames, self.ptes, vma.vm_mm, self.meters
         done = 0
         for address in range(start, min(start + _CLUSTER_BYTES, vma.vm_end), 4096):

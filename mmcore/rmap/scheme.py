@@ -1,11 +1,12 @@
 """The contract of a reverse-mapping scheme: it answers one question, *which PTEs map this frame?*
 
-The core owns what is done with the answer (page_referenced, try_to_unmap, the audit); a scheme keeps whatever it needs to give it.
-``docs/writing-a-scheme.md`` walks through an example; `rmapbox schemes new` writes a complete small one.
+The core owns what is done with the answer (page_referenced, try_to_unmap, the audit); a scheme keeps whatever it needs
+to give it. ``docs/writing-a-scheme.md`` walks through an example; `rmapbox schemes new` writes a complete small one.
 
 Life of a page, and the hook at each step (the core calls; a scheme overrides what it needs, the rest costs nothing):
 
-    reserve(op, vma, ...)      before anything changes; may allocate, reclaim, raise OutOfMemory. What it returns comes back as ``token``
+    reserve(op, vma, ...)      before anything changes; may allocate, reclaim, raise OutOfMemory. What it returns comes
+    back as ``token``
     add_anon / add_file        a PTE now maps the frame            (cannot fail; frames.mapcount is still without it)
     dup                        fork copied a range of PTEs         (cannot fail)
     move_check, move           mremap moves a range of PTEs
@@ -17,9 +18,9 @@ Life of a page, and the hook at each step (the core calls; a scheme overrides wh
     vma_linked, vma_copied, vma_adjust_begin/end, vma_merged, vma_unlinked, can_merge      areas
     mm_created, mm_forked, mm_exited                                                       address spaces
 
-A scheme that keeps nothing which leads from a page to its PTEs has the capability SCAN instead of WALK, and gives ``swap_out`` instead of
-``walk``: reclaim asks it to go through address spaces (``env.try_to_swap_out`` does the work on a range) until enough pages lost all their PTEs.
-Nobody walks then, and the auditor compares counts only.
+A scheme that keeps nothing which leads from a page to its PTEs has the capability SCAN instead of WALK, and gives
+``swap_out`` instead of ``walk``: reclaim asks it to go through address spaces (``env.try_to_swap_out`` does the work on
+a range) until enough pages lost all their PTEs. Nobody walks then, and the auditor compares counts only.
 
 PTEs are named by their index in ``env.pgtables.ptes``; frames by PFN; addresses are the guest's.
 """
@@ -45,11 +46,13 @@ if TYPE_CHECKING:
 
 
 class Purpose(IntEnum):
-    """Why a walk is made. AUDIT walks change and meter nothing; MKCLEAN (page_mkclean) and MIGRATE (migrate_page) must offer every PTE, as AUDIT must.
+    """Why a walk is made. AUDIT walks change and meter nothing; MKCLEAN (page_mkclean) and MIGRATE (migrate_page) must
+    offer every PTE, as AUDIT must.
 
-    Two MIGRATE walks move a page. During the first, over the old frame, each PTE becomes a migration entry; then ``mapping``, ``index``, ``rmap`` and
-    PG_DIRECT pass to the new frame, and the second walk, over that one, must offer the same places. A scheme keeps its records through both: HIT means
-    the entry was found, not that it is gone. ``mapcount`` and rss do not change on the way. Neither walk is preceded or followed by another hook."""
+    Two MIGRATE walks move a page. During the first, over the old frame, each PTE becomes a migration entry; then
+    ``mapping``, ``index``, ``rmap`` and PG_DIRECT pass to the new frame, and the second walk, over that one, must offer
+    the same places. A scheme keeps its records through both: HIT means the entry was found, not that it is gone.
+    ``mapcount`` and rss do not change on the way. Neither walk is preceded or followed by another hook."""
 
     REFERENCED = 0
     UNMAP = 1
@@ -75,7 +78,8 @@ Visit = Callable[[int, "Mm", int, "VmArea | None", int], int]
 
 @dataclass(frozen=True)
 class Card:
-    """What a user reads about a scheme. ``structures``: (name, bytes on i386, remark); ``options``: name -> (default, meaning)."""
+    """What a user reads about a scheme. ``structures``: (name, bytes on i386, remark); ``options``: name -> (default,
+    meaning)."""
 
     name: str
     title: str
@@ -86,7 +90,8 @@ class Card:
     options: dict[str, tuple[Any, str]] = field(default_factory=dict)
     references: tuple[str, ...] = ()
     file_index: str = "prio_tree"  # how AddressSpace.i_mmap is kept: "list", "prio_tree" or "interval_tree"
-    # WALK: it answers walks. FILES: its own structures lead to the PTEs of file pages too, and their walks are metered as its own. SCAN: no walk, swap_out
+    # WALK: it answers walks. FILES: its own structures lead to the PTEs of file pages too, and their walks are metered
+    # as its own. SCAN: no walk, swap_out
     capabilities: frozenset[str] = frozenset({"WALK"})
     unmap_checks_young: bool = True  # 2.6.7's per-PTE unmap answers FAIL for a young PTE; pte_chain's did not look
     unmap_needs_vma: bool = False  # no area for a candidate of an unmap walk: FAIL (pte_chain) instead of MISS
@@ -152,11 +157,13 @@ class SchemeEnv:
         self.scheme_caches: list[KmemCache] = []
         # walk_file(pfn, purpose, visit, addresses=None): the core's walk of a file page over its AddressSpace's index
         self.walk_file: Callable[..., None] = _no_walk
-        # try_to_swap_out(vma, start, end, zone, goal) -> (pages that became freeable, address to go on at): SCAN schemes only, see mmcore.reclaim.scan24
+        # try_to_swap_out(vma, start, end, zone, goal) -> (pages that became freeable, address to go on at): SCAN
+        # schemes only, see mmcore.reclaim.scan24
         self.try_to_swap_out: Callable[[VmArea, int, int, Zone, int], tuple[int, int]] = _no_scan
 
     def find_vma(self, mm: Mm, address: int) -> VmArea | None:
-        """``mm.find_vma``, metered: for a walk or scan that knows only the address space. Linux: the find_vma of try_to_unmap_one, 2.6.5."""
+        """``mm.find_vma``, metered: for a walk or scan that knows only the address space. Linux: the find_vma of
+        try_to_unmap_one, 2.6.5."""
         self.meters.vma_lookups += 1
         self.meters.vma_lookup_nodes += mm.lookup_nodes(address)
         return mm.find_vma(address)
@@ -193,7 +200,8 @@ class RmapScheme:
 
     @classmethod
     def variant(cls, options: dict[str, Any]) -> type[RmapScheme]:
-        """The class that serves these options; most schemes are one class. Raises PluginError for a value that cannot be."""
+        """The class that serves these options; most schemes are one class. Raises PluginError for a value that cannot
+        be."""
         return cls
 
     @classmethod
@@ -211,21 +219,23 @@ class RmapScheme:
         """Asked before boot: what the scheme adds to struct page and the others."""
         return Layout()
 
-    # --- reserve ------------------------------------------------------------------------------------------------------
+    # --- reserve
 
     def reserve(self, operation: str, vma: VmArea, pfns: np.ndarray | None = None) -> Any:
-        """Gets everything the operation could need. ``operation``: "anon_fault" (one page; also copy on write, swap-in, exec and
-        stack growth), "file_fault" (one page), "fork" or "move" (``pfns``: the frames about to be copied). Raises OutOfMemory."""
+        """Gets everything the operation could need. ``operation``: "anon_fault" (one page; also copy on write, swap-in,
+        exec and stack growth), "file_fault" (one page), "fork" or "move" (``pfns``: the frames about to be copied).
+        Raises OutOfMemory."""
         return None
 
     def release(self, token: Any) -> None:
         """The unused rest of a reservation."""
 
-    # --- pages --------------------------------------------------------------------------------------------------------
+    # --- pages
 
     def add_anon(self, pfn: int, vma: VmArea, address: int, pte: int, exclusive: bool, token: Any) -> int:
-        """An anonymous page gets a PTE: set frames.mapping and frames.index when frames.mapcount is 0. ``exclusive``: no other
-        PTE or swap reference exists. COPY: this page cannot be recorded at this address; the core copies it first."""
+        """An anonymous page gets a PTE: set frames.mapping and frames.index when frames.mapcount is 0. ``exclusive``:
+        no other PTE or swap reference exists. COPY: this page cannot be recorded at this address; the core copies it
+        first."""
         return OK
 
     def add_file(self, pfn: int, vma: VmArea, address: int, pte: int, token: Any) -> None:
@@ -234,12 +244,14 @@ class RmapScheme:
     def dup(
         self, src: VmArea, dst: VmArea, pfns: np.ndarray, src_ptes: np.ndarray, dst_ptes: np.ndarray, token: Any
     ) -> None:
-        """fork: frame ``pfns[i]``, mapped by ``src_ptes[i]``, is now mapped by ``dst_ptes[i]`` too (anonymous and file pages)."""
+        """fork: frame ``pfns[i]``, mapped by ``src_ptes[i]``, is now mapped by ``dst_ptes[i]`` too (anonymous and file
+        pages)."""
 
     def move_check(
         self, src: VmArea, dst: VmArea, delta: int, pfns: np.ndarray, src_ptes: np.ndarray
     ) -> np.ndarray | None:
-        """mremap: which of the PTEs (positions in the arrays) map pages that must be copied before they can move by ``delta`` bytes."""
+        """mremap: which of the PTEs (positions in the arrays) map pages that must be copied before they can move by
+        ``delta`` bytes."""
         return None
 
     def move(
@@ -258,7 +270,8 @@ class RmapScheme:
         """A write fault found the anonymous page mapped here only."""
 
     def remove(self, vma: VmArea, pfns: np.ndarray, ptes: np.ndarray) -> None:
-        """A range of PTEs is gone; called for anonymous and file pages. Of this and ``remove_one``, override either: see ``forms``."""
+        """A range of PTEs is gone; called for anonymous and file pages. Of this and ``remove_one``, override either:
+        see ``forms``."""
         remove_one = self.remove_one
         for pfn, pte in zip(pfns.tolist(), ptes.tolist(), strict=True):
             remove_one(pfn, pte)
@@ -267,22 +280,24 @@ class RmapScheme:
         """One PTE is gone. For all PTEs, unless ``remove`` is overridden too."""
 
     def released(self, pfns: np.ndarray) -> None:
-        """The last PTEs of a range of anonymous frames went. Of this and ``released_one``, override either: see ``forms``."""
+        """The last PTEs of a range of anonymous frames went. Of this and ``released_one``, override either: see
+        ``forms``."""
         released_one = self.released_one
         for pfn in pfns.tolist():
             released_one(pfn)
 
     def released_one(self, pfn: int) -> None:
-        """The last PTE of an anonymous frame went; frames.mapping still tells where it belonged. For all frames, unless ``released`` is overridden too."""
+        """The last PTE of an anonymous frame went; frames.mapping still tells where it belonged. For all frames, unless
+        ``released`` is overridden too."""
 
     def file_released(self, pfns: np.ndarray) -> None:
         """The last PTEs of file pages went (a page at a time, or a range)."""
 
     def migrated(self, old: int, new: int) -> None:
-        """A page moved to another frame: its PTEs are migration entries, and its words (mapping, index, rmap) and flags stand at ``new`` already.
-        For a scheme that keeps records of its own by frame number."""
+        """A page moved to another frame: its PTEs are migration entries, and its words (mapping, index, rmap) and flags
+        stand at ``new`` already. For a scheme that keeps records of its own by frame number."""
 
-    # --- areas --------------------------------------------------------------------------------------------------------
+    # --- areas
 
     def vma_linked(self, vma: VmArea) -> None:
         """A new area stands in its mm."""
@@ -298,7 +313,8 @@ class RmapScheme:
         return new_address >> 12
 
     def vma_adjust_begin(self, vma: VmArea, start: int, end: int, nxt: VmArea | None) -> Any:
-        """The boundaries of ``vma`` (and of ``nxt``, which it meets) are about to become ``start``, ``end``. May raise OutOfMemory."""
+        """The boundaries of ``vma`` (and of ``nxt``, which it meets) are about to become ``start``, ``end``. May raise
+        OutOfMemory."""
         return None
 
     def vma_adjust_end(self, token: Any) -> None:
@@ -311,7 +327,7 @@ class RmapScheme:
         """May two areas, alike in all else, become one?"""
         return True
 
-    # --- address spaces -----------------------------------------------------------------------------------------------
+    # --- address spaces
 
     def mm_created(self, mm: Mm) -> None:
         """exec made a new address space. May raise OutOfMemory."""
@@ -322,18 +338,18 @@ class RmapScheme:
     def mm_exited(self, mm: Mm) -> None:
         """All areas are gone."""
 
-    # --- the question -------------------------------------------------------------------------------------------------
+    # --- the question
 
     def walk(self, pfn: int, purpose: Purpose, visit: Visit) -> None:
         """Offers every PTE that may map the frame to ``visit``, until it answers STOP."""
         raise NotImplementedError
 
     def swap_out(self, priority: int, zone: Zone, goal: int) -> int:
-        """SCAN: goes through address spaces with ``env.try_to_swap_out`` until ``goal`` pages of ``zone`` became freeable, or for as long as it cares to;
-        returns how many did. ``priority``: of reclaim, 12 (at ease) to 0."""
+        """SCAN: goes through address spaces with ``env.try_to_swap_out`` until ``goal`` pages of ``zone`` became
+        freeable, or for as long as it cares to; returns how many did. ``priority``: of reclaim, 12 (at ease) to 0."""
         raise NotImplementedError
 
-    # --- for tests and the lab ----------------------------------------------------------------------------------------
+    # --- for tests and the lab
 
     def check(self) -> list[str]:
         """The scheme's own invariants; a list of what is broken."""
@@ -341,9 +357,11 @@ class RmapScheme:
 
 
 def forms(kind: type[RmapScheme], hook: str) -> tuple[bool, bool]:
-    """Which forms of a two-form hook the core calls: (``hook``_one, for one page at a time; ``hook``, for a range); neither where neither is overridden.
+    """Which forms of a two-form hook the core calls: (``hook``_one, for one page at a time; ``hook``, for a range);
+    neither where neither is overridden.
 
-    One form alone serves one page and many. Where a class overrides one form of a class that had both, its own serves alone: the other would pass it by."""
+    One form alone serves one page and many. Where a class overrides one form of a class that had both, its own serves
+    alone: the other would pass it by."""
     one, many = _overridden(kind, f"{hook}_one"), _overridden(kind, hook)
     nearest = min(one, many)
     return one == nearest < _BASE, many == nearest < _BASE

@@ -4,9 +4,9 @@
    --writepage--> PG_WRITEBACK --disk--> clean --> freed
  fault --swapin_readahead--> swap cache, PG_LOCKED --disk--> uptodate --> mapped again; the slot goes with its last user
 
-Entries are ints, type << 27 | offset; there is one device, so an entry is its offset. A page of the cache has PG_SWAPCACHE, its entry in
-``frames.private`` and one reference and one user of the slot for the cache. A frame that the cache alone holds has owner USER.
-Linux: mm/swap_state.c, mm/page_io.c and the users' part of mm/swapfile.c, 2.6.7.
+Entries are ints, type << 27 | offset; there is one device, so an entry is its offset. A page of the cache has
+PG_SWAPCACHE, its entry in ``frames.private`` and one reference and one user of the slot for the cache. A frame that the
+cache alone holds has owner USER. Linux: mm/swap_state.c, mm/page_io.c and the users' part of mm/swapfile.c, 2.6.7.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
 
 class Swap:
-    """``cache`` maps entries to PFNs. Counters: ``add_total``, ``del_total``, ``find_total``, ``find_success`` as in show_swap_cache_info."""
+    """``cache`` maps entries to PFNs. Counters: ``add_total``, ``del_total``, ``find_total``, ``find_success`` as in
+    show_swap_cache_info."""
 
     __slots__ = (
         "mem",
@@ -68,7 +69,8 @@ class Swap:
 
     @property
     def nr_swap_pages(self) -> int:
-        """Slots that may still be handed out; while swapoff empties the device, minus those in use (as in sys_swapoff, 2.6.7)."""
+        """Slots that may still be handed out; while swapoff empties the device, minus those in use (as in sys_swapoff,
+        2.6.7)."""
         device = self.device
         return device.nr_free if device.writeok else device.nr_free - device.total
 
@@ -79,7 +81,8 @@ class Swap:
         return device.total if device.writeok else 0
 
     def si_swapinfo(self) -> tuple[int, int]:
-        """(total, free) as a user is told: while swapoff is at it, what is still in use is all there is. Linux: mm/swapfile.c, 2.6.7."""
+        """(total, free) as a user is told: while swapoff is at it, what is still in use is all there is. Linux:
+        mm/swapfile.c, 2.6.7."""
         device = self.device
         if device.writeok:
             return device.total, device.nr_free
@@ -89,7 +92,7 @@ class Swap:
         """Less than half of the device is free: a page that was swapped in gives up its slot."""
         return self.nr_swap_pages * 2 < self.total
 
-    # --- users of a slot -------------------------------------------------------------------------------------------------
+    # --- users of a slot
 
     def swap_count(self, entry: int) -> int:
         """Users of the slot, the swap cache among them."""
@@ -121,7 +124,7 @@ class Swap:
             flags[pfn] |= PG_DIRTY
             self.delete_from_swap_cache(pfn)
 
-    # --- the cache -------------------------------------------------------------------------------------------------------
+    # --- the cache
 
     def lookup_swap_cache(self, entry: int) -> int:
         """The entry's page with a reference for the caller, or -1."""
@@ -133,7 +136,8 @@ class Swap:
         return pfn
 
     def add_to_swap(self, pfn: int) -> bool:
-        """Gives an anonymous page a slot and puts it into the cache, dirty. False when there is no slot or no node for it."""
+        """Gives an anonymous page a slot and puts it into the cache, dirty. False when there is no slot or no node for
+        it."""
         entry = self.device.get_page()
         if not entry:
             return False
@@ -172,8 +176,9 @@ class Swap:
         self.del_total += 1
 
     def move_to_swap_cache(self, pfn: int, entry: int) -> None:
-        """A tmpfs page, just taken out of its file's cache, goes into the swap cache, dirty; the cache inherits its reference.
-        Raises OutOfMemory before anything changed. The entry's first user is the caller's; the cache becomes another."""
+        """A tmpfs page, just taken out of its file's cache, goes into the swap cache, dirty; the cache inherits its
+        reference. Raises OutOfMemory before anything changed. The entry's first user is the caller's; the cache becomes
+        another."""
         self.nodes.charge(entry, GFP_ATOMIC)
         frames = self.frames
         self.cache[entry] = pfn
@@ -192,10 +197,11 @@ class Swap:
         """Migration: the entry leads to ``new``, which gets everything else from ``pfn``."""
         self.cache[self.frames.private[pfn]] = new
 
-    # --- sharing ---------------------------------------------------------------------------------------------------------
+    # --- sharing
 
     def can_share_swap_page(self, pfn: int) -> bool:
-        """May the holder of the only other reference write to the page in place? (count 1, or cached with no other user of its slot)"""
+        """May the holder of the only other reference write to the page in place? (count 1, or cached with no other user
+        of its slot)"""
         frames = self.frames
         n, flags = frames.count[pfn], frames.flags[pfn]
         if n == 2:
@@ -224,10 +230,11 @@ class Swap:
     def clear_page_dirty(self, pfn: int) -> None:
         self.frames.flags[pfn] &= ~PG_DIRTY
 
-    # --- I/O -------------------------------------------------------------------------------------------------------------
+    # --- I/O
 
     def writepage(self, pfn: int) -> bool:
-        """Starts writing a page whose dirty flag the caller has cleared. Always False (never WRITEPAGE_ACTIVATE). Linux: swap_writepage."""
+        """Starts writing a page whose dirty flag the caller has cleared. Always False (never WRITEPAGE_ACTIVATE).
+        Linux: swap_writepage."""
         frames = self.frames
         entry = frames.private[pfn]
         if frames.count[pfn] == 2 and self.map[entry] == 1:
@@ -243,7 +250,8 @@ class Swap:
         return False
 
     def read_swap_cache_async(self, entry: int) -> int:
-        """The entry's page with a reference for the caller, PG_LOCKED while it is being read; -1 when the slot was freed or no frame is left."""
+        """The entry's page with a reference for the caller, PG_LOCKED while it is being read; -1 when the slot was
+        freed or no frame is left."""
         cache, frames, pages = self.cache, self.frames, self.pages
         pfn = cache.get(entry, -1)
         if pfn >= 0:
@@ -277,7 +285,8 @@ class Swap:
         return pfn
 
     def swapin_readahead(self, entry: int) -> None:
-        """Starts reading the entry's page and its neighbours on the device. lookup_swap_cache then finds it, unless memory ran out."""
+        """Starts reading the entry's page and its neighbours on the device. lookup_swap_cache then finds it, unless
+        memory ran out."""
         put_page = self.pages.put_page
         for slot in self.device.readahead_range(entry, self.page_cluster):
             pfn = self.read_swap_cache_async(slot)

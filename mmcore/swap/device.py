@@ -1,7 +1,8 @@
 """One swap device: its slots, who uses each, and which is handed out next.
 
-Slot 0 is the header. ``map[offset]`` counts the users of a slot: every PTE or shmem index that names it, plus one for the swap cache. The map is vmalloc'ed
-low memory, 2 bytes a slot. Slots are handed out 256 in a row where such a run is free, so that what is evicted together lies together.
+Slot 0 is the header. ``map[offset]`` counts the users of a slot: every PTE or shmem index that names it, plus one for
+the swap cache. The map is vmalloc'ed low memory, 2 bytes a slot. Slots are handed out 256 in a row where such a run is
+free, so that what is evicted together lies together.
 
     on, writeok     in use                             (SWP_USED, SWP_WRITEOK)
     on, no writeok  swapoff empties it: slots are freed, none is handed out
@@ -28,8 +29,8 @@ SWAP_MAP_BAD = 0x8000
 
 
 class SwapDevice:
-    """``pages`` slots of 4096 bytes; of ``total`` usable ones ``nr_free`` are free. ``store`` holds the bytes on the host, untouched ones cost nothing.
-    ``priority`` is shown only: there is one device."""
+    """``pages`` slots of 4096 bytes; of ``total`` usable ones ``nr_free`` are free. ``store`` holds the bytes on the
+    host, untouched ones cost nothing. ``priority`` is shown only: there is one device."""
 
     __slots__ = (
         "pages",
@@ -81,7 +82,8 @@ class SwapDevice:
         self._slab.vfree(self._token)
 
     def turn_on(self, priority: int | None = None) -> None:
-        """``priority``: None for one below all given so far. Raises OutOfMemory when low memory cannot hold the map. Linux: sys_swapon."""
+        """``priority``: None for one below all given so far. Raises OutOfMemory when low memory cannot hold the map.
+        Linux: sys_swapon."""
         self._token = self._slab.vmalloc(self.pages * 2, "swap_map")
         self._rewind()
         if priority is None:
@@ -154,8 +156,8 @@ class SwapDevice:
         return n
 
     def readahead_range(self, offset: int, page_cluster: int) -> range:
-        """Slots to read together with ``offset``: its aligned block, from the block's start up to the first free or bad slot.
-        Linux: valid_swaphandles."""
+        """Slots to read together with ``offset``: its aligned block, from the block's start up to the first free or bad
+        slot. Linux: valid_swaphandles."""
         if not page_cluster:
             return range(0)
         start = offset >> page_cluster << page_cluster

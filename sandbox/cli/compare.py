@@ -134,7 +134,8 @@ def _tell_refusal(found: Comparison) -> None:
 
 
 def split_compare(words: list[str], options: Mapping[str, bool]) -> Words:
-    """`words` sorted by owner, as `split` does; where no --rmap stands in front, the first one behind PROGRAM begins rmapbox's options again.
+    """`words` sorted by owner, as `split` does; where no --rmap stands in front, the first one behind PROGRAM begins
+    rmapbox's options again.
 
     Raises `ConfigError`.
     """
@@ -191,7 +192,8 @@ def _short(text: str) -> str:
 
 
 def _standard_input(config: Any) -> str | bytes:
-    """What every run gets: the file of --stdin, else the command's own standard input, read whole once; empty when that is a terminal."""
+    """What every run gets: the file of --stdin, else the command's own standard input, read whole once; empty when that
+    is a terminal."""
     if config.stdin is not None:
         if stat.S_ISREG(os.stat(config.stdin).st_mode):
             return config.stdin

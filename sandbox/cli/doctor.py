@@ -1,7 +1,7 @@
 """`rmapbox doctor`: what this host can do, and the command that fixes what is missing.
 
-One line per finding: ok, missing (rmapbox cannot run), or note (something only some uses need). Exit status 0 when nothing
-is missing, else 2.
+One line per finding: ok, missing (rmapbox cannot run), or note (something only some uses need). Exit status 0 when
+nothing is missing, else 2.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """The command `rmapbox`: its subcommands, and the one place where errors become a line and an exit status.
 
-Exit status: the guest's own for `run` (128 + signal when killed), 1 from `compare` when the guests saw different things or the program
-failed, 124 at the time limit, 130 after Ctrl-C, 141 when nobody reads the output any more, 2 for every error of the tool itself. No error shows a
-traceback: the user's are one line with the remedy, ours are one line with the name of the file that holds the details.
+Exit status: the guest's own for `run` (128 + signal when killed), 1 from `compare` when the guests saw different things
+or the program failed, 124 at the time limit, 130 after Ctrl-C, 141 when nobody reads the output any more, 2 for every
+error of the tool itself. No error shows a traceback: the user's are one line with the remedy, ours are one line with
+the name of the file that holds the details.
 """
 
 from __future__ import annotations
@@ -171,7 +172,8 @@ def _worlds_error(error: MemoryError | RuntimeError | OSError) -> int:
 
 
 def _open_standard_descriptors() -> None:
-    """A command started with 0, 1 or 2 closed gets the null device there, as a shell's `>/dev/null`: nothing else must land there."""
+    """A command started with 0, 1 or 2 closed gets the null device there, as a shell's `>/dev/null`: nothing else must
+    land there."""
     for fd, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         try:
             os.fstat(fd)
@@ -181,8 +183,8 @@ def _open_standard_descriptors() -> None:
 
 
 def _leave(_number: int, _frame: FrameType | None) -> None:
-    """Ctrl-C while no guest runs (then the kernel's loop has a handler of its own): at once, for an exception in the middle of
-    an import of C code comes out as anything."""
+    """Ctrl-C while no guest runs (then the kernel's loop has a handler of its own): at once, for an exception in the
+    middle of an import of C code comes out as anything."""
     complain("interrupted")
     os._exit(INTERRUPT_STATUS)
 
@@ -190,8 +192,8 @@ def _leave(_number: int, _frame: FrameType | None) -> None:
 def main() -> None:
     """Entry point of the console script.
 
-    The cyclic garbage collector looks at every object again and again while hundreds of modules are imported and a machine
-    is built; nothing of that is garbage. Afterwards it runs, but rarely.
+    The cyclic garbage collector looks at every object again and again while hundreds of modules are imported and a
+    machine is built; nothing of that is garbage. Afterwards it runs, but rarely.
     """
     handle_interrupt(_leave)
     gc.set_threshold(100_000, 50, 100)

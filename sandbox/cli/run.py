@@ -115,7 +115,8 @@ def write_json(path: str, data: bytes) -> None:
 
 
 def _opened(path: str) -> BinaryIO:
-    """A file to write anew; what is one of our own descriptors already (/dev/stdout, the file standard output goes to) is written on."""
+    """A file to write anew; what is one of our own descriptors already (/dev/stdout, the file standard output goes to)
+    is written on."""
     sys.stdout.flush()
     numbered = re.fullmatch(r"/(?:dev|proc/self)/fd/(\d+)", path)
     for fd in (int(numbered[1]),) if numbered else (1, 2):
@@ -170,7 +171,8 @@ def main(words: list[str]) -> int:
 
 
 def tell_strays(words: list[str], program: str, arguments: list[str], options: dict[str, bool], where: str) -> None:
-    """A word of ours among the program's arguments is the program's, and most often was not meant to be. `where` ours stand."""
+    """A word of ours among the program's arguments is the program's, and most often was not meant to be. `where` ours
+    stand."""
     stray = next((word for word in arguments if word.startswith("--") and word.partition("=")[0] in options), None)
     if stray is not None and "--" not in words:
         print(

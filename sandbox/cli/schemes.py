@@ -1,4 +1,5 @@
-"""`rmapbox schemes`: the reverse-mapping schemes that can be named, each with its card; `new` and `check` are the kit for one of your own."""
+"""`rmapbox schemes`: the reverse-mapping schemes that can be named, each with its card; `new` and `check` are the kit
+for one of your own."""
 
 from __future__ import annotations
 

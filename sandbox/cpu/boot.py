@@ -52,8 +52,8 @@ def write_gdt(gdt: memoryview) -> None:
 def frame_mapped_at(ram: memoryview, paging: str, cr3: int, va: int) -> tuple[int, int]:
     """Walk the tables under `cr3` in `ram` (bytes): the physical address `va` maps to, and its last entry.
 
-    Raises CpuError if it is not mapped by a 4 KB page. Used before the first instruction only: a descriptor table that is not mapped
-    would take the host process down with the engine.
+    Raises CpuError if it is not mapped by a 4 KB page. Used before the first instruction only: a descriptor table that
+    is not mapped would take the host process down with the engine.
     """
     width, shifts = (8, (30, 21, 12)) if paging == "pae" else (4, (22, 12))
     table, entry = cr3 & ~0x1F, 0
@@ -67,7 +67,8 @@ def frame_mapped_at(ram: memoryview, paging: str, cr3: int, va: int) -> tuple[in
 
 
 def start_paging(uc: Uc, paging: str, cr3: int, gdt_va: int) -> None:
-    """Protected mode at ring 0 with paging on and Linux's flat segments. Raises CpuError if the model lacks NX and paging is "pae"."""
+    """Protected mode at ring 0 with paging on and Linux's flat segments. Raises CpuError if the model lacks NX and
+    paging is "pae"."""
     write = uc.reg_write
     cr4 = _CR4_TSD | _CR4_SSE | _CR4_PCE
     if paging == "pae":

@@ -1,7 +1,7 @@
 """Build `sandbox.cpu._trap`, the C trap loop, with cffi in API mode.
 
-`python sandbox/cpu/build_trap.py` compiles it in place, beside its source; setuptools does it at install. The module links against nothing but libc: the
-addresses of Unicorn's functions are given to it at run time (see unicorn_api.py).
+`python sandbox/cpu/build_trap.py` compiles it in place, beside its source; setuptools does it at install. The module
+links against nothing but libc: the addresses of Unicorn's functions are given to it at run time (see unicorn_api.py).
 """
 
 import shutil

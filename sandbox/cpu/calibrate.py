@@ -1,8 +1,9 @@
-"""Where a saved context keeps what has no register number: the error code, the exception in flight, `exception_is_int`, and the registers.
+"""Where a saved context keeps what has no register number: the error code, the exception in flight, `exception_is_int`,
+and the registers.
 
-The offsets are private to a Unicorn release. They are measured, on a scratch engine, by provoking faults whose outcome is known and looking for
-the one place that agrees with all of them; no such place, or two, and the CPU does not start. (Unicorn 2.1.4: GPRs from 40, EIP 168, CR2 480,
-error_code 5424, old_exception 5536, of 5,608 bytes.)
+The offsets are private to a Unicorn release. They are measured, on a scratch engine, by provoking faults whose outcome
+is known and looking for the one place that agrees with all of them; no such place, or two, and the CPU does not start.
+(Unicorn 2.1.4: GPRs from 40, EIP 168, CR2 480, error_code 5424, old_exception 5536, of 5,608 bytes.)
 """
 
 import functools
@@ -78,7 +79,8 @@ def layout():
 
 @functools.cache
 def fpu_flags() -> int:
-    """Where a saved context keeps the exception flags of the soft floating point that x87's status word has not got yet; 0: it never gets them."""
+    """Where a saved context keeps the exception flags of the soft floating point that x87's status word has not got
+    yet; 0: it never gets them."""
     at = x87.measure()
     return layout().gpr + at if at else 0
 

@@ -28,9 +28,10 @@ _CONTROL = (
 class Context:
     """One task's CPU state. Made by `Cpu.new_context`.
 
-    `regs` is sixteen 32-bit values (indices in regs.py). What Python writes there is what the guest sees at its next run, with two
-    rules of the kernel's own: EFLAGS keeps only what a program may change, and FS and GS are loaded from the descriptor table at every run (so
-    `Cpu.set_tls` takes effect without touching them; a selector the guest could not load becomes 0). CS, SS, DS and ES are for reading.
+    `regs` is sixteen 32-bit values (indices in regs.py). What Python writes there is what the guest sees at its next
+    run, with two rules of the kernel's own: EFLAGS keeps only what a program may change, and FS and GS are loaded from
+    the descriptor table at every run (so `Cpu.set_tls` takes effect without touching them; a selector the guest could
+    not load becomes 0). CS, SS, DS and ES are for reading.
     """
 
     __slots__ = ("regs", "_cpu", "_task", "_flags")
@@ -54,7 +55,8 @@ class Context:
         return other
 
     def reset(self) -> None:
-        """Back to the state of a new program: general registers and EIP 0, flat segments, FS and GS null, FPU as FINIT leaves it."""
+        """Back to the state of a new program: general registers and EIP 0, flat segments, FS and GS null, FPU as FINIT
+        leaves it."""
         lib.trap_task_copy(self._cpu._state, self._task, self._cpu._template)
 
     def fpu_state(self) -> bytes:
@@ -75,7 +77,8 @@ class Context:
         return bytes(image)
 
     def set_fpu_state(self, data: bytes) -> None:
-        """Load x87 and SSE state from an FXSAVE image. Reserved bits of MXCSR are dropped. Raises ValueError unless 512 bytes long."""
+        """Load x87 and SSE state from an FXSAVE image. Reserved bits of MXCSR are dropped. Raises ValueError unless 512
+        bytes long."""
         if len(data) != _FXSAVE_BYTES:
             raise ValueError(f"an FXSAVE image has {_FXSAVE_BYTES} bytes, not {len(data)}")
         for register, form, at in _CONTROL:

@@ -4,8 +4,8 @@
               SYSCALL? PAGE_FAULT? ...                 ctx.regs and the facts below say what happened
               change ctx.regs, page tables; run again
 
-Page tables are read by the CPU in guest RAM, and it sets Accessed and Dirty bits there. It caches them: see `flush_tlb`. It also keeps translated code:
-see `flush_code`.
+Page tables are read by the CPU in guest RAM, and it sets Accessed and Dirty bits there. It caches them: see
+`flush_tlb`. It also keeps translated code: see `flush_code`.
 """
 
 from sandbox.cpu import boot, calibrate, unicorn_api
@@ -28,10 +28,11 @@ _UNMAPPED = (
 class Cpu:
     """The engine over one RAM.
 
-    `ram` has `size` (bytes, whole pages), `buf` (the mapped buffer) and `address` (where it lies in this process); it is physical memory from 0, and must
-    outlive the CPU. `paging` is "pae" (8-byte entries, NX enforced) or "2level". `boot_cr3` is the physical address of a page-table root that maps
-    `gdt_va` to `gdt_paddr` (supervisor, writable) and `boot_va` to `boot_paddr` (supervisor, executable), and nothing below them; every root passed to
-    `run` must share those mappings. The boot page is free again afterwards.
+    `ram` has `size` (bytes, whole pages), `buf` (the mapped buffer) and `address` (where it lies in this process); it
+    is physical memory from 0, and must outlive the CPU. `paging` is "pae" (8-byte entries, NX enforced) or "2level".
+    `boot_cr3` is the physical address of a page-table root that maps `gdt_va` to `gdt_paddr` (supervisor, writable) and
+    `boot_va` to `boot_paddr` (supervisor, executable), and nothing below them; every root passed to `run` must share
+    those mappings. The boot page is free again afterwards.
 
     Raises CpuError: NX missing, Unicorn's state not as expected, boot tables wrong.
     """
@@ -85,14 +86,15 @@ class Cpu:
         return task
 
     def new_context(self) -> Context:
-        """A context in the state in which Linux starts a program: ring 3, flat segments, EFLAGS 0x202, everything else 0, FPU as FINIT leaves it."""
+        """A context in the state in which Linux starts a program: ring 3, flat segments, EFLAGS 0x202, everything else
+        0, FPU as FINIT leaves it."""
         return Context(self)
 
     def run(self, ctx: Context, cr3: int, budget: int) -> int:
         """Run a task for at most `budget` (>= 1) basic blocks under the root `cr3`; returns the kind of trap (trap.py).
 
-        Equal states and budgets stop at equal places, whatever ran before. Raises CpuError if the engine stopped without saying why
-        (a page table that points outside RAM, for instance).
+        Equal states and budgets stop at equal places, whatever ran before. Raises CpuError if the engine stopped
+        without saying why (a page table that points outside RAM, for instance).
         """
         kind = self._run(self._state, ctx._task, cr3, budget)
         if kind < 0:
@@ -100,14 +102,14 @@ class Cpu:
         return kind
 
     def door(self):
-        """For a loop that cannot afford `run`: (function, state) with function(state, ctx.door(), cr3, budget) -> kind, negative where `run`
-        raises `lost`; `state` has the facts of the last trap as attributes (blocks, fault_address, error_code, vector), and what `code_pages` would
-        return as pages[0] to pages[page_count - 1]."""
+        """For a loop that cannot afford `run`: (function, state) with function(state, ctx.door(), cr3, budget) -> kind,
+        negative where `run` raises `lost`; `state` has the facts of the last trap as attributes (blocks, fault_address,
+        error_code, vector), and what `code_pages` would return as pages[0] to pages[page_count - 1]."""
         return self._run, self._state
 
     def lost(self, ctx: Context, cr3: int) -> CpuError:
-        """The error when the function of `door` answers with a negative kind: CpuGap when only the program's state is lost, to be
-        killed with it; any other is to be raised."""
+        """The error when the function of `door` answers with a negative kind: CpuGap when only the program's state is
+        lost, to be killed with it; any other is to be raised."""
         return self._lost(ctx, cr3)
 
     def _lost(self, ctx: Context, cr3: int) -> CpuError:
@@ -144,27 +146,31 @@ class Cpu:
 
     @property
     def vector(self) -> int:
-        """Vector of the exception that ended the last run (meaningless after BUDGET); 13 for an `int n` without a user gate."""
+        """Vector of the exception that ended the last run (meaningless after BUDGET); 13 for an `int n` without a user
+        gate."""
         return self._state.vector
 
     def flush_tlb(self) -> None:
         """Forget every cached translation of an address before the next run.
 
-        Owed after clearing A or D, taking a permission or a mapping away, or changing the frame under an address; not after mapping what was not present.
+        Owed after clearing A or D, taking a permission or a mapping away, or changing the frame under an address; not
+        after mapping what was not present.
         """
         self._state.flush_tlb = 1
 
     def flush_code(self) -> None:
         """Forget all translated code before the next run.
 
-        Owed when Python changed a frame that may have been executed, and, with PAE, when a page that the guest could write gains
-        execute permission: of the guest's stores through a mapping without it, the engine notices the first only. A frame mapped
-        writable and not executable here, executable there, at the same time, is not covered by this: map the writable side without NX.
+        Owed when Python changed a frame that may have been executed, and, with PAE, when a page that the guest could
+        write gains execute permission: of the guest's stores through a mapping without it, the engine notices the first
+        only. A frame mapped writable and not executable here, executable there, at the same time, is not covered by
+        this: map the writable side without NX.
         """
         self._state.flush_code = 1
 
     def set_tls(self, index: int, descriptor: int) -> None:
-        """Write a 64-bit descriptor into GDT entry 6, 7 or 8; FS and GS see it at the next run. Raises ValueError for another index.
+        """Write a 64-bit descriptor into GDT entry 6, 7 or 8; FS and GS see it at the next run. Raises ValueError for
+        another index.
 
         Linux: include/asm-i386/segment.h, GDT_ENTRY_TLS_MIN, 2.6.7.
         """
@@ -174,11 +180,13 @@ class Cpu:
 
     @property
     def code_count(self) -> int:
-        """How many virtual pages `code_pages` would return. Always 0 with PAE, where NX tells which pages may be executed."""
+        """How many virtual pages `code_pages` would return. Always 0 with PAE, where NX tells which pages may be
+        executed."""
         return self._state.page_count
 
     def code_pages(self) -> list[int]:
-        """Virtual page numbers in which blocks were executed since the last call, in order of first execution (2level; empty with PAE)."""
+        """Virtual page numbers in which blocks were executed since the last call, in order of first execution (2level;
+        empty with PAE)."""
         out = ffi.new("uint32_t[]", max(1, self._state.page_count))
         return list(out[0 : lib.trap_drain_pages(self._state, out)])
 

@@ -8,8 +8,8 @@ _LONGEST = 15  # bytes in an i386 instruction, at most
 def is_rdtsc(code: bytes) -> int:
     """Length in bytes of the `rdtsc` at the start of `code`, prefixes included; 0 if it is another instruction.
 
-    CR4.TSD is set, so that a program never sees the host's clock: `rdtsc` arrives as a PROTECTION trap with EIP at it, and the
-    kernel answers from the virtual clock.
+    CR4.TSD is set, so that a program never sees the host's clock: `rdtsc` arrives as a PROTECTION trap with EIP at it,
+    and the kernel answers from the virtual clock.
     """
     at = 0
     while at < len(code) and code[at] in _PREFIXES:

@@ -1,5 +1,6 @@
-"""The trap loop's module, loaded before Unicorn and with its symbols global: so the linker gives Unicorn's library the x87
-helpers of x87.c in place of its own. Whoever imports Unicorn before this package gets Unicorn's own (`x87.mended` tells)."""
+"""The trap loop's module, loaded before Unicorn and with its symbols global: so the linker gives Unicorn's library the
+x87 helpers of x87.c in place of its own. Whoever imports Unicorn before this package gets Unicorn's own (`x87.mended`
+tells)."""
 
 import os
 import sys

@@ -1,4 +1,5 @@
-"""Indices into `Context.regs`, sixteen 32-bit values. The first eight are in the order in which i386 instructions number them."""
+"""Indices into `Context.regs`, sixteen 32-bit values. The first eight are in the order in which i386 instructions
+number them."""
 
 EAX, ECX, EDX, EBX, ESP, EBP, ESI, EDI = range(8)
 EIP, EFLAGS = 8, 9

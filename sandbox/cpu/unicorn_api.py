@@ -21,7 +21,8 @@ _FUNCTIONS = (
     "uc_context_reg_read", "uc_context_reg_write",
 )  # fmt: skip
 
-# PAE, NX and SSE2, but neither RDRAND (true randomness would reach the guest) nor XSAVE (whose state a signal frame of 2.6 has no room for).
+# PAE, NX and SSE2, but neither RDRAND (true randomness would reach the guest) nor XSAVE (whose state a signal frame of
+# 2.6 has no room for).
 MODEL = UC_CPU_X86_COREDUO
 
 
@@ -38,8 +39,8 @@ _load()
 
 
 def open_engine(address: int, size: int) -> Uc:
-    """A fresh engine with `size` bytes of host memory at `address` as its physical memory from 0. Raises CpuError, and ConfigError
-    when the host has no room for it."""
+    """A fresh engine with `size` bytes of host memory at `address` as its physical memory from 0. Raises CpuError, and
+    ConfigError when the host has no room for it."""
     check_address_space()
     try:
         uc = Uc(UC_ARCH_X86, UC_MODE_32)
@@ -55,7 +56,8 @@ def open_engine(address: int, size: int) -> Uc:
 
 
 def attach(uc: Uc, note_pages: bool):
-    """The trap loop's state for an engine that has not run yet; its hooks must exist before anything is translated. Raises CpuError."""
+    """The trap loop's state for an engine that has not run yet; its hooks must exist before anything is translated.
+    Raises CpuError."""
     state = lib.trap_open(ffi.cast("void *", uc._uch.value), note_pages)
     if not state:
         raise CpuError("Unicorn refuses the trap loop's hooks; install the release that rmapbox asks for")

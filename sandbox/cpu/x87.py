@@ -1,7 +1,9 @@
-"""The host's x87 for what this Unicorn release computes otherwise than a processor (x87.c), and a trial of all that was found wrong in it.
+"""The host's x87 for what this Unicorn release computes otherwise than a processor (x87.c), and a trial of all that was
+found wrong in it.
 
-The helpers in x87.c find the engine's FPU by offsets that are private to a Unicorn release. They are measured on a scratch engine, which
-is stopped in a known state of its FPU; where they cannot be found, Unicorn's own helpers stay, and `wrong` says what that means.
+The helpers in x87.c find the engine's FPU by offsets that are private to a Unicorn release. They are measured on a
+scratch engine, which is stopped in a known state of its FPU; where they cannot be found, Unicorn's own helpers stay,
+and `wrong` says what that means.
 """
 
 import struct
@@ -62,7 +64,7 @@ _FLAGS = (
 )
 
 
-# --- where the engine keeps its FPU ------------------------------------------------------------------------------------------------
+# --- where the engine keeps its FPU
 
 _EAX, _ECX = 0x5E110001, 0x5E110002
 _CONTROL = 0x0F7F  # rounds towards zero, 64-bit mantissas
@@ -78,8 +80,8 @@ _KNOWN = (  # ... an inexact addition, and the call by which the engine shows wh
 
 
 def measure() -> int:
-    """Measures where the engine keeps its FPU, and gives it to x87.c; the offset of the soft floating point's exception flags behind the
-    general registers, or 0: Unicorn's own helpers stay."""
+    """Measures where the engine keeps its FPU, and gives it to x87.c; the offset of the soft floating point's exception
+    flags behind the general registers, or 0: Unicorn's own helpers stay."""
     lib.x87_set_layout(ffi.NULL)
     uc = _engine()
     uc.reg_write(UC_X86_REG_EAX, _EAX)
@@ -126,7 +128,7 @@ def _find(state: bytes) -> dict[str, int] | None:
     }
 
 
-# --- what comes out wrong ----------------------------------------------------------------------------------------------------------
+# --- what comes out wrong
 
 
 def wrong() -> list[str]:

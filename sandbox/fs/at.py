@@ -1,4 +1,5 @@
-"""Arguments of system calls that name files: descriptors, paths relative to a descriptor, and signed numbers. Linux: fs/namei.c, 2.6.16 and later."""
+"""Arguments of system calls that name files: descriptors, paths relative to a descriptor, and signed numbers. Linux:
+fs/namei.c, 2.6.16 and later."""
 
 from __future__ import annotations
 

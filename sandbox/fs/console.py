@@ -1,7 +1,9 @@
 """Standard input and output: the guest's end of the host's descriptors, or of a sink that collects the output.
 
-    stdin    a file or bytes: a regular file, delivered whole.  A host pipe: read to its end, then the same.  A terminal: line by line, polled.
-    stdout   written at once, untouched; a terminal shows as one (TCGETS answers), everything else as a pipe, so that a guest's buffering
+    stdin    a file or bytes: a regular file, delivered whole.  A host pipe: read to its end, then the same.  A
+    terminal: line by line, polled.
+    stdout   written at once, untouched; a terminal shows as one (TCGETS answers), everything else as a pipe, so that a
+    guest's buffering
     stderr   does not depend on where the user sends its output
 
 Linux: drivers/char/tty_io.c for the ioctls' answers.
@@ -94,7 +96,8 @@ class Console:
         return struct.pack("<4IB19s", iflag, oflag, cflag & 0xFFFFFFFF, lflag, 0, chars)
 
     def set_termios(self, data: bytes, when: int) -> None:
-        """The guest's settings become the host terminal's, until ``restore``. ``when``: 0 now, 1 after output, 2 and forget input."""
+        """The guest's settings become the host terminal's, until ``restore``. ``when``: 0 now, 1 after output, 2 and
+        forget input."""
         import termios
 
         iflag, oflag, cflag, lflag, _, chars = struct.unpack("<4IB19s", data)
@@ -216,7 +219,8 @@ class OutputFile(File):
 
 
 class StreamInput(File):
-    """Standard input from a host pipe: read to its end at the guest's first read, so that what the guest sees does not depend on how the bytes arrive."""
+    """Standard input from a host pipe: read to its end at the guest's first read, so that what the guest sees does not
+    depend on how the bytes arrive."""
 
     __slots__ = ("fd", "data", "parts")
 
@@ -271,7 +275,8 @@ class StreamInode(Inode):
 
 
 def emit(task: Any, sink: Sink, data: bytes) -> int:
-    """Sends ``data`` on, all of it. A reader gone is SIGPIPE and EPIPE in the guest too; a full non-blocking descriptor is waited for."""
+    """Sends ``data`` on, all of it. A reader gone is SIGPIPE and EPIPE in the guest too; a full non-blocking descriptor
+    is waited for."""
     if callable(sink):
         sink(bytes(data))
         return len(data)

@@ -1,8 +1,8 @@
 """Names: the tree of dentries, mount points included.
 
-A mounted file system's root replaces the dentry it covers while walking down, and hands back to it while walking up, so a path is one dentry
-(no file system is mounted twice). In-memory file systems keep all their dentries; those of /proc come and go with each walk.
-Linux: fs/dcache.c, 2.6.7.
+A mounted file system's root replaces the dentry it covers while walking down, and hands back to it while walking up, so
+a path is one dentry (no file system is mounted twice). In-memory file systems keep all their dentries; those of /proc
+come and go with each walk. Linux: fs/dcache.c, 2.6.7.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ DNAME_INLINE_LEN = 36  # longer names take an object of the general caches. Linu
 
 
 class Dentry:
-    """A name in a directory. ``count``: open files and working directories that hold it; ``hashed``: the name still leads here."""
+    """A name in a directory. ``count``: open files and working directories that hold it; ``hashed``: the name still
+    leads here."""
 
     __slots__ = ("name", "parent", "inode", "children", "count", "hashed", "mounted", "sb", "addr", "external", "busy")
 

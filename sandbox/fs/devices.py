@@ -1,4 +1,5 @@
-"""Character devices: null, zero, full, random, urandom, and the terminal behind /dev/tty and /dev/console. One block device has a node: the swap partition.
+"""Character devices: null, zero, full, random, urandom, and the terminal behind /dev/tty and /dev/console. One block
+device has a node: the swap partition.
 
 Linux: drivers/char/mem.c, drivers/char/random.c, 2.6.7. The random devices give a stream that the run's seed decides.
 """

@@ -64,7 +64,8 @@ class FileTable:
         raise SysError(EBADF)
 
     def install(self, file: File, cloexec: bool = False, minimum: int = 0) -> int:
-        """Lowest free descriptor >= ``minimum`` takes over the caller's reference. EMFILE: the reference stays the caller's."""
+        """Lowest free descriptor >= ``minimum`` takes over the caller's reference. EMFILE: the reference stays the
+        caller's."""
         fds = self.fds
         n = len(fds)
         fd = start = minimum if minimum > self._free else self._free

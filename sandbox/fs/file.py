@@ -1,7 +1,8 @@
 """Open files.
 
-A read is two steps, so that a bad or absent user page loses nothing: ``peek`` gives the bytes and changes nothing, ``consume`` takes them away
-once they are with the user. A write hands its bytes to ``accept``, which says how many it took.
+A read is two steps, so that a bad or absent user page loses nothing: ``peek`` gives the bytes and changes nothing,
+``consume`` takes them away once they are with the user. A write hands its bytes to ``accept``, which says how many it
+took.
 
     peek -> bytes    there they are (b"" at the end of file)      accept -> n    took the first n bytes
     peek -> None     nothing yet: wait on read_queues()           accept -> 0    no room: wait on write_queues()
@@ -71,7 +72,7 @@ class File:
         elif self.f_mode:
             inode.readers += 1
 
-    # references -------------------------------------------------------------------------------------------------------------------
+    # references
     def get(self) -> File:
         self.count += 1
         return self
@@ -105,7 +106,7 @@ class File:
         """As /proc/PID/maps and /proc/PID/fd show it."""
         return d_path(self.dentry).decode("utf-8", "surrogateescape")
 
-    # data ---------------------------------------------------------------------------------------------------------------------------
+    # data
     def peek(self, task: Any, n: int) -> bytes | None:
         raise SysError(EINVAL)
 
@@ -135,7 +136,7 @@ class File:
         """POLL* bits that hold now; ``queues`` (when given) collects what to wait on for a change."""
         return READABLE | WRITABLE
 
-    # the rest -----------------------------------------------------------------------------------------------------------------------
+    # the rest
     def llseek(self, offset: int, whence: int) -> int:
         raise SysError(ESPIPE)
 
@@ -143,8 +144,8 @@ class File:
         raise SysError(ENOTTY)
 
     def mmap_file(self, shared: bool, length: int) -> File | None:
-        """The file an area maps: this one, another that holds one reference for the caller, or None for plain anonymous memory.
-        Raises ENODEV where the kind cannot be mapped."""
+        """The file an area maps: this one, another that holds one reference for the caller, or None for plain anonymous
+        memory. Raises ENODEV where the kind cannot be mapped."""
         raise SysError(ENODEV)
 
     def on_flush(self, task: Any) -> None:
@@ -239,7 +240,8 @@ class RegularFile(SeekableFile):
         return n
 
     def pwrite(self, pos: int, data: bytes) -> int:
-        """Bytes written, fewer than given when memory or space ran out on the way; MustWait and errors before anything changed."""
+        """Bytes written, fewer than given when memory or space ran out on the way; MustWait and errors before anything
+        changed."""
         inode = self.inode
         end = pos + len(data)
         if end > MAX_LFS_FILESIZE:

@@ -3,10 +3,11 @@
     guest path walk ──> HostInode.lookup(name) ──> one component, opened below its parent, never through a symbolic link
     page cache      ──> read_page / write_page  on a host descriptor (a few stay open, least recently used closed first)
 
-A symbolic link is followed by the guest's own walk, in the guest's tree, so none leads out of the mount. Only directories, regular files,
-symbolic links and FIFOs exist; everything else on the host is hidden. A FIFO connects guest processes, as one on NFS connects those of one
-machine: the host's is never opened. Inode numbers are given in the order in which the guest meets the files, times are
-the machine's epoch until the guest writes, owner is root: nothing of the host but names, modes and contents shows.
+A symbolic link is followed by the guest's own walk, in the guest's tree, so none leads out of the mount. Only
+directories, regular files, symbolic links and FIFOs exist; everything else on the host is hidden. A FIFO connects guest
+processes, as one on NFS connects those of one machine: the host's is never opened. Inode numbers are given in the order
+in which the guest meets the files, times are the machine's epoch until the guest writes, owner is root: nothing of the
+host but names, modes and contents shows.
 """
 
 from __future__ import annotations
@@ -36,14 +37,16 @@ def _host_error(error: OSError) -> SysError:
 
 
 def _kind(entry: os.DirEntry[str]) -> int:
-    """The kind of file as the listing alone tells it, for a directory that may be read and not searched; 0 for what is hidden."""
+    """The kind of file as the listing alone tells it, for a directory that may be read and not searched; 0 for what is
+    hidden."""
     if entry.is_symlink():
         return S_IFLNK
     return S_IFDIR if entry.is_dir(follow_symlinks=False) else S_IFREG if entry.is_file(follow_symlinks=False) else 0
 
 
 class HostSuper(SuperBlock):
-    """One mount of the host's ``path`` (bytes). ``new_space(inode)`` makes a page cache that reads and writes through the inode."""
+    """One mount of the host's ``path`` (bytes). ``new_space(inode)`` makes a page cache that reads and writes through
+    the inode."""
 
     __slots__ = ("path", "new_space", "inos", "inodes", "opened", "surplus")
 
@@ -84,7 +87,8 @@ class HostSuper(SuperBlock):
         return inode
 
     def open_dir(self, parts: list[bytes]) -> int:
-        """A host descriptor of a directory below the root, each component opened without following links. The caller closes it."""
+        """A host descriptor of a directory below the root, each component opened without following links. The caller
+        closes it."""
         fd = os.open(self.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         for name in parts:
             try:
@@ -108,13 +112,14 @@ class HostSuper(SuperBlock):
             inode.fsync()
 
     def shrink(self, n: int, gfp: int) -> int:
-        """Slab reclaim asks for ``n`` objects. A walk under way holds dentries by no count, so they are given back between system calls
-        (``trim``). Returns how many inodes there are."""
+        """Slab reclaim asks for ``n`` objects. A walk under way holds dentries by no count, so they are given back
+        between system calls (``trim``). Returns how many inodes there are."""
         self.surplus += n
         return len(self.inodes)
 
     def trim(self) -> None:
-        """Forgets the files met first of those that nobody uses and the guest has not changed; a later walk meets them anew, same number."""
+        """Forgets the files met first of those that nobody uses and the guest has not changed; a later walk meets them
+        anew, same number."""
         n, self.surplus = self.surplus, 0
         for inode in list(self.inodes.values()):
             dentry = inode.where
@@ -176,7 +181,7 @@ class HostInode(Inode):
         mapping = self.mapping
         return mapping is None or not mapping.mapped() and not mapping.dirty and mapping.under_writeback() is None
 
-    # host side --------------------------------------------------------------------------------------------------------------------
+    # host side
     def parts(self, last: bytes | None = None) -> list[bytes]:
         names = []
         at = self.where
@@ -240,7 +245,8 @@ class HostInode(Inode):
             mapping.writeback()
 
     def allow(self, mask: int) -> None:
-        """What the host refuses its user is refused here at open, not shown as an empty directory or lost when a page is written."""
+        """What the host refuses its user is refused here at open, not shown as an empty directory or lost when a page
+        is written."""
         if self.nlink == 0 or self.mode & S_IFMT == S_IFIFO:
             return
         try:
@@ -265,7 +271,7 @@ class HostInode(Inode):
                 if error.errno != EACCES:
                     raise
 
-    # the inode --------------------------------------------------------------------------------------------------------------------
+    # the inode
     def open(self, task: Any, dentry: Dentry, flags: int) -> Any:
         if S_ISDIR(self.mode):
             return DirFile(dentry, flags)

@@ -30,8 +30,8 @@ BOOT_S = 10  # how long the machine has been on when the first program starts
 
 
 class Caches:
-    """The slab caches of the file system. Sizes: 2.6.7, i386, uniprocessor, no debugging (bytes); an inode's address_space grows by what the scheme adds.
-    ``pipes`` limits what users take by pipes."""
+    """The slab caches of the file system. Sizes: 2.6.7, i386, uniprocessor, no debugging (bytes); an inode's
+    address_space grows by what the scheme adds. ``pipes`` limits what users take by pipes."""
 
     __slots__ = ("slab", "filp", "dentry", "inode", "proc_inode", "shmem_inode", "file_lock", "pipes")
 
@@ -48,7 +48,8 @@ class Caches:
 
 
 class SuperBlock:
-    """One mounted file system. ``now()`` gives the time for its inodes (ns since 1970); ``dev`` is a kernel device number."""
+    """One mounted file system. ``now()`` gives the time for its inodes (ns since 1970); ``dev`` is a kernel device
+    number."""
 
     __slots__ = (
         "fstype",
@@ -93,7 +94,8 @@ class SuperBlock:
 class Inode:
     """A file of any kind. Sizes in bytes, times in ns since 1970, ``rdev`` a kernel device number.
 
-    Directory operations take the directory's dentry and answer with dentries; what a kind cannot do raises the errno Linux gives.
+    Directory operations take the directory's dentry and answer with dentries; what a kind cannot do raises the errno
+    Linux gives.
     """
 
     __slots__ = (
@@ -153,7 +155,8 @@ class Inode:
         return self.i_size
 
     def put(self) -> None:
-        """Drops a dentry's reference; the last one evicts an inode without names, or any inode of a file system that keeps none in memory."""
+        """Drops a dentry's reference; the last one evicts an inode without names, or any inode of a file system that
+        keeps none in memory."""
         self.count -= 1
         if self.count == 0:
             self.evict()
@@ -171,7 +174,7 @@ class Inode:
         """The content changed now."""
         self.mtime = self.ctime = self.sb.now()
 
-    # what a kind of inode may override -------------------------------------------------------------------------------------------
+    # what a kind of inode may override
     def open(self, task: Any, dentry: Dentry, flags: int) -> File:
         """A new open file. Raises SysError."""
         raise SysError(EINVAL)
@@ -224,7 +227,8 @@ class Inode:
         """Dirty pages go to the backing store, if there is one."""
 
     def deny_write(self) -> bool:
-        """exec begins to run this file: False while somebody has it open for writing (ETXTBSY). Linux: deny_write_access."""
+        """exec begins to run this file: False while somebody has it open for writing (ETXTBSY). Linux:
+        deny_write_access."""
         if self.writers > 0:
             return False
         self.writers -= 1
@@ -235,7 +239,8 @@ class Inode:
 
 
 def permission(task: Any, inode: Inode, mask: int) -> None:
-    """Raises EACCES (EROFS for writing below a read-only mount). ``task`` None is the kernel itself. Linux: fs/namei.c, vfs_permission, 2.6.7."""
+    """Raises EACCES (EROFS for writing below a read-only mount). ``task`` None is the kernel itself. Linux: fs/namei.c,
+    vfs_permission, 2.6.7."""
     mode = inode.mode
     if mask & MAY_WRITE and inode.sb.readonly and mode & S_IFMT in (S_IFREG, S_IFDIR):
         raise SysError(EROFS)
@@ -263,7 +268,8 @@ def owned(task: Any, inode: Inode) -> bool:
 
 
 def drop_privileges(task: Any, inode: Inode) -> None:
-    """The content changes: set-user-ID goes, and set-group-ID that means it, unless root writes (CAP_FSETID). Linux: file_remove_privs, 6.1."""
+    """The content changes: set-user-ID goes, and set-group-ID that means it, unless root writes (CAP_FSETID). Linux:
+    file_remove_privs, 6.1."""
     mode = inode.mode
     if not mode & 0o6000 or task is None or task.fsuid == 0 or mode & S_IFMT != S_IFREG:
         return
@@ -271,7 +277,8 @@ def drop_privileges(task: Any, inode: Inode) -> None:
 
 
 def _privileges(task: Any, inode: Inode) -> int:
-    """The bits to take away. Set-group-ID without execution for the group stays with members. Linux: setattr_should_drop_suidgid."""
+    """The bits to take away. Set-group-ID without execution for the group stays with members. Linux:
+    setattr_should_drop_suidgid."""
     return 0o6000 if inode.mode & 0o010 or not in_group(task, inode.gid) else 0o4000
 
 

@@ -1,6 +1,8 @@
-"""Leases on files: the holder is told before somebody else opens the file in a way that does not go with his lease, and has time to let go.
+"""Leases on files: the holder is told before somebody else opens the file in a way that does not go with his lease, and
+has time to let go.
 
-    F_SETLEASE ──> Lease in inode.leases ──open, truncate──> pending, SIGIO ──holder gives it back, or LEASE_BREAK_S pass──> the opener goes on
+    F_SETLEASE ──> Lease in inode.leases ──open, truncate──> pending, SIGIO ──holder gives it back, or LEASE_BREAK_S
+    pass──> the opener goes on
 
 Linux: fs/locks.c, 2.6.7, and 6.1 for who may have a lease beside which open files.
 """
@@ -128,7 +130,8 @@ def forget_lease(file: File) -> None:
 
 
 def break_lease(task: Any, inode: Inode, flags: int) -> None:
-    """Somebody opens the file with ``flags``, or truncates it. EAGAIN with O_NONBLOCK, Breaking while a lease is in the way. Linux: __break_lease."""
+    """Somebody opens the file with ``flags``, or truncates it. EAGAIN with O_NONBLOCK, Breaking while a lease is in the
+    way. Linux: __break_lease."""
     writes = flags & O_ACCMODE != 0
     leases = inode.leases
     conflicts = [lease for lease in leases or () if writes or lease.kind == F_WRLCK]

@@ -1,6 +1,8 @@
-"""Advisory locks: flock's, which belong to an open file, and POSIX record locks, which belong to a descriptor table (or, F_OFD_*, to an open file).
+"""Advisory locks: flock's, which belong to an open file, and POSIX record locks, which belong to a descriptor table
+(or, F_OFD_*, to an open file).
 
-Both kinds live in lists on the inode; a waiter sleeps on the inode's lock queue and tries again. Linux: fs/locks.c, 2.6.7 (F_OFD_* as of 3.15).
+Both kinds live in lists on the inode; a waiter sleeps on the inode's lock queue and tries again. Linux: fs/locks.c,
+2.6.7 (F_OFD_* as of 3.15).
 """
 
 from __future__ import annotations
@@ -55,8 +57,8 @@ def find_conflict(inode: Inode, owner: Any, kind: int, start: int, end: int) -> 
 
 
 def set_posix(inode: Inode, owner: Any, kind: int, start: int, end: int, pid: int) -> None:
-    """Locks (or F_UNLCK: unlocks) the range for ``owner``; no conflict stands in the way any more. Splits and joins the owner's
-    locks as POSIX has it. Raises OutOfMemory."""
+    """Locks (or F_UNLCK: unlocks) the range for ``owner``; no conflict stands in the way any more. Splits and joins the
+    owner's locks as POSIX has it. Raises OutOfMemory."""
     cache = inode.sb.caches.file_lock
     mine = [lock for lock in inode.locks or () if lock.owner is owner]
     others = [lock for lock in inode.locks or () if lock.owner is not owner]
@@ -97,7 +99,8 @@ def forget_posix(inode: Inode, owner: Any) -> None:
 
 
 def would_deadlock(waiting: dict[Any, tuple[Inode, int, int, int]], owner: Any, blocker: Lock) -> bool:
-    """Would waiting for ``blocker`` close a circle? ``waiting``: owner -> (inode, kind, start, end) of what it waits for."""
+    """Would waiting for ``blocker`` close a circle? ``waiting``: owner -> (inode, kind, start, end) of what it waits
+    for."""
     seen = set()
     at = blocker.owner
     while at is not owner:

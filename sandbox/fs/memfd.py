@@ -1,4 +1,5 @@
-"""Files without a name: memfd_create and its seals. Linux: mm/memfd.c, 6.18 (2.6.7 had none; native Linux decides what a guest sees)."""
+"""Files without a name: memfd_create and its seals. Linux: mm/memfd.c, 6.18 (2.6.7 had none; native Linux decides what
+a guest sees)."""
 
 from __future__ import annotations
 
@@ -60,7 +61,8 @@ def check_write_seals(inode: Inode) -> None:
 
 
 def within_seals(inode: Inode, pos: int, data: bytes) -> bytes:
-    """What of ``data`` may be written at ``pos``: page by page, up to the first that would make the file longer. EPERM for nothing at all."""
+    """What of ``data`` may be written at ``pos``: page by page, up to the first that would make the file longer. EPERM
+    for nothing at all."""
     check_write_seals(inode)
     if inode.seals & F_SEAL_GROW and pos + len(data) > inode.i_size:
         data = data[: max(0, (inode.i_size & ~4095) - pos)]

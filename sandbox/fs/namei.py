@@ -17,8 +17,9 @@ from sandbox.fs.uapi import MAX_SYMLINKS, MAY_EXEC, NAME_MAX, PATH_MAX, S_IFMT
 
 
 def walk(task: Any, path: bytes, base: Dentry | None = None, follow: bool = True, root: Dentry | None = None) -> Dentry:
-    """The dentry ``path`` leads to. ``base`` stands for the working directory; ``follow``: a symbolic link at the end is followed.
-    Without a task (the kernel's own walks) ``root`` is given and everything is allowed. Raises ENOENT, ENOTDIR, EACCES, ELOOP, ENAMETOOLONG."""
+    """The dentry ``path`` leads to. ``base`` stands for the working directory; ``follow``: a symbolic link at the end
+    is followed. Without a task (the kernel's own walks) ``root`` is given and everything is allowed. Raises ENOENT,
+    ENOTDIR, EACCES, ELOOP, ENAMETOOLONG."""
     if not path:
         raise SysError(ENOENT)
     if len(path) >= PATH_MAX:
@@ -87,7 +88,8 @@ def walk(task: Any, path: bytes, base: Dentry | None = None, follow: bool = True
 def walk_parent(
     task: Any, path: bytes, base: Dentry | None = None, root: Dentry | None = None
 ) -> tuple[Dentry, bytes, bool]:
-    """(directory, last name, trailing slash). The last name may be ``.``, ``..`` or empty (the path is ``/``); it need not exist."""
+    """(directory, last name, trailing slash). The last name may be ``.``, ``..`` or empty (the path is ``/``); it need
+    not exist."""
     if not path:
         raise SysError(ENOENT)
     if len(path) >= PATH_MAX:

@@ -1,4 +1,5 @@
-"""Directory notification, F_NOTIFY: a signal when something in a directory changes. Linux: fs/notify/dnotify/dnotify.c, 6.1 (2.6.7: fs/dnotify.c).
+"""Directory notification, F_NOTIFY: a signal when something in a directory changes. Linux: fs/notify/dnotify/dnotify.c,
+6.1 (2.6.7: fs/dnotify.c).
 
 A watch belongs to an open directory and a descriptor table; without DN_MULTISHOT the first event ends it.
 """

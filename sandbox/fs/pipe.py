@@ -1,9 +1,12 @@
-"""Pipes and FIFOs: a ring of page-sized buffers, 16 unless F_SETPIPE_SZ or a limit says otherwise, between writers and readers.
+"""Pipes and FIFOs: a ring of page-sized buffers, 16 unless F_SETPIPE_SZ or a limit says otherwise, between writers and
+readers.
 
-    slots: [ b"....", b"....", b"..  " ]      `head` bytes of slots[0] are read already; a short write joins the last slot when it fits whole
+    slots: [ b"....", b"....", b"..  " ]      `head` bytes of slots[0] are read already; a short write joins the last
+    slot when it fits whole
            └ readers                └ writers
 
-A write of up to PIPE_BUF bytes goes in whole or waits. Linux: fs/pipe.c of 2.6.11 and later (64 KB; 2.6.7 had one page); pages are charged as slots fill.
+A write of up to PIPE_BUF bytes goes in whole or waits. Linux: fs/pipe.c of 2.6.11 and later (64 KB; 2.6.7 had one
+page); pages are charged as slots fill.
 """
 
 from __future__ import annotations
@@ -40,7 +43,8 @@ PIPE_INODE_INFO = 64  # bytes of struct pipe_inode_info. Linux: include/linux/pi
 
 
 class Pipe:
-    """The buffer between two ends. ``nbytes`` are in it; ``max_slots`` as F_SETPIPE_SZ sets it; ``uid`` made it and pays for it."""
+    """The buffer between two ends. ``nbytes`` are in it; ``max_slots`` as F_SETPIPE_SZ sets it; ``uid`` made it and
+    pays for it."""
 
     __slots__ = (
         "slots",
@@ -94,7 +98,8 @@ class Pipe:
         self.quota.give(self.uid, self.max_slots)
 
     def put_in(self, data: bytes) -> int:
-        """Takes what fits of ``data``, all or nothing up to PIPE_BUF; returns how much. Raises OutOfMemory before it took anything."""
+        """Takes what fits of ``data``, all or nothing up to PIPE_BUF; returns how much. Raises OutOfMemory before it
+        took anything."""
         n = len(data)
         slots = self.slots
         done = 0
@@ -283,8 +288,8 @@ class PipeFile(File):
         return super().ioctl(task, cmd, arg)
 
     def resize(self, nbytes: int, privileged: bool) -> int:
-        """F_SETPIPE_SZ: rounded up to a power of two of pages. EBUSY when the content does not fit; EPERM for growing beyond a limit
-        without privilege. Linux: pipe_set_size, fs/pipe.c, 6.1."""
+        """F_SETPIPE_SZ: rounded up to a power of two of pages. EBUSY when the content does not fit; EPERM for growing
+        beyond a limit without privilege. Linux: pipe_set_size, fs/pipe.c, 6.1."""
         if nbytes > 1 << 31:
             raise SysError(EINVAL)
         pipe, size = self.pipe, round_size(nbytes)
@@ -354,7 +359,8 @@ def open_fifo_now(task: Any, dentry: Dentry, flags: int) -> PipeFile:
 
 
 def open_fifo(task: Any, dentry: Dentry, flags: int) -> Any:
-    """open(2) of a FIFO: a File, or a generator that waits for the other end and returns the File. Linux: fs/fifo.c, 2.6.7."""
+    """open(2) of a FIFO: a File, or a generator that waits for the other end and returns the File. Linux: fs/fifo.c,
+    2.6.7."""
     access = flags & 3
     inode = dentry.inode
     if access == 1 and flags & O_NONBLOCK and (inode.pipe is None or not inode.pipe.readers):

@@ -1,7 +1,8 @@
-"""How many pages of pipes a user may have: /proc/sys/fs/pipe-max-size, pipe-user-pages-soft and -hard. Linux: fs/pipe.c, 6.1.
+"""How many pages of pipes a user may have: /proc/sys/fs/pipe-max-size, pipe-user-pages-soft and -hard. Linux:
+fs/pipe.c, 6.1.
 
-A pipe counts with its room, full or empty, for the user who made it. Beyond the soft limit a new pipe has two pages and none grows; beyond the
-hard one there is no new pipe. Root's pipes count, but no limit holds for root.
+A pipe counts with its room, full or empty, for the user who made it. Beyond the soft limit a new pipe has two pages and
+none grows; beyond the hard one there is no new pipe. Root's pipes count, but no limit holds for root.
 """
 
 from __future__ import annotations

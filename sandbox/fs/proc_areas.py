@@ -1,7 +1,9 @@
-"""/proc/PID/smaps, smaps_rollup, map_files and syscall: what an address space holds area by area, and the call a task is in.
+"""/proc/PID/smaps, smaps_rollup, map_files and syscall: what an address space holds area by area, and the call a task
+is in.
 
-A page counts in full in Rss, by its share in Pss, and as shared or private by whether it is mapped more than once. Zero pages and other
-reserved frames count nowhere. Linux: fs/proc/task_mmu.c and fs/proc/base.c, 6.x (smaps: 2.6.14; syscall: 2.6.27; map_files: 3.3).
+A page counts in full in Rss, by its share in Pss, and as shared or private by whether it is mapped more than once. Zero
+pages and other reserved frames count nowhere. Linux: fs/proc/task_mmu.c and fs/proc/base.c, 6.x (smaps: 2.6.14;
+syscall: 2.6.27; map_files: 3.3).
 """
 
 from __future__ import annotations
@@ -147,7 +149,8 @@ class Usage:
         self.bytes["SwapPss"] += (4096 << _PSS_SHIFT) // max(users, 1)
 
     def _add_swapped_file(self, mem: Any, mm: Any, vma: Any) -> None:
-        """Pages of a tmpfs file or shared memory are out for all who map them: as much swap for each area, and no share of it."""
+        """Pages of a tmpfs file or shared memory are out for all who map them: as much swap for each area, and no share
+        of it."""
         tables, first = mem.pgtables, vma.vm_pgoff
         for index in vma.mapping.swapped:
             if first <= index < first + vma.pages:
@@ -190,9 +193,10 @@ def smaps_rollup(task: Any) -> str:
     return f"{line:<49}[rollup]\n{usage.text(True)}"
 
 
-# the call a task is in -------------------------------------------------------------------------------------------------------------------
+# the call a task is in
 def syscall(task: Any) -> str:
-    """Number, six arguments, stack pointer and program counter; -1 in place of number and arguments when it waits outside of a call."""
+    """Number, six arguments, stack pointer and program counter; -1 in place of number and arguments when it waits
+    outside of a call."""
     if task.mm is None:
         return "0 0x0 0x0 0x0 0x0 0x0 0x0 0x0 0x0\n"
     regs, number, counter = task.regs, -1, task.regs[EIP]
@@ -221,7 +225,7 @@ def _at_int_80(task: Any, address: int) -> bool:
     return code == b"\xcd\x80"
 
 
-# map_files -------------------------------------------------------------------------------------------------------------------------------
+# map_files
 class MapFilesDir(Dir):
     """A link per area that shows a file, named by its addresses. Only root may go through one."""
 

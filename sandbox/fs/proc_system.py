@@ -34,7 +34,8 @@ def meminfo(vfs: Vfs) -> str:
     swap_total, swap_free = mem.swap.si_swapinfo()
     shmem = sum(len(space.pages) for space in mem.mappings.values() if space.is_shmem)
     low = sum(z.pages_low for z in zones)
-    # What could be had without swapping: free pages above the low watermark, and the clean half of the files' cache at least. Linux: 3.14.
+    # What could be had without swapping: free pages above the low watermark, and the clean half of the files' cache at
+    # least. Linux: 3.14.
     available = max(0, free - low + cached - shmem - min((cached - shmem) // 2, low))
     rows = (
         ("MemTotal", mem.total_pages << 2),
@@ -96,7 +97,8 @@ def cpuinfo(vfs: Vfs) -> str:
 
 
 def _ticks(vfs: Vfs) -> tuple[int, int, int, int]:
-    """(user, nice, system, idle) clock ticks since boot. Idle is what nobody used: it never goes back, since what was used is counted up to now."""
+    """(user, nice, system, idle) clock ticks since boot. Idle is what nobody used: it never goes back, since what was
+    used is counted up to now."""
     user = nice = system = 0
     if vfs.kernel is not None:
         vfs.kernel.account()
@@ -194,8 +196,8 @@ def swaps(vfs: Vfs) -> str:
 
 
 def diskstats(vfs: Vfs) -> str:
-    """The disk, with today's 17 numbers: requests, merged, sectors of 512 bytes and ms, of reads and of writes; under way, ms busy, ms of all
-    requests together; nothing is ever discarded or flushed."""
+    """The disk, with today's 17 numbers: requests, merged, sectors of 512 bytes and ms, of reads and of writes; under
+    way, ms busy, ms of all requests together; nothing is ever discarded or flushed."""
     disk = vfs.mem.swap.disk
     numbers = [n for done in disk.done for n in (done.requests, done.merged, done.pages << 3, done.ns // 1_000_000)]
     numbers += [

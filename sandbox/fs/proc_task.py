@@ -1,4 +1,5 @@
-"""/proc/PID: the texts about one process. Linux: fs/proc/array.c and fs/proc/task_mmu.c, 2.6.7; lines that came later as in 6.1 where programs read them."""
+"""/proc/PID: the texts about one process. Linux: fs/proc/array.c and fs/proc/task_mmu.c, 2.6.7; lines that came later
+as in 6.1 where programs read them."""
 
 from __future__ import annotations
 
@@ -35,7 +36,7 @@ def _escape(name: str) -> str:
     return name.replace("\n", "\\012")
 
 
-# areas ----------------------------------------------------------------------------------------------------------------------------------
+# areas
 def area_name(mm: Any, vma: Any) -> str:
     """What maps shows at the end of the line: the file, [heap], [stack] or nothing."""
     if vma.vm_file is not None:
@@ -67,7 +68,8 @@ def maps(task: Any) -> str:
 
 
 def swap_entries(mem: Any, mm: Any) -> int:
-    """Pages of the mm that are in swap: entries of its page tables that are neither present nor empty nor a nonlinear file's."""
+    """Pages of the mm that are in swap: entries of its page tables that are neither present nor empty nor a nonlinear
+    file's."""
     tables = mem.pgtables
     found = 0
     for _, base in tables.tables(mm.pgd, 0, TASK_SIZE):
@@ -76,7 +78,7 @@ def swap_entries(mem: Any, mm: Any) -> int:
     return found
 
 
-# status, stat, statm --------------------------------------------------------------------------------------------------------------------
+# status, stat, statm
 def _mask(bits: int) -> str:
     return f"{bits & (1 << 64) - 1:016x}"
 
@@ -249,7 +251,7 @@ def statm(task: Any) -> str:
     return f"{mm.total_vm} {mm.rss} {mm.rss - mm.anon_rss} {text} 0 {mm.data_vm + mm.stack_vm} 0\n"
 
 
-# what lies in the process's own memory --------------------------------------------------------------------------------------------------
+# what lies in the process's own memory
 def _range(task: Any, start: int, end: int) -> bytes:
     """User memory of the task, as far as it can be read; one page at most, as 2.6.7 gave."""
     from sandbox.kernel.uaccess import read_mm
@@ -277,7 +279,7 @@ def auxv(task: Any) -> bytes:
     return task.mm.saved_auxv if task.mm is not None else b""
 
 
-# the rest ---------------------------------------------------------------------------------------------------------------------------------
+# the rest
 _LIMITS = (
     ("Max cpu time", "seconds"),
     ("Max file size", "bytes"),

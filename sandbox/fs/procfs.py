@@ -3,8 +3,8 @@
     /proc/self -> PID      /proc/PID/{cmdline comm cwd environ exe fd/ map_files/ maps mounts smaps ... task/TID/}
     /proc/{meminfo vmstat cpuinfo stat uptime ...}      /proc/sys/{kernel,vm,fs}/...
 
-A directory of a process holds for as long as the process: once it is gone, names in it are ENOENT and open files of it ESRCH.
-Linux: fs/proc/base.c, 2.6.7.
+A directory of a process holds for as long as the process: once it is gone, names in it are ENOENT and open files of it
+ESRCH. Linux: fs/proc/base.c, 2.6.7.
 """
 
 from __future__ import annotations
@@ -53,7 +53,8 @@ class TaskDir(Dir):
         ):
             return None
         node = self._node(name.decode(), self.ino + 1 + number)
-        # Once another user's, memory is root's to see; directories, and one's own descriptors, stay with the process. Linux: task_dump_owner.
+        # Once another user's, memory is root's to see; directories, and one's own descriptors, stay with the process.
+        # Linux: task_dump_owner.
         if node.mode == S_IFDIR | 0o555 or name == b"fd" or self.task.mm is None or self.task.mm.dumpable == 1:
             node.uid, node.gid = self.uid, self.gid
         return node

@@ -1,7 +1,7 @@
 """File systems whose files are made when they are read: /proc and /sys.
 
-A tree of nodes (Dir, Text, Link) describes what there is; inodes and dentries are made at each walk and cost slab objects only while a file is open.
-Linux: fs/proc/generic.c, fs/seq_file.c, 2.6.7.
+A tree of nodes (Dir, Text, Link) describes what there is; inodes and dentries are made at each walk and cost slab
+objects only while a file is open. Linux: fs/proc/generic.c, fs/seq_file.c, 2.6.7.
 """
 
 from __future__ import annotations
@@ -67,7 +67,8 @@ class Text(Node):
 
 
 class Link(Node):
-    """``text(task)`` is what readlink gives; ``jump(task)``, when there is one, the dentry a walk goes to; ``size`` what lstat says."""
+    """``text(task)`` is what readlink gives; ``jump(task)``, when there is one, the dentry a walk goes to; ``size``
+    what lstat says."""
 
     __slots__ = ("text", "jump", "size")
 

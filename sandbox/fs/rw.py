@@ -3,9 +3,10 @@
     one buffer, at most CHUNK bytes, nothing to wait for     done at once: the system calls' own fast path
     anything else                                            the generators here, CHUNK by CHUNK
 
-A chunk that must wait for a page starts over and loses nothing (a read goes on page by page then, as it needs all pages of a chunk at once, and a write
-takes the user's bytes once): a file gives its bytes up (``consume``) only when they are with the user, and takes
-them (``accept``) whole or in part before the count is noted. A bad pointer in the middle ends a transfer early; at its start it is EFAULT.
+A chunk that must wait for a page starts over and loses nothing (a read goes on page by page then, as it needs all pages
+of a chunk at once, and a write takes the user's bytes once): a file gives its bytes up (``consume``) only when they are
+with the user, and takes them (``accept``) whole or in part before the count is noted. A bad pointer in the middle ends
+a transfer early; at its start it is EFAULT.
 """
 
 from __future__ import annotations
@@ -51,7 +52,8 @@ def import_iovec(task: Any, address: int, count: int) -> tuple[Iov, int]:
 
 
 def copy_in(task: Any, address: int, n: int) -> bytes:
-    """Up to ``n`` bytes from the user, fewer if a page on the way cannot be read. EFAULT when not even one can; MustWait."""
+    """Up to ``n`` bytes from the user, fewer if a page on the way cannot be read. EFAULT when not even one can;
+    MustWait."""
     try:
         return copy_from_user(task, address, n)
     except SysError as error:

@@ -1,4 +1,5 @@
-"""Who hears by signal what happens to an open file: F_SETOWN, F_SETOWN_EX, F_SETSIG. Linux: fs/fcntl.c, 2.6.7; F_OWNER_*: 2.6.32."""
+"""Who hears by signal what happens to an open file: F_SETOWN, F_SETOWN_EX, F_SETSIG. Linux: fs/fcntl.c, 2.6.7;
+F_OWNER_*: 2.6.32."""
 
 from __future__ import annotations
 

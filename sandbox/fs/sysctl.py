@@ -1,7 +1,8 @@
 """/proc/sys: what can be read and set while the machine runs.
 
     vm/rmapbox_reclaim   ours: writing N reclaims N pages now; absent natively, so programs can skip it
-    vm/*                 overcommit_memory, overcommit_ratio, swappiness, page-cluster, min_free_kbytes, max_map_count, drop_caches
+    vm/*                 overcommit_memory, overcommit_ratio, swappiness, page-cluster, min_free_kbytes, max_map_count,
+    drop_caches
     kernel/*             names of the system, pid_max, boot_id, core_pattern ...
     fs/*                 files, leases; what users may take by pipes
 
@@ -38,7 +39,8 @@ def parse_int(data: bytes) -> int:
 
 
 def drop_clean(mem: Any, space: Any) -> None:
-    """Drops the pages of a file that are clean, unmapped and held by the cache alone; tmpfs has no other copy and keeps its own."""
+    """Drops the pages of a file that are clean, unmapped and held by the cache alone; tmpfs has no other copy and keeps
+    its own."""
     if space.is_shmem:
         return
     frames = mem.frames

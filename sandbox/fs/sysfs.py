@@ -1,4 +1,5 @@
-"""/sys: what programs read of it at start, the processors there are; the disk, by which they tell disks from partitions in /proc/diskstats.
+"""/sys: what programs read of it at start, the processors there are; the disk, by which they tell disks from partitions
+in /proc/diskstats.
 
 Linux: drivers/base/cpu.c, 2.6.26 and later; drivers/block/genhd.c.
 """

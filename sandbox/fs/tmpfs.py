@@ -1,4 +1,5 @@
-"""The in-memory file system: names are dentries, the bytes of a regular file are pages of guest RAM that go to swap under pressure.
+"""The in-memory file system: names are dentries, the bytes of a regular file are pages of guest RAM that go to swap
+under pressure.
 
 A directory lists its newest entry first, as Linux's does. Linux: mm/shmem.c and fs/libfs.c, 2.6.7.
 """

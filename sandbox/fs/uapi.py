@@ -1,4 +1,5 @@
-"""Numbers of the file system interface as an i386 program sees them. Linux: include/asm-i386/{fcntl,stat,poll}.h and include/linux/{fs,fcntl}.h."""
+"""Numbers of the file system interface as an i386 program sees them. Linux: include/asm-i386/{fcntl,stat,poll}.h and
+include/linux/{fs,fcntl}.h."""
 
 from __future__ import annotations
 

@@ -108,7 +108,8 @@ class SharedMemoryFile(RegularFile):
 
 
 class Vfs:
-    """All file systems of one machine. ``mounts``: objects with host, guest (str) and mode ("ro" or "rw"); ``seed`` feeds /dev/urandom.
+    """All file systems of one machine. ``mounts``: objects with host, guest (str) and mode ("ro" or "rw"); ``seed``
+    feeds /dev/urandom.
 
     ``kernel`` (from ``attach``) has tasks, clock, mem and current; without one /proc shows no processes.
     """
@@ -124,7 +125,8 @@ class Vfs:
         self.supers: list[SuperBlock] = []  # in order of mounting
         self.host_supers: list[HostSuper] = []
         self.hostname = b"rmapbox"
-        # A tmpfs mounted beside a disk takes half of memory at most; this one is all the disk there is, so swap counts too.
+        # A tmpfs mounted beside a disk takes half of memory at most; this one is all the disk there is, so swap counts
+        # too.
         self.root_sb = self._tmpfs(1, "rootfs", mem.total_pages // 2 + mem.swap.total)
         self.root: Dentry = self.root_sb.root  # type: ignore[assignment]
         self.supers.append(self.root_sb)
@@ -174,7 +176,7 @@ class Vfs:
         sb.root = Dentry(None, b"", TmpfsInode(sb, S_IFDIR | 0o755), sb).get()
         return sb
 
-    # boot -------------------------------------------------------------------------------------------------------------------------
+    # boot
     def _populate(self) -> None:
         for path, mode in _DIRECTORIES:
             self.mkdir(path.encode(), mode)
@@ -206,7 +208,8 @@ class Vfs:
         return at
 
     def write_file(self, path: str | bytes, data: bytes, mode: int = 0o644) -> Dentry:
-        """A regular file of ``data`` at ``path``, for boot (the program is copied in so). Replaces one that stands there; makes directories above."""
+        """A regular file of ``data`` at ``path``, for boot (the program is copied in so). Replaces one that stands
+        there; makes directories above."""
         raw = path.encode("utf-8", "surrogateescape") if isinstance(path, str) else path
         head, _, name = raw.rpartition(b"/")
         parent = self.mkdir(head)
@@ -247,7 +250,8 @@ class Vfs:
         self.supers.append(root.sb)
 
     def mount_host(self, host: str, guest: str, readonly: bool, number: int) -> None:
-        """Shows a host directory or file at ``guest``; the mount point is made. Raises ConfigError when the host's side cannot be read."""
+        """Shows a host directory or file at ``guest``; the mount point is made. Raises ConfigError when the host's side
+        cannot be read."""
         try:
             sb = HostSuper(
                 "hostfs",
@@ -283,9 +287,10 @@ class Vfs:
             ) from None
         self._cover(at, sb.root)
 
-    # standard descriptors ------------------------------------------------------------------------------------------------------------
+    # standard descriptors
     def stdio(self, stdin: str | bytes | int | None, stdout: Sink = 1, stderr: Sink = 2) -> FileTable:
-        """Descriptors 0, 1, 2 of the first task. ``stdin``: path of a host file, bytes, a host descriptor, or None for an empty input."""
+        """Descriptors 0, 1, 2 of the first task. ``stdin``: path of a host file, bytes, a host descriptor, or None for
+        an empty input."""
         table = FileTable()
         tty_fd = next((fd for fd in (stdin, stdout, stderr) if isinstance(fd, int) and os.isatty(fd)), None)
         if tty_fd is not None:
@@ -326,8 +331,8 @@ class Vfs:
         return file
 
     def shmem_zero_setup(self, size: int, reserve: bool = True) -> File:
-        """The file behind shared anonymous memory of ``size`` bytes; one reference for the caller. ``reserve``: all of it is promised
-        now (shmem_acct_size). Raises OutOfMemory. Linux: shmem_zero_setup, 2.6.7."""
+        """The file behind shared anonymous memory of ``size`` bytes; one reference for the caller. ``reserve``: all of
+        it is promised now (shmem_acct_size). Raises OutOfMemory. Linux: shmem_zero_setup, 2.6.7."""
         overcommit = self.mem.overcommit
         promised = size + 4095 >> 12 if reserve else 0
         overcommit.charge(promised)
@@ -352,7 +357,8 @@ class Vfs:
                 sb.sync()
 
     def close(self) -> None:
-        """The machine is switched off: the host's descriptors are closed, its terminal is as it was. ``sync`` comes before."""
+        """The machine is switched off: the host's descriptors are closed, its terminal is as it was. ``sync`` comes
+        before."""
         if self.console is not None:
             self.console.restore()
         for sb in self.host_supers:
@@ -364,7 +370,7 @@ class Vfs:
             if sb.surplus:
                 sb.trim()
 
-    # opening ------------------------------------------------------------------------------------------------------------------------
+    # opening
     def open(self, task: Any, path: bytes, flags: int, mode: int, base: Dentry | None = None) -> File:
         """An open file, one reference the caller's. Never waits: a FIFO without a partner is EACCES. Errors as open(2)."""
         file = self.open_may_wait(task, path, flags | O_LARGEFILE, mode, base)
@@ -374,7 +380,8 @@ class Vfs:
         return file
 
     def open_may_wait(self, task: Any, path: bytes, flags: int, mode: int, base: Dentry | None = None) -> Any:
-        """As ``open``; for a FIFO whose other end is missing a generator that waits for it and returns the File. Raises Breaking."""
+        """As ``open``; for a FIFO whose other end is missing a generator that waits for it and returns the File. Raises
+        Breaking."""
         root = task.fs.root if task is not None else self.root
         if flags & O_PATH:
             flags &= O_PATH | O_DIRECTORY | O_NOFOLLOW

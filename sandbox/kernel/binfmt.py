@@ -54,7 +54,8 @@ class ElfImage:
     def __init__(self, header: bytes, file: object, *, interpreter: bool = False) -> None:
         """Reads what lies beyond ``header`` (the first bytes of the file) by ``file.pread``, which may raise MustWait.
 
-        Raises ENOEXEC for what is not an i386 executable (ELIBBAD for an interpreter), EIO or ENOEXEC for one cut short.
+        Raises ENOEXEC for what is not an i386 executable (ELIBBAD for an interpreter), EIO or ENOEXEC for one cut
+        short.
         """
         bad = errno.ELIBBAD if interpreter else errno.ENOEXEC
         if len(header) < _EHDR.size or header[:4] != b"\x7fELF":
@@ -120,7 +121,8 @@ class ElfImage:
 def script_interpreter(header: bytes) -> tuple[bytes, bytes | None] | None:
     """(interpreter, its one optional argument) of a ``#!`` line, None for another kind of file. Raises ENOEXEC.
 
-    A line longer than the 256-byte buffer is cut when only the argument suffers. Linux: fs/binfmt_script.c, 5.1 and later.
+    A line longer than the 256-byte buffer is cut when only the argument suffers. Linux: fs/binfmt_script.c, 5.1 and
+    later.
     """
     if header[:2] != b"#!":
         return None

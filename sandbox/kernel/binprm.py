@@ -113,7 +113,8 @@ class StackImage:
         mm.arg_start, mm.arg_end, mm.env_start, mm.env_end = self.arg_start, self.arg_end, self.env_start, self.env_end
 
     def create_tables(self, phdr: int, phnum: int, interp_base: int, entry: int, hwcap: int) -> None:
-        """Platform, random bytes, auxv, envp, argv and argc; sets ``sp`` for the first instruction. May raise MustWait; repeatable."""
+        """Platform, random bytes, auxv, envp, argv and argc; sets ``sp`` for the first instruction. May raise MustWait;
+        repeatable."""
         task = self.task
         p = self.p & ~15
         rng = task.kernel.layout_rng

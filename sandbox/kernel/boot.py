@@ -1,8 +1,8 @@
 """The machine from power-on to the first task: kernel mappings and the CPU.
 
 0xffffd000  descriptor table (supervisor, writable)
-0xffffe000  the two ways out of a signal handler (user, readable, executable): no area of its own, in every address space
-0xfffff000  boot page: one instruction of the CPU's own start (supervisor, executable)
+0xffffe000  the two ways out of a signal handler (user, readable, executable): no area of its own, in every address
+space 0xfffff000  boot page: one instruction of the CPU's own start (supervisor, executable)
 """
 
 from __future__ import annotations

@@ -1,11 +1,13 @@
 """The core file of a process that a signal kills: an ELF file of its registers and of the memory that is its own.
 
-    wanted?   the signal dumps, RLIMIT_CORE allows a page at least, the process may be looked at (dumpable), core_pattern gives a name
+    wanted?   the signal dumps, RLIMIT_CORE allows a page at least, the process may be looked at (dumpable),
+    core_pattern gives a name
     where     core_pattern, from the dying process's working directory; a new file that replaces an old one
     what      private areas that were written, shared memory without a name, the first page of mapped ELF files
               (Linux's default coredump_filter, 0x33)
 
-Memory is read where it lies, in RAM, on swap or in files: a dump brings no page in. Linux: fs/exec.c (do_coredump), fs/binfmt_elf.c (elf_core_dump), 6.x.
+Memory is read where it lies, in RAM, on swap or in files: a dump brings no page in. Linux: fs/exec.c (do_coredump),
+fs/binfmt_elf.c (elf_core_dump), 6.x.
 """
 
 from __future__ import annotations
@@ -51,7 +53,8 @@ _USER_REGS = (EBX, ECX, EDX, ESI, EDI, EBP, EAX, DS, ES, FS, GS)
 
 
 def do_coredump(task: Task, info: SigInfo) -> Generator[Wait, bool, bool]:
-    """Writes the core of the dying ``task``'s process, if one is wanted. Answers whether there is one (perhaps cut at RLIMIT_CORE)."""
+    """Writes the core of the dying ``task``'s process, if one is wanted. Answers whether there is one (perhaps cut at
+    RLIMIT_CORE)."""
     limit = min(task.rlimits[RLIMIT_CORE][0], task.rlimits[RLIMIT_FSIZE][0])
     if not 1 << info.sig - 1 & DUMPING or limit < PAGE or task.mm is None or task.mm.dumpable != 1:
         return False
@@ -147,7 +150,7 @@ def core_name(task: Task, sig: int) -> bytes:
     return name if len(name) < CORENAME_MAX else b""
 
 
-# what is in the file ---------------------------------------------------------------------------------------------------------------------
+# what is in the file
 def _pieces(task: Task, info: SigInfo) -> Iterator[tuple[int, bytes]]:
     """(place, bytes) in ascending order; what lies between is holes. Memory is read as it is asked for."""
     mem, mm = task.mem, task.mm
@@ -257,7 +260,7 @@ def _swapped(mem: Any, entry: int) -> bytes:
     return _frame(mem, pfn) if pfn >= 0 else bytes(mem.swap.store[entry << 12 : (entry + 1) << 12])
 
 
-# notes -----------------------------------------------------------------------------------------------------------------------------------
+# notes
 def _note(kind: int, data: bytes, name: bytes = b"CORE\0") -> bytes:
     return (
         struct.pack("<3I", len(name), len(data), kind)

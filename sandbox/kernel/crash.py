@@ -22,7 +22,8 @@ class AreaText(NamedTuple):
 
 
 class CrashInfo(NamedTuple):
-    """``code`` and ``address`` of siginfo, the 16 registers in the order of sandbox.cpu.regs, bytes from EIP (empty if unreadable)."""
+    """``code`` and ``address`` of siginfo, the 16 registers in the order of sandbox.cpu.regs, bytes from EIP (empty if
+    unreadable)."""
 
     pid: int
     comm: str
@@ -47,7 +48,8 @@ def area_name(mm: Any, vma: Any) -> str:
 
 
 def gather(task: Task, info: SigInfo) -> CrashInfo | None:
-    """The report for a fatal SIGSEGV, SIGBUS, SIGILL, SIGFPE or SIGTRAP of the task's own making; None for other signals."""
+    """The report for a fatal SIGSEGV, SIGBUS, SIGILL, SIGFPE or SIGTRAP of the task's own making; None for other
+    signals."""
     if info.sig not in (SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP) or info.code <= 0 or task.mm is None:
         return None
     mm = task.mm

@@ -72,7 +72,8 @@ def do_signal(loop: Loop, task: Task) -> bool:
 
 
 def _restart(task: Task, action: Any) -> None:
-    """What becomes of an interrupted call: EINTR for a handler that does not want restarts, else the call is made again."""
+    """What becomes of an interrupted call: EINTR for a handler that does not want restarts, else the call is made
+    again."""
     nr, task.restart_nr = task.restart_nr, -1
     if nr < 0:
         return

@@ -1,7 +1,8 @@
 """The event log: everything that decides a run, folded into one hash.
 
-Faults, system calls with their results, signals, forks, exits and scheduling decisions are 64-bit integers, the kind in the top
-four bits. Two runs of equal inputs give equal hashes; what only looks (audits, status lines, summaries) never enters it.
+Faults, system calls with their results, signals, forks, exits and scheduling decisions are 64-bit integers, the kind in
+the top four bits. Two runs of equal inputs give equal hashes; what only looks (audits, status lines, summaries) never
+enters it.
 """
 
 from __future__ import annotations

@@ -5,9 +5,9 @@
     other threads die; the new mm is put on                from here on a failure kills the task
     segments mapped, bss cleared, brk set, auxv written, registers reset
 
-The stack is built as a temporary area that ends at the highest user address and is moved to its final place by shift_arg_pages
-(2.6.23 and later); without randomisation the two are the same. Linux: fs/exec.c, fs/binfmt_elf.c, 2.6.7, and 6.x for the order of
-auxv entries, the placement of ET_DYN and of brk.
+The stack is built as a temporary area that ends at the highest user address and is moved to its final place by
+shift_arg_pages (2.6.23 and later); without randomisation the two are the same. Linux: fs/exec.c, fs/binfmt_elf.c,
+2.6.7, and 6.x for the order of auxv entries, the placement of ET_DYN and of brk.
 """
 
 from __future__ import annotations
@@ -81,9 +81,11 @@ def close_exec(file: Any) -> None:
 
 
 class ExeFile:
-    """The program of an address space, shared by those forked from it: while one of them lives, the file is not written (ETXTBSY).
+    """The program of an address space, shared by those forked from it: while one of them lives, the file is not written
+    (ETXTBSY).
 
-    An interpreter and libraries are protected only while exec reads them. Linux: set_mm_exe_file, kernel/fork.c, 2.6.26.
+    An interpreter and libraries are protected only while exec reads them. Linux: set_mm_exe_file, kernel/fork.c,
+    2.6.26.
     """
 
     __slots__ = ("file", "dentry", "count")
@@ -153,8 +155,8 @@ class Program:
 def do_execve(
     task: Task, filename: bytes, file: Any, argv: list[bytes], envp: list[bytes]
 ) -> Generator[Wait, bool, int]:
-    """The system call once its arguments are in the kernel; ``file`` (from open_exec) is the callee's to close. Returns 0 in the new program,
-    or raises SysError in the old one."""
+    """The system call once its arguments are in the kernel; ``file`` (from open_exec) is the callee's to close. Returns
+    0 in the new program, or raises SysError in the old one."""
     kernel = task.kernel
     program = Program(task, filename, file, argv)
     mm = None
@@ -183,7 +185,8 @@ def do_execve(
 
 
 def de_thread(task: Task) -> Generator[Wait, bool, None]:
-    """Every other thread of the process dies; the caller becomes its leader and takes the leader's pid. Linux: de_thread, 2.6.7."""
+    """Every other thread of the process dies; the caller becomes its leader and takes the leader's pid. Linux:
+    de_thread, 2.6.7."""
     signal = task.signal
     if len(signal.threads) > 1:
         if signal.group_exit or signal.group_exec is not None:
@@ -205,7 +208,8 @@ def de_thread(task: Task) -> Generator[Wait, bool, None]:
 
 
 def _flush_old_exec(task: Task, mm: Any, program: Program) -> None:
-    """Point of no return: the old address space goes, and with it what belonged to the old program. Linux: flush_old_exec."""
+    """Point of no return: the old address space goes, and with it what belonged to the old program. Linux:
+    flush_old_exec."""
     kernel, mem = task.kernel, task.mem
     mm_release(task)
     old = task.mm
@@ -324,7 +328,8 @@ def _map_segment(mem: Any, mm: Any, segment: Segment, at: int, prot: int, flags:
 
 
 def _map_first(task: Task, mm: Any, image: ElfImage, file: Any, base: int) -> int:
-    """Reserves room for a position-independent image by mapping its first segment over the whole span; returns where it went."""
+    """Reserves room for a position-independent image by mapping its first segment over the whole span; returns where it
+    went."""
     mem = task.mem
     segment = image.segments[0]
     skew = segment.vaddr & (PAGE - 1)

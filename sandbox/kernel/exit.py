@@ -1,9 +1,10 @@
 """The end of tasks: exit, zombies, and the parents that wait for them.
 
-    do_exit ──> robust futexes, clear_child_tid, mm, files, fs ──> exit_notify: children to init, SIGCHLD ──> zombie ──wait──> released
+    do_exit ──> robust futexes, clear_child_tid, mm, files, fs ──> exit_notify: children to init, SIGCHLD ──> zombie
+    ──wait──> released
 
-A zombie keeps its task_struct and its kernel stack; what is shared has gone. Linux: kernel/exit.c, 2.6.7; a thread group as a whole
-is what parents wait for, as there.
+A zombie keeps its task_struct and its kernel stack; what is shared has gone. Linux: kernel/exit.c, 2.6.7; a thread
+group as a whole is what parents wait for, as there.
 """
 
 from __future__ import annotations
@@ -67,7 +68,8 @@ def do_group_exit(task: Task, code: int) -> int:
 
 
 def do_exit(task: Task, code: int) -> Generator[Wait, bool, int]:
-    """Ends one thread. Runs to its end with the task a zombie or dead; waits only for pages that the futexes of the dying lie in."""
+    """Ends one thread. Runs to its end with the task a zombie or dead; waits only for pages that the futexes of the
+    dying lie in."""
     kernel, mem = task.kernel, task.mem
     signal = task.signal
     task.flags |= PF_EXITING
@@ -231,8 +233,8 @@ def _find_reaper(kernel: Kernel, signal: SignalStruct) -> SignalStruct:
 
 
 def _forget_children(kernel: Kernel, signal: SignalStruct) -> None:
-    """Children go to the nearest ancestor that is a subreaper, else to init, which reaps them; those who asked get a signal; groups
-    orphaned by it that are stopped are let go."""
+    """Children go to the nearest ancestor that is a subreaper, else to init, which reaps them; those who asked get a
+    signal; groups orphaned by it that are stopped are let go."""
     reaper = _find_reaper(kernel, signal)
     children, signal.children = signal.children, {}
     for child in children:
@@ -270,7 +272,8 @@ def _disassociate_ctty(kernel: Kernel, signal: SignalStruct) -> None:
 
 
 def release_thread(task: Task) -> None:
-    """A thread that is not the leader, or a leader after its wait, leaves the process; its times stay with it. Linux: release_task."""
+    """A thread that is not the leader, or a leader after its wait, leaves the process; its times stay with it. Linux:
+    release_task."""
     kernel, signal = task.kernel, task.signal
     signal.threads.pop(task, None)
     signal.utime_ns += task.utime_ns
@@ -288,7 +291,7 @@ def release_thread(task: Task) -> None:
     kernel.forget_task(task)
 
 
-# -- waiting ---------------------------------------------------------------------------------------------------------------
+# -- waiting
 
 WNOHANG, WUNTRACED, WSTOPPED, WEXITED, WCONTINUED, WNOWAIT = 1, 2, 2, 4, 8, 0x01000000
 WNOTHREAD, WALL, WCLONE = 0x20000000, 0x40000000, 0x80000000

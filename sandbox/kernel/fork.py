@@ -1,7 +1,7 @@
 """fork, vfork, clone: a new task, with what it shares and what it copies.
 
-Everything that can fail comes first and is undone in reverse; the child exists for others only when nothing can fail any more.
-Linux: kernel/fork.c (copy_process, do_fork), 2.6.7.
+Everything that can fail comes first and is undone in reverse; the child exists for others only when nothing can fail
+any more. Linux: kernel/fork.c (copy_process, do_fork), 2.6.7.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ EVENT_FORK = 8 << 60
 
 
 def check_flags(flags: int) -> None:
-    """Raises EINVAL for combinations that Linux refuses; namespaces are not there (EPERM would need them; EINVAL, as without CONFIG_*_NS)."""
+    """Raises EINVAL for combinations that Linux refuses; namespaces are not there (EPERM would need them; EINVAL, as
+    without CONFIG_*_NS)."""
     if (
         flags & CLONE_THREAD
         and not flags & CLONE_SIGHAND

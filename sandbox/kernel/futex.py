@@ -1,8 +1,9 @@
 """futex: sleeping on a word of user memory.
 
-A futex is named by where its word lies: (mm, address) for private ones and for anonymous private memory, (mapping, page offset, offset
-in page) for shared memory, so that processes that map one file at different addresses meet.
-Linux: kernel/futex.c; WAIT, WAKE, REQUEUE, CMP_REQUEUE as in 2.6.7, bitsets, WAKE_OP and robust lists as in later kernels.
+A futex is named by where its word lies: (mm, address) for private ones and for anonymous private memory, (mapping, page
+offset, offset in page) for shared memory, so that processes that map one file at different addresses meet.
+Linux: kernel/futex.c; WAIT, WAKE, REQUEUE, CMP_REQUEUE as in 2.6.7, bitsets, WAKE_OP and robust lists as in later
+kernels.
 """
 
 from __future__ import annotations
@@ -60,8 +61,8 @@ class Waiter:
 
 
 def futex_key(task: Task, addr: int, private: bool, write: bool = False) -> Hashable:
-    """What the word at ``addr`` is called; a shared one by its page, brought in for it. ``write``: the call will store there.
-    Raises EINVAL (unaligned), EFAULT and MustWait. Linux: get_futex_key, 6.18."""
+    """What the word at ``addr`` is called; a shared one by its page, brought in for it. ``write``: the call will store
+    there. Raises EINVAL (unaligned), EFAULT and MustWait. Linux: get_futex_key, 6.18."""
     if addr & 3:
         raise SysError(errno.EINVAL)
     if addr >= TASK_SIZE:
@@ -240,7 +241,7 @@ def do_futex(
     raise SysError(errno.ENOSYS)
 
 
-# -- robust futexes ----------------------------------------------------------------------------------------------------------
+# -- robust futexes
 
 
 def _owner_died(task: Task, addr: int) -> None:
@@ -255,7 +256,8 @@ def _owner_died(task: Task, addr: int) -> None:
 
 
 def exit_robust_list(task: Task) -> None:
-    """Walks the list of locks that a thread holds as it dies. May raise MustWait; repeating it does no harm. Linux: exit_robust_list."""
+    """Walks the list of locks that a thread holds as it dies. May raise MustWait; repeating it does no harm. Linux:
+    exit_robust_list."""
     head = task.robust_list
     entry = get_user32(task, head)
     offset = struct.unpack("<i", struct.pack("<I", get_user32(task, head + 4)))[0]

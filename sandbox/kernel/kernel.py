@@ -4,9 +4,9 @@
     kernel.spawn_init(b"/bin/prog", [b"prog"], [b"PATH=/bin"], files, fs)
     ending = kernel.run()                               sandbox.kernel.loop
 
-Process 1 is init: it has no program, never runs, reaps whoever is left to it, and stands for the login shell: the program is
-process 2, in init's session, leader of a process group of its own. The run goes on while any task is left, so that background
-processes finish, but not for longer than LINGER_NS of work after the program itself has ended.
+Process 1 is init: it has no program, never runs, reaps whoever is left to it, and stands for the login shell: the
+program is process 2, in init's session, leader of a process group of its own. The run goes on while any task is left,
+so that background processes finish, but not for longer than LINGER_NS of work after the program itself has ended.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ CRASHES_KEPT = 3  # reports in full; a parent can make crashing children without
 
 
 class Ending(NamedTuple):
-    """How a run ended. ``kind``: exited, signalled, time_limit, interrupted, deadlock, hung, oom_panic. ``status`` is the first
-    program's exit code, ``signal`` what killed it, ``detail`` lines for people; ``torn``: the machine was stopped in the middle of
-    something, so its bookkeeping need not agree."""
+    """How a run ended. ``kind``: exited, signalled, time_limit, interrupted, deadlock, hung, oom_panic. ``status`` is
+    the first program's exit code, ``signal`` what killed it, ``detail`` lines for people; ``torn``: the machine was
+    stopped in the middle of something, so its bookkeeping need not agree."""
 
     kind: str
     status: int | None
@@ -62,8 +62,8 @@ class TaskRecord(NamedTuple):
 
 
 class Kernel:
-    """One running system. ``clock`` "virtual" or "host"; ``seed`` turns address randomisation on and feeds random bytes;
-    ``time_limit`` wall seconds or None."""
+    """One running system. ``clock`` "virtual" or "host"; ``seed`` turns address randomisation on and feeds random
+    bytes; ``time_limit`` wall seconds or None."""
 
     def __init__(
         self,
@@ -119,7 +119,7 @@ class Kernel:
         self.init = self._make_init()
         mem.tasks = self.oom_candidates
 
-    # -- boot ------------------------------------------------------------------------------------------------------------
+    # -- boot
 
     def _make_init(self) -> Task:
         init = Task(self, self.alloc_pid())
@@ -134,8 +134,8 @@ class Kernel:
         return init
 
     def spawn_init(self, path: bytes, argv: list[bytes], envp: list[bytes], files: Any, fs: Any) -> Task:
-        """The first program, ready to run: its image is loaded by the first thing the task does. The open files (a FileTable with the
-        standard descriptors) and the FsStruct are the caller's gift."""
+        """The first program, ready to run: its image is loaded by the first thing the task does. The open files (a
+        FileTable with the standard descriptors) and the FsStruct are the caller's gift."""
         objects = self.objects
         task = Task(self, self.alloc_pid())
         task.addr, task.stack = objects.alloc_task()
@@ -174,7 +174,7 @@ class Kernel:
             yield from do_exit(task, (127 if error.errno == errno.ENOENT else 126) << 8)
             return 0
 
-    # -- tasks -----------------------------------------------------------------------------------------------------------
+    # -- tasks
 
     def alloc_pid(self) -> int:
         """Next free pid, wrapping at PID_MAX to 300 as Linux does."""
@@ -276,15 +276,15 @@ class Kernel:
         """A line for the user after the run."""
         self.notes.append(line)
 
-    # -- services ----------------------------------------------------------------------------------------------------------
+    # -- services
 
     def random_bytes(self, n: int) -> bytes:
         """Seeded; the same run gives the same bytes."""
         return self.entropy.randbytes(n)
 
     def mark_code(self, mm: Any, state: Any, first: int) -> int:
-        """The CPU has executed from pages of ``mm``, listed in ``state.pages`` from ``first`` on: their frames may hold translated code.
-        Returns how many pages are listed."""
+        """The CPU has executed from pages of ``mm``, listed in ``state.pages`` from ``first`` on: their frames may hold
+        translated code. Returns how many pages are listed."""
         tables, flags = self.mem.pgtables, self.mem.frames.flags
         ptes, mask = tables.ptes, tables.PFN_MASK
         pages, count = state.pages, state.page_count
@@ -331,7 +331,8 @@ class Kernel:
         return self.events.digest()
 
     def must_stop(self) -> bool:
-        """Whether the run is to end now (Ctrl-C, the limit of wall time): for whoever waits for the host in the middle of a system call."""
+        """Whether the run is to end now (Ctrl-C, the limit of wall time): for whoever waits for the host in the middle
+        of a system call."""
         if self.loop.deadline and time.monotonic() >= self.loop.deadline and self.stop_requested is None:
             self.stop_requested = "time_limit"
         return self.stop_requested is not None

@@ -85,7 +85,7 @@ class Loop:
         self.busy_since_end = 0
         self.slice_end = 0
 
-    # -- the whole run -----------------------------------------------------------------------------------------------------
+    # -- the whole run
 
     def run(self) -> Ending:
         kernel = self.kernel
@@ -121,8 +121,8 @@ class Loop:
         host_signal.setitimer(host_signal.ITIMER_REAL, seconds)
 
     def _on_alarm(self, number: int, frame: FrameType | None) -> None:
-        """Ours: the time limit or Ctrl-C is long past and nobody looked (a scheme that never ends, a call that takes for ever). One that
-        comes earlier is somebody else's, and does what it would have done without us."""
+        """Ours: the time limit or Ctrl-C is long past and nobody looked (a scheme that never ends, a call that takes
+        for ever). One that comes earlier is somebody else's, and does what it would have done without us."""
         if not self.alarm_at or time.monotonic() < self.alarm_at - 0.05:
             if callable(self.foreign_alarm):
                 self.foreign_alarm(number, frame)
@@ -135,14 +135,16 @@ class Loop:
         raise Overrun
 
     def _on_sigint(self, _number: int, _frame: FrameType | None) -> None:
-        """The first Ctrl-C ends the run between two slices, or after a grace where no slice ends; the second one at once."""
+        """The first Ctrl-C ends the run between two slices, or after a grace where no slice ends; the second one at
+        once."""
         if self.kernel.stop_requested:
             raise KeyboardInterrupt
         self.kernel.stop_requested = "interrupted"
         self._set_alarm(OVERRUN_S)
 
     def _what_walks_found(self) -> list[str]:
-        """Memory that reclaim cannot get may be the scheme's doing: one that does not find PTEs keeps every page where it is."""
+        """Memory that reclaim cannot get may be the scheme's doing: one that does not find PTEs keeps every page where
+        it is."""
         scheme, meters = self.mem.scheme, self.mem.meters
         if scheme.card.incomplete:
             return [
@@ -155,7 +157,8 @@ class Loop:
         return []
 
     def _run(self) -> Ending:
-        """Pick, resume, run, handle, again. HOT: one flat loop; what it touches per trap is a local or one attribute away."""
+        """Pick, resume, run, handle, again. HOT: one flat loop; what it touches per trap is a local or one attribute
+        away."""
         kernel, cpu, clock, mem = self.kernel, self.cpu, self.clock, self.mem
         runq, log, reclaim = kernel.runq, kernel.log, mem.reclaim
         run, state = cpu.door()
@@ -282,8 +285,9 @@ class Loop:
                         faults.store_flushes = False
                         answer = do_page_fault(mm, address, error_code)
                         if faults.store_flushes and answer == DONE and not (task.work or notes_code):
-                            # The TLB still reads the old frame at this address, but the store that faulted runs before anything else does and fills
-                            # that entry anew: no flush, once it has run (the canary of t18). Flushing all is what copy on write costs most.
+                            # The TLB still reads the old frame at this address, but the store that faulted runs before
+                            # anything else does and fills that entry anew: no flush, once it has run (the canary of
+                            # t18). Flushing all is what copy on write costs most.
                             mm.flush_pending = False
                             unpaid = regs[EIP]
                     else:
@@ -322,7 +326,8 @@ class Loop:
                         break
 
     def _something_due(self, task: Task, slice_end: int) -> bool:
-        """Timers, the tick, or the end of the slice. False: the task gives way (it stands in the queue again, or waits)."""
+        """Timers, the tick, or the end of the slice. False: the task gives way (it stands in the queue again, or
+        waits)."""
         kernel, clock = self.kernel, self.clock
         if clock.now >= clock.due:
             clock.run_due()
@@ -389,7 +394,7 @@ class Loop:
         if behind > 0:
             self.clock.charge(behind)
 
-    # -- switching ---------------------------------------------------------------------------------------------------------
+    # -- switching
 
     def _switch_to(self, task: Task) -> None:
         kernel, clock = self.kernel, self.clock
@@ -468,10 +473,11 @@ class Loop:
             if task.state < TASK_ZOMBIE and self.kernel.timers.cpu_timers_armed(task.signal):
                 self.kernel.timers.tick(task, user, spent - user)
 
-    # -- calls that wait -----------------------------------------------------------------------------------------------------
+    # -- calls that wait
 
     def _resume(self, task: Task) -> bool:
-        """A signal wakes a call like its event does: the call looks for its event first, and is interrupted when it wants to wait on."""
+        """A signal wakes a call like its event does: the call looks for its event first, and is interrupted when it
+        wants to wait on."""
         value, task.value = task.value, None
         return self._drive(task, task.gen, value)
 
@@ -533,17 +539,18 @@ class Loop:
             task.timer = self.clock.at(deadline, task.timed_out)
 
     def restart_later(self, task: Task, wait: MustWait) -> None:
-        """A system call needs a page that is under way: it will be made again, whole, when the page is there. Its registers are as the
-        program left them, so stepping back over `int $0x80` is all there is to do."""
+        """A system call needs a page that is under way: it will be made again, whole, when the page is there. Its
+        registers are as the program left them, so stepping back over `int $0x80` is all there is to do."""
         if task.work & WORK_PINS:
             unpin(task)
         task.regs[EIP] = (task.regs[EIP] - 2) & 0xFFFFFFFF
         self.park(task, (wait.queue,), None, TASK_UNINTERRUPTIBLE)
 
-    # -- before user mode ------------------------------------------------------------------------------------------------------
+    # -- before user mode
 
     def exit_to_user(self, task: Task) -> bool:
-        """Does what Task.work asks for. False: the task does not go on now (it waits, has stopped, has yielded, is dead)."""
+        """Does what Task.work asks for. False: the task does not go on now (it waits, has stopped, has yielded, is
+        dead)."""
         if task.work & WORK_PINS:
             unpin(task)
         if task.work & WORK_SIGNAL and not do_signal(self, task):
@@ -561,13 +568,15 @@ class Loop:
         return True
 
     def die(self, task: Task, code: int, info: SigInfo | None = None) -> bool:
-        """The task exits in the kernel's own time, killed by the signal ``info`` if there is one. Always False: it does not go on."""
+        """The task exits in the kernel's own time, killed by the signal ``info`` if there is one. Always False: it does
+        not go on."""
         if not task.flags & PF_EXITING:
             task.restart_nr = -1
             self._drive(task, do_exit(task, code) if info is None else killed(task, code, info), None)
         return False
 
     def _out_of_memory(self, task: Task) -> None:
-        """The fault found no memory, after reclaim and the OOM killer had their turn: the process goes. Linux: do_page_fault, 2.6.7."""
+        """The fault found no memory, after reclaim and the OOM killer had their turn: the process goes. Linux:
+        do_page_fault, 2.6.7."""
         self.kernel.note(f"VM: killing process {task.comm}[{task.pid}]")
         force_sig(task, SigInfo(SIGKILL, SI_KERNEL))

@@ -3,17 +3,19 @@
     generator yields Wait ──> park: on each queue, a timer for the deadline
                                   │ queue.wake()      -> resumed with True
                                   │ deadline          -> resumed with False
-                                  └ a signal          -> resumed with True; if it then waits again, Interrupted is thrown into it
+                                  └ a signal          -> resumed with True; if it then waits again, Interrupted is
+                                  thrown into it
 
 A waiter looks for its event again after each wake-up, and only then is a signal its concern (as Linux's wait loops do).
 
-The scheduler is round robin: order of wake-up is order of running, each for a time slice (SLICE_NS of virtual time, more or less by
-`nice`). A loop that takes and drops a lock can fall into step with the slices, so that one that waits for the lock never finds it free.
-Therefore a task that was woken and then stood in the queue is owed a turn (OWED_NS). At its next wake-up it goes ahead of everybody,
-the running task too: it runs at the very unlock that woke it. Linux 2.6.7 reckons such waits into sleep_avg, to the same end.
+The scheduler is round robin: order of wake-up is order of running, each for a time slice (SLICE_NS of virtual time,
+more or less by `nice`). A loop that takes and drops a lock can fall into step with the slices, so that one that waits
+for the lock never finds it free. Therefore a task that was woken and then stood in the queue is owed a turn (OWED_NS).
+At its next wake-up it goes ahead of everybody, the running task too: it runs at the very unlock that woke it. Linux
+2.6.7 reckons such waits into sleep_avg, to the same end.
 
-After fork the parent goes on and the child stands at the end of the queue, as Linux does since 2.6.32 (2.6.7 ran the child first; native
-Linux decides what a guest sees).
+After fork the parent goes on and the child stands at the end of the queue, as Linux does since 2.6.32 (2.6.7 ran the
+child first; native Linux decides what a guest sees).
 """
 
 from __future__ import annotations
@@ -30,8 +32,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# One basic block of guest code, and one trap into the kernel and back, in virtual nanoseconds: the order of a 2 GHz machine of 2004.
-# A power of two, so that the hot loop shifts.
+# One basic block of guest code, and one trap into the kernel and back, in virtual nanoseconds: the order of a 2 GHz
+# machine of 2004. A power of two, so that the hot loop shifts.
 NS_PER_BLOCK_SHIFT = 2
 NS_PER_BLOCK = 1 << NS_PER_BLOCK_SHIFT
 TRAP_NS = 400
@@ -121,8 +123,9 @@ class Sleep(Wait):
 
 
 class Interrupted(Exception):
-    """Thrown into a waiting system call by a pending signal. ``mode`` says whether the call restarts; a call that catches it may
-    return what it has done so far, or raise Interrupted with another mode. Linux: ERESTARTSYS and its kin."""
+    """Thrown into a waiting system call by a pending signal. ``mode`` says whether the call restarts; a call that
+    catches it may return what it has done so far, or raise Interrupted with another mode. Linux: ERESTARTSYS and its
+    kin."""
 
     def __init__(self, mode: int = ERESTARTSYS) -> None:
         super().__init__(mode)

@@ -13,7 +13,8 @@ _USER_DESC = struct.Struct("<4I")
 
 
 class UserDesc:
-    """entry_number, base_addr, limit, and the flag bits: seg_32bit 1, contents 2 bits, read_exec_only, limit_in_pages, seg_not_present, useable."""
+    """entry_number, base_addr, limit, and the flag bits: seg_32bit 1, contents 2 bits, read_exec_only, limit_in_pages,
+    seg_not_present, useable."""
 
     __slots__ = ("entry_number", "base", "limit", "flags")
 

@@ -8,8 +8,9 @@
  +720  second word of the mask     +144   ucontext: flags, link, stack, sigcontext, mask (116)
  +724  8 bytes of code             +260   8 bytes of code
 
-Linux: arch/i386/kernel/signal.c, 2.6.7; position and alignment of the frame and of fpstate as current kernels do for 32-bit
-tasks (arch/x86/kernel/signal.c, fpu/signal.c). The handler returns through SA_RESTORER or the trampolines in the page at 0xffffe000.
+Linux: arch/i386/kernel/signal.c, 2.6.7; position and alignment of the frame and of fpstate as current kernels do for
+32-bit tasks (arch/x86/kernel/signal.c, fpu/signal.c). The handler returns through SA_RESTORER or the trampolines in the
+page at 0xffffe000.
 """
 
 from __future__ import annotations
@@ -130,8 +131,8 @@ def _full_tags(fx: bytes, sw: int, tags: int) -> int:
 
 
 def setup_frame(task: Task, info: SigInfo, action: SigAction) -> None:
-    """Builds the frame and points the registers at the handler. Raises SysError(EFAULT) when there is no room for it (the caller
-    sends SIGSEGV) and MustWait; in both cases nothing has changed but memory below the stack."""
+    """Builds the frame and points the registers at the handler. Raises SysError(EFAULT) when there is no room for it
+    (the caller sends SIGSEGV) and MustWait; in both cases nothing has changed but memory below the stack."""
     regs = task.regs
     sp = regs[ESP]
     nested = on_sig_stack(task, sp)

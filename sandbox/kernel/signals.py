@@ -1,10 +1,10 @@
 """Signals: sending, queues, and what a task does about them before it enters user mode.
 
-    send_task / send_group ──> ignored? dropped ──> queued (1..31 once, real-time each time) ──> a thread that takes it is woken
-    before user mode: get_signal ──> stop | default action (exit, stop, nothing) | handler ──> sigframe
+    send_task / send_group ──> ignored? dropped ──> queued (1..31 once, real-time each time) ──> a thread that takes it
+    is woken before user mode: get_signal ──> stop | default action (exit, stop, nothing) | handler ──> sigframe
 
-Linux: kernel/signal.c, 2.6.7; the order of delivery (a task's own faults first, then the lowest number, its own queue before the
-process's) and what SIGCONT and stops do to each other follow current kernels where they differ.
+Linux: kernel/signal.c, 2.6.7; the order of delivery (a task's own faults first, then the lowest number, its own queue
+before the process's) and what SIGCONT and stops do to each other follow current kernels where they differ.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ EVENT_SEND = 5 << 60
 USER_TICK_NS = 10_000_000  # USER_HZ tick
 
 
-# -- sending ---------------------------------------------------------------------------------------------------------------
+# -- sending
 
 
 def sig_ignored(task: Task, sig: int) -> bool:
@@ -62,16 +62,17 @@ def must_have_room(info: SigInfo) -> bool:
 
 
 def queue_is_full(task: Task, info: SigInfo) -> bool:
-    """Is the sender of a real-time signal with a value to be told (EAGAIN) that the receiver's user has as many queued as is allowed?"""
+    """Is the sender of a real-time signal with a value to be told (EAGAIN) that the receiver's user has as many queued
+    as is allowed?"""
     if info.sig < SIGRTMIN or info.code in (SI_USER, SI_KERNEL) or sig_ignored(task, info.sig):
         return False
     return task.kernel.sigpending[task.uid] >= task.rlimits[RLIMIT_SIGPENDING][0]
 
 
 def _queue(task: Task, pending: Pending, info: SigInfo, prepaid: bool = False) -> bool:
-    """False: a standard signal that is pending already, or a real-time one that there is no room for. ``prepaid``: a timer's, which was
-    counted when the timer was made and stands beside others of its number. A signal without room that need not tell its value is pending
-    all the same. Linux: __send_signal, send_sigqueue."""
+    """False: a standard signal that is pending already, or a real-time one that there is no room for. ``prepaid``: a
+    timer's, which was counted when the timer was made and stands beside others of its number. A signal without room
+    that need not tell its value is pending all the same. Linux: __send_signal, send_sigqueue."""
     mask = 1 << info.sig - 1
     if info.sig < SIGRTMIN and pending.set & mask and not prepaid:
         return False
@@ -162,7 +163,8 @@ def _complete(task: Task, sig: int, group: bool) -> None:
 
 
 def kill_group(signal: SignalStruct, code: int, survivor: Task | None = None) -> None:
-    """The process ends with ``code``: every thread (but ``survivor``, which sees to itself) wakes up to die. Linux: zap_other_threads."""
+    """The process ends with ``code``: every thread (but ``survivor``, which sees to itself) wakes up to die. Linux:
+    zap_other_threads."""
     if signal.group_exit:
         return
     signal.group_exit = True
@@ -235,7 +237,8 @@ def send_signal(task: Task, sig: int, info: SigInfo | None = None) -> bool:
 
 
 def force_sig(task: Task, info: SigInfo) -> None:
-    """A fault of the task itself: cannot be blocked or ignored; then it is the default action, which kills. Linux: force_sig_info."""
+    """A fault of the task itself: cannot be blocked or ignored; then it is the default action, which kills. Linux:
+    force_sig_info."""
     sig = info.sig
     mask = 1 << sig - 1
     action = task.sighand.action[sig]
@@ -268,12 +271,12 @@ def kill_others(signal: SignalStruct, task: Task) -> None:
             thread.interrupt(True)
 
 
-# -- masks -----------------------------------------------------------------------------------------------------------------
+# -- masks
 
 
 def set_blocked(task: Task, mask: int) -> None:
-    """Changes the mask of blocked signals; what it uncovers is pending from now on. A process's signal that this thread can no
-    longer take goes to another. Linux: set_current_blocked, retarget_shared_pending."""
+    """Changes the mask of blocked signals; what it uncovers is pending from now on. A process's signal that this thread
+    can no longer take goes to another. Linux: set_current_blocked, retarget_shared_pending."""
     mask &= ~UNBLOCKABLE
     newly = mask & ~task.blocked
     task.blocked = mask
@@ -316,7 +319,7 @@ def signal_pending(task: Task) -> bool:
     )
 
 
-# -- taking ----------------------------------------------------------------------------------------------------------------
+# -- taking
 
 
 def _collect(kernel, pending: Pending, sig: int) -> SigInfo:
@@ -354,8 +357,8 @@ def dequeue(task: Task, blocked: int) -> SigInfo | None:
 
 
 def get_signal(task: Task) -> tuple[SigInfo, SigAction] | SigInfo | int | None:
-    """The handler to run: (info, action); None: nothing more; a SigInfo: the signal kills the process; an int >= 0: the process dies with this
-    exit code; -1: it has stopped.
+    """The handler to run: (info, action); None: nothing more; a SigInfo: the signal kills the process; an int >= 0: the
+    process dies with this exit code; -1: it has stopped.
 
     Linux: get_signal_to_deliver, 2.6.7.
     """
@@ -437,8 +440,8 @@ def notify_parent_stop(task: Task, code: int) -> None:
 
 
 def is_orphaned_pgrp(kernel, pgrp: int, ignoring: SignalStruct | None = None) -> bool:
-    """No member has a parent in another group of the same session; init is nobody's, but for the first program, whose shell it stands
-    for. Linux: is_orphaned_pgrp."""
+    """No member has a parent in another group of the same session; init is nobody's, but for the first program, whose
+    shell it stands for. Linux: is_orphaned_pgrp."""
     for leader in group_members(kernel, pgrp):
         signal = leader.signal
         parent = signal.parent

@@ -101,7 +101,8 @@ def name(sig: int) -> str:
 
 
 class SigInfo:
-    """One queued signal: ``code``, ``errno`` (only a program's own sigqueue sets it) and the union of siginfo_t as packed bytes."""
+    """One queued signal: ``code``, ``errno`` (only a program's own sigqueue sets it) and the union of siginfo_t as
+    packed bytes."""
 
     __slots__ = ("sig", "code", "fields", "errno", "owner", "timer")
 

@@ -1,7 +1,7 @@
 """The system call table of i386: number -> function, filled by the decorator in the modules of this package.
 
-A system call is ``sys_x(task, a, b, ...) -> int``: arguments are unsigned 32-bit integers, the result is >= 0, an error is
-``raise SysError(errno)``. One that waits is a generator (see sandbox.kernel.sched.Wait) and returns its result.
+A system call is ``sys_x(task, a, b, ...) -> int``: arguments are unsigned 32-bit integers, the result is >= 0, an error
+is ``raise SysError(errno)``. One that waits is a generator (see sandbox.kernel.sched.Wait) and returns its result.
 Linux: arch/i386/kernel/entry.S (sys_call_table); numbers above 285 from arch/x86/entry/syscalls/syscall_32.tbl.
 """
 
@@ -41,7 +41,8 @@ def name_of(nr: int) -> str:
     return names.get(nr) or KNOWN.get(nr) or f"syscall_{nr}"
 
 
-# Calls that are not there, by their names for the summary of a run; docs/missing.md says what they are about. ENOSYS, as all numbers without a name.
+# Calls that are not there, by their names for the summary of a run; docs/missing.md says what they are about. ENOSYS,
+# as all numbers without a name.
 KNOWN = {
     17: "break",
     21: "mount",

@@ -124,8 +124,8 @@ class Pending:
 
 
 class IntervalTimer:
-    """setitimer's two halves, in ns. For ITIMER_REAL ``timer`` is armed on the clock and ``expires`` absolute; for the CPU-time
-    timers ``expires`` is the CPU time left."""
+    """setitimer's two halves, in ns. For ITIMER_REAL ``timer`` is armed on the clock and ``expires`` absolute; for the
+    CPU-time timers ``expires`` is the CPU time left."""
 
     __slots__ = ("expires", "interval", "timer")
 
@@ -222,7 +222,8 @@ class SignalStruct:
 
 
 class Task:
-    """One thread (struct task_struct). Attributes others may read: pid, tgid, comm, mm, files, fs, signal, state, ids, counters."""
+    """One thread (struct task_struct). Attributes others may read: pid, tgid, comm, mm, files, fs, signal, state, ids,
+    counters."""
 
     __slots__ = (
         "kernel",
@@ -392,7 +393,7 @@ class Task:
 
         send_group(self, SigInfo(sig, 0x80, b""))
 
-    # -- waiting: a task is its own entry on wait queues ---------------------------------------------------------------
+    # --- waiting: a task is its own entry on wait queues
 
     def wake(self, queue: WaitQueue | None) -> None:
         """Called by a WaitQueue that has already dropped the task."""
@@ -418,7 +419,8 @@ class Task:
             self.value = False
 
     def interrupt(self, kill: bool = False) -> None:
-        """A signal became pending: it is looked at before user mode, and ends an interruptible wait now. ``kill``: it is fatal."""
+        """A signal became pending: it is looked at before user mode, and ends an interruptible wait now. ``kill``: it
+        is fatal."""
         self.work |= WORK_SIGNAL
         state = self.state
         if state == TASK_INTERRUPTIBLE or (kill and state == TASK_KILLABLE):

@@ -1,9 +1,9 @@
 """Clocks and timers of the guest: what time it is, setitimer, alarm, POSIX timers.
 
-Everything runs on the virtual clock: ns since the first program started, at EPOCH by the calendar. The machine was switched on BOOT_NS
-before that, and what counts from there (monotonic clocks, uptime) says so. With the host's clock (for benchmarks) what the guest reads is
-the host's elapsed time plus the time that was skipped while every task slept; deadlines stay virtual, and the disk takes none.
-Linux: kernel/itimer.c, kernel/posix-timers.c, 2.6.7.
+Everything runs on the virtual clock: ns since the first program started, at EPOCH by the calendar. The machine was
+switched on BOOT_NS before that, and what counts from there (monotonic clocks, uptime) says so. With the host's clock
+(for benchmarks) what the guest reads is the host's elapsed time plus the time that was skipped while every task slept;
+deadlines stay virtual, and the disk takes none. Linux: kernel/itimer.c, kernel/posix-timers.c, 2.6.7.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class Timers:
         self.skipped = 0  # ns jumped over while all slept
         self.realtime_offset = EPOCH_NS - BOOT_NS
 
-    # -- reading -------------------------------------------------------------------------------------------------------
+    # --- reading
 
     def elapsed(self) -> int:
         """ns since the first program started, by the clock that the guest reads."""
@@ -95,7 +95,7 @@ class Timers:
         """ns since 1970."""
         return self.now() + self.realtime_offset
 
-    # -- setitimer -------------------------------------------------------------------------------------------------------
+    # -- setitimer
 
     def getitimer(self, signal: SignalStruct, which: int) -> tuple[int, int]:
         """(time left, interval), ns."""
@@ -172,10 +172,11 @@ class Timers:
             it.expires = it.interval = 0
         self.forget_posix(signal)
 
-    # -- POSIX timers ------------------------------------------------------------------------------------------------------
+    # -- POSIX timers
 
     def create(self, task: Task, clock: int, sig: int, notify: int, value: int | None, thread: Task | None) -> int:
-        """A disarmed timer; its id. Raises EINVAL for a bad signal, EAGAIN where its signal finds no place within RLIMIT_SIGPENDING."""
+        """A disarmed timer; its id. Raises EINVAL for a bad signal, EAGAIN where its signal finds no place within
+        RLIMIT_SIGPENDING."""
         signal = task.signal
         if notify not in (SIGEV_NONE, SIGEV_SIGNAL, SIGEV_THREAD, SIGEV_SIGNAL | SIGEV_THREAD_ID) or (
             notify != SIGEV_NONE and not 0 < sig <= NSIG
@@ -242,8 +243,9 @@ class Timers:
                 self._arm(timer, max(when + timer.interval, self.clock.now + TICK_NS // 100))
 
     def rearm(self, info: SigInfo) -> bool:
-        """A timer's signal is being taken: counts the periods that passed meanwhile, starts the next. False: the timer was set anew or deleted
-        since, and nobody gets the signal (6.13 and later; before, it still came). Linux: posixtimer_deliver_signal."""
+        """A timer's signal is being taken: counts the periods that passed meanwhile, starts the next. False: the timer
+        was set anew or deleted since, and nobody gets the signal (6.13 and later; before, it still came). Linux:
+        posixtimer_deliver_signal."""
         timer = info.timer
         if timer.queued is not info:
             return False

@@ -71,8 +71,8 @@ def do_trap(task: Task, kind: int, error_code: int, vector: int) -> None:
 
 
 def state_lost(task: Task, error: CpuError) -> None:
-    """The emulator lost the program's state. A gap costs the process its life, at once: no handler can run on registers that are gone.
-    Raises ``error`` when it is the machine that is broken."""
+    """The emulator lost the program's state. A gap costs the process its life, at once: no handler can run on registers
+    that are gone. Raises ``error`` when it is the machine that is broken."""
     if not isinstance(error, CpuGap):
         raise error
     task.kernel.note(f"{task.comm}[{task.pid}] killed by SIGSEGV: {error}")

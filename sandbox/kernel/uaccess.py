@@ -1,8 +1,9 @@
-"""The kernel's door to guest memory: user addresses go through the task's page tables and fault as the guest's own accesses would.
+"""The kernel's door to guest memory: user addresses go through the task's page tables and fault as the guest's own
+accesses would.
 
-Each function raises SysError(EFAULT) for a bad pointer, and MustWait when a page is on its way from disk: the system call is then
-run again from its start once the page is there, and keeps what it waited for till it ends. A call that changes state before it
-writes its results pins its output first (`pin_user`), so that the write cannot wait.
+Each function raises SysError(EFAULT) for a bad pointer, and MustWait when a page is on its way from disk: the system
+call is then run again from its start once the page is there, and keeps what it waited for till it ends. A call that
+changes state before it writes its results pins its output first (`pin_user`), so that the write cannot wait.
 Linux: include/asm-i386/uaccess.h, 2.6.7; kernel writes set A and D as stores do.
 """
 
@@ -147,8 +148,8 @@ def put_user64(task: Task, addr: int, value: int) -> None:
 
 
 def strncpy_from_user(task: Task, addr: int, limit: int = 4096) -> bytes:
-    """The string at ``addr`` without its NUL. ENAMETOOLONG when no NUL stands within ``limit`` bytes; an empty string is the
-    caller's to judge."""
+    """The string at ``addr`` without its NUL. ENAMETOOLONG when no NUL stands within ``limit`` bytes; an empty string
+    is the caller's to judge."""
     mem, mm = task.mem, task.mm
     parts = []
     left = limit
@@ -179,8 +180,8 @@ def prefault(task: Task, addr: int, n: int, write: bool) -> None:
 
 
 def prepare_result(task: Task, addr: int, n: int) -> None:
-    """Before a call whose deed stands even where its result cannot be written: waits now for what is under way, and leaves EFAULT to the
-    writing afterwards."""
+    """Before a call whose deed stands even where its result cannot be written: waits now for what is under way, and
+    leaves EFAULT to the writing afterwards."""
     try:
         prefault(task, addr, n, True)
     except SysError as error:
@@ -189,7 +190,8 @@ def prepare_result(task: Task, addr: int, n: int) -> None:
 
 
 def pin_user(task: Task, addr: int, n: int, write: bool) -> None:
-    """Faults the range in and pins its pages till the system call ends. Raises EFAULT or MustWait (before side effects)."""
+    """Faults the range in and pins its pages till the system call ends. Raises EFAULT or MustWait (before side
+    effects)."""
     if addr + n > TASK_SIZE:
         raise SysError(errno.EFAULT)
     mem, mm = task.mem, task.mm

@@ -1,4 +1,5 @@
-"""The comparison of a machine with the model: the audit, the TLB, every area, every page's contents wherever they are. Nothing is touched by it."""
+"""The comparison of a machine with the model: the audit, the TLB, every area, every page's contents wherever they are.
+Nothing is touched by it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""A machine without a CPU: accesses go through a page walker in Python that sets A and D as the hardware would, and fault as it would."""
+"""A machine without a CPU: accesses go through a page walker in Python that sets A and D as the hardware would, and
+fault as it would."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """What memory must contain, kept in plain dictionaries: the other side of the state machine's comparison.
 
-A page is two words, one in its first half and one in its second (a truncation may cut between them). Private memory is a dictionary per process; a page
-that is not in it shows what its object shows, or zeros. A slot says what stands at an address; it knows nothing of areas, page tables or frames.
+A page is two words, one in its first half and one in its second (a truncation may cut between them). Private memory is
+a dictionary per process; a page that is not in it shows what its object shows, or zeros. A slot says what stands at an
+address; it knows nothing of areas, page tables or frames.
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ class Object:
 
 
 class Slot(NamedTuple):
-    """One page of address space. ``index``: page of ``obj`` it shows; ``linear``: the one it would show without remap_file_pages."""
+    """One page of address space. ``index``: page of ``obj`` it shows; ``linear``: the one it would show without
+    remap_file_pages."""
 
     prot: int
     obj: Object | None

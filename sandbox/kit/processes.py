@@ -1,7 +1,8 @@
 """Functions in processes of their own, each with a deadline of processor time: a busy machine makes nothing late.
 
-What counts is the time of the process and of those it started. One that neither computes nor is waiting for a processor (a lock never released, a sleep)
-would never use up its time, so the wall time it idles is counted too, by itself. Linux: fields of /proc/PID/stat as in proc(5).
+What counts is the time of the process and of those it started. One that neither computes nor is waiting for a processor
+(a lock never released, a sleep) would never use up its time, so the wall time it idles is counted too, by itself.
+Linux: fields of /proc/PID/stat as in proc(5).
 """
 
 from __future__ import annotations
@@ -61,7 +62,8 @@ class _Running:
         self.used = self.idle = 0.0
 
     def late(self, passed: float) -> Late | None:
-        """Looks again, ``passed`` wall seconds later. A look that comes late itself (the suite was stopped) counts as one of usual length."""
+        """Looks again, ``passed`` wall seconds later. A look that comes late itself (the suite was stopped) counts as
+        one of usual length."""
         used, runs = usage(self.process.pid)
         self.idle = 0.0 if runs or used > self.used else self.idle + min(passed, 2 * _POLL)
         self.used = max(used, self.used)
@@ -77,7 +79,8 @@ class _Running:
 
 
 def _child(pipe: Any, fn: Callable[[], Any], parent: int, failed: Callable[[BaseException], Any]) -> None:
-    """The function's process: nothing it prints reaches the table, it does not outlive the suite, and it leaves Ctrl-C to it."""
+    """The function's process: nothing it prints reaches the table, it does not outlive the suite, and it leaves Ctrl-C
+    to it."""
     die_with(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     null = os.open(os.devnull, os.O_RDWR)
@@ -95,7 +98,8 @@ def _child(pipe: Any, fn: Callable[[], Any], parent: int, failed: Callable[[Base
 def in_processes(
     todo: Sequence[tuple[Callable[[], Any], float]], failed: Callable[[BaseException], Any] = repr
 ) -> Iterator[tuple[int, Any]]:
-    """(position, answer) of each (function, processor seconds it may use) as it ends, as many at a time as there are processors.
+    """(position, answer) of each (function, processor seconds it may use) as it ends, as many at a time as there are
+    processors.
 
     The answer is `Late` when it did not end in time, None when its process died, ``failed(error)`` when it raised."""
     context = multiprocessing.get_context("fork")

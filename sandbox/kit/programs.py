@@ -1,4 +1,5 @@
-"""The bundled guest programs under a scheme, short of memory: they must see what they see under the reference scheme, and on the host's own kernel."""
+"""The bundled guest programs under a scheme, short of memory: they must see what they see under the reference scheme,
+and on the host's own kernel."""
 
 from __future__ import annotations
 
@@ -93,7 +94,8 @@ def _run(
 def try_program(
     program: str, scheme: str, options: dict[str, Any], paging: str, memory: str = ""
 ) -> tuple[Failure | None, bool]:
-    """Runs a program under full audit, in scarce memory if no other is given; (what is wrong, was there a native run that agrees?)."""
+    """Runs a program under full audit, in scarce memory if no other is given; (what is wrong, was there a native run
+    that agrees?)."""
     args, scarce = PROGRAMS[program]
     scarce = memory or scarce
     result = _run(program, args, scheme, options, paging, scarce, "full")

@@ -1,6 +1,8 @@
-"""A run of the kit is a list of operations: doing it again, telling what went wrong, and finding the few operations that matter.
+"""A run of the kit is a list of operations: doing it again, telling what went wrong, and finding the few operations
+that matter.
 
-Every operation takes small integers modulo what there is, so any part of a run is a run; ``shrink`` may leave out what it likes.
+Every operation takes small integers modulo what there is, so any part of a run is a run; ``shrink`` may leave out what
+it likes.
 """
 
 from __future__ import annotations
@@ -25,8 +27,9 @@ SPARE = {"ample": None, "scarce": 200}
 
 @dataclass(frozen=True)
 class Cell:
-    """A machine for a run. ``watch``: each hook call is held to the contract; ``look``: at the end every page goes and is read again; ``leave``: the run
-    ends with the exit of all, and nothing may be left but ``at_hand`` objects in each of the scheme's caches."""
+    """A machine for a run. ``watch``: each hook call is held to the contract; ``look``: at the end every page goes and
+    is read again; ``leave``: the run ends with the exit of all, and nothing may be left but ``at_hand`` objects in each
+    of the scheme's caches."""
 
     paging: str = "pae"
     memory: str = "ample"
@@ -42,7 +45,8 @@ class Cell:
 
 @dataclass(frozen=True)
 class Failure:
-    """What went wrong. ``kind`` is equal for failures that look alike (numbers aside); ``text`` is one line; ``steps`` the run until then."""
+    """What went wrong. ``kind`` is equal for failures that look alike (numbers aside); ``text`` is one line; ``steps``
+    the run until then."""
 
     kind: tuple[str, str]
     text: str
@@ -58,7 +62,8 @@ def boot(kind: type, cell: Cell) -> World:
 
 
 def replay(kind: type, cell: Cell, steps: Sequence[Step], tell: Any = None) -> Failure | None:
-    """Does the operations on a new machine; the failure, if there is one. ``tell`` is called with each operation in words."""
+    """Does the operations on a new machine; the failure, if there is one. ``tell`` is called with each operation in
+    words."""
     world: World | None = None
     try:
         world = boot(kind, cell)
@@ -129,11 +134,12 @@ def _own_place(error: BaseException) -> str:
     return place
 
 
-# --- the few operations that matter -----------------------------------------------------------------------------------------
+# --- the few operations that matter
 
 
 def shrink(kind: type, failure: Failure, seconds: float = 15.0) -> Failure:
-    """The same kind of failure with as few operations as can be found in the time: delta debugging, then smaller numbers."""
+    """The same kind of failure with as few operations as can be found in the time: delta debugging, then smaller
+    numbers."""
     deadline = time.process_time() + seconds
     best = failure
 
@@ -177,7 +183,7 @@ def _smaller_numbers(start: Failure, fails: Any, deadline: float) -> None:
             steps[k] = (name, steps[k][1], {})
 
 
-# --- a script for the user --------------------------------------------------------------------------------------------------
+# --- a script for the user
 
 _SCRIPT = '''"""{text}
 

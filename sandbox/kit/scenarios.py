@@ -1,7 +1,8 @@
 """Directed runs: the situations in which schemes went wrong, each a short list of operations on the world.
 
-A scenario is written with page numbers (from the arena's start) and does its work through ``World.step``, so that it leaves a list of operations like any
-other run and can be shrunk like one. Numbers in brackets are the bug classes that history showed (docs/writing-a-scheme.md lists those a scheme can cause).
+A scenario is written with page numbers (from the arena's start) and does its work through ``World.step``, so that it
+leaves a list of operations like any other run and can be shrunk like one. Numbers in brackets are the bug classes that
+history showed (docs/writing-a-scheme.md lists those a scheme can cause).
 """
 
 from __future__ import annotations
@@ -23,8 +24,9 @@ def scenario(fn: Scenario) -> Scenario:
 
 
 class Script:
-    """A world by page numbers: ``at`` counts from the arena's start, from 1; ``who`` is a process by its place among the living. A page that the
-    world does not have (the scheme is wrong, or a step was refused) ends the scenario: what was done is compared all the same."""
+    """A world by page numbers: ``at`` counts from the arena's start, from 1; ``who`` is a process by its place among
+    the living. A page that the world does not have (the scheme is wrong, or a step was refused) ends the scenario: what
+    was done is compared all the same."""
 
     def __init__(self, world: World) -> None:
         self.w = world
@@ -96,7 +98,7 @@ class Script:
             self.w.step("tick", 20_000)
 
 
-# --- fork and exit --------------------------------------------------------------------------------------------------------
+# --- fork and exit
 
 
 def _family(s: Script) -> None:
@@ -114,7 +116,8 @@ def _family(s: Script) -> None:
 
 @scenario
 def areas_of_unlike_ancestry_merge(s: Script) -> None:
-    """Two areas of one process got different ancestors while they stood apart; joined, none of either may be forgotten (30)."""
+    """Two areas of one process got different ancestors while they stood apart; joined, none of either may be forgotten
+    (30)."""
     s.map(0, 1, 2)
     s.store(0, 1, 2)
     s.fork(0)
@@ -217,7 +220,7 @@ def inherited(s: Script) -> None:
     s.load(1, 1, 40)
 
 
-# --- swap -----------------------------------------------------------------------------------------------------------------
+# --- swap
 
 
 def _swapped(first: int, second: int, write: bool) -> Scenario:
@@ -259,7 +262,7 @@ def a_locked_sharer(s: Script) -> None:
     s.load(1, 1, 20)
 
 
-# --- mremap ---------------------------------------------------------------------------------------------------------------
+# --- mremap
 
 
 def _moved(at: int, pages: int, to: int, shared: bool) -> Scenario:
@@ -372,7 +375,8 @@ def a_remainder_and_a_newcomer(s: Script) -> None:
 
 @scenario
 def moved_many_times(s: Script) -> None:
-    """Shared pages, and pages of a file out of order, are known at more and more addresses, then at old ones again (10, 17)."""
+    """Shared pages, and pages of a file out of order, are known at more and more addresses, then at old ones again (10,
+    17)."""
     places = (1, 8, 15, 22, 29, 36, 43, 50, 57)
     s.map(0, places[0], 4)
     s.store(0, places[0], 4)
@@ -428,7 +432,7 @@ def grow_shrink_and_overwrite(s: Script) -> None:
     s.out()
 
 
-# --- areas ----------------------------------------------------------------------------------------------------------------
+# --- areas
 
 
 def _boundary(lower: bool, upper: bool, grows_up: bool) -> Scenario:
@@ -538,7 +542,8 @@ def a_child_adopts(s: Script) -> None:
 
 @scenario
 def apart_and_not_to_be_joined(s: Script) -> None:
-    """Two areas, each with pages of its own, meet: whether they join is the scheme's to say, and every page is found after it."""
+    """Two areas, each with pages of its own, meet: whether they join is the scheme's to say, and every page is found
+    after it."""
     s.map(0, 1, 3)
     s.map(0, 6, 3)
     s.store(0, 1, 3)
@@ -552,7 +557,7 @@ def apart_and_not_to_be_joined(s: Script) -> None:
     s.load(1, 1, 8)
 
 
-# --- files, stacks --------------------------------------------------------------------------------------------------------
+# --- files, stacks
 
 
 @scenario
@@ -605,7 +610,8 @@ def wide_and_deep(s: Script) -> None:
 
 @scenario
 def wide_exits(s: Script) -> None:
-    """Forty shared pages, mapped five times by each of four: what the last of munmap and exit find behind the chains' heads."""
+    """Forty shared pages, mapped five times by each of four: what the last of munmap and exit find behind the chains'
+    heads."""
     s.map(0, 0, 40, "rw", SHARED)
     s.w.step("store", 0, 0, 0, 39, 50)
     for _ in range(4):
@@ -716,7 +722,7 @@ def pinned(s: Script) -> None:
     s.load(0, 1, 4)
 
 
-# --- allocations that fail ------------------------------------------------------------------------------------------------
+# --- allocations that fail
 
 FAILING: dict[str, tuple[str, tuple[int, ...]]] = {
     "fork": ("fork", (1,)),
@@ -746,7 +752,8 @@ FAILING: dict[str, tuple[str, tuple[int, ...]]] = {
 
 
 def failing_scene(world: World) -> None:
-    """A process with private memory that is partly out, shared memory, files, and a fresh area; a child that shares it all."""
+    """A process with private memory that is partly out, shared memory, files, and a fresh area; a child that shares it
+    all."""
     s = Script(world)
     s.map(0, 1, 20)
     s.map(0, 31, 8, "rw", SHARED)

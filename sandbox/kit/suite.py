@@ -1,8 +1,8 @@
 """The conformance suite: what `rmapbox schemes check` runs.
 
-A check is a row of the table and a list of jobs; a job is a function that answers how many things it looked at and the first failure. Each job runs in a
-process of its own with a deadline of processor time, as many at a time as there are processors: a scheme that loops, eats memory or crashes fails its row and
-no other.
+A check is a row of the table and a list of jobs; a job is a function that answers how many things it looked at and the
+first failure. Each job runs in a process of its own with a deadline of processor time, as many at a time as there are
+processors: a scheme that loops, eats memory or crashes fails its row and no other.
 
 ``quick`` is the short form, in this process, for a scheme's own tests and for the mutation proof.
 """
@@ -80,7 +80,7 @@ class Report:
         return not self.interrupted and all(row.verdict != FAILED for row in self.rows)
 
 
-# --- the checks -------------------------------------------------------------------------------------------------------------
+# --- the checks
 
 
 def check_contract(kind: type, options: dict[str, Any]) -> Outcome:
@@ -105,7 +105,8 @@ def run_scenarios(kind: type, cell: Cell, names: Sequence[str]) -> Outcome:
 
 
 def attempt(kind: type, cell: Cell, act: Callable[[Any], None]) -> Failure | None:
-    """Boots, acts, looks at everything once more, and lets all exit, as the cell says; the failure, with the operations until then."""
+    """Boots, acts, looks at everything once more, and lets all exit, as the cell says; the failure, with the operations
+    until then."""
     world = None
     try:
         world = boot(kind, cell)
@@ -120,7 +121,8 @@ def attempt(kind: type, cell: Cell, act: Callable[[Any], None]) -> Failure | Non
 
 
 def run_wanders(kind: type, cell: Cell, seeds: Sequence[int], steps: int, until: float) -> Outcome:
-    """The state machine: ``steps`` random operations per seed. No new seed is begun after ``until`` (monotonic time), but for the first."""
+    """The state machine: ``steps`` random operations per seed. No new seed is begun after ``until`` (monotonic time),
+    but for the first."""
     for done, seed in enumerate(seeds):
         if done and time.monotonic() > until:
             return Outcome(done, None, f"stopped by --seconds before its {len(seeds)} seeds")
@@ -136,7 +138,8 @@ def run_wanders(kind: type, cell: Cell, seeds: Sequence[int], steps: int, until:
 
 
 def run_failures(kind: type, cell: Cell, names: Sequence[str]) -> Outcome:
-    """The n-th allocation of each operation fails, for n = 1, 2, ... until there is no n-th; once to be tried again, once to be given up."""
+    """The n-th allocation of each operation fails, for n = 1, 2, ... until there is no n-th; once to be tried again,
+    once to be given up."""
     count = 0
     for name in names:
         operation, arguments = FAILING[name]
@@ -161,7 +164,8 @@ def run_failures(kind: type, cell: Cell, names: Sequence[str]) -> Outcome:
 
 
 def incomplete(kind: type, options: dict[str, Any]) -> str:
-    """What the card says of pages that walks do not find: a state of history. Such pages stay in memory, so there must be enough of it."""
+    """What the card says of pages that walks do not find: a state of history. Such pages stay in memory, so there must
+    be enough of it."""
     return kind.variant(options).card.incomplete  # type: ignore[attr-defined,no-any-return]
 
 
@@ -182,7 +186,8 @@ def run_programs(names: Sequence[str], scheme: str, kind: type, options: dict[st
 
 
 def at_hand(kind: type, options: dict[str, Any]) -> int:
-    """Objects a cache of the scheme keeps when all is over, at most 1: what a small life leaves (pte_chain keeps a node for the next fault)."""
+    """Objects a cache of the scheme keeps when all is over, at most 1: what a small life leaves (pte_chain keeps a node
+    for the next fault)."""
 
     def life(world: Any) -> None:
         script = Script(world)
@@ -195,7 +200,7 @@ def at_hand(kind: type, options: dict[str, Any]) -> int:
     return 0 if attempt(kind, Cell(at_hand=0, options=options), life) is None else 1
 
 
-# --- jobs -------------------------------------------------------------------------------------------------------------------
+# --- jobs
 
 
 def _parts(names: Sequence[str], n: int) -> list[list[str]]:
@@ -277,13 +282,14 @@ def _program_jobs(row: Row, todo: list[Job], scheme: str, kind: type, options: d
             )
 
 
-# --- the whole ----------------------------------------------------------------------------------------------------------------
+# --- the whole
 
 
 def run(
     scheme: str, kind: type, options: dict[str, Any], seconds: float, tell: Callable[[int, int], None] | None = None
 ) -> Report:
-    """The whole suite for the scheme the user calls ``scheme``. ``seconds``: no wander is begun later; ``tell(done, of)`` after each job."""
+    """The whole suite for the scheme the user calls ``scheme``. ``seconds``: no wander is begun later; ``tell(done,
+    of)`` after each job."""
     start = time.monotonic()
     rows, todo = jobs(scheme, kind, options, start + seconds)
     table = {row.name: row for row in rows}
@@ -365,11 +371,12 @@ def _first(rows: Sequence[Row]) -> Failure | None:
     return next((failure for failure in failures if failure.steps), failures[0] if failures else None)
 
 
-# --- the quick form ---------------------------------------------------------------------------------------------------------
+# --- the quick form
 
 
 def quick(kind: type, options: dict[str, Any] | None = None, *, seeds: int = 3, small: bool = False) -> Failure | None:
-    """The first failure of a short form of the suite, in this process; None when all holds. ``small``: made small first (some seconds)."""
+    """The first failure of a short form of the suite, in this process; None when all holds. ``small``: made small first
+    (some seconds)."""
     for failure in _quick(kind, options or {}, seeds):
         return shrink(kind, failure, _SHRINK_SECONDS) if small and failure.steps else failure
     return None

@@ -1,8 +1,10 @@
-"""A scheme under watch: a subclass whose hooks hold both sides to the contract, the core to its order and the scheme to its limits.
+"""A scheme under watch: a subclass whose hooks hold both sides to the contract, the core to its order and the scheme to
+its limits.
 
-The core promises: a hook is called with areas and address spaces the scheme was told of, PTEs are what they are said to be, `mapcount` is as documented;
-what is begun is ended, and what is reserved is released, once. The scheme keeps: memory comes only from the hooks that may fail, nothing but its own words of
-struct page is written, an AUDIT walk changes and meters nothing, a walk ends when it is told STOP. ``docs/writing-a-scheme.md`` has the whole of it.
+The core promises: a hook is called with areas and address spaces the scheme was told of, PTEs are what they are said to
+be, `mapcount` is as documented; what is begun is ended, and what is reserved is released, once. The scheme keeps:
+memory comes only from the hooks that may fail, nothing but its own words of struct page is written, an AUDIT walk
+changes and meters nothing, a walk ends when it is told STOP. ``docs/writing-a-scheme.md`` has the whole of it.
 
 Calls are told apart by who makes them: a scheme that calls its own hooks is not the core.
 """
@@ -128,7 +130,7 @@ class Watch:
         self.per_pte = {"dup", "add_file", "move"} <= overridden and bool({"remove", "remove_one"} & overridden)
         self.ptes: dict[int, int] = {}  # PTE -> frame, as told; kept for a scheme that is told of all
 
-    # --- a call -----------------------------------------------------------------------------------------------------------
+    # --- a call
 
     def call(self, hook: str, own: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
         self.calls[hook] = self.calls.get(hook, 0) + 1
@@ -161,7 +163,8 @@ class Watch:
         raise Breach(f"the core breaks its promise: {what}")
 
     def _core_state(self) -> list[Any]:
-        """What no hook may change: the core's arrays, flags, the words of frames that are not anonymous, and the number of objects allocated so far."""
+        """What no hook may change: the core's arrays, flags, the words of frames that are not anonymous, and the number
+        of objects allocated so far."""
         frames = self.env.frames
         flags = frames.np_flags & np.uint32(~_OWN_FLAGS & 0xFFFFFFFF)
         others = (frames.np_flags & np.uint32(PG_ANON)) == 0
@@ -195,8 +198,9 @@ class Watch:
 
     @staticmethod
     def _allocators(before: list[Any], now: list[Any]) -> np.ndarray:
-        """Frames whose words the page allocator may have changed, True each: a hook that frees an object may give a whole slab back, which joins its free
-        neighbours, or drains a per-cpu list of them. None while every slab stays."""
+        """Frames whose words the page allocator may have changed, True each: a hook that frees an object may give a
+        whole slab back, which joins its free neighbours, or drains a per-cpu list of them. None while every slab
+        stays."""
         was, is_now = (state[_CORE_ARRAYS.index("owner")] for state in (before, now))
         free = (is_now == FREE) | (is_now == PCP)
         went = (was == SLAB) & free
@@ -215,7 +219,7 @@ class Watch:
             np.array([cache.objects for cache in self.env.slab.caches.values()]),
         ]
 
-    # --- reservations -----------------------------------------------------------------------------------------------------
+    # --- reservations
 
     def _after_reserve(self, token: Any, operation: str, vma: Any, pfns: Any = None) -> None:
         if vma not in self.areas:
@@ -238,7 +242,7 @@ class Watch:
         if token is not None and id(token) not in self.tokens:
             self._core(f"{hook} with a token that is not reserved")
 
-    # --- pages ------------------------------------------------------------------------------------------------------------
+    # --- pages
 
     def _before_add_anon(self, pfn: int, vma: Any, address: int, pte: int, exclusive: bool, token: Any) -> None:
         frames = self.env.frames
@@ -338,7 +342,7 @@ class Watch:
         if frames.mapcount[pfn] or not frames.flags[pfn] & PG_ANON:
             self._core(f"released of a page that is mapped, or not anonymous: {frames.describe(pfn)}")
 
-    # --- areas ------------------------------------------------------------------------------------------------------------
+    # --- areas
 
     def _before_vma_linked(self, vma: Any) -> None:
         if vma in self.areas:
@@ -402,7 +406,7 @@ class Watch:
         if not isinstance(answer, (bool, np.bool_)):
             self._blame(f"can_merge answers {answer!r}: it must be True or False")
 
-    # --- address spaces ---------------------------------------------------------------------------------------------------
+    # --- address spaces
 
     def _after_mm_created(self, answer: Any, mm: Any) -> None:
         self.mms.add(mm)
@@ -419,7 +423,7 @@ class Watch:
             self._core(f"mm_exited of an mm that is unknown, or still has areas: {mm.addr:#x}")
         self.mms.discard(mm)
 
-    # --- walks ------------------------------------------------------------------------------------------------------------
+    # --- walks
 
     def walk(self, own: Callable[..., Any], pfn: int, purpose: Purpose, visit: Any) -> None:
         """A walk: between answers the scheme may change what is its own; after STOP it may not ask again."""
@@ -475,7 +479,8 @@ class Watch:
             self._blame(f"walk for an AUDIT meters {', '.join(changed)}: it may only look")
 
     def swap_out(self, own: Callable[..., Any], priority: int, zone: Any, goal: int) -> int:
-        """A scan: ``try_to_swap_out`` does the work, the scheme changes only what is its own, and no more pages go than were asked for."""
+        """A scan: ``try_to_swap_out`` does the work, the scheme changes only what is its own, and no more pages go than
+        were asked for."""
         core = self._core_state()
         try_to_swap_out = self.env.try_to_swap_out
         found = 0
@@ -511,7 +516,7 @@ class Watch:
         self.found += 1
         return self.found % 3 == 0
 
-    # --- between operations -----------------------------------------------------------------------------------------------
+    # --- between operations
 
     def settled(self) -> list[str]:
         """What does not add up now that no operation is under way; asked by the auditor through ``check``."""
@@ -541,7 +546,8 @@ class Watch:
         return wrong
 
     def _probe(self) -> list[str]:
-        """Asks for some shared pages as reclaim would, and answers what reclaim may: AGAIN goes on to each PTE, FAIL | STOP ends the walk at once."""
+        """Asks for some shared pages as reclaim would, and answers what reclaim may: AGAIN goes on to each PTE, FAIL |
+        STOP ends the walk at once."""
         env, wrong = self.env, []
         frames, meters = env.frames, env.meters.as_dict()
         shared = np.nonzero((frames.np_mapcount > 1) & ((frames.np_flags & np.uint32(PG_ANON)) != 0))[0]

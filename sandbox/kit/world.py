@@ -1,8 +1,10 @@
-"""A machine without a CPU beside a model of what its memory must contain, and every operation a program can do to it, made from small integers.
+"""A machine without a CPU beside a model of what its memory must contain, and every operation a program can do to it,
+made from small integers.
 
-Each operation is done to both; ``check`` then compares all there is: the auditor's pass, every area, every page's contents (looked at without touching
-it: in RAM, in the swap cache, on the device, in the file), and a TLB that honours ``flush_pending`` and nothing else. Driven by hypothesis
-(tests/mmcore/test_state_machine.py), by a seeded generator (``wander``), or by a list of operations (``replay``).
+Each operation is done to both; ``check`` then compares all there is: the auditor's pass, every area, every page's
+contents (looked at without touching it: in RAM, in the swap cache, on the device, in the file), and a TLB that honours
+``flush_pending`` and nothing else. Driven by hypothesis (tests/mmcore/test_state_machine.py), by a seeded generator
+(``wander``), or by a list of operations (``replay``).
 """
 
 from __future__ import annotations
@@ -81,12 +83,13 @@ class World(Comparison):
         mm.start_brk = mm.brk = HEAP
         return mm
 
-    # --- doing things -----------------------------------------------------------------------------------------------------
+    # --- doing things
 
     def call(self, fn: Callable[..., Any], *args: Any, fail: int = 0) -> Any:
-        """Calls into the core as a system call would: waits and starts over on MustWait. ``fail``: the n-th allocation of a first attempt fails; if that
-        attempt ends in ENOMEM, nothing may have changed or been kept, and the second succeeds or fails for its own reasons. (What the scheme keeps, the
-        second attempt uses: that shows at the end, when nothing may be left.) Below 0: as for -fail, and there is no second attempt."""
+        """Calls into the core as a system call would: waits and starts over on MustWait. ``fail``: the n-th allocation
+        of a first attempt fails; if that attempt ends in ENOMEM, nothing may have changed or been kept, and the second
+        succeeds or fails for its own reasons. (What the scheme keeps, the second attempt uses: that shows at the end,
+        when nothing may be left.) Below 0: as for -fail, and there is no second attempt."""
         if fail:
             left = abs(fail)
             held = self.objects_held()
@@ -155,7 +158,8 @@ class World(Comparison):
         self.trace.append(text)
 
     def mmap(self, who: int, kind: int, pages: int, prot: int, place: int, index: int, fail: int = 0) -> None:
-        """``kind``: private, shared anonymous, then files shared and private; ``place`` 0: the kernel's choice, else fixed in the arena."""
+        """``kind``: private, shared anonymous, then files shared and private; ``place`` 0: the kernel's choice, else
+        fixed in the arena."""
         process = self.process(who)
         pages = 1 + pages % 40
         if process.mm.total_vm + pages > MAX_PAGES:
@@ -364,8 +368,8 @@ class World(Comparison):
         self.machine.exit(process.mm)
 
     def exec(self, word: int, shift: int, fail: int = 0) -> None:
-        """A new program's address space: one page of strings at the very top, moved down to where the stack shall end, then grown.
-        ``fail``: the n-th allocation of a first attempt fails, which is then taken apart."""
+        """A new program's address space: one page of strings at the very top, moved down to where the stack shall end,
+        then grown. ``fail``: the n-th allocation of a first attempt fails, which is then taken apart."""
         if len(self.processes) >= MAX_PROCESSES:
             return
         top = 0xC0000 - shift % 700
@@ -428,7 +432,7 @@ class World(Comparison):
         process.map(end - pages, pages, prot, None, 0, False)
         process.data[end - pages] = (word, 0)
 
-    # --- contents ---------------------------------------------------------------------------------------------------------
+    # --- contents
 
     def store_at(self, process: Process, page: int, where: int, word: int) -> None:
         paddr = self.machine.access(process.mm, (page << 12) + where, True)
@@ -652,7 +656,8 @@ class World(Comparison):
         return found
 
     def writeback(self, limit: int) -> None:
-        """Dirty pages of the host's file are sent to it. With dirty tracking, nothing that was stored or written is missing there afterwards."""
+        """Dirty pages of the host's file are sent to it. With dirty tracking, nothing that was stored or written is
+        missing there afterwards."""
         obj = self.objects[2]
         limit = limit % 8 or 1 << 30
         self.note(f"write back {limit} pages")
@@ -670,7 +675,7 @@ class World(Comparison):
         self.note(f"time passes: {ns} us")
         self.mem.clock.charge(ns * 1000)
 
-    # --- comparing ----------------------------------------------------------------------------------------------------------
+    # --- comparing
 
     def step(self, name: str, *args: Any, **options: Any) -> None:
         """One operation, then everything is compared."""

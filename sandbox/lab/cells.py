@@ -110,7 +110,8 @@ def _raise(label: str, kind: str, text: str, details: str) -> NoReturn:
 def run_cells(
     jobs: list[tuple[str, Config]], argv: list[str], *, hash_memory: bool = False, watch: Watcher | None = None
 ) -> list[Result]:
-    """The results of `argv` under each (label, configuration), in that order. An error or KeyboardInterrupt ends all of them.
+    """The results of `argv` under each (label, configuration), in that order. An error or KeyboardInterrupt ends all of
+    them.
 
     Raises what the first failing run raised, its label in the message; `ConfigError` for one that died without a word.
     """

@@ -1,7 +1,7 @@
 """The same program under several schemes: run, and judged by what the guests saw.
 
-Everything a guest can see must be the same under every scheme: what it writes, how it ends, what its memory and files hold at the
-end (`sandbox.lab.memhash`). Only then do the meters of the runs compare.
+Everything a guest can see must be the same under every scheme: what it writes, how it ends, what its memory and files
+hold at the end (`sandbox.lab.memhash`). Only then do the meters of the runs compare.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ class Contender(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """`results` by scheme; `difference` is the first thing that a guest saw otherwise than under the first scheme, None when all saw the same."""
+    """`results` by scheme; `difference` is the first thing that a guest saw otherwise than under the first scheme, None
+    when all saw the same."""
 
     argv: list[str]
     schemes: list[str]
@@ -50,9 +51,11 @@ class Comparison(NamedTuple):
         return self.difference is None
 
     def rows(self) -> list[dict[str, Any]]:
-        """The table for a data frame: a dict with `section`, `name`, `scheme`, `value`, `ratio` (to the first scheme) for each scheme in each row.
+        """The table for a data frame: a dict with `section`, `name`, `scheme`, `value`, `ratio` (to the first scheme)
+        for each scheme in each row.
 
-        Values and ratios are those of `--json`'s `table`: numbers, None where there is nothing to divide by, a text for a range of lengths.
+        Values and ratios are those of `--json`'s `table`: numbers, None where there is nothing to divide by, a text for
+        a range of lengths.
         """
         from sandbox.lab.compare_table import rows
 
@@ -94,7 +97,8 @@ class Comparison(NamedTuple):
 
 
 class Cut(Exception):
-    """A run did not come to its end: the message says which; `status` is the command's, `said` what the programs wrote until then."""
+    """A run did not come to its end: the message says which; `status` is the command's, `said` what the programs wrote
+    until then."""
 
     def __init__(self, text: str, status: int, said: list[str]) -> None:
         super().__init__(text)
@@ -110,10 +114,11 @@ def compare(
     memory: bool = True,
     watch: Watcher | None = None,
 ) -> Comparison:
-    """Run `argv` under each contender and judge, by output and ending alone without `memory`. With `pressure` all of them get the
-    machine of the one that needs most.
+    """Run `argv` under each contender and judge, by output and ending alone without `memory`. With `pressure` all of
+    them get the machine of the one that needs most.
 
-    Raises `Cut` when the time limit cut a run, and what `run_cells` and `sandbox.pressure.measuring` raise. Writable mounts are refused.
+    Raises `Cut` when the time limit cut a run, and what `run_cells` and `sandbox.pressure.measuring` raise. Writable
+    mounts are refused.
     """
     for mount in contenders[0].config.mount_list():
         if mount.mode == "rw":
@@ -150,7 +155,8 @@ def _who_needs(contenders: list[Contender], found: list[Sizes]) -> str:
 
 
 def _check_whole(contenders: list[Contender], results: list[Result], when: str) -> None:
-    """Raise `Cut` unless all came to their end: one that hangs under one scheme only is told apart from one that hangs under all."""
+    """Raise `Cut` unless all came to their end: one that hangs under one scheme only is told apart from one that hangs
+    under all."""
     labels = [contender.label for contender in contenders]
     ends: dict[str, list[str]] = {}
     for label, result in zip(labels, results):
@@ -167,7 +173,7 @@ def _check_whole(contenders: list[Contender], results: list[Result], when: str) 
         raise Cut(f"{text}: nothing is compared", cut[0].exit_status, what_they_said(labels, results))
 
 
-# --- what the guests saw -------------------------------------------------------------------------------------------------------
+# --- what the guests saw
 
 
 def difference(first: Result, other: Result) -> str | None:
@@ -223,7 +229,8 @@ def _quoted(text: bytes) -> str:
 
 
 def memory_difference(first: MemoryImage, other: MemoryImage) -> str:
-    """The first process, area and page, or file, in which two images differ. A process whose like is in the other image too is none of them."""
+    """The first process, area and page, or file, in which two images differ. A process whose like is in the other image
+    too is none of them."""
     digests = [Counter(map(space_digest, image.spaces)) for image in (first, other)]
     alike = digests[0] & digests[1]
     left: list[list[SpaceMemory]] = []

@@ -1,7 +1,7 @@
 """What stands above the table of `rmapbox compare`: what was the same, the machine, and the answers in words.
 
-The answers are computed from the results alone: what low memory each scheme takes in all, what a page reclaimed and a fork cost, and which
-meter differs most. Each is measured by the first scheme.
+The answers are computed from the results alone: what low memory each scheme takes in all, what a page reclaimed and a
+fork cost, and which meter differs most. Each is measured by the first scheme.
 """
 
 from __future__ import annotations
@@ -54,7 +54,8 @@ def _count(number: int, what: str) -> str:
 
 
 def _file_indexes(schemes: list[str], results: list[Result]) -> list[str]:
-    """One line where some schemes keep a file's areas in lists and others in trees: their walks of file pages differ for that alone."""
+    """One line where some schemes keep a file's areas in lists and others in trees: their walks of file pages differ
+    for that alone."""
     by_index: dict[str, list[str]] = {}
     for scheme, result in zip(schemes, results):
         if result.notes.file_index:
@@ -67,7 +68,7 @@ def _file_indexes(schemes: list[str], results: list[Result]) -> list[str]:
     ]
 
 
-# --- the answers ---------------------------------------------------------------------------------------------------------------
+# --- the answers
 
 
 def answers(schemes: list[str], results: list[Result]) -> list[str]:
@@ -132,7 +133,8 @@ def _per_fork(result: Result) -> Amounts:
 
 
 def _differed_most(schemes: list[str], results: list[Result]) -> list[str]:
-    """The meter whose values stand farthest apart; one more than each is compared, so that 0 is a value too and a handful is little."""
+    """The meter whose values stand farthest apart; one more than each is compared, so that 0 is a value too and a
+    handful is little."""
     kinds: dict[str, tuple[str, Callable[[Result], int | None]]] = {}
     for kind, parts in WORK.items():
         kinds[kind] = " + ".join(meter for _, meter in parts), lambda result, kind=kind: work(result, kind)  # type: ignore[misc]

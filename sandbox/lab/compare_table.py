@@ -34,8 +34,8 @@ Value = float | int | str | None
 
 
 class Row(NamedTuple):
-    """One line: `values` by scheme (text for a range of lengths, None where there is nothing to divide by), `ratios` to the first scheme's value
-    (None where it is zero or no number)."""
+    """One line: `values` by scheme (text for a range of lengths, None where there is nothing to divide by), `ratios` to
+    the first scheme's value (None where it is zero or no number)."""
 
     section: str
     name: str
@@ -73,7 +73,7 @@ def _each(section: str, results: list[Result], wanted: list[tuple[str, Callable[
         yield _row(section, name, [value(result) for result in results])
 
 
-# --- memory --------------------------------------------------------------------------------------------------------------------
+# --- memory
 
 
 def _low_memory(results: list[Result]) -> Iterator[Row]:
@@ -111,11 +111,12 @@ def _slabs(results: list[Result]) -> Iterator[Row]:
             yield _row(section, f"{cache}, kB", [*kilobytes])
 
 
-# --- work ----------------------------------------------------------------------------------------------------------------------
+# --- work
 
 
 def quantile(lengths: dict[str, int], share: float) -> str | None:
-    """The bucket of lengths ("1", "2-3", ...) that the walk at `share` of all walks, sorted by length, falls into; None without walks."""
+    """The bucket of lengths ("1", "2-3", ...) that the walk at `share` of all walks, sorted by length, falls into; None
+    without walks."""
     left = share * sum(lengths.values())
     for bucket in sorted(lengths, key=_lowest):
         left -= lengths[bucket]
@@ -138,8 +139,8 @@ WORK: dict[str, tuple[tuple[str, str], ...]] = {
     "PTEs probed": (("scheme", "ptes_probed"), ("file index", "file_ptes_probed")),
     "nodes": (("scheme", "nodes"), ("file index", "file_nodes"), ("find_vma", "vma_lookup_nodes")),
 }
-"""Kinds of work of a walk -> (who did it, its meter). What is compared is the sum: whether a scheme finds file pages itself or by their file's index,
-and whether it knows the area or looks it up, is its own affair."""
+"""Kinds of work of a walk -> (who did it, its meter). What is compared is the sum: whether a scheme finds file pages
+itself or by their file's index, and whether it knows the area or looks it up, is its own affair."""
 
 _BY_WALKS = ("walks", "candidates", "hits", "misses")  # kinds that a scan of address spaces has not
 _LENGTHS = (("", ("scheme", "file")), ("scheme", ("scheme",)), ("file index", ("file",)))
@@ -147,7 +148,8 @@ _LONGEST = {"scheme": "longest_walk", "file": "file_longest_walk"}
 
 
 def work(result: Result, kind: str) -> int | None:
-    """All work of a ``kind`` of WORK in a run; None where it says nothing: a scheme that scans offers no candidates, which is not to offer few."""
+    """All work of a ``kind`` of WORK in a run; None where it says nothing: a scheme that scans offers no candidates,
+    which is not to offer few."""
     if kind in _BY_WALKS and result.meters.get("scans"):
         return None
     return sum(result.meters.get(meter, 0) for _, meter in WORK[kind])
@@ -275,7 +277,7 @@ def _per(work: Callable[[Result], int], times: Callable[[Result], int]) -> Calla
     return lambda result: round(work(result) / times(result), 4) if times(result) else None
 
 
-# --- print ---------------------------------------------------------------------------------------------------------------------
+# --- print
 
 
 def _shown(value: Value) -> str:
@@ -309,7 +311,8 @@ def _blocks(count: int, width: int) -> Iterator[list[int]]:
 
 
 def print_table(table: list[Row], schemes: list[str], file=None) -> None:
-    """Print the rows to `file` (standard output by default), at most PER_TABLE schemes side by side; 120 columns where there is no terminal."""
+    """Print the rows to `file` (standard output by default), at most PER_TABLE schemes side by side; 120 columns where
+    there is no terminal."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 

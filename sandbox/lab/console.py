@@ -10,9 +10,11 @@ from rich.console import Console
 
 
 class TableConsole(Console):
-    """A console that leaves a reader who went (`... | head`) to the command, which knows the exit status; rich's own would exit with 1.
+    """A console that leaves a reader who went (`... | head`) to the command, which knows the exit status; rich's own
+    would exit with 1.
 
-    A size in the environment that is none (COLUMNS=0) is not taken for one: nothing fits into it, and nothing would be printed.
+    A size in the environment that is none (COLUMNS=0) is not taken for one: nothing fits into it, and nothing would be
+    printed.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -26,7 +28,8 @@ class TableConsole(Console):
 
 
 def wrapped(lines: list[str], stream: Any, indent: int = 12) -> list[str]:
-    """`lines` for `stream`: broken between words where it is a terminal, and as they are where it is not (a pipe's reader wants them whole)."""
+    """`lines` for `stream`: broken between words where it is a terminal, and as they are where it is not (a pipe's
+    reader wants them whole)."""
     if not stream.isatty():
         return lines
     width = max(TableConsole(file=stream).width, 2 * indent)

@@ -28,7 +28,8 @@ def how_they_failed(labels: list[str], results: list[Result]) -> str:
 
 
 def what_they_said(labels: list[str], results: list[Result]) -> list[str]:
-    """For those that failed: the end of what they wrote to standard error (else to standard output), crash reports, whom the OOM killer ended."""
+    """For those that failed: the end of what they wrote to standard error (else to standard output), crash reports,
+    whom the OOM killer ended."""
     return _grouped([(label, _said(result)) for label, result in zip(labels, results) if failed(result)])
 
 

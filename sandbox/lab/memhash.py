@@ -1,15 +1,19 @@
-"""The hash of final memory: what the guest could have read when each of its address spaces ended, and what its files hold at the end.
+"""The hash of final memory: what the guest could have read when each of its address spaces ended, and what its files
+hold at the end.
 
     address space   its areas (neighbours alike joined), and a digest of every page of its own that is not all zeros:
-                    mapped, swapped out (from the swap cache or the device), or still the file's (from the page cache or the file);
-                    of the stack only what lies above the stack pointer (below it are leavings of calls and signal handlers that have returned),
-                    and without the random bytes that exec put there: who execs first gets the first ones
-    shared pages    belong to their file, not to one process: a digest per page when the last address space that maps it ends
+                    mapped, swapped out (from the swap cache or the device), or still the file's (from the page cache or
+                    the file); of the stack only what lies above the stack pointer (below it are leavings of calls and
+                    signal handlers that have returned), and without the random bytes that exec put there: who execs
+                    first gets the first ones
+    shared pages    belong to their file, not to one process: a digest per page when the last address space that maps it
+    ends
     files           every name of the file system in memory, at the end of the run
 
-Address spaces are told by what they held and not by pid. Nothing is touched by looking: no fault, no read-ahead, no meter, no virtual time. Whether
-a page was ever touched does not show (it is zero either way), nor where areas of one kind meet, nor whether remap_file_pages made a nonlinear area or
-ordinary ones, for all of that may differ by scheme: a nonlinear area is told as the ordinary ones that would show the same pages.
+Address spaces are told by what they held and not by pid. Nothing is touched by looking: no fault, no read-ahead, no
+meter, no virtual time. Whether a page was ever touched does not show (it is zero either way), nor where areas of one
+kind meet, nor whether remap_file_pages made a nonlinear area or ordinary ones, for all of that may differ by scheme: a
+nonlinear area is told as the ordinary ones that would show the same pages.
 """
 
 from __future__ import annotations
@@ -72,7 +76,8 @@ class MemoryRecorder:
         self._shared: dict[str, FileMemory] = {}
 
     def ended(self, task: Any, mm: Mm, how: str, sp: int | None = None) -> None:
-        """The last task of an address space is about to leave it by ``how``: "exit" or "exec". ``sp``: the stack pointer, if it is not the task's."""
+        """The last task of an address space is about to leave it by ``how``: "exit" or "exec". ``sp``: the stack
+        pointer, if it is not the task's."""
         sp = task.regs[ESP] if sp is None else sp
         number = self._times[task.tgid] = self._times.get(task.tgid, 0) + 1
         pages = _Digests()
@@ -98,7 +103,7 @@ class MemoryRecorder:
         files = [*self._shared.values(), *self._tree(self.vfs.root, "")]
         return MemoryImage(self._spaces, sorted(files, key=lambda file: file.name))
 
-    # --- areas --------------------------------------------------------------------------------------------------------------
+    # --- areas
 
     def _private_area(self, vma: VmArea, pages: _Digests, sp: int) -> None:
         left_out: list[tuple[int, int]] = []
@@ -130,7 +135,8 @@ class MemoryRecorder:
             pages.add(page, data)
 
     def _shared_area(self, vma: VmArea, pages: _Digests) -> None:
-        """A page that shows what its place in the file says is told with the file (which place that is, ``areas`` says); any other is told here."""
+        """A page that shows what its place in the file says is told with the file (which place that is, ``areas``
+        says); any other is told here."""
         tables, frames, mapping = self.mem.pgtables, self.mem.frames, vma.mapping
         assert mapping is not None
         first = vma.vm_pgoff - (vma.vm_start >> 12)
@@ -158,7 +164,7 @@ class MemoryRecorder:
             name = "shared memory " + _file_name(vma)
             self._shared[name] = self._file(name, mapping)
 
-    # --- pages --------------------------------------------------------------------------------------------------------------
+    # --- pages
 
     def _frame(self, pfn: int) -> bytes:
         at = pfn << 12
@@ -189,7 +195,7 @@ class MemoryRecorder:
         except SysError:
             return b""
 
-    # --- files --------------------------------------------------------------------------------------------------------------
+    # --- files
 
     def _file(self, name: str, mapping: AddressSpace) -> FileMemory:
         pages = _Digests()
@@ -248,7 +254,8 @@ def _entries(mem: Memory, vma: VmArea) -> Iterator[tuple[int, int]]:
 
 
 def _runs(mem: Memory, vma: VmArea) -> list[tuple[int, int, int]]:
-    """(start, end, first page of the file) of the ordinary areas that would show what the area shows: itself, unless it is nonlinear."""
+    """(start, end, first page of the file) of the ordinary areas that would show what the area shows: itself, unless it
+    is nonlinear."""
     if not vma.vm_flags & VM_NONLINEAR:
         return [(vma.vm_start, vma.vm_end, vma.vm_pgoff)]
     start = vma.vm_start >> 12
@@ -285,7 +292,8 @@ def areas(mem: Memory, mm: Mm) -> list[str]:
 
 
 def space_digest(space: SpaceMemory) -> bytes:
-    """What an address space held, whatever pid its process got: processes that fork at the same time get theirs as the scheduler has it."""
+    """What an address space held, whatever pid its process got: processes that fork at the same time get theirs as the
+    scheduler has it."""
     digest = blake2b(repr((space.comm, space.ended, space.areas)).encode(), digest_size=16)
     digest.update(space.pages.numbers + space.pages.digests)
     return digest.digest()

@@ -1,4 +1,5 @@
-"""Whose fault is it? An exception that passed through a user's own scheme is told as that scheme's, with the line, not as an internal error."""
+"""Whose fault is it? An exception that passed through a user's own scheme is told as that scheme's, with the line, not
+as an internal error."""
 
 from __future__ import annotations
 
@@ -25,7 +26,8 @@ def foreign(scheme: type | None) -> bool:
 
 
 def scheme_fault(error: BaseException, name: str, scheme: type | None = None) -> PluginError | None:
-    """A `PluginError` that says where the scheme called `name` failed; None when `error` came from elsewhere, or says enough itself."""
+    """A `PluginError` that says where the scheme called `name` failed; None when `error` came from elsewhere, or says
+    enough itself."""
     if isinstance(error, (ConfigError, PluginError, SysError, MustWait, KeyboardInterrupt)):
         return None
     place = None

@@ -35,7 +35,8 @@ def _bundled() -> dict[str, str]:
 
 
 def _installed() -> list[EntryPoint]:
-    """What other packages offer. Asked only when no bundled scheme has the name: reading every package's metadata takes as long as booting."""
+    """What other packages offer. Asked only when no bundled scheme has the name: reading every package's metadata takes
+    as long as booting."""
     from importlib.metadata import entry_points
 
     return sorted(entry_points(group=GROUP), key=lambda e: e.value)
@@ -128,7 +129,8 @@ _plugin_directories: list[str] = []
 
 
 def _make_importable(directory: str) -> None:
-    """The file may import modules beside it, now and while it runs. Ours and installed ones of the same name come first.
+    """The file may import modules beside it, now and while it runs. Ours and installed ones of the same name come
+    first.
 
     What an earlier scheme's file imported from its own directory does not stand for a module of that name here.
     """
@@ -170,7 +172,8 @@ def _only_scheme(module: object, name: str) -> object:
 
 
 def _checked(found: object, name: str) -> type[RmapScheme]:
-    """The contract, as far as it can be seen before a run: a card, a walk (or a scan), hooks with the arguments the core gives."""
+    """The contract, as far as it can be seen before a run: a card, a walk (or a scan), hooks with the arguments the
+    core gives."""
     if not inspect.isclass(found):
         raise PluginError(f"scheme {name!r} is not a class")
     if not issubclass(found, RmapScheme):

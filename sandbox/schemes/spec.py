@@ -1,4 +1,5 @@
-"""How a user names a scheme: `NAME`, `path/to/file.py` or `path/to/file.py:Class`, each with options of its own behind colons.
+"""How a user names a scheme: `NAME`, `path/to/file.py` or `path/to/file.py:Class`, each with options of its own behind
+colons.
 
     anon_vma    anon_vma_chain:era=2.6.34    pte_chain:cache_line=64:highpte=true    mine.py:MyScheme:depth=3
 
@@ -58,7 +59,8 @@ def typed_options(text: str, scheme: type[RmapScheme], options: dict[str, str]) 
 
 
 def with_options(config: Config, text: str, options: dict[str, str]) -> Config:
-    """`config`, whose scheme `text` named, with the options of `text` over its own. Raises `ConfigError` and `PluginError`."""
+    """`config`, whose scheme `text` named, with the options of `text` over its own. Raises `ConfigError` and
+    `PluginError`."""
     if options:
         scheme = load_scheme(config.scheme)
         config.scheme_options = {**config.scheme_options, **typed_options(text, scheme, options)}

@@ -1,4 +1,5 @@
-"""System calls that change what an inode says of itself: mode, owner, times. Linux: fs/open.c, fs/utimes.c, 2.6.7; *at: 2.6.16."""
+"""System calls that change what an inode says of itself: mode, owner, times. Linux: fs/open.c, fs/utimes.c, 2.6.7; *at:
+2.6.16."""
 
 from __future__ import annotations
 
@@ -147,7 +148,8 @@ _ENDS = (
 
 
 def _set_times(task: Any, dentry: Dentry, times: tuple[int | None, int | None] | None) -> int:
-    """``times``: (access, modification) in ns, None to leave one; None for both: now. Linux: utimes_common, fs/utimes.c."""
+    """``times``: (access, modification) in ns, None to leave one; None for both: now. Linux: utimes_common,
+    fs/utimes.c."""
     inode = _writable_inode(dentry.inode)
     now = inode.sb.now()
     event = DN_ATTRIB

@@ -1,4 +1,5 @@
-"""System calls that read links and directories, and those on where one is. Linux: fs/readdir.c, fs/stat.c, fs/dcache.c, 2.6.7."""
+"""System calls that read links and directories, and those on where one is. Linux: fs/readdir.c, fs/stat.c, fs/dcache.c,
+2.6.7."""
 
 from __future__ import annotations
 
@@ -28,7 +29,7 @@ CWD = 0xFFFFFF9C
 _DT_SHIFT = 12  # mode >> 12 is the type of a directory entry
 
 
-# reading links and directories ------------------------------------------------------------------------------------------------------------
+# reading links and directories
 @syscall(305, "readlinkat", 4)
 def sys_readlinkat(task: Any, dirfd: int, path: int, buf: int, size: int) -> int:
     if s32(size) <= 0:
@@ -129,7 +130,7 @@ def sys_old_readdir(task: Any, fd: int, buf: int, count: int) -> int:
     return 1
 
 
-# where one is -----------------------------------------------------------------------------------------------------------------------------
+# where one is
 @syscall(183, "getcwd", 2)
 def sys_getcwd(task: Any, buf: int, size: int) -> int:
     fs = task.fs

@@ -1,4 +1,5 @@
-"""System calls on descriptors: dup, fcntl, flock, ioctl. Linux: fs/fcntl.c, fs/locks.c, fs/ioctl.c, 2.6.7; F_OFD_* 3.15, F_DUPFD_CLOEXEC 2.6.24."""
+"""System calls on descriptors: dup, fcntl, flock, ioctl. Linux: fs/fcntl.c, fs/locks.c, fs/ioctl.c, 2.6.7; F_OFD_*
+3.15, F_DUPFD_CLOEXEC 2.6.24."""
 
 from __future__ import annotations
 
@@ -78,7 +79,7 @@ from sandbox.kernel.uaccess import copy_from_user, copy_to_user, get_user32, pin
 _NOT_HERE = {1027: "F_DUPFD_QUERY", 1028: "F_CREATED_QUERY"}
 
 
-# copies of descriptors --------------------------------------------------------------------------------------------------------------------
+# copies of descriptors
 @syscall(41, "dup", 1)
 def sys_dup(task: Any, fd: int) -> int:
     return _dup_from(task, fd, 0, False)
@@ -117,7 +118,7 @@ def sys_dup3(task: Any, fd: int, new: int, flags: int) -> int:
     return new
 
 
-# fcntl ------------------------------------------------------------------------------------------------------------------------------------
+# fcntl
 @syscall(221, "fcntl64", 3)
 def sys_fcntl64(task: Any, fd: int, cmd: int, arg: int) -> Any:
     files = task.files
@@ -191,7 +192,8 @@ def sys_fcntl64(task: Any, fd: int, cmd: int, arg: int) -> Any:
 
 
 def _rw_hint(task: Any, file: File, cmd: int, arg: int) -> int:
-    """How long what is written will live (RWH_WRITE_LIFE_*, 0 to 5): kept with the file, and nothing more. Linux: fs/fcntl.c, 6.8."""
+    """How long what is written will live (RWH_WRITE_LIFE_*, 0 to 5): kept with the file, and nothing more. Linux:
+    fs/fcntl.c, 6.8."""
     inode = file.inode
     if cmd == F_GET_RW_HINT:
         put_user64(task, arg, inode.rw_hint)
@@ -210,7 +212,7 @@ def sys_fcntl(task: Any, fd: int, cmd: int, arg: int) -> Any:
     return sys_fcntl64(task, fd, cmd, arg)
 
 
-# locks ------------------------------------------------------------------------------------------------------------------------------------
+# locks
 _LOCKS = (F_GETLK, F_SETLK, F_SETLKW, F_GETLK64, F_SETLK64, F_SETLKW64, F_OFD_GETLK, F_OFD_SETLK, F_OFD_SETLKW)
 _FORM64 = "<hhqqi"
 _FORM32 = "<hhiii"
@@ -308,7 +310,7 @@ def _flock_wait(task: Any, file: File, kind: int) -> Any:
         file.put()
 
 
-# ioctl ------------------------------------------------------------------------------------------------------------------------------------
+# ioctl
 @syscall(54, "ioctl", 3)
 def sys_ioctl(task: Any, fd: int, cmd: int, arg: int) -> int:
     file = fget(task, fd)

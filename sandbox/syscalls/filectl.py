@@ -1,4 +1,5 @@
-"""System calls on a file as a whole: size, room, write-back, advice, memfd. Linux: fs/open.c, fs/buffer.c, mm/fadvise.c, 2.6.7; fallocate 2.6.23."""
+"""System calls on a file as a whole: size, room, write-back, advice, memfd. Linux: fs/open.c, fs/buffer.c,
+mm/fadvise.c, 2.6.7; fallocate 2.6.23."""
 
 from __future__ import annotations
 
@@ -37,7 +38,7 @@ from sandbox.kernel.table import syscall
 from sandbox.kernel.uaccess import strncpy_from_user
 
 
-# size -------------------------------------------------------------------------------------------------------------------------------------
+# size
 def _truncate(task: Any, path: int, length: int) -> Any:
     if length < 0:
         raise SysError(EINVAL)
@@ -110,7 +111,7 @@ def sys_ftruncate64(task: Any, fd: int, low: int, high: int) -> int:
     return _ftruncate(task, fd, s64(low, high), False)
 
 
-# room -------------------------------------------------------------------------------------------------------------------------------------
+# room
 def _reserve_pages(inode: Inode, first: int, last: int) -> None:
     """Gives every page of the range a frame; on failure takes back what it gave."""
     mapping = inode.mapping
@@ -177,7 +178,7 @@ def sys_fallocate(task: Any, fd: int, mode: int, offset_low: int, offset_high: i
     return _fallocate(task, file.dentry, mode, offset, length)
 
 
-# write-back and advice --------------------------------------------------------------------------------------------------------------------
+# write-back and advice
 def _fsync(file: File) -> Any:
     """Waits until the file's pages are on the host; EIO if that failed."""
     inode = file.inode
@@ -274,7 +275,7 @@ def sys_readahead(task: Any, fd: int, low: int, high: int, count: int) -> int:
     return 0
 
 
-# files without a name ---------------------------------------------------------------------------------------------------------------------
+# files without a name
 @syscall(356, "memfd_create", 2)
 def sys_memfd_create(task: Any, name_at: int, flags: int) -> int:
     if flags & MFD_HUGETLB:

@@ -1,4 +1,5 @@
-"""System calls on open files: reading, writing, positions, opening and closing. Linux: fs/read_write.c, fs/open.c, 2.6.7; later calls as in 6.1.
+"""System calls on open files: reading, writing, positions, opening and closing. Linux: fs/read_write.c, fs/open.c,
+2.6.7; later calls as in 6.1.
 
 Counts are unsigned and cut at MAX_RW_COUNT, as a 64-bit kernel has it (an i386 kernel answers EINVAL from 2 GB on).
 """
@@ -200,10 +201,11 @@ def sys_pwritev2(task: Any, fd: int, vec: int, count: int, low: int, high: int, 
     return sys_pwritev(task, fd, vec, count, low, high)
 
 
-# positions --------------------------------------------------------------------------------------------------------------------------------
+# positions
 @syscall(19, "lseek", 3)
 def sys_lseek(task: Any, fd: int, offset: int, whence: int) -> int:
-    """The low 32 bits of the position, as a 64-bit kernel answers its 32-bit programs (an i386 kernel: EOVERFLOW beyond 2 GB)."""
+    """The low 32 bits of the position, as a 64-bit kernel answers its 32-bit programs (an i386 kernel: EOVERFLOW beyond
+    2 GB)."""
     return fget(task, fd).llseek(s32(offset), whence) & 0xFFFFFFFF
 
 
@@ -215,7 +217,7 @@ def sys_llseek(task: Any, fd: int, high: int, low: int, result: int, whence: int
     return 0
 
 
-# opening and closing ----------------------------------------------------------------------------------------------------------------------
+# opening and closing
 def do_open(task: Any, dirfd: int, path_at: int, flags: int, mode: int) -> Any:
     """open(2): a descriptor, or a generator that waits for a FIFO's other end."""
     path = strncpy_from_user(task, path_at)
@@ -297,7 +299,7 @@ def sys_close_range(task: Any, first: int, last: int, flags: int) -> int:
     return 0
 
 
-# between files ----------------------------------------------------------------------------------------------------------------------------
+# between files
 def _copy(task: Any, source: File, target: File, pos: int | None, total: int) -> Any:
     """Moves up to ``total`` bytes; from ``pos`` when given. A generator that returns how many."""
     done = 0

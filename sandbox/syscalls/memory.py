@@ -1,6 +1,7 @@
 """System calls on address spaces: the guest's arguments in, mmcore's functions, the guest's result out.
 
-Lengths and addresses are what the registers held; all checking is mmcore's. Linux: arch/x86/entry/syscalls/syscall_32.tbl, mm/.
+Lengths and addresses are what the registers held; all checking is mmcore's. Linux:
+arch/x86/entry/syscalls/syscall_32.tbl, mm/.
 """
 
 from __future__ import annotations

@@ -155,7 +155,8 @@ MEMBARRIER_QUERY, MEMBARRIER_GET_REGISTRATIONS = 0, 512
 
 @syscall(375, "membarrier", 3)
 def sys_membarrier(task: Task, command: int, flags: int, cpu: int) -> int:
-    """One CPU: every barrier is there already, for those who registered. Linux: kernel/sched/membarrier.c, 6.3, without rseq."""
+    """One CPU: every barrier is there already, for those who registered. Linux: kernel/sched/membarrier.c, 6.3, without
+    rseq."""
     if flags:
         raise SysError(errno.EINVAL)
     mm = task.mm

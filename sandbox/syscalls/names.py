@@ -32,7 +32,8 @@ CWD = 0xFFFFFF9C
 
 
 def _creating(task: Any, dirfd: int, path: bytes, directory: bool = False) -> tuple[Dentry, bytes]:
-    """(directory, name) for a call that makes a name. EEXIST, ENOENT (trailing slash on what is no directory), EROFS, EACCES."""
+    """(directory, name) for a call that makes a name. EEXIST, ENOENT (trailing slash on what is no directory), EROFS,
+    EACCES."""
     parent, name, slash = walk_parent_at(task, dirfd, path)
     if not name or name in (b".", b".."):
         raise SysError(EEXIST)
@@ -44,7 +45,7 @@ def _creating(task: Any, dirfd: int, path: bytes, directory: bool = False) -> tu
     return parent, name
 
 
-# making -----------------------------------------------------------------------------------------------------------------------------------
+# making
 @syscall(296, "mkdirat", 3)
 def sys_mkdirat(task: Any, dirfd: int, path: int, mode: int) -> int:
     parent, name = _creating(task, dirfd, strncpy_from_user(task, path), directory=True)
@@ -120,7 +121,7 @@ def sys_link(task: Any, old: int, new: int) -> int:
     return sys_linkat(task, CWD, old, CWD, new, 0)
 
 
-# removing ---------------------------------------------------------------------------------------------------------------------------------
+# removing
 def _rmdir(task: Any, dirfd: int, path: bytes) -> int:
     parent, name, _ = walk_parent_at(task, dirfd, path)
     if name == b".":
@@ -179,7 +180,7 @@ def sys_rmdir(task: Any, path: int) -> int:
     return _rmdir(task, CWD, strncpy_from_user(task, path))
 
 
-# renaming ---------------------------------------------------------------------------------------------------------------------------------
+# renaming
 @syscall(353, "renameat2", 5)
 def sys_renameat2(task: Any, olddir: int, old: int, newdir: int, new: int, flags: int) -> int:
     """Linux: do_rename and vfs_rename, fs/namei.c, 2.6.7; flags: 3.15."""

@@ -1,7 +1,8 @@
 """move_pages, on a machine whose memory is one node, 0.
 
-Natively a page that is to move to the node where it already is stays where it is. Here it moves to another frame all the same: a program sees nothing
-of it but the frame number in /proc/PID/pagemap, and the reverse map is asked for every PTE of the page, twice. Linux: mm/migrate.c, 6.18.
+Natively a page that is to move to the node where it already is stays where it is. Here it moves to another frame all
+the same: a program sees nothing of it but the frame number in /proc/PID/pagemap, and the reverse map is asked for every
+PTE of the page, twice. Linux: mm/migrate.c, 6.18.
 """
 
 from __future__ import annotations
@@ -92,7 +93,8 @@ def _move(task: Task, mm: Any, nr: int, pages: int, nodes: int, status: int, eve
 
 
 def _move_page(mem: Any, mm: Any, address: int) -> None:
-    """A page that cannot be moved stays: it is on the right node. I/O under way is waited for on the spot, as the call has begun to move others."""
+    """A page that cannot be moved stays: it is on the right node. I/O under way is waited for on the spot, as the call
+    has begun to move others."""
     for _ in range(_TRIES):
         try:
             pfn = _page(mem, mm, address)

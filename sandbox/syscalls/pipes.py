@@ -1,4 +1,5 @@
-"""Pipes; and sockets, which this machine does not have: EAFNOSUPPORT, as a kernel without the protocol answers. Linux: fs/pipe.c, net/socket.c, 2.6.7."""
+"""Pipes; and sockets, which this machine does not have: EAFNOSUPPORT, as a kernel without the protocol answers. Linux:
+fs/pipe.c, net/socket.c, 2.6.7."""
 
 from __future__ import annotations
 
@@ -46,7 +47,7 @@ def sys_pipe2(task: Any, fds: int, flags: int) -> int:
     return do_pipe(task, fds, flags)
 
 
-# sockets ----------------------------------------------------------------------------------------------------------------------------------
+# sockets
 # Number of argument words of each call of the multiplexer, by its number from 1. Linux: net/socket.c, nargs.
 _SOCKETCALL_ARGS = (0, 3, 3, 3, 2, 3, 3, 3, 4, 4, 4, 6, 6, 2, 5, 5, 3, 3, 4, 5, 4)
 _SOCKET, _SOCKETPAIR = 1, 8

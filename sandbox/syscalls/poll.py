@@ -1,6 +1,8 @@
-"""System calls that wait for one of many descriptors: poll, ppoll, select, pselect6. Linux: fs/select.c, 2.6.7; ppoll and pselect6: 2.6.16.
+"""System calls that wait for one of many descriptors: poll, ppoll, select, pselect6. Linux: fs/select.c, 2.6.7; ppoll
+and pselect6: 2.6.16.
 
-A look at all descriptors collects their wait queues; if nothing is ready the task sleeps on all of them at once, and looks again.
+A look at all descriptors collects their wait queues; if nothing is ready the task sleeps on all of them at once, and
+looks again.
 """
 
 from __future__ import annotations
@@ -53,7 +55,7 @@ def _next_look(task: Any, files: list[Any], deadline: int | None) -> int | None:
     return look if deadline is None else min(look, deadline)
 
 
-# poll -------------------------------------------------------------------------------------------------------------------------------------
+# poll
 def _look(
     task: Any, wanted: list[tuple[int, int]], queues: list[WaitQueue] | None, seen: list[Any]
 ) -> tuple[int, list[int]]:
@@ -192,7 +194,7 @@ def sys_ppoll_time64(task: Any, ufds: int, n: int, timeout: int, mask: int, size
     return _ppoll(task, ufds, n, timeout, mask, size, "<qq")
 
 
-# select -----------------------------------------------------------------------------------------------------------------------------------
+# select
 def _bits(task: Any, at: int, size: int) -> int:
     return int.from_bytes(copy_from_user(task, at, size), "little") if at else 0
 

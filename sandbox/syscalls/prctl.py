@@ -1,4 +1,5 @@
-"""prctl: what a process or thread says about itself, one function per option. Linux: kernel/sys.c, 2.6.7; later options as in 6.1."""
+"""prctl: what a process or thread says about itself, one function per option. Linux: kernel/sys.c, 2.6.7; later options
+as in 6.1."""
 
 from __future__ import annotations
 
@@ -78,7 +79,7 @@ def _flag(value: int) -> bool:
     return bool(value)
 
 
-# -- name and parent ------------------------------------------------------------------------------------------------------------
+# -- name and parent
 
 
 @_option(PR_SET_NAME)
@@ -136,7 +137,7 @@ def _get_tid_address(task: Task, a: int, *_: int) -> int:
     return 0
 
 
-# -- privileges -----------------------------------------------------------------------------------------------------------------
+# -- privileges
 
 
 @_option(PR_GET_DUMPABLE)
@@ -199,7 +200,7 @@ def _get_seccomp(task: Task, *_: int) -> int:
     return 0
 
 
-# -- time and memory ------------------------------------------------------------------------------------------------------------
+# -- time and memory
 
 
 @_option(PR_GET_TIMING)

@@ -42,7 +42,7 @@ def _target(task: Task, pid: int) -> Task:
     return found
 
 
-# -- limits ------------------------------------------------------------------------------------------------------------------
+# -- limits
 
 
 def _set_limit(task: Task, which: int, soft: int, hard: int) -> None:
@@ -111,7 +111,7 @@ def sys_prlimit64(task: Task, pid: int, which: int, new: int, old: int) -> int:
     return 0
 
 
-# -- usage ---------------------------------------------------------------------------------------------------------------------
+# -- usage
 
 
 def _pack_rusage(user: int, system: int, maxrss: int, min_flt: int, maj_flt: int, nvcsw: int, nivcsw: int) -> bytes:
@@ -177,7 +177,7 @@ def sys_times(task: Task, addr: int) -> int:
     return task.kernel.timers.now() // USER_TICK_NS & 0x7FFFFFFF
 
 
-# -- priorities and policies -----------------------------------------------------------------------------------------------------
+# -- priorities and policies
 
 
 def _chosen(task: Task, which: int, who: int) -> list[Task]:
@@ -249,7 +249,8 @@ def _check_policy(policy: int, priority: int) -> None:
 
 
 def _may_schedule(task: Task, target: Task, policy: int, priority: int) -> None:
-    """Raises EPERM: another user's task, real time beyond RLIMIT_RTPRIO, out of SCHED_IDLE. Linux: user_check_sched_setscheduler, 6.1."""
+    """Raises EPERM: another user's task, real time beyond RLIMIT_RTPRIO, out of SCHED_IDLE. Linux:
+    user_check_sched_setscheduler, 6.1."""
     if not task.euid:
         return
     if policy in (SCHED_FIFO, SCHED_RR):

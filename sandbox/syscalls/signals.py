@@ -1,6 +1,7 @@
 """Signals: actions, masks, sending, waiting.
 
-Linux: kernel/signal.c, arch/i386/kernel/signal.c, 2.6.7; order of checks as in current kernels. Sets are 8 bytes, the old calls' 4.
+Linux: kernel/signal.c, arch/i386/kernel/signal.c, 2.6.7; order of checks as in current kernels. Sets are 8 bytes, the
+old calls' 4.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ def signed(value: int) -> int:
     return value - (1 << 32) if value >> 31 else value
 
 
-# -- actions -----------------------------------------------------------------------------------------------------------------
+# -- actions
 
 
 def _install(task: Task, sig: int, action: SigAction) -> None:
@@ -113,7 +114,7 @@ def sys_signal(task: Task, sig: int, handler: int) -> int:
     return before
 
 
-# -- masks ---------------------------------------------------------------------------------------------------------------------
+# -- masks
 
 
 def _change(task: Task, how: int, mask: int) -> int:
@@ -202,7 +203,7 @@ def sys_sigaltstack(task: Task, new: int, old: int) -> int:
     return 0
 
 
-# -- coming back -----------------------------------------------------------------------------------------------------------------
+# -- coming back
 
 
 def _return(task: Task, restore) -> int:
@@ -225,7 +226,7 @@ def sys_rt_sigreturn(task: Task) -> int:
     return _return(task, sigframe.rt_sigreturn)
 
 
-# -- sending -----------------------------------------------------------------------------------------------------------------------
+# -- sending
 
 
 def _may_kill(task: Task, target: Task) -> bool:
@@ -323,7 +324,7 @@ def sys_rt_tgsigqueueinfo(task: Task, tgid: int, pid: int, sig: int, addr: int) 
     return _tkill(task, tgid, pid, _queued(task, sig, addr, signed(tgid)))
 
 
-# -- waiting -----------------------------------------------------------------------------------------------------------------------
+# -- waiting
 
 
 @syscall(29, "pause", 0)

@@ -42,7 +42,8 @@ def blocks_of(inode: Inode) -> int:
 
 
 def _times(inode: Inode) -> tuple[int, ...]:
-    """Access, modification, change. The old structures have 32 bits for the seconds, and get the lower ones, as natively."""
+    """Access, modification, change. The old structures have 32 bits for the seconds, and get the lower ones, as
+    natively."""
     ns = 1_000_000_000
     return (
         inode.atime // ns & 0xFFFFFFFF,
@@ -227,7 +228,7 @@ def sys_oldfstat(task: Any, fd: int, buf: int) -> int:
     return 0
 
 
-# file systems -----------------------------------------------------------------------------------------------------------------------------
+# file systems
 def pack_statfs64(sb: SuperBlock) -> bytes:
     """struct statfs64 (84 bytes)."""
     blocks, free, files, free_files = sb.statfs()
@@ -285,7 +286,7 @@ def sys_ustat(task: Any, dev: int, buf: int) -> int:
     raise SysError(EINVAL)
 
 
-# access -----------------------------------------------------------------------------------------------------------------------------------
+# access
 def do_access(task: Any, dirfd: int, path: int, mode: int, flags: int) -> int:
     """access(2) judges by the real ids. EACCES, EROFS, EINVAL."""
     if mode & ~7 or flags & ~(AT_EACCESS | AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH):

@@ -1,4 +1,5 @@
-"""swapon and swapoff. The machine has one swap area, the partition /dev/hda2 of /proc/swaps; it can be turned off and on again.
+"""swapon and swapoff. The machine has one swap area, the partition /dev/hda2 of /proc/swaps; it can be turned off and
+on again.
 
 Linux: mm/swapfile.c, 2.6.7; unknown flags are refused as in 3.8 and later.
 """

@@ -1,7 +1,8 @@
-"""System calls on extended attributes: no file system here keeps any, so arguments are checked and the answer is EOPNOTSUPP.
+"""System calls on extended attributes: no file system here keeps any, so arguments are checked and the answer is
+EOPNOTSUPP.
 
-`ls -l` and `cp -p` ask for them and take that answer for "none", as they do on a file system built without them; ENOSYS they report.
-Linux: fs/xattr.c, 2.6.7. An empty list is 0 bytes long.
+`ls -l` and `cp -p` ask for them and take that answer for "none", as they do on a file system built without them; ENOSYS
+they report. Linux: fs/xattr.c, 2.6.7. An empty list is 0 bytes long.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""A compared program that fails is not a comparison: it is told in the first line, with the program's own error, and costs the exit status."""
+"""A compared program that fails is not a comparison: it is told in the first line, with the program's own error, and
+costs the exit status."""
 
 import json
 
@@ -21,7 +22,8 @@ int main(void)
     return 0;
 }
 """
-# What a program of its own makes of the scheme below, which refuses every fork: an ending that only one scheme leads to.
+# What a program of its own makes of the scheme below, which refuses every fork: an ending that only one scheme leads
+# to.
 FORKS = """#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,4 +1,5 @@
-"""The rows of `compare` that tell work hold all of it: the scheme's, the file index's and find_vma's, each derived here from raw meters."""
+"""The rows of `compare` that tell work hold all of it: the scheme's, the file index's and find_vma's, each derived here
+from raw meters."""
 
 import io
 import json
@@ -126,7 +127,8 @@ def test_the_rows_fit():
 
 
 def test_a_scheme_that_leaves_files_to_their_index_is_not_flattered(rmapbox, tmp_path):
-    """Pages of one file in many processes: pte_chain's candidates are its own, most of anon_vma's the index's, and those are not fewer."""
+    """Pages of one file in many processes: pte_chain's candidates are its own, most of anon_vma's the index's, and
+    those are not fewer."""
     ran = rmapbox("compare", "--pressure", "shared_map", "--rmap", "pte_chain,anon_vma", "--json", "c.json")
     assert ran.status == 0, ran.err
     raw = json.loads((tmp_path / "c.json").read_text())

@@ -1,4 +1,5 @@
-"""The documents show what the command prints: the README's summary has the lines of a real one, every option and key is told."""
+"""The documents show what the command prints: the README's summary has the lines of a real one, every option and key is
+told."""
 
 import json
 import re

@@ -1,4 +1,5 @@
-"""What is not rmapbox's fault is not told as its fault: a scheme's constructor, a host short of something, a working directory that is gone."""
+"""What is not rmapbox's fault is not told as its fault: a scheme's constructor, a host short of something, a working
+directory that is gone."""
 
 from __future__ import annotations
 

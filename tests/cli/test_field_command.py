@@ -52,7 +52,7 @@ def plugin(directory: Path, name: str = "my.py", tag: str = "one", base: str = "
     return path
 
 
-# --- mounts ---------------------------------------------------------------------------------------------------------------
+# --- mounts
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_other_places_are_obeyed(tmp_path: Path, rmapbox, compile_c) -> None:
         assert rmapbox("run", "--quiet", "--mount", mount, program, seen).out == "A", mount
 
 
-# --- the configuration's paths ----------------------------------------------------------------------------------------------
+# --- the configuration's paths
 
 
 def test_paths_in_a_file_are_relative_to_it(tmp_path: Path, rmapbox, compile_c) -> None:
@@ -125,7 +125,7 @@ def test_a_scheme_file_with_an_equals_sign(tmp_path: Path, rmapbox, name: str) -
     assert "no scheme is named" in rmapbox("run", "--rmap", "era=2.6.9", "hello").error_line()
 
 
-# --- the program ------------------------------------------------------------------------------------------------------------
+# --- the program
 
 
 def test_a_program_for_the_486_runs(tmp_path: Path, rmapbox, compile_c) -> None:
@@ -140,7 +140,7 @@ def test_a_program_for_the_486_runs(tmp_path: Path, rmapbox, compile_c) -> None:
     assert "an ELF file for x86-64, not for i386" in rmapbox("run", path).error_line()
 
 
-# --- signals ----------------------------------------------------------------------------------------------------------------
+# --- signals
 
 SPIN = """
 #include <poll.h>
@@ -161,7 +161,8 @@ int main(void)
 def signalled(
     program: Path, number: int, environment: dict[str, str], *words: str, preexec=None
 ) -> tuple[int, bytes, bytes]:
-    """(status, output, errors) of a run that got the signal while its guest ran; the guest's input ends after that, if the run has not."""
+    """(status, output, errors) of a run that got the signal while its guest ran; the guest's input ends after that, if
+    the run has not."""
     with subprocess.Popen(
         [*COMMAND, "run", "--quiet", *words, str(program)],
         stdin=subprocess.PIPE,
@@ -223,7 +224,7 @@ def test_an_alarm_of_the_embedding_program_is_its_own(compile_c) -> None:
     assert result.ended == "exited" and len(rung) >= 3
 
 
-# --- terminals, tables, files -----------------------------------------------------------------------------------------------
+# --- terminals, tables, files
 
 
 def on_a_terminal(

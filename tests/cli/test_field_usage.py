@@ -1,4 +1,5 @@
-"""What the documents promise a new user: arguments by name, examples that do what they are there for, options and messages that say what is meant."""
+"""What the documents promise a new user: arguments by name, examples that do what they are there for, options and
+messages that say what is meant."""
 
 import json
 import re

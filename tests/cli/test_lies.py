@@ -1,4 +1,5 @@
-"""Schemes that lie, schemes that never return, readers that go, disks that are full: one clear line, the right status, and no process left."""
+"""Schemes that lie, schemes that never return, readers that go, disks that are full: one clear line, the right status,
+and no process left."""
 
 import os
 import signal
@@ -179,7 +180,7 @@ def test_our_options_behind_the_programs_arguments_are_spoken_of(rmapbox):
         assert "argument 2: --rmap" in ran.out and "goes to" not in ran.err
 
 
-# --- output that goes nowhere -------------------------------------------------------------------------------------------------------
+# --- output that goes nowhere
 
 
 @pytest.mark.parametrize("words", [["schemes"], ["programs"], ["compare", "hello", "--rmap", "anon_vma,pte_chain"]])
@@ -228,7 +229,7 @@ def test_the_report_of_a_check_that_cannot_be_written(capsys, monkeypatch):
     )
 
 
-# --- schemes that never return --------------------------------------------------------------------------------------------------------
+# --- schemes that never return
 
 
 def _live(session):

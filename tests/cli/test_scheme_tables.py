@@ -1,4 +1,5 @@
-"""The table [rmap.NAME] reaches a scheme however it is named: by its card's name, in the configuration or on the command line."""
+"""The table [rmap.NAME] reaches a scheme however it is named: by its card's name, in the configuration or on the
+command line."""
 
 from __future__ import annotations
 

@@ -311,7 +311,8 @@ def test_t16_numpy_loses_duplicates():
 
 
 def write_then_execute(bench, flush):
-    """A just-in-time compiler under W^X: two functions on one page, run, made writable, changed by the guest, made executable, run."""
+    """A just-in-time compiler under W^X: two functions on one page, run, made writable, changed by the guest, made
+    executable, run."""
     frame = bench.load(b"\xb8" + imm(1) + EXIT + b"\xb8" + imm(1) + EXIT)
     bench.load(b"\xc6\x05" + imm(CODE + 1) + b"\x02\xc6\x05" + imm(CODE + 8) + b"\x02" + EXIT, va=0x09000000)
     bench.regs[EIP] = CODE
@@ -342,9 +343,11 @@ def test_t17_only_the_first_such_store_is_noticed(pae):
 
 @pytest.mark.parametrize("pages", [1, 9, 700])
 def test_t18_a_restarted_store_drops_what_the_tlb_held(bench, pages):
-    """Copy on write needs no flush for the page that faulted: a store that was refused, and now is not, fills the TLB entry anew, for reads too.
+    """Copy on write needs no flush for the page that faulted: a store that was refused, and now is not, fills the TLB
+    entry anew, for reads too.
 
-    The loop of the kernel relies on it. 700 pages are more than the TLB holds, so that some entries come back from its overflow list.
+    The loop of the kernel relies on it. 700 pages are more than the TLB holds, so that some entries come back from its
+    overflow list.
     """
     # L: mov eax, [ebx]; add edx, eax; add ebx, 4096; dec ecx; jnz L; int 0x80
     reads = b"\x8b\x03\x01\xc2\x81\xc3" + imm(PAGE) + b"\x49\x75\xf3\xcd\x80"

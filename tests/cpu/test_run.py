@@ -1,4 +1,5 @@
-"""What a kernel relies on: registers go in and out, slices are exact, faults restart, A and D bits, TLS, FPU, translated code."""
+"""What a kernel relies on: registers go in and out, slices are exact, faults restart, A and D bits, TLS, FPU,
+translated code."""
 
 import random
 import struct
@@ -22,7 +23,7 @@ def data32(bench, frame, offset=0):
     return struct.unpack_from("<I", bench.ram.buf, frame + offset)[0]
 
 
-# ---- registers ----
+# --- registers
 
 
 def test_registers_are_what_python_wrote_and_what_the_guest_left(bench):
@@ -67,7 +68,7 @@ def test_reset_and_copy(bench):
     assert describe(fresh.regs).endswith("eflags=00000202 cs=73 ss=7b ds=7b es=7b fs=0 gs=0")
 
 
-# ---- slices ----
+# --- slices
 
 # a loop of three blocks: L: inc ecx; test cl, 3; jz M; add edx, ecx; M: cmp ecx, N; jb L; exit
 LOOP = b"\x41\xf6\xc1\x03\x74\x02\x01\xca\x81\xf9" + imm(3000) + b"\x72\xf0" + EXIT
@@ -139,7 +140,7 @@ def test_two_tasks_interleaved_do_as_each_alone(bench):
     assert all(tuple(task.regs[:10]) == alone for task in tasks)
 
 
-# ---- faults restart ----
+# --- faults restart
 
 
 @pytest.mark.parametrize("backwards", [False, True])
@@ -208,7 +209,7 @@ def test_error_code_bits(bench):
     assert bench.run() == SYSCALL
 
 
-# ---- accessed, dirty and the TLB ----
+# --- accessed, dirty and the TLB
 
 
 def test_accessed_and_dirty_bits(bench):
@@ -247,7 +248,7 @@ def test_supervisor_boot_page_is_free_afterwards(bench):
     assert bench.run() == SYSCALL
 
 
-# ---- segments ----
+# --- segments
 
 
 def descriptor(base, limit=0xFFFFF):
@@ -289,7 +290,7 @@ def test_selectors_from_python_and_ones_nobody_may_load(bench):
         bench.cpu.set_tls(12, 0)
 
 
-# ---- FPU ----
+# --- FPU
 
 
 def test_fpu_state_is_each_tasks_own(bench):
@@ -344,7 +345,7 @@ def test_unmasked_fpu_error_is_a_trap(bench):
     assert bench.run() == FPU and bench.cpu.vector == 16
 
 
-# ---- code ----
+# --- code
 
 
 @pytest.mark.parametrize("alias", [False, True])
@@ -429,7 +430,7 @@ def test_is_rdtsc(code, length):
     assert is_rdtsc(code) == length
 
 
-# ---- starting and stopping ----
+# --- starting and stopping
 
 
 def test_physical_memory_above_four_gigabytes():

@@ -1,6 +1,8 @@
-"""Cells of the comparison: a program with arguments, run natively and in the sandbox under a scheme, a paging and a size of memory.
+"""Cells of the comparison: a program with arguments, run natively and in the sandbox under a scheme, a paging and a
+size of memory.
 
-A scarce cell gives the machine so little memory that the program's pages have to be reclaimed; the boot reservations and a working set must still fit.
+A scarce cell gives the machine so little memory that the program's pages have to be reclaimed; the boot reservations
+and a working set must still fit.
 """
 
 from __future__ import annotations
@@ -75,7 +77,8 @@ def run(cell: Cell) -> tuple[bytes, Result]:
 
 
 def check(cell: Cell) -> Result:
-    """Runs the cell and holds it to the native run; an audit must have found nothing and nobody may have been killed for memory."""
+    """Runs the cell and holds it to the native run; an audit must have found nothing and nobody may have been killed
+    for memory."""
     out, result = run(cell)
     wanted, status = native(cell.program, cell.args)
     assert result.ended in ("exited", "signalled"), (cell, result.ended)

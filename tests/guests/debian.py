@@ -1,4 +1,5 @@
-"""Programs nobody here wrote: Debian's i386 packages, fetched with apt into a cache of our own (the host's package state is not touched)."""
+"""Programs nobody here wrote: Debian's i386 packages, fetched with apt into a cache of our own (the host's package
+state is not touched)."""
 
 from __future__ import annotations
 
@@ -85,6 +86,6 @@ def package(name: str) -> Path | str:
 
 @functools.cache
 def system(title: str, *names: str) -> Path | str:
-    """The packages unpacked over each other into one tree, a small system; or in one line why it cannot be had. ``names`` holds what
-    they depend on too; ``title`` changes when the list does."""
+    """The packages unpacked over each other into one tree, a small system; or in one line why it cannot be had.
+    ``names`` holds what they depend on too; ``title`` changes when the list does."""
     return _unpacked(cache() / title, names)

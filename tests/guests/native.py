@@ -76,7 +76,8 @@ def run_native(
 def native_agrees(run: Callable[[], NativeResult], stdout: bytes, tries: int = 3) -> NativeResult:
     """The native run that printed `stdout`, or the last of `tries`.
 
-    Programs whose processes take turns by sleeping can be overtaken on a loaded host; the sandbox's own run, on virtual time, gets one try.
+    Programs whose processes take turns by sleeping can be overtaken on a loaded host; the sandbox's own run, on virtual
+    time, gets one try.
     """
     result = run()
     for _ in range(tries - 1):

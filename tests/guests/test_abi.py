@@ -1,7 +1,7 @@
 """The system-call interface, probe by probe: small programs that print every result, natively and here, line for line.
 
-Each program of `abi/` asks about one subject. What a 64-bit host's kernel answers differently from any i386 kernel (huge offsets, the
-number of the first TLS entry) is not asked.
+Each program of `abi/` asks about one subject. What a 64-bit host's kernel answers differently from any i386 kernel
+(huge offsets, the number of the first TLS entry) is not asked.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""Abuse: schemes that lie, programs that eat everything, streams that are closed. One clear line, the right status, never a traceback, never a hang."""
+"""Abuse: schemes that lie, programs that eat everything, streams that are closed. One clear line, the right status,
+never a traceback, never a hang."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """Debian's busybox (static, i386): shell scripts and classic tools do here what they do natively.
 
-Both sides see the same tree at the same paths (a directory with the applets, a working directory with input files), TZ=UTC, LC_ALL=C.
+Both sides see the same tree at the same paths (a directory with the applets, a working directory with input files),
+TZ=UTC, LC_ALL=C.
 """
 
 from __future__ import annotations

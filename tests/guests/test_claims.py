@@ -1,6 +1,7 @@
 """What was said of the schemes when they competed, held as orderings and ratios of what they cost on the same programs.
 
-Each program runs with the same memory under each scheme; all must print the same. docs/programs.md tells where each expectation comes from.
+Each program runs with the same memory under each scheme; all must print the same. docs/programs.md tells where each
+expectation comes from.
 """
 
 from __future__ import annotations
@@ -79,12 +80,13 @@ def run(program: str, args: str, *schemes: str) -> list[Costs]:
     return costs
 
 
-# --- fork servers ---------------------------------------------------------------------------------------------------------------------
+# --- fork servers
 
 
 def test_private_pages_of_many_children() -> None:
-    """Every child has written every page: anon_vma looks at half of its brothers on average, and at twice as many when there are twice as many; the chain of
-    anon_vmas, anonmm and pte_chain lead straight to the one. (van Riel 2010; Dickins 2004)"""
+    """Every child has written every page: anon_vma looks at half of its brothers on average, and at twice as many when
+    there are twice as many; the chain of anon_vmas, anonmm and pte_chain lead straight to the one. (van Riel 2010;
+    Dickins 2004)"""
     few, many = (run("fork_server", f"{n} 64 64 1", "anon_vma")[0].per_walk for n in (8, 16))
     assert few > 8 / 2 and many > 16 / 2 and 1.6 < many / few < 2.2
     for scheme in ("pte_chain", "partial_objrmap", "anon_vma_chain:era=2.6.34", "anon_vma_chain"):
@@ -115,24 +117,25 @@ def test_the_grid_between(written: int) -> None:
     assert ratio >= 1 and (ratio > 2 if written == 16 else ratio > 6 if written == 64 else ratio < 1.5)
 
 
-# --- shells ---------------------------------------------------------------------------------------------------------------------------
+# --- shells
 
 
 def test_shells_that_fork_and_exec() -> None:
-    """A fork that execs at once pays for nothing: per page under pte_chain, less without file pages ("gives nearly everything", Bligh 2004), per area under
-    anon_vma (twice that with chains), once under anonmm."""
+    """A fork that execs at once pays for nothing: per page under pte_chain, less without file pages ("gives nearly
+    everything", Bligh 2004), per area under anon_vma (twice that with chains), once under anonmm."""
     order = ("pte_chain", "partial_objrmap", "anon_vma_chain", "anon_vma", "anonmm")
     links = [c.links_per_fork for c in run("exec_shells", "", *order)]
     assert links == sorted(links, reverse=True) and links[-1] == 1
     assert links[0] > 1.5 * links[1] > 1.5 * links[3] and links[2] == 2 * links[3]
 
 
-# --- many areas over one file ---------------------------------------------------------------------------------------------------------
+# --- many areas over one file
 
 
 @pytest.mark.parametrize("test", ["-l -i 2 -n {n} -s 6 -t 10", "-l -i 2 -n {n} -s 2 -t 1"], ids=["1", "3"])
 def test_lists_are_quadratic_and_trees_are_not(test: str) -> None:
-    """rmap-test 1 and 3 (Morton 2003, Venkatasubramanian 2004): twice the areas are twice the pages, and on a list twice the work for each of them."""
+    """rmap-test 1 and 3 (Morton 2003, Venkatasubramanian 2004): twice the areas are twice the pages, and on a list
+    twice the work for each of them."""
     scale = 30 if "-t 10" in test else 200
     small, large = (
         run("rmap_test", test.format(n=n), "partial_objrmap", "partial_objrmap:i_mmap=prio_tree", "pte_chain")
@@ -163,7 +166,8 @@ def test_windows_of_one_page_each() -> None:
 
 @pytest.mark.parametrize("processes", [7, 8, 15])
 def test_a_segment_shared_by_many(processes: int) -> None:
-    """Chains cost a node of low memory for every seven mappings of a page (32-byte lines); file pages under every other scheme cost nothing."""
+    """Chains cost a node of low memory for every seven mappings of a page (32-byte lines); file pages under every other
+    scheme cost nothing."""
     pages = 128
     chains, partial, objects = run("shared_segment", f"{processes} {pages}", "pte_chain", "partial_objrmap", "anon_vma")
     per_page = -(-processes // 7)
@@ -179,7 +183,7 @@ def test_a_page_goes_when_the_scan_has_met_all_its_ptes() -> None:
     assert many.m["ptes_probed"] / many.reclaimed > 2 * few.m["ptes_probed"] / few.reclaimed
 
 
-# --- moves and splits -----------------------------------------------------------------------------------------------------------------
+# --- moves and splits
 
 
 def test_moving_shared_pages() -> None:
@@ -194,8 +198,8 @@ def test_moving_shared_pages() -> None:
 
 
 def test_one_area_in_many_pieces() -> None:
-    """mprotect has cut an area to pieces: lists of areas show a third or more of them for each page, an interval tree those that cover it, and schemes without areas
-    never noticed (the reason for 3.7's trees)."""
+    """mprotect has cut an area to pieces: lists of areas show a third or more of them for each page, an interval tree
+    those that cover it, and schemes without areas never noticed (the reason for 3.7's trees)."""
     listed, old, tree, chains, spaces = run(
         "mprotect_storm", "", "anon_vma", "anon_vma_chain:era=2.6.34", "anon_vma_chain:era=3.7", "pte_chain", "anonmm"
     )
@@ -205,11 +209,12 @@ def test_one_area_in_many_pieces() -> None:
     assert listed.m["candidates"] == tree.m["candidates"], "pieces that do not cover the page are passed by arithmetic"
 
 
-# --- generations ----------------------------------------------------------------------------------------------------------------------
+# --- generations
 
 
 def test_generations_whose_parents_exit() -> None:
-    """Before 4.0 each generation leaves an anon_vma and a link that nothing frees while descendants live; from 4.0 on there are no more than twice the areas."""
+    """Before 4.0 each generation leaves an anon_vma and a link that nothing frees while descendants live; from 4.0 on
+    there are no more than twice the areas."""
     counts = {}
     for scheme in ("anon_vma_chain:era=2.6.34", "anon_vma_chain:era=3.7", "anon_vma_chain:era=4.0", "anon_vma_chain"):
         short, long = (run("fork_chain", f"{n} 48 6 exit", scheme)[0] for n in (24, 60))
@@ -232,7 +237,7 @@ def test_generations_that_all_live() -> None:
     assert long.slab["anonmm"] - short.slab["anonmm"] == 12
 
 
-# --- very many areas ------------------------------------------------------------------------------------------------------------------
+# --- very many areas
 
 
 def test_very_many_areas() -> None:

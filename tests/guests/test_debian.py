@@ -1,7 +1,9 @@
-"""Dynamic programs nobody here wrote: Debian's own i386 builds of shells, tools, compressors, interpreters and a database.
+"""Dynamic programs nobody here wrote: Debian's own i386 builds of shells, tools, compressors, interpreters and a
+database.
 
-Natively they run in a private mount namespace whose root is the unpacked packages; here the same trees are mounted at the same places:
-ld-linux maps the shared libraries, threads share an address space, and every byte of output and the exit status must be the same.
+Natively they run in a private mount namespace whose root is the unpacked packages; here the same trees are mounted at
+the same places: ld-linux maps the shared libraries, threads share an address space, and every byte of output and the
+exit status must be the same.
 """
 
 from __future__ import annotations

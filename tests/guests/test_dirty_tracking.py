@@ -1,4 +1,5 @@
-"""A host file written through shared mappings, with and without dirty tracking: contents as native Linux leaves them; only the count of faults differs."""
+"""A host file written through shared mappings, with and without dirty tracking: contents as native Linux leaves them;
+only the count of faults differs."""
 
 from __future__ import annotations
 

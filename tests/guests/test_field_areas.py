@@ -1,4 +1,5 @@
-"""Areas as programs in the field met them: seals, futex words without a page, locks on fault, populating, shrinking. Native Linux decides."""
+"""Areas as programs in the field met them: seals, futex words without a page, locks on fault, populating, shrinking.
+Native Linux decides."""
 
 from __future__ import annotations
 

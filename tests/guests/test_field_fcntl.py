@@ -1,4 +1,5 @@
-"""fcntl's owners, hints, leases and notification as programs in the field used them: native Linux's answers, taken on the spot."""
+"""fcntl's owners, hints, leases and notification as programs in the field used them: native Linux's answers, taken on
+the spot."""
 
 from __future__ import annotations
 
@@ -64,7 +65,8 @@ def test_what_the_field_asked(shared: Path) -> None:
 
 
 def test_owners_leases_notification(shared: Path) -> None:
-    """All ways to break a lease, by both kinds of holders, and what a watched directory tells of 32 operations by each event."""
+    """All ways to break a lease, by both kinds of holders, and what a watched directory tells of 32 operations by each
+    event."""
     program = field("leases")
     result = boxed(program, "/tmp")
     lines = result.stdout.decode().splitlines()

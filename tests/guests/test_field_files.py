@@ -225,7 +225,8 @@ def in_mount(file: Path, mount: Mount, *arguments: str) -> list[str]:
 
 
 def test_what_the_host_refuses(others: Path) -> None:
-    """A directory that the host's user may not read, a file that he may not write: EACCES when it is opened, as natively."""
+    """A directory that the host's user may not read, a file that he may not write: EACCES when it is opened, as
+    natively."""
     tried = Path(shutil.copy(program("denied"), others / "bin" / "denied"))
     here = in_mount(tried, Mount(str(others), "/m", "rw"), "/m")
     for name, mode in (("w/secret", 0o600), ("w/secret2", 0o600), ("w/mine", 0o644)):

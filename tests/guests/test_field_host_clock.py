@@ -1,4 +1,5 @@
-"""`--clock host`: the guest measures wall time. What the disk would have taken is no part of it; what the guest itself slept is."""
+"""`--clock host`: the guest measures wall time. What the disk would have taken is no part of it; what the guest itself
+slept is."""
 
 from __future__ import annotations
 

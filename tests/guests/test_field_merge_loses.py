@@ -1,4 +1,5 @@
-"""The flaw of anon_vma_chain in 4.0 (mended in 2022), as a plain program reaches it: the era does not have it unless asked, and then the scheme says so."""
+"""The flaw of anon_vma_chain in 4.0 (mended in 2022), as a plain program reaches it: the era does not have it unless
+asked, and then the scheme says so."""
 
 from __future__ import annotations
 

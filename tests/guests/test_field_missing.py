@@ -1,4 +1,5 @@
-"""What the machine has not: one list in the docs, held against the machine, and the line of the summary that names what a program asked for."""
+"""What the machine has not: one list in the docs, held against the machine, and the line of the summary that names what
+a program asked for."""
 
 from __future__ import annotations
 
@@ -129,7 +130,8 @@ def test_directories_that_stand_whole_in_the_list() -> None:
 
 
 def test_every_refusal_for_want_of_support_is_listed() -> None:
-    """Whatever the machine's text raises as NotHere stands in the document by its call; so does every option that has a name of its own."""
+    """Whatever the machine's text raises as NotHere stands in the document by its call; so does every option that has a
+    name of its own."""
     refused = " ".join(" ".join(row) for row in section("What calls refuse"))
     root = Path(__file__).parents[2]
     found = [

@@ -1,4 +1,5 @@
-"""What one process may do to another and say about itself, as programs in the field asked: native Linux's answers, run by root."""
+"""What one process may do to another and say about itself, as programs in the field asked: native Linux's answers, run
+by root."""
 
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ FIELD = Path(__file__).with_name("field")
 
 
 def test_other_users_and_prctl() -> None:
-    """EPERM for another user's process; membarrier's registrations; close_range that unshares; subreaper, timer slack, rdtsc, arguments."""
+    """EPERM for another user's process; membarrier's registrations; close_range that unshares; subreaper, timer slack,
+    rdtsc, arguments."""
     if toolchain.find_compiler() is None:
         pytest.skip(f"no compiler for guest programs: {toolchain.REMEDY}")
     program = toolchain.compile_c(FIELD / "others.c")

@@ -53,7 +53,8 @@ def test_argv_0_names_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def cores_natively() -> bool:
-    """Does this host leave cores as a fresh Linux would, by the name "core" in the working directory, and may we raise the limit?"""
+    """Does this host leave cores as a fresh Linux would, by the name "core" in the working directory, and may we raise
+    the limit?"""
     kernel = Path("/proc/sys/kernel")
     return (
         not os.geteuid()
@@ -83,7 +84,8 @@ def test_who_leaves_a_core(tmp_path: Path) -> None:
 
 
 def elements(core: bytes) -> list[tuple[object, ...]]:
-    """What a core file has of all that a native one has: kinds and sizes of notes, and the segments of the program and of what it wrote."""
+    """What a core file has of all that a native one has: kinds and sizes of notes, and the segments of the program and
+    of what it wrote."""
     elf = ELFFile(io.BytesIO(core))
     found: list[tuple[object, ...]] = []
     for segment in elf.iter_segments():

@@ -69,7 +69,8 @@ def test_numbers_and_directories_as_natively(compile_guest: Callable[..., Path])
     result = Machine(Config(time_limit=60)).run([str(program)], capture=True)
     lines = result.stdout.decode().splitlines()
     assert result.exit_status == 0
-    # IEEE 754, round to nearest even: a tie, the largest subnormal, the smallest, half of it, and one beyond the largest number
+    # IEEE 754, round to nearest even: a tie, the largest subnormal, the smallest, half of it, and one beyond the
+    # largest number
     assert lines[:7] == [
         "0.1: 3fb999999999999a, 3 taken",
         "-1e23: c4b52d02c7e14af6, 5 taken",

@@ -1,4 +1,5 @@
-"""What a process is told of its memory, by kind of page and at its highest: as natively, and by count of the page tables under every scheme."""
+"""What a process is told of its memory, by kind of page and at its highest: as natively, and by count of the page
+tables under every scheme."""
 
 from __future__ import annotations
 

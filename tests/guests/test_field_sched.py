@@ -1,4 +1,5 @@
-"""Who gets the CPU: a waiter that was woken has its turn, whatever the loop that holds the lock does meanwhile, and nice has weight."""
+"""Who gets the CPU: a waiter that was woken has its turn, whatever the loop that holds the lock does meanwhile, and
+nice has weight."""
 
 from __future__ import annotations
 

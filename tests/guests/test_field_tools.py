@@ -1,4 +1,5 @@
-"""Tools of today, as Debian builds them, read /proc here: none refuses a line, and what they make of it has the form they give it natively."""
+"""Tools of today, as Debian builds them, read /proc here: none refuses a line, and what they make of it has the form
+they give it natively."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ PACKAGES = (
     "libc6 procps libproc2-0 libncursesw6 libtinfo6 ncurses-base libsystemd0 libcap2 libgcrypt20 liblzma5 libzstd1 liblz4-1 libgpg-error0 libgcc-s1 toybox "
     "libselinux1 libpcre2-8-0 libssl3 libcrypt1 zlib1g"
 ).split()
-# A line that has to be among what each prints. Numbers stand for any, names for themselves. (ps takes what began in this tick for 130 years old.)
+# A line that has to be among what each prints. Numbers stand for any, names for themselves. (ps takes what began in
+# this tick for 130 years old.)
 TOOLS = {
     "/bin/ps aux": r"\S+ +\d+ +[\d.]+ +[\d.]+ +\d+ +\d+ \S+ +R\S* +\S+ +[\d:]+ /bin/ps aux",
     "/bin/ps -eo pid,ppid,ni,pri,vsz,rss,wchan:10,stat,etime,time,nlwp,comm": r" *\d+ +\d+ +-?\d+ +\d+ +\d+ +\d+ \S+ +R\S* +\S+ +[\d:]+ +1 ps",

@@ -1,4 +1,5 @@
-"""Many tasks in little memory: whoever reads a page gets to use it, so the pages read per major fault have a bound, and every program ends."""
+"""Many tasks in little memory: whoever reads a page gets to use it, so the pages read per major fault have a bound, and
+every program ends."""
 
 from __future__ import annotations
 

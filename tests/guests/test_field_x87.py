@@ -1,4 +1,5 @@
-"""x87 as a processor's: what Unicorn computes otherwise is computed by the host's own (sandbox/cpu/x87.c), and the rest stands in docs/differences.md."""
+"""x87 as a processor's: what Unicorn computes otherwise is computed by the host's own (sandbox/cpu/x87.c), and the rest
+stands in docs/differences.md."""
 
 from __future__ import annotations
 

@@ -1,6 +1,8 @@
-"""Programs on real C libraries, natively and here: musl (from ziglang, when it is installed) and Debian's glibc, static.
+"""Programs on real C libraries, natively and here: musl (from ziglang, when it is installed) and Debian's glibc,
+static.
 
-Threads, locks, condition variables, cancellation, stdio, malloc, popen and system (the shell is Debian's busybox), longjmp out of a fault, floating point.
+Threads, locks, condition variables, cancellation, stdio, malloc, popen and system (the shell is Debian's busybox),
+longjmp out of a fault, floating point.
 """
 
 from __future__ import annotations

@@ -24,7 +24,8 @@ VARIANTS: dict[str, list[list[str]]] = {
     "pipe_pingpong": [["0", "0"], ["1", "1000"]],
     "fork_server": [["1", "1", "0", "0"], ["40", "10", "10", "3"], ["12", "64", "0"]],
     "exec_shells": [["1", "0", "1", "0"], ["2", "2", "4", "3"], ["10", "3", "1", "20"]],
-    # Morton's three tests with a tenth of his sizes, the second and third letter of his options in other shapes, and the fourth pattern.
+    # Morton's three tests with a tenth of his sizes, the second and third letter of his options in other shapes, and
+    # the fourth pattern.
     "rmap_test": [
         ["-l", "-i", "10", "-n", "10", "-s", "60", "-t", "10"],
         ["-v", "-r", "-V2", "-i1", "-n", "10", "-s60", "-t10"],

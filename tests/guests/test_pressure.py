@@ -1,4 +1,5 @@
-"""Memory pressure drives every scheme through its walks: on pages shared by fork, on moved pages, on file pages; and what it cost at the peak follows from the arguments."""
+"""Memory pressure drives every scheme through its walks: on pages shared by fork, on moved pages, on file pages; and
+what it cost at the peak follows from the arguments."""
 
 from __future__ import annotations
 
@@ -30,7 +31,8 @@ def test_moved_pages(scheme: str) -> None:
 @pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.thorough  # test_same.py maps files in scarce memory too
 def test_file_pages(scheme: str) -> None:
-    """The root is a tmpfs: its pages are unmapped through the file's index (or their chains) and go to swap through their own."""
+    """The root is a tmpfs: its pages are unmapped through the file's index (or their chains) and go to swap through
+    their own."""
     result = check(Cell("shared_map", ("4", "1300", "1"), scheme, "pae", "scarce"))
     hits = result.meters["file_hits"] if scheme == "anon_vma" else result.meters["hits"]
     assert hits > 0 and result.vmstat["pswpout"] > 0

@@ -1,4 +1,5 @@
-"""The guide names the whole contract: each hook with its true signature, each meter that a scheme counts, each field of the card."""
+"""The guide names the whole contract: each hook with its true signature, each meter that a scheme counts, each field of
+the card."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""A scheme may override any hook alone: it is right, or refused with a line. Of a hook with two forms, the one overridden serves one page and many."""
+"""A scheme may override any hook alone: it is right, or refused with a line. Of a hook with two forms, the one
+overridden serves one page and many."""
 
 from __future__ import annotations
 
@@ -81,7 +82,8 @@ def test_a_hook_that_is_overridden_alone(hook: str, base: type, life: str, tmp_p
 
 
 class Book(ScanEverything):
-    """Notes every PTE that maps a page, and every anonymous page, as it is told; what it is not told of is missing in ``check``."""
+    """Notes every PTE that maps a page, and every anonymous page, as it is told; what it is not told of is missing in
+    ``check``."""
 
     def __init__(self, env: Any, options: dict[str, Any]) -> None:
         super().__init__(env, options)

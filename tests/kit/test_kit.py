@@ -100,7 +100,8 @@ def test_the_watch_notices(kind: type, name: str, said: str) -> None:
 
 @pytest.mark.parametrize("kind", [AnonVma, PteChain])
 def test_the_core_keeps_its_promises(kind: type) -> None:
-    """Hooks in order, with what they are said to be called with, for a scheme that is told of areas and one that is told of every PTE."""
+    """Hooks in order, with what they are said to be called with, for a scheme that is told of areas and one that is
+    told of every PTE."""
     calls: dict[str, int] = {}
     for name in (
         "parents_exit_first",

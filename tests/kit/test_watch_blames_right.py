@@ -1,4 +1,5 @@
-"""The watch blames what a scheme does, not what the page allocator does for it; and names the constructor that leaves out its base class."""
+"""The watch blames what a scheme does, not what the page allocator does for it; and names the constructor that leaves
+out its base class."""
 
 from __future__ import annotations
 

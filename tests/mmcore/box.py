@@ -38,7 +38,8 @@ SCHEMES: dict[str, tuple[type, dict[str, Any]]] = {
     "virtual_scan": (VirtualScan, {}),
     "scan_everything": (ScanEverything, {}),
 }
-# Without those that share all their code with another but a file index, a size or a tag: for tests with very many cells.
+# Without those that share all their code with another but a file index, a size or a tag: for tests with very many
+# cells.
 _ALIKE = ("partial_objrmap-tree", "anonmm-list", "anon_vma-2.6.9", "anon_vma_chain-3.7", "rmap_series-17")
 DISTINCT = {name: scheme for name, scheme in SCHEMES.items() if name not in _ALIKE}
 KINDS = list(dict.fromkeys(kind for kind, _ in SCHEMES.values()))
@@ -115,7 +116,8 @@ class Box(Machine):
 
     @contextmanager
     def reclaiming(self, pages: int = 8) -> Iterator[None]:
-        """Meanwhile reclaim runs at each allocation: in the midst of whatever allocates, as it does when memory is short."""
+        """Meanwhile reclaim runs at each allocation: in the midst of whatever allocates, as it does when memory is
+        short."""
         allocator = self.mem.pages
         at_it = False
 

@@ -1,4 +1,5 @@
-"""anon_vma: who shares an object, in which order a walk meets the areas, what survives mremap and mprotect, and how many objects there are."""
+"""anon_vma: who shares an object, in which order a walk meets the areas, what survives mremap and mprotect, and how
+many objects there are."""
 
 from __future__ import annotations
 
@@ -72,7 +73,7 @@ def box() -> Box:
     return Box()
 
 
-# --- sizes ----------------------------------------------------------------------------------------------------------------
+# --- sizes
 
 
 @pytest.mark.parametrize("smp, size, per_page", [(False, 8, 407), (True, 12, 290)])
@@ -97,7 +98,7 @@ def test_worst_case_is_24_bytes_an_area_on_smp() -> None:
     assert smp + 12 == 24
 
 
-# --- anon_vma_prepare -----------------------------------------------------------------------------------------------------
+# --- anon_vma_prepare
 
 
 def test_an_object_comes_with_the_first_written_page(box: Box) -> None:
@@ -189,7 +190,7 @@ def test_no_memory_for_an_object(box: Box) -> None:
     box.audit()
 
 
-# --- fork, split, exit ----------------------------------------------------------------------------------------------------
+# --- fork, split, exit
 
 
 def test_fork_and_split_share_one_object(box: Box) -> None:
@@ -214,7 +215,8 @@ def test_fork_and_split_share_one_object(box: Box) -> None:
 
 @pytest.mark.parametrize("areas, processes", [(1, 1), (3, 4), (10, 3)])
 def test_objects_follow_the_closed_form(areas: int, processes: int) -> None:
-    """Areas that do not touch, written before the fork: one object each, however many processes. Written after it: as many again."""
+    """Areas that do not touch, written before the fork: one object each, however many processes. Written after it: as
+    many again."""
     box = Box()
     for k in range(areas):
         box.map(3 * k, 2)
@@ -275,7 +277,7 @@ def test_a_copied_page_is_searched_in_every_relative(box: Box) -> None:
     assert box.mem.meters.misses - before == 6, "the parent's area is the oldest: all children's come first"
 
 
-# --- mremap ---------------------------------------------------------------------------------------------------------------
+# --- mremap
 
 
 def test_moved_pages_keep_offset_and_index(box: Box) -> None:
@@ -335,7 +337,7 @@ def test_an_area_without_object_adopts_what_it_absorbs(box: Box) -> None:
     box.audit()
 
 
-# --- mprotect: the boundary slides ----------------------------------------------------------------------------------------
+# --- mprotect: the boundary slides
 
 
 def _two_areas(box: Box, with_pages: int) -> None:
@@ -382,7 +384,7 @@ def test_the_upper_area_grows_over_pages_of_the_lower(box: Box) -> None:
     box.audit()
 
 
-# --- unmapping ------------------------------------------------------------------------------------------------------------
+# --- unmapping
 
 
 def _unmap(box: Box, pfn: int) -> int:

@@ -1,4 +1,5 @@
-"""anon_vma_chain: which links an area has and in which order, where pages are at home, what a walk looks at, and how many objects there are. Its bugs: test_anon_vma_chain_bugs."""
+"""anon_vma_chain: which links an area has and in which order, where pages are at home, what a walk looks at, and how
+many objects there are. Its bugs: test_anon_vma_chain_bugs."""
 
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ from sandbox.kit.machine import MAP_FIXED, MAP_PRIVATE, PROT_READ, RW
 from tests.mmcore.box import AT, SCHEMES, Box
 from tests.mmcore.chains import ERAS, Chains, each, trees
 
-# --- sizes ----------------------------------------------------------------------------------------------------------------
+# --- sizes
 
 
 @pytest.mark.parametrize(
@@ -74,7 +75,7 @@ def test_an_unknown_era_is_refused(era: Any) -> None:
         Memory(MemoryConfig(8 << 20, 1 << 20, scheme_options={"era": era}), AnonVmaChain)
 
 
-# --- anon_vma_prepare -----------------------------------------------------------------------------------------------------
+# --- anon_vma_prepare
 
 
 @each
@@ -108,7 +109,7 @@ def test_a_neighbour_that_differs_in_access_only_is_shared_with(era: str, first:
     b.audit()
 
 
-# --- clone and fork -------------------------------------------------------------------------------------------------------
+# --- clone and fork
 
 
 @each
@@ -134,7 +135,8 @@ def test_a_chain_is_own_then_ancestors(era: str) -> None:
 @each
 @pytest.mark.parametrize("areas, children, depth", [(1, 1, 1), (3, 3, 1), (2, 2, 3), (1, 1, 8)])
 def test_objects_follow_the_closed_form(era: str, areas: int, children: int, depth: int) -> None:
-    """A full tree, all alive: one anon_vma per process and area, a link for it and for each ancestor's: never more than N (D + 1) per area."""
+    """A full tree, all alive: one anon_vma per process and area, a link for it and for each ancestor's: never more than
+    N (D + 1) per area."""
     b = Chains(era)
     for k in range(areas):
         b.map(3 * k, 2)
@@ -177,7 +179,7 @@ def test_an_ancestor_stays_while_anything_may_lead_to_it(era: str) -> None:
     b.audit()
 
 
-# --- pages and their homes ------------------------------------------------------------------------------------------------
+# --- pages and their homes
 
 
 @each
@@ -216,13 +218,14 @@ def test_homes_after_swap(era: str) -> None:
     b.audit()
 
 
-# --- walks ----------------------------------------------------------------------------------------------------------------
+# --- walks
 
 
 @each
 @pytest.mark.parametrize("children", [1, 30])
 def test_a_childs_page_is_found_at_once(era: str, children: int) -> None:
-    """5.1: one visit, however many relatives; anon_vma visits them all. The page that all share is looked for everywhere."""
+    """5.1: one visit, however many relatives; anon_vma visits them all. The page that all share is looked for
+    everywhere."""
     for scheme in (ERAS[era], "anon_vma"):
         b = Box(scheme)
         b.map(0, 2)
@@ -274,7 +277,7 @@ def test_pieces_of_one_area(era: str) -> None:
     b.audit()
 
 
-# --- boundaries and merges ------------------------------------------------------------------------------------------------
+# --- boundaries and merges
 
 
 @each
@@ -347,7 +350,7 @@ def test_a_private_file_area_is_in_both_trees(era: str) -> None:
     b.audit()
 
 
-# --- nothing is kept when memory ends -------------------------------------------------------------------------------------
+# --- nothing is kept when memory ends
 
 
 def _moves(b: Chains) -> dict[str, Any]:
@@ -448,7 +451,7 @@ def test_shrinking_needs_no_memory(era: str) -> None:
     b.audit()
 
 
-# --- check() --------------------------------------------------------------------------------------------------------------
+# --- check()
 
 
 @each

@@ -1,4 +1,5 @@
-"""The bugs of anon_vma_chain's history, numbered as in the list the schemes were specified from, each under the eras that had it and those that had not."""
+"""The bugs of anon_vma_chain's history, numbered as in the list the schemes were specified from, each under the eras
+that had it and those that had not."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ from tests.mmcore.chains import Chains, each, reusing
 
 @each
 def test_25_no_sharing_with_a_neighbour_that_was_cloned(era: str) -> None:
-    """Bug 25: the neighbour has an ancestor's link as well; whoever took its anon_vma alone would have another chain, and a merge would lose pages."""
+    """Bug 25: the neighbour has an ancestor's link as well; whoever took its anon_vma alone would have another chain,
+    and a merge would lose pages."""
     b = Chains(era)
     b.map(0, 4)
     b.put(0)
@@ -32,7 +34,8 @@ def test_25_no_sharing_with_a_neighbour_that_was_cloned(era: str) -> None:
 @each
 @pytest.mark.parametrize("flaw", [False, True])
 def test_24_swapped_in_by_a_child_that_dies(era: str, flaw: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Bug 24 (2.6.34-rc): the child brought the shared page in and it came to lie in the child's anon_vma, where the parent is not listed."""
+    """Bug 24 (2.6.34-rc): the child brought the shared page in and it came to lie in the child's anon_vma, where the
+    parent is not listed."""
     if flaw:
         plain = AnonVmaChain.add_anon
 
@@ -68,7 +71,8 @@ def test_24_swapped_in_by_a_child_that_dies(era: str, flaw: bool, monkeypatch: p
 def test_27_a_move_is_found_at_its_old_place_first(
     era: str, skip: int, pages: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Bug 27: a walk that looks where pages go before it looks where they come from may miss one on its way. The new area stands behind the old one."""
+    """Bug 27: a walk that looks where pages go before it looks where they come from may miss one on its way. The new
+    area stands behind the old one."""
     b = Chains(era)
     b.map(0, 8)
     b.put(*range(8))
@@ -122,8 +126,9 @@ def test_13_the_growing_area_gets_the_links(era: str, upper_has_pages: bool) -> 
 
 @pytest.mark.parametrize("era, generations", [("2.6.34", 100), ("3.7", 100), ("4.0", 2000), ("2022", 2000)])
 def test_29_generations_whose_parents_die(era: str, generations: int) -> None:
-    """Bug 29: each child writes and forks in its turn, and its parent exits. Before 4.0 the survivor drags every dead ancestor along; since then an ancestor without
-    areas is used again: two anon_vmas per area with pages, and the root, which is never used again."""
+    """Bug 29: each child writes and forks in its turn, and its parent exits. Before 4.0 the survivor drags every dead
+    ancestor along; since then an ancestor without areas is used again: two anon_vmas per area with pages, and the root,
+    which is never used again."""
     b = Chains(era)
     for k in range(3):
         b.map(2 * k, 1)
@@ -149,7 +154,8 @@ def test_29_generations_whose_parents_die(era: str, generations: int) -> None:
 
 @reusing
 def test_an_empty_generation_is_used_again(era: str) -> None:
-    """The parent is gone and has one child: the grandchild is at home in the parent's anon_vma, and no object is made. The root and a populated one are left alone."""
+    """The parent is gone and has one child: the grandchild is at home in the parent's anon_vma, and no object is made.
+    The root and a populated one are left alone."""
     b = Chains(era)
     b.map(0, 1)
     b.put(0)
@@ -172,7 +178,8 @@ def test_an_empty_generation_is_used_again(era: str) -> None:
 
 
 def _leaf(b: Chains) -> Any:
-    """A process whose chain has an anon_vma without areas and without children, the dead parent's: the process itself reused the grandparent's."""
+    """A process whose chain has an anon_vma without areas and without children, the dead parent's: the process itself
+    reused the grandparent's."""
     one = b.fork(b.mm)
     two = b.fork(one)
     b.exit(one)
@@ -185,7 +192,8 @@ def _leaf(b: Chains) -> Any:
 
 @reusing
 def test_30_a_leaf_is_used_twice(era: str) -> None:
-    """Bug 30: a degree of 1 is one child, or one area. 4.0 takes the area for a child and lets a second fork be at home in the same leaf; 2022 does not."""
+    """Bug 30: a degree of 1 is one child, or one area. 4.0 takes the area for a child and lets a second fork be at home
+    in the same leaf; 2022 does not."""
     b = Chains(era)
     b.map(0, 1)
     b.put(0)
@@ -202,8 +210,9 @@ def test_30_a_leaf_is_used_twice(era: str) -> None:
 
 @pytest.mark.parametrize("era", ["4.0", "4.0-flaws", "2022"])
 def test_30_and_a_merge_loses_pages(era: str) -> None:
-    """What came of it: two areas of one process at home in the same anon_vma, each with a link the other lacks; merged, one set of links goes, and with the last
-    relative the anon_vma of a page that is still mapped. Linux: commit message of 2555283eb40d."""
+    """What came of it: two areas of one process at home in the same anon_vma, each with a link the other lacks; merged,
+    one set of links goes, and with the last relative the anon_vma of a page that is still mapped. Linux: commit message
+    of 2555283eb40d."""
     b = Chains(era)
     b.map(0, 2)
     b.put(0, 1)

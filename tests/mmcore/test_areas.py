@@ -1,4 +1,5 @@
-"""Areas: merging and splitting, where mappings go, promises of memory, limits, the stack; random walks against a model; every allocation failing once."""
+"""Areas: merging and splitting, where mappings go, promises of memory, limits, the stack; random walks against a model;
+every allocation failing once."""
 
 from __future__ import annotations
 
@@ -45,7 +46,7 @@ def shape(mm: Mm) -> list[tuple[int, int, str]]:
     return [(v.vm_start - BASE >> 12, v.vm_end - BASE >> 12, v.permissions()[:3]) for v in mm.vmas]
 
 
-# --- merging ----------------------------------------------------------------------------------------------------------------
+# --- merging
 
 
 @pytest.mark.parametrize(
@@ -133,7 +134,8 @@ def test_file_areas_merge_by_offset():
 
 
 def test_mprotect_carries_the_anonymous_pages_owner_over_a_moving_boundary():
-    """The area that grows had no anon_vma: reclaim must still find the pages that came to it (2.6.7 forgot, mended 2004-06-20)."""
+    """The area that grows had no anon_vma: reclaim must still find the pages that came to it (2.6.7 forgot, mended
+    2004-06-20)."""
     machine = Machine(AnonVma)
     mm = machine.new_mm()
     machine.mmap(mm, 8, RW, FIXED, at(0))
@@ -146,7 +148,7 @@ def test_mprotect_carries_the_anonymous_pages_owner_over_a_moving_boundary():
     assert machine.load(mm, at(5)) == 5
 
 
-# --- where mappings go ---------------------------------------------------------------------------------------------------------
+# --- where mappings go
 
 
 def brute_force_topdown(mm: Mm, length: int) -> int:
@@ -204,7 +206,7 @@ def test_bottom_up_when_the_top_is_full_and_as_a_layout():
     assert machine.mmap(mm, 1) == 0x40002000
 
 
-# --- promises and limits ----------------------------------------------------------------------------------------------------------
+# --- promises and limits
 
 
 def promised(machine: Machine) -> int:
@@ -337,7 +339,7 @@ def test_too_many_areas(monkeypatch):
     machine.audit()
 
 
-# --- the stack -----------------------------------------------------------------------------------------------------------------
+# --- the stack
 
 
 def test_exec_builds_the_stack_elsewhere_and_moves_it(machine):
@@ -388,7 +390,7 @@ def test_the_stack_grows_to_its_guard_gap():
     fails(errno.ENOMEM, expand_stack, mem, stack, below)
 
 
-# --- moving --------------------------------------------------------------------------------------------------------------------
+# --- moving
 
 
 @pytest.mark.parametrize("paging", ["pae", "2level"])
@@ -435,7 +437,7 @@ def test_moving_over_a_mapping_leaves_only_tables_in_use():
     machine.audit()
 
 
-# --- random walks ----------------------------------------------------------------------------------------------------------------
+# --- random walks
 
 
 class Pages:
@@ -550,7 +552,7 @@ def unlock_everything(machine: Machine, mm: Mm) -> None:
         do_munlock(machine.mem, mm, start, end - start)
 
 
-# --- every allocation fails once ---------------------------------------------------------------------------------------------------
+# --- every allocation fails once
 
 
 def picture(machine: Machine) -> Any:

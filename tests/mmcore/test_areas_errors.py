@@ -1,6 +1,8 @@
-"""Answers of a real kernel (6.18, x86-64, 32-bit task under ``setarch -R -3``, root), call by call, in the order in which they were recorded.
+"""Answers of a real kernel (6.18, x86-64, 32-bit task under ``setarch -R -3``, root), call by call, in the order in
+which they were recorded.
 
-Each table starts in a fresh address space with a stack at its place. A row: what is called, and the address or errno it answered.
+Each table starts in a fresh address space with a stack at its place. A row: what is called, and the address or errno it
+answered.
 """
 
 from __future__ import annotations

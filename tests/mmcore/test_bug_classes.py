@@ -1,5 +1,5 @@
-"""The bugs that history had in reverse mapping, one test per class; numbered as in the list the schemes were specified from.
-Here 1 to 13; more of them in the files named by their numbers."""
+"""The bugs that history had in reverse mapping, one test per class; numbered as in the list the schemes were specified
+from. Here 1 to 13; more of them in the files named by their numbers."""
 
 from __future__ import annotations
 
@@ -218,7 +218,8 @@ def test_06_mapcount_and_references_at_free(scheme: str) -> None:
 @pytest.mark.parametrize("mover", ["parent", "child"])
 @each
 def test_10_moving_while_shared_and_swapped(scheme: str, mover: str, order: tuple[str, str]) -> None:
-    """One of two that share a page moves it; it goes out; both bring it in, in either order. Contents are right, and every walk finds all."""
+    """One of two that share a page moves it; it goes out; both bring it in, in either order. Contents are right, and
+    every walk finds all."""
     b = Box(scheme)
     b.map(0, 6)
     b.put(*range(6))
@@ -315,7 +316,8 @@ def test_11_a_move_that_fails_halfway(scheme: str, which: int) -> None:
 
 @each
 def test_12_a_second_mapping_and_overlaps(scheme: str) -> None:
-    """Old length 0 doubles a shared mapping and refuses a private one; ranges that overlap are refused; nothing moves then."""
+    """Old length 0 doubles a shared mapping and refuses a private one; ranges that overlap are refused; nothing moves
+    then."""
     b = Box(scheme)
     file = tmpfs_file(b.mem, 8)
     b.map(0, 8, flags=MAP_SHARED | MAP_FIXED, file=file)

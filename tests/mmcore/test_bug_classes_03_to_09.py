@@ -1,4 +1,5 @@
-"""The bugs that history had in reverse mapping, 3 to 9, for every scheme: allocation, failed entries, counters, PG_anon, families and their dead."""
+"""The bugs that history had in reverse mapping, 3 to 9, for every scheme: allocation, failed entries, counters,
+PG_anon, families and their dead."""
 
 from __future__ import annotations
 
@@ -25,7 +26,7 @@ from tests.mmcore.box import AT, SCHEMES, Box
 each = pytest.mark.parametrize("scheme", SCHEMES)
 
 
-# --- 3: the scheme's allocation fails ---------------------------------------------------------------------------------------
+# --- 3: the scheme's allocation fails
 
 
 def _swapoff(b: Box, mms: list[Any]) -> None:
@@ -59,8 +60,8 @@ NEEDS = {
 def test_03_no_memory_for_an_object_of_the_schemes(
     scheme: str, operation: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Seven processes share 16 pages and a file; then the scheme's caches are empty. An operation that needs an object fails with ENOMEM, before it
-    has changed anything; it works once there is memory."""
+    """Seven processes share 16 pages and a file; then the scheme's caches are empty. An operation that needs an object
+    fails with ENOMEM, before it has changed anything; it works once there is memory."""
     b = Box(scheme)
     file = tmpfs_file(b.mem, 4)
     b.map(0, 16)
@@ -129,13 +130,13 @@ def _use_up(b: Box) -> None:
         scheme._spare.clear()
 
 
-# --- 4: entries that stay -----------------------------------------------------------------------------------------------------
+# --- 4: entries that stay
 
 
 @each
 def test_04_some_entries_of_a_page_cannot_go(scheme: str) -> None:
-    """Anonymous pages of 1 to 22 processes (up to three chains' worth), some of them locked, young or pinned by somebody; after reclaim everybody exits,
-    in any order, and leaves nothing."""
+    """Anonymous pages of 1 to 22 processes (up to three chains' worth), some of them locked, young or pinned by
+    somebody; after reclaim everybody exits, in any order, and leaves nothing."""
     rng = random.Random(4)
     for processes in (1, 2, 8, 22):
         b = Box(scheme)
@@ -171,7 +172,7 @@ def test_04_some_entries_of_a_page_cannot_go(scheme: str) -> None:
         assert b.mem.swap.nr_swap_pages == b.mem.swap.total
 
 
-# --- 5 and 6: counters ----------------------------------------------------------------------------------------------------------
+# --- 5 and 6: counters
 
 
 @each
@@ -214,13 +215,14 @@ def test_06_a_frame_that_is_mapped_cannot_be_freed_nor_unmapped_twice(scheme: st
         b.mem.rmap.forget(b.mm.vmas[0], pfn, b.index(0))
 
 
-# --- 7: PG_anon and page.mapping ------------------------------------------------------------------------------------------------
+# --- 7: PG_anon and page.mapping
 
 
 @each
 @pytest.mark.parametrize("order", list(itertools.permutations(range(4))), ids=lambda order: "".join(map(str, order)))
 def test_07_a_cached_page_that_two_map_and_unmap(scheme: str, order: tuple[int, ...]) -> None:
-    """Two processes share a page that is in the swap cache and in no page table; they read it, write it, let go of it and reclaim takes it, in all orders."""
+    """Two processes share a page that is in the swap cache and in no page table; they read it, write it, let go of it
+    and reclaim takes it, in all orders."""
     b = Box(scheme)
     b.map(0, 2)
     b.put(0, 1)
@@ -287,13 +289,14 @@ def test_07_reclaim_in_the_midst_of_everything(scheme: str) -> None:
         b.has(*range(12), mm=mm, shift=at[mm])
 
 
-# --- 8 and 9: families --------------------------------------------------------------------------------------------------------------
+# --- 8 and 9: families
 
 
 @each
 @pytest.mark.parametrize("order", list(itertools.permutations(range(4))), ids=lambda order: "".join(map(str, order)))
 def test_08_the_last_of_a_family_exit(scheme: str, order: tuple[int, ...]) -> None:
-    """Head, two children, a grandchild, each with pages of its own and of its elders; they exit in any order. Nothing is freed twice, nothing is left."""
+    """Head, two children, a grandchild, each with pages of its own and of its elders; they exit in any order. Nothing
+    is freed twice, nothing is left."""
     b = Box(scheme)
     b.map(0, 8)
     b.put(0, 1, 2)
@@ -318,7 +321,8 @@ def test_08_the_last_of_a_family_exit(scheme: str, order: tuple[int, ...]) -> No
 @each
 @pytest.mark.parametrize("locked", [False, True])
 def test_09_a_dead_home_is_left(scheme: str, locked: bool) -> None:
-    """A middle generation exits, the next one keeps its pages: the home they name goes as soon as they have been asked for once - locked ones, too."""
+    """A middle generation exits, the next one keeps its pages: the home they name goes as soon as they have been asked
+    for once - locked ones, too."""
     b = Box(scheme)
     b.map(0, 6)
     middle = b.fork(b.mm)

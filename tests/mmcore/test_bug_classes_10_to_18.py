@@ -1,4 +1,5 @@
-"""The bugs that history had in reverse mapping, 10 to 18: moves, boundaries, adopted anon_vmas, pages that become nonlinear; and the flaws themselves."""
+"""The bugs that history had in reverse mapping, 10 to 18: moves, boundaries, adopted anon_vmas, pages that become
+nonlinear; and the flaws themselves."""
 
 from __future__ import annotations
 
@@ -38,13 +39,14 @@ def found(b: Box, page: int, mm: Any = None) -> int:
     return n
 
 
-# --- 10: mremap of what is shared, or swapped -----------------------------------------------------------------------------------
+# --- 10: mremap of what is shared, or swapped
 
 
 @each
 @pytest.mark.parametrize("order", list(itertools.permutations(range(3))), ids=lambda order: "".join(map(str, order)))
 def test_10_three_addresses_of_one_page(scheme: str, order: tuple[int, ...]) -> None:
-    """Three relatives have a page in three places: moved while it is in RAM, moved while it is out, and not moved. They bring it in in any order."""
+    """Three relatives have a page in three places: moved while it is in RAM, moved while it is out, and not moved. They
+    bring it in in any order."""
     b = Box(scheme)
     b.map(0, 5)
     b.put(*range(5))
@@ -68,7 +70,8 @@ def test_10_three_addresses_of_one_page(scheme: str, order: tuple[int, ...]) -> 
 @pytest.mark.parametrize("scheme", ["rmap_series-10", "rmap_series-11"])
 @pytest.mark.parametrize("shared", [False, True])
 def test_10_after_rmap_10_a_moved_page_cannot_be_swapped_out(scheme: str, shared: bool) -> None:
-    """rmap 10 brought anonmm, rmap 11 its mremap. In between a page that moved was at an address where no walk looks: as good as locked."""
+    """rmap 10 brought anonmm, rmap 11 its mremap. In between a page that moved was at an address where no walk looks:
+    as good as locked."""
     b = Box(scheme)
     b.map(0, 8)
     b.put(*range(8))
@@ -96,7 +99,8 @@ def test_10_after_rmap_10_a_moved_page_cannot_be_swapped_out(scheme: str, shared
 
 @pytest.mark.parametrize("stage", [9, 38])
 def test_10_between_two_schemes_no_anonymous_page_goes(stage: int) -> None:
-    """rmap 9 took the chains away before rmap 10 brought anonmm, rmap 38 took that before rmap 39 brought anon_vma: such a kernel cannot swap but files."""
+    """rmap 9 took the chains away before rmap 10 brought anonmm, rmap 38 took that before rmap 39 brought anon_vma:
+    such a kernel cannot swap but files."""
     b = Box(f"rmap_series-{stage}")
     file = tmpfs_file(b.mem, 4)
     b.map(0, 4)
@@ -111,13 +115,13 @@ def test_10_between_two_schemes_no_anonymous_page_goes(stage: int) -> None:
     b.has(0, 1, 2, 3, 10, 11)
 
 
-# --- 12: arguments and limits ---------------------------------------------------------------------------------------------------
+# --- 12: arguments and limits
 
 
 @each
 def test_12_an_unmap_inside_mremap_that_fails_is_noticed(scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """mremap unmaps: what lies at the target, the tail of what shrinks. Where that needs one area too many, it fails and nothing has changed (in 2004 the
-    answer of do_munmap was not looked at)."""
+    """mremap unmaps: what lies at the target, the tail of what shrinks. Where that needs one area too many, it fails
+    and nothing has changed (in 2004 the answer of do_munmap was not looked at)."""
     b = Box(scheme)
     for k in range(6):
         b.map(20 * k, 9)
@@ -139,14 +143,14 @@ def test_12_an_unmap_inside_mremap_that_fails_is_noticed(scheme: str, monkeypatc
     b.audit()
 
 
-# --- 13 to 15: who grows, who adopts, who merges ----------------------------------------------------------------------------------
+# --- 13 to 15: who grows, who adopts, who merges
 
 
 @pytest.mark.parametrize("scheme", ["anon_vma-flaws", "anon_vma", "anon_vma-2.6.9"])
 @pytest.mark.parametrize("upper", [True, False])
 def test_13_in_2_6_7_pages_under_a_sliding_boundary_were_lost(scheme: str, upper: bool) -> None:
-    """mprotect moves a boundary over anonymous pages; the area that grows has had none. 2.6.7 gave it no anon_vma: no walk finds the pages, they stay in RAM
-    as if locked. Mended on 2004-06-20."""
+    """mprotect moves a boundary over anonymous pages; the area that grows has had none. 2.6.7 gave it no anon_vma: no
+    walk finds the pages, they stay in RAM as if locked. Mended on 2004-06-20."""
     b = Box(scheme)
     b.map(0, 8)
     do_mprotect(b.mem, b.mm, AT, 4 << 12, 7)
@@ -168,8 +172,8 @@ def test_13_in_2_6_7_pages_under_a_sliding_boundary_were_lost(scheme: str, upper
 @each
 @pytest.mark.parametrize("seed", range(3))
 def test_14_a_neighbours_anon_vma_is_adopted_around_forks(scheme: str, seed: int) -> None:
-    """Two areas that differ in access only: the second takes the first one's anon_vma at its first page. Before or after forks, in parent and children, with
-    reclaim at every allocation: the lists stay whole."""
+    """Two areas that differ in access only: the second takes the first one's anon_vma at its first page. Before or
+    after forks, in parent and children, with reclaim at every allocation: the lists stay whole."""
     b = Box(scheme)
     rng = random.Random(seed)
     b.map(0, 4)
@@ -203,7 +207,8 @@ def test_14_a_neighbours_anon_vma_is_adopted_around_forks(scheme: str, seed: int
 
 @each
 def test_15_an_area_without_pages_moves_and_merges(scheme: str) -> None:
-    """Nothing leads to it yet, so its vm_pgoff starts afresh; one with pages keeps it where the pages' index is the offset, and does not merge."""
+    """Nothing leads to it yet, so its vm_pgoff starts afresh; one with pages keeps it where the pages' index is the
+    offset, and does not merge."""
     b = Box(scheme)
     b.map(0, 4)
     b.put(0, 1, 2, 3)
@@ -229,7 +234,8 @@ def test_15_an_area_without_pages_moves_and_merges(scheme: str) -> None:
 @each
 @pytest.mark.parametrize("order", list(itertools.permutations((0, 4, 2))), ids=lambda order: "".join(map(str, order)))
 def test_15_a_hole_between_two_is_filled(scheme: str, order: tuple[int, ...]) -> None:
-    """The outer two have pages, and so their homes; what fills the hole may merge with both only where all three can share one."""
+    """The outer two have pages, and so their homes; what fills the hole may merge with both only where all three can
+    share one."""
     b = Box(scheme)
     for page in order:
         b.map(page, 2)
@@ -247,14 +253,15 @@ def test_15_a_hole_between_two_is_filled(scheme: str, order: tuple[int, ...]) ->
     b.audit()
 
 
-# --- 18: a page becomes nonlinear ---------------------------------------------------------------------------------------------------
+# --- 18: a page becomes nonlinear
 
 
 @each
 @pytest.mark.parametrize("seed", range(3))
 def test_18_pages_become_nonlinear_while_others_map_them(scheme: str, seed: int) -> None:
-    """Three processes and their children map one file; pages are shown in second places, twice in one process, in place of others, and back in their own;
-    others map, unmap, write, fork and exit meanwhile, reclaim runs in the midst of it."""
+    """Three processes and their children map one file; pages are shown in second places, twice in one process, in place
+    of others, and back in their own; others map, unmap, write, fork and exit meanwhile, reclaim runs in the midst of
+    it."""
     b = Box(scheme)
     rng = random.Random(seed)
     file = tmpfs_file(b.mem, 12)

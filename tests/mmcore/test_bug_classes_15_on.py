@@ -1,7 +1,7 @@
 """The bugs that history had in reverse mapping, continued: 15 and on; more of them in the files named by their numbers.
 
-Races between processors, of which there is one here, are tested as what remains of them: every order of steps, reclaim at every allocation, other processes
-wherever a call waits.
+Races between processors, of which there is one here, are tested as what remains of them: every order of steps, reclaim
+at every allocation, other processes wherever a call waits.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ each = pytest.mark.parametrize("scheme", SCHEMES)
 
 @each
 def test_15_offsets_after_merging(scheme: str) -> None:
-    """A and B side by side; A goes away and comes back, to the wrong side and to its own: each page's address follows from its index at all times."""
+    """A and B side by side; A goes away and comes back, to the wrong side and to its own: each page's address follows
+    from its index at all times."""
     b = Box(scheme)
     b.map(0, 4)
     b.map(4, 4)
@@ -50,7 +51,8 @@ def test_15_offsets_after_merging(scheme: str) -> None:
 
 @each
 def test_16_two_areas_of_one_process_with_the_same_offsets(scheme: str) -> None:
-    """Split, move, map anew beside the rest: two areas claim the same indices. A walk trusts the PTE, not the formula, and counts each PTE once."""
+    """Split, move, map anew beside the rest: two areas claim the same indices. A walk trusts the PTE, not the formula,
+    and counts each PTE once."""
     b = Box(scheme)
     b.map(0, 8)
     b.put(*range(8))
@@ -75,7 +77,8 @@ def test_16_two_areas_of_one_process_with_the_same_offsets(scheme: str) -> None:
 @each
 @pytest.mark.parametrize("paging", ["pae", "2level"])
 def test_17_nonlinear_areas(scheme: str, paging: str) -> None:
-    """Pages in an order of the program's own are reclaimed, come back in that order, survive fork and a move, and are gone after truncation."""
+    """Pages in an order of the program's own are reclaimed, come back in that order, survive fork and a move, and are
+    gone after truncation."""
     b = Box(scheme, paging)
     file = tmpfs_file(b.mem, 40)
     b.map(0, 40, flags=MAP_SHARED | MAP_FIXED, file=file)
@@ -127,7 +130,8 @@ def test_17_one_page_many_times(scheme: str) -> None:
 
 @each
 def test_19_a_pinned_page_stays_where_it_is(scheme: str) -> None:
-    """Between the pin and the write by the user, reclaim must not take the page away: the device would write into a frame nobody maps."""
+    """Between the pin and the write by the user, reclaim must not take the page away: the device would write into a
+    frame nobody maps."""
     b = Box(scheme)
     b.map(0, 4)
     b.put(*range(4))
@@ -168,7 +172,8 @@ def test_19_pinned_in_the_swap_cache(scheme: str) -> None:
 @each
 @pytest.mark.parametrize("paging", ["pae", "2level"])
 def test_22_a_cleared_accessed_bit_is_flushed(scheme: str, paging: str) -> None:
-    """The CPU sets A only when it fills a TLB entry: where A is cleared, the entry has to go, or a busy page looks idle."""
+    """The CPU sets A only when it fills a TLB entry: where A is cleared, the entry has to go, or a busy page looks
+    idle."""
     needs_walk(scheme)
     b = Box(scheme, paging)
     b.map(0, 1)
@@ -272,8 +277,9 @@ def test_27_a_walk_between_the_two_halves_of_a_move(scheme: str) -> None:
 
 @pytest.mark.parametrize("scheme", ["anon_vma", "pte_chain", *(s for s in SCHEMES if s.startswith("anon_vma_chain"))])
 def test_32_costs_grow_as_the_schemes_say(scheme: str) -> None:
-    """N children that each copied the page: anon_vma asks all younger ones before it comes to the right one; pte_chain and anon_vma_chain ask 1 place, for the
-    parent's page because the parent stands first. For the page that all share, all ask N + 1."""
+    """N children that each copied the page: anon_vma asks all younger ones before it comes to the right one; pte_chain
+    and anon_vma_chain ask 1 place, for the parent's page because the parent stands first. For the page that all share,
+    all ask N + 1."""
     for children in (1, 8, 20):
         b = Box(scheme)
         b.map(0, 2)
@@ -343,7 +349,8 @@ def test_a_child_that_fails_half_made_leaves_no_trace(scheme: str) -> None:
 
 
 def test_17_the_mini_virtual_scan_lets_those_that_lag_behind_catch_up_first() -> None:
-    """Two nonlinear areas, one whose cursor stands at its end and one in its middle: the first round is up to the furthest cursor, and no further."""
+    """Two nonlinear areas, one whose cursor stands at its end and one in its middle: the first round is up to the
+    furthest cursor, and no further."""
     b = Box("anon_vma")
     file = tmpfs_file(b.mem, 64)
     for start in (0, 100):

@@ -1,4 +1,5 @@
-"""The bugs that history had in reverse mapping, 20 to 28: swapoff, truncation, homes that die, the stack that exec moves, walks in the midst of a move."""
+"""The bugs that history had in reverse mapping, 20 to 28: swapoff, truncation, homes that die, the stack that exec
+moves, walks in the midst of a move."""
 
 from __future__ import annotations
 
@@ -46,13 +47,14 @@ def walk(b: Box, pfn: int) -> tuple[set[int], int, bool]:
     return found, offered, by_area
 
 
-# --- 20: swapoff against fork, exit, mremap -----------------------------------------------------------------------------------
+# --- 20: swapoff against fork, exit, mremap
 
 
 @each
 @pytest.mark.parametrize("seed", range(3))
 def test_20_swapoff_while_others_fork_exit_and_move(scheme: str, seed: int) -> None:
-    """Whenever swapoff waits for the disk, somebody forks, exits, moves, writes or unmaps what is out - the one it would begin with, too. No swap PTE is left."""
+    """Whenever swapoff waits for the disk, somebody forks, exits, moves, writes or unmaps what is out - the one it
+    would begin with, too. No swap PTE is left."""
     b = Box(scheme)
     rng = random.Random(seed)
     file = tmpfs_file(b.mem, 8)
@@ -105,7 +107,8 @@ def test_20_swapoff_while_others_fork_exit_and_move(scheme: str, seed: int) -> N
 
 @each
 def test_20_two_addresses_of_one_page_come_back(scheme: str) -> None:
-    """Shared and out, then moved by one of two: a scheme with one address per page has to copy for one of them, as at a fault."""
+    """Shared and out, then moved by one of two: a scheme with one address per page has to copy for one of them, as at a
+    fault."""
     b = Box(scheme)
     b.map(0, 6)
     b.put(*range(6))
@@ -124,13 +127,14 @@ def test_20_two_addresses_of_one_page_come_back(scheme: str) -> None:
     b.audit()
 
 
-# --- 21: truncation against faults ----------------------------------------------------------------------------------------------
+# --- 21: truncation against faults
 
 
 @each
 @pytest.mark.parametrize("kind", ["shared", "private", "nonlinear", "swapped"])
 def test_21_truncated_while_a_fault_waits(scheme: str, kind: str) -> None:
-    """A fault has started to read the page in; before it is there the file is cut. The fault starts over, finds the end of the file, and maps nothing."""
+    """A fault has started to read the page in; before it is there the file is cut. The fault starts over, finds the end
+    of the file, and maps nothing."""
     b = Box(scheme)
     file = tmpfs_file(b.mem, 8) if kind == "swapped" else host_file(b.mem, [bytes([k + 1]) * 4096 for k in range(8)])
     b.map(0, 8, flags=MAP_FIXED | (MAP_PRIVATE if kind == "private" else MAP_SHARED), file=file)
@@ -159,7 +163,8 @@ def test_21_truncated_while_a_fault_waits(scheme: str, kind: str) -> None:
 
 @each
 def test_21_the_index_is_held_against_the_size(scheme: str) -> None:
-    """Linear and nonlinear, read, write and populate: what lies behind the end is not installed; the page that the end cuts is."""
+    """Linear and nonlinear, read, write and populate: what lies behind the end is not installed; the page that the end
+    cuts is."""
     b = Box(scheme)
     file = tmpfs_file(b.mem, 8)
     b.map(0, 12, flags=MAP_SHARED | MAP_FIXED, file=file)
@@ -201,14 +206,15 @@ def test_21_truncation_of_what_is_being_reclaimed(scheme: str) -> None:
         b.load(b.mm, AT + (23 << 12))
 
 
-# --- 24 and 25: homes that others share -------------------------------------------------------------------------------------------
+# --- 24 and 25: homes that others share
 
 
 @each
 @pytest.mark.parametrize("first", ["parent", "child"])
 @pytest.mark.parametrize("leaves", ["parent", "child"])
 def test_24_who_brought_a_page_in_exits(scheme: str, first: str, leaves: str) -> None:
-    """Both unmapped it; one faults it in and so gives it its home, the other maps it too; one exits; the page must still be found."""
+    """Both unmapped it; one faults it in and so gives it its home, the other maps it too; one exits; the page must
+    still be found."""
     b = Box(scheme)
     b.map(0, 4)
     b.put(0, 1, 2, 3)
@@ -230,8 +236,8 @@ def test_24_who_brought_a_page_in_exits(scheme: str, first: str, leaves: str) ->
 
 @each
 def test_25_neighbours_with_different_histories(scheme: str) -> None:
-    """In a child, one of two neighbours is inherited with pages, the other is new, or was inherited without: adopting, merging and splitting them in it and in
-    its own child."""
+    """In a child, one of two neighbours is inherited with pages, the other is new, or was inherited without: adopting,
+    merging and splitting them in it and in its own child."""
     for prepared in ((0,), (0, 4), (4,)):
         b = Box(scheme)
         b.map(0, 4)
@@ -257,12 +263,12 @@ def test_25_neighbours_with_different_histories(scheme: str) -> None:
         b.has(2, 6, mm=grandchild, plus=50)
 
 
-# --- 26 and 27: in the midst of a move --------------------------------------------------------------------------------------------
+# --- 26 and 27: in the midst of a move
 
 
 def in_the_midst(b: Box, monkeypatch: pytest.MonkeyPatch, owner: object, name: str, look: Callable[[], None]) -> None:
-    """``owner.name`` is what gives an area its new place. From then on, until the PTEs have moved, any allocation is an error; ``look`` is called just before
-    they move."""
+    """``owner.name`` is what gives an area its new place. From then on, until the PTEs have moved, any allocation is an
+    error; ``look`` is called just before they move."""
     place, move_ptes = getattr(owner, name), _Plan.move
     moved = False
 
@@ -290,8 +296,9 @@ def in_the_midst(b: Box, monkeypatch: pytest.MonkeyPatch, owner: object, name: s
 @each
 @pytest.mark.parametrize("shift", [1 << 20, 0x1000, 0x2000])
 def test_26_exec_moves_its_stack(scheme: str, shift: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The temporary stack's area goes down first, its pages after it (by less than its length, too). In between a scheme that reckons addresses from the area
-    finds nothing, one that knows PTEs or addresses finds all; before and after, all do. Nothing allocates in between, so no walk runs there but ours."""
+    """The temporary stack's area goes down first, its pages after it (by less than its length, too). In between a
+    scheme that reckons addresses from the area finds nothing, one that knows PTEs or addresses finds all; before and
+    after, all do. Nothing allocates in between, so no walk runs there but ours."""
     b = Box(scheme)
     top = 0xC0000000
     stack = bprm_stack(b.mem, b.mm, top)
@@ -326,7 +333,8 @@ def test_26_exec_moves_its_stack(scheme: str, shift: int, monkeypatch: pytest.Mo
 
 @each
 def test_27_no_walk_can_run_between_the_halves_of_a_move(scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Just before the PTEs move every walk finds what is there, wherever the new area stands in its lists; until they have moved nothing allocates."""
+    """Just before the PTEs move every walk finds what is there, wherever the new area stands in its lists; until they
+    have moved nothing allocates."""
     b = Box(scheme)
     file = tmpfs_file(b.mem, 6)
     b.map(0, 6)
@@ -354,12 +362,13 @@ def test_27_no_walk_can_run_between_the_halves_of_a_move(scheme: str, monkeypatc
     b.has(*range(6), *range(10, 16), mm=child, shift=300)
 
 
-# --- 28: stale homes ------------------------------------------------------------------------------------------------------------------
+# --- 28: stale homes
 
 
 @each
 def test_28_a_frame_without_mapping_leads_nowhere(scheme: str) -> None:
-    """When the last PTE goes, by unmap, exit or reclaim, the frame forgets its home; nothing walks from a free or merely cached frame to anybody."""
+    """When the last PTE goes, by unmap, exit or reclaim, the frame forgets its home; nothing walks from a free or
+    merely cached frame to anybody."""
     b = Box(scheme)
     b.map(0, 6)
     b.put(*range(6))
@@ -380,7 +389,8 @@ def test_28_a_frame_without_mapping_leads_nowhere(scheme: str) -> None:
 
 @each
 def test_28_a_cached_page_has_no_home(scheme: str) -> None:
-    """Reclaim unmapped it, the disk has not had it yet: nothing in it says whose it was; whoever faults next gives it his."""
+    """Reclaim unmapped it, the disk has not had it yet: nothing in it says whose it was; whoever faults next gives it
+    his."""
     b = Box(scheme)
     b.map(0, 1)
     b.put(0)
@@ -402,8 +412,8 @@ def test_28_a_cached_page_has_no_home(scheme: str) -> None:
 
 @each
 def test_28_frames_and_objects_are_used_again_by_others(scheme: str) -> None:
-    """A family goes; a stranger gets its frames and its objects' addresses, half of the time at other places. No walk leads from the new owner's pages to old
-    ones, nor from pages that a relative kept to the new owner."""
+    """A family goes; a stranger gets its frames and its objects' addresses, half of the time at other places. No walk
+    leads from the new owner's pages to old ones, nor from pages that a relative kept to the new owner."""
     b = Box(scheme)
     rng = random.Random(28)
     b.map(0, 8)

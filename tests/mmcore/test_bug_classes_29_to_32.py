@@ -1,4 +1,5 @@
-"""The bugs that history had in reverse mapping, 29 to 32: endless chains of forks, reused objects, truncated pages, and costs that grow too fast."""
+"""The bugs that history had in reverse mapping, 29 to 32: endless chains of forks, reused objects, truncated pages, and
+costs that grow too fast."""
 
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ GROWING = ("2.6.34", "3.7")  # eras of anon_vma_chain: endless growth was their 
 
 
 def endless(b: Box, generations: int, asking: bool) -> int:
-    """Each child writes a page, forks, and its parent exits. Answers the most objects the scheme had at a time when one process lived."""
+    """Each child writes a page, forks, and its parent exits. Answers the most objects the scheme had at a time when one
+    process lived."""
     mm, most = b.mm, 0
     for generation in range(generations):
         child = b.fork(mm)
@@ -41,8 +43,9 @@ def endless(b: Box, generations: int, asking: bool) -> int:
 @each
 @pytest.mark.parametrize("asking", [False, True])
 def test_29_an_endless_chain_of_forks(scheme: str, asking: bool) -> None:
-    """A service whose children fork the next and whose parents exit: two areas, eight pages, one process at a time. What the scheme keeps is bounded by what
-    lives (a dead home lasts as long as a page names it), not by the generations behind; anon_vma_chain before 4.0 keeps something for each of them."""
+    """A service whose children fork the next and whose parents exit: two areas, eight pages, one process at a time.
+    What the scheme keeps is bounded by what lives (a dead home lasts as long as a page names it), not by the
+    generations behind; anon_vma_chain before 4.0 keeps something for each of them."""
     b = Box(scheme)
     b.map(0, 4)
     b.map(4, 4, prot=7)
@@ -63,8 +66,8 @@ def test_29_an_endless_chain_of_forks(scheme: str, asking: bool) -> None:
 
 @each
 def test_30_leaves_that_come_and_go_twice(scheme: str) -> None:
-    """A tree of forks whose leaves exit and are made again from the same parents, twice; then their areas are split, merged and left. Nothing is freed while a
-    page or an area still needs it, and nothing stays."""
+    """A tree of forks whose leaves exit and are made again from the same parents, twice; then their areas are split,
+    merged and left. Nothing is freed while a page or an area still needs it, and nothing stays."""
     rng = random.Random(30)
     b = Box(scheme)
     b.map(0, 6)
@@ -100,8 +103,9 @@ def test_30_leaves_that_come_and_go_twice(scheme: str) -> None:
 @each
 @pytest.mark.parametrize("kind", ["shmem", "file"])
 def test_31_page_referenced_meets_a_truncated_page(scheme: str, kind: str) -> None:
-    """Truncation took the page out of its file while somebody holds it: it has no mapping any more. Asking and unmapping find nothing, and leave the page as it
-    was - unlocked above all - so that it is freed when the holder lets go."""
+    """Truncation took the page out of its file while somebody holds it: it has no mapping any more. Asking and
+    unmapping find nothing, and leave the page as it was - unlocked above all - so that it is freed when the holder lets
+    go."""
     b = Box(scheme)
     file = tmpfs_file(b.mem, 4) if kind == "shmem" else host_file(b.mem, [bytes(4096)] * 4)
     b.map(0, 4, flags=MAP_SHARED | MAP_FIXED, file=file)
@@ -144,7 +148,8 @@ def _asked(b: Box, pfn: int) -> dict[str, int]:
 @each
 @pytest.mark.parametrize("children", [1, 8, 20])
 def test_32_fork_and_copy(scheme: str, children: int) -> None:
-    """N children that each wrote the same page: to find it, mapped once, a chain asks 1 place, anonmm 1 (it names the address space), anon_vma all N + 1."""
+    """N children that each wrote the same page: to find it, mapped once, a chain asks 1 place, anonmm 1 (it names the
+    address space), anon_vma all N + 1."""
     b = Box(scheme)
     kind = b.mem.scheme
     if not isinstance(kind, (PteChain, AnonMm, AnonVma)):
@@ -164,8 +169,9 @@ def test_32_fork_and_copy(scheme: str, children: int) -> None:
 
 @each
 def test_32_many_windows_on_one_file(scheme: str) -> None:
-    """test-mmap3 in small: each page of the file is mapped by an area of its own, in reverse order, in 4 processes. Each page is in 4 of the 160 areas: a list looks at all
-    of them, a tree at those 4 and a few nodes, a chain at its 4 PTEs."""
+    """test-mmap3 in small: each page of the file is mapped by an area of its own, in reverse order, in 4 processes.
+    Each page is in 4 of the 160 areas: a list looks at all of them, a tree at those 4 and a few nodes, a chain at its 4
+    PTEs."""
     b = Box(scheme)
     windows, processes = 40, 4
     file = tmpfs_file(b.mem, windows)
@@ -183,7 +189,8 @@ def test_32_many_windows_on_one_file(scheme: str) -> None:
     assert all(cost["file_candidates"] == processes for cost in costs)
     nodes = sum(cost["file_nodes"] for cost in costs) / windows
     if b.mem.file_index == "list":
-        # It stops when it has found as many as there are: half-way on average where they stand together, later where they are spread.
+        # It stops when it has found as many as there are: half-way on average where they stand together, later where
+        # they are spread.
         assert nodes > windows * processes / 3
     else:
         assert nodes < processes + 3 * windows.bit_length()
@@ -191,7 +198,8 @@ def test_32_many_windows_on_one_file(scheme: str) -> None:
 
 @each
 def test_32_many_tasks_with_many_windows(scheme: str) -> None:
-    """rmap-test 1 in small: tasks x areas of a few pages each, unrelated processes. The list's cost grows with their product, the tree's with the tasks."""
+    """rmap-test 1 in small: tasks x areas of a few pages each, unrelated processes. The list's cost grows with their
+    product, the tree's with the tasks."""
     looked: dict[tuple[int, int], float] = {}
     for tasks, areas in ((2, 8), (4, 8), (4, 16)):
         b = Box(scheme)

@@ -1,4 +1,5 @@
-"""Counts against closed forms: N processes x M pages take exactly the objects and bytes that the structures' sizes say, and walks look at exactly as much."""
+"""Counts against closed forms: N processes x M pages take exactly the objects and bytes that the structures' sizes say,
+and walks look at exactly as much."""
 
 from __future__ import annotations
 
@@ -83,7 +84,8 @@ LINES = {
 @pytest.mark.parametrize("processes", [1, 2, 7, 8, 9, 16, 33])
 @pytest.mark.parametrize(("line", "paging", "highpte"), LINES)
 def test_chain_nodes(line: int, paging: str, highpte: bool, processes: int, kind: str) -> None:
-    """The first mapping needs none; from the second on every page has ceil(mappings / entries) nodes, all but the head full."""
+    """The first mapping needs none; from the second on every page has ceil(mappings / entries) nodes, all but the head
+    full."""
     pages = 20
     entries, packed = LINES[line, paging, highpte]
     m = Counted(PteChain, paging, cache_line=line, highpte=highpte)
@@ -99,7 +101,8 @@ def test_chain_nodes(line: int, paging: str, highpte: bool, processes: int, kind
     m.audit()
 
 
-# Processes x shared megabytes -> MB of chains with 32-byte lines, 128-byte lines, 128-byte lines under PAE with highpte, as computed from the packing.
+# Processes x shared megabytes -> MB of chains with 32-byte lines, 128-byte lines, 128-byte lines under PAE with
+# highpte, as computed from the packing.
 EXHAUSTION = [
     (100, 64, 7.5, 8.0, 14),
     (100, 1024, 120, 128, 224),
@@ -113,7 +116,8 @@ EXHAUSTION = [
 def test_what_chains_of_a_shared_mapping_cost(
     processes: int, megabytes: int, small: float, large: float, wide: float
 ) -> None:
-    """A few pages are really mapped by up to 100 processes; the rest follows from nodes per page, which the real ones have proven."""
+    """A few pages are really mapped by up to 100 processes; the rest follows from nodes per page, which the real ones
+    have proven."""
     for line, paging, highpte, expected in (
         (32, "2level", False, small),
         (128, "2level", False, large),
@@ -140,7 +144,8 @@ def test_partial_objrmap_has_chains_for_anonymous_pages_only(processes: int) -> 
 
 @pytest.mark.parametrize(("smp", "size", "packed"), [(False, 8, 407), (True, 12, 290)])
 def test_anon_vmas_and_bytes_per_area(smp: bool, size: int, packed: int) -> None:
-    """One object for all processes and pages of an inherited area: at most 12 + 12 bytes per area (SMP), 12 + 8 (UP), the file index apart."""
+    """One object for all processes and pages of an inherited area: at most 12 + 12 bytes per area (SMP), 12 + 8 (UP),
+    the file index apart."""
     m = Counted(AnonVma, smp=smp)
     cache = m.cache("anon_vma")
     assert (cache.objsize, cache.per_slab) == (size, packed)
@@ -186,7 +191,8 @@ def test_anonmms(kind: type, smp: bool, size: int, packed: int) -> None:
 
 @pytest.mark.parametrize("moves", [1, 6, 7, 13, 14])
 def test_address_chains(moves: int) -> None:
-    """32-byte nodes of seven slots, the first of a chain's holding the count: k odd addresses take ceil((k + 1) / 7) nodes per page."""
+    """32-byte nodes of seven slots, the first of a chain's holding the count: k odd addresses take ceil((k + 1) / 7)
+    nodes per page."""
     from mmcore.calls.mremap import do_mremap
 
     pages = 3
@@ -204,11 +210,12 @@ def test_address_chains(moves: int) -> None:
     assert looked["hits"] == moves + 2 and looked["mms_visited"] <= moves + 2
 
 
-# --- walks ----------------------------------------------------------------------------------------------------------------------------
+# --- walks
 
 
 def private_pages(m: Counted, children: int) -> tuple[list[Any], int, int]:
-    """A parent of two pages; every child has written the first: (family, the oldest child's own frame, the frame of the page all share)."""
+    """A parent of two pages; every child has written the first: (family, the oldest child's own frame, the frame of the
+    page all share)."""
     mms = m.family(children, 2)
     for mm in mms[1:]:
         m.store(mm, AT, 7)
@@ -217,8 +224,8 @@ def private_pages(m: Counted, children: int) -> tuple[list[Any], int, int]:
 
 @pytest.mark.parametrize("children", [1, 5, 20])
 def test_walk_lengths(children: int) -> None:
-    """A private page of the oldest child / a page shared by all: pte_chain 1 / n + 1 entries; anon_vma n of its list's n + 1 areas (newest first) / n + 1;
-    anonmm 1 (the page names its address space) / n + 1."""
+    """A private page of the oldest child / a page shared by all: pte_chain 1 / n + 1 entries; anon_vma n of its list's
+    n + 1 areas (newest first) / n + 1; anonmm 1 (the page names its address space) / n + 1."""
     expected = {
         PteChain: (1, children + 1, "candidates"),
         PartialObjrmap: (1, children + 1, "candidates"),
@@ -239,7 +246,8 @@ def test_walk_lengths(children: int) -> None:
 
 @pytest.mark.parametrize("children", [3, 12])
 def test_anonmm_asks_the_family_for_an_inherited_page_that_one_has_left(children: int) -> None:
-    """The page names its first owner; that one and all but the youngest have copies of their own: everybody is asked before it is found."""
+    """The page names its first owner; that one and all but the youngest have copies of their own: everybody is asked
+    before it is found."""
     m = Counted(AnonMm)
     mms = m.family(children, 1)
     frame = m.pfn(mms[-1], 0)
@@ -268,8 +276,8 @@ def test_anon_vma_passes_split_pieces_by_arithmetic(pieces: int) -> None:
 @pytest.mark.parametrize("processes", [1, 4, 11])
 @pytest.mark.parametrize(("index", "nodes"), [("list", lambda n, w: n * w), ("prio_tree", None)])
 def test_file_walks(index: str, nodes: Any, processes: int) -> None:
-    """One file, w windows of two pages in each of n processes. The list shows all n x w areas for a page, the tree one node for like areas and no more than its depth;
-    both offer n."""
+    """One file, w windows of two pages in each of n processes. The list shows all n x w areas for a page, the tree one
+    node for like areas and no more than its depth; both offer n."""
     windows = 16
     m = Counted(PartialObjrmap, i_mmap=index)
     file = tmpfs_file(m.mem, 2 * windows)
@@ -293,7 +301,8 @@ def test_file_walks(index: str, nodes: Any, processes: int) -> None:
 
 
 def test_work_of_a_fork() -> None:
-    """Links per fork: chains one per page, anon_vma one per area that has anonymous pages, anonmm one. (The first node was in the stash already.)"""
+    """Links per fork: chains one per page, anon_vma one per area that has anonymous pages, anonmm one. (The first node
+    was in the stash already.)"""
     for scheme, links, allocations in (
         (PteChain, 30, 29),
         (PartialObjrmap, 30, 29),

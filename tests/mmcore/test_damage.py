@@ -1,6 +1,8 @@
-"""Damage, on purpose: one thing is broken, and the auditor has to say which. (A validator that is never seen to fail proves nothing.)
+"""Damage, on purpose: one thing is broken, and the auditor has to say which. (A validator that is never seen to fail
+proves nothing.)
 
-Each damage is done to a machine that has a bit of everything: pages shared by fork, moved, swapped, in a file, in a nonlinear area, locked.
+Each damage is done to a machine that has a bit of everything: pages shared by fork, moved, swapped, in a file, in a
+nonlinear area, locked.
 """
 
 from __future__ import annotations
@@ -384,7 +386,7 @@ def test_the_core(name: str, scheme: str) -> None:
     expect(scene, name, DAMAGES)
 
 
-# --- the auditor itself -------------------------------------------------------------------------------------------------------
+# --- the auditor itself
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)

@@ -1,8 +1,8 @@
-"""Every allocation fails once: the n-th of an operation, for each n there is. The operation then says ENOMEM and nothing has changed, or it did
-without; tried again, it succeeds.
+"""Every allocation fails once: the n-th of an operation, for each n there is. The operation then says ENOMEM and
+nothing has changed, or it did without; tried again, it succeeds.
 
-The world compares areas, contents, references and the whole account after the failure (see World.call); here the numbers of kernel objects are compared too, so
-that nothing is kept either.
+The world compares areas, contents, references and the whole account after the failure (see World.call); here the
+numbers of kernel objects are compared too, so that nothing is kept either.
 """
 
 from __future__ import annotations
@@ -65,7 +65,8 @@ class Tries(World):
         return self.call(fn, *args, fail=fail)
 
     def objects_held(self) -> dict[str, Any]:
-        """What a failed operation must give back. (A table or an anon_vma made for a fault that then fails may stay: the next one uses it.)"""
+        """What a failed operation must give back. (A table or an anon_vma made for a fault that then fails may stay:
+        the next one uses it.)"""
         mem = self.mem
         held = {
             c.name: c.objects
@@ -189,7 +190,8 @@ def test_remap_file_pages(cell: tuple[str, str]) -> None:
 @pytest.mark.parametrize("which", range(5))
 @pytest.mark.parametrize("write", [True, False])
 def test_faults(cell: tuple[str, str], which: int, write: bool) -> None:
-    """Each kind of fault: fresh, copy on write, swapped in, of files; by the parent, whose pages are shared and partly out."""
+    """Each kind of fault: fresh, copy on write, swapped in, of files; by the parent, whose pages are shared and partly
+    out."""
 
     def act(w: Tries, n: int) -> None:
         vma = w.processes[0].mm.vmas[which]
@@ -260,7 +262,8 @@ def test_read_and_write(cell: tuple[str, str], which: int) -> None:
 @pytest.mark.covering
 @cells
 def test_exec(cell: tuple[str, str]) -> None:
-    """A new address space, its stack, its first strings, the stack's move: fails anywhere, and all of it can be taken apart."""
+    """A new address space, its stack, its first strings, the stack's move: fails anywhere, and all of it can be taken
+    apart."""
     n = 0
     while True:
         n += 1

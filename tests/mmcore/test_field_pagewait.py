@@ -1,5 +1,5 @@
-"""Whoever waits for a page keeps it: between the end of the read and the task's turn reclaim leaves the page, the auditor counts the reference, and
-the page is free to go once the access is made, or the task is dead."""
+"""Whoever waits for a page keeps it: between the end of the read and the task's turn reclaim leaves the page, the
+auditor counts the reference, and the page is free to go once the access is made, or the task is dead."""
 
 from __future__ import annotations
 
@@ -259,7 +259,8 @@ class _Cache:
     "come,go", [((5 << 2 * RADIX_SHIFT,), ()), ((), (1,)), (((3 << RADIX_SHIFT) + 1,), ()), ((0,), (1,)), ((), (1, 0))]
 )
 def test_a_tree_that_changes_while_its_nodes_are_allocated(come: tuple[int, ...], go: tuple[int, ...]) -> None:
-    """An allocation of nodes reclaims, and reclaim puts other entries into the same tree and takes entries out, the last ones among them."""
+    """An allocation of nodes reclaims, and reclaim puts other entries into the same tree and takes entries out, the
+    last ones among them."""
     real = radix_cache(Box("anon_vma").mem.slab)
     before = real.objects
     cache = _Cache(real)

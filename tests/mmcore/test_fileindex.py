@@ -102,7 +102,8 @@ def test_forked_copies_need_no_search_and_heirs_keep_the_list():
 
 
 def test_the_interval_tree_answers_in_order():
-    """By first page; equal ones in the order they came, a forked copy right after its original. A walk that stops early is metered as far as it went."""
+    """By first page; equal ones in the order they came, a forked copy right after its original. A walk that stops early
+    is metered as far as it went."""
     meters = Meters()
     index = IntervalTreeIndex(meters)
     late, early, twin = area(5, 3), area(0, 9), area(5, 3)

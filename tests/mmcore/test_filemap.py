@@ -96,7 +96,7 @@ def pattern(n: int) -> bytes:
     return bytes((i * 7 + (i >> 12)) & 0xFF for i in range(n))
 
 
-# --- files with a backing store -----------------------------------------------------------------------------------------
+# --- files with a backing store
 
 
 def test_read_waits_reads_ahead_and_ends_at_eof():
@@ -231,7 +231,7 @@ def test_truncation_unmaps_and_forgets_io_under_way():
         space.getpage(2)
 
 
-# --- tmpfs ------------------------------------------------------------------------------------------------------------------
+# --- tmpfs
 
 
 @pytest.mark.parametrize("scheme", [AnonVma, PteChain])
@@ -360,7 +360,7 @@ def test_punching_a_hole():
     m.audit()
 
 
-# --- against a model ------------------------------------------------------------------------------------------------------------
+# --- against a model
 
 operations = st.lists(
     st.tuples(

@@ -22,7 +22,8 @@ KNOW = [AnonVma, AnonVmaChain]
 
 
 def descent(areas: list[VmArea], address: int) -> int:
-    """Areas looked at on the way down a balanced tree, by its definition: the middle one, then the half that may hold the address."""
+    """Areas looked at on the way down a balanced tree, by its definition: the middle one, then the half that may hold
+    the address."""
     if not areas:
         return 0
     middle = len(areas) // 2

@@ -1,4 +1,5 @@
-"""The sizes of struct page, vm_area_struct and mm_struct under every scheme, isolated (2.6.7 and the scheme's own fields) and historic (the release that had it)."""
+"""The sizes of struct page, vm_area_struct and mm_struct under every scheme, isolated (2.6.7 and the scheme's own
+fields) and historic (the release that had it)."""
 
 from __future__ import annotations
 

@@ -51,7 +51,8 @@ def test_any_sequence(steps: list[tuple[str, int]]) -> None:
 
 
 def test_stale_entries_are_swept() -> None:
-    """Members that leave from the middle leave an entry behind; there are never more than a few times the members, and then some."""
+    """Members that leave from the middle leave an entry behind; there are never more than a few times the members, and
+    then some."""
     frames = Frames(8)
     lru = LruList(frames)
     lru.add(1)

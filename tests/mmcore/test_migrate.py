@@ -1,4 +1,5 @@
-"""Migration: a second user of the walk that may miss nothing, under every scheme; with the bug classes 11, 19, 24, 26, 27 and 28 as it meets them."""
+"""Migration: a second user of the walk that may miss nothing, under every scheme; with the bug classes 11, 19, 24, 26,
+27 and 28 as it meets them."""
 
 from __future__ import annotations
 
@@ -43,7 +44,8 @@ BITS = P | W | A | D | PROTNONE | 1 << 63
 
 
 def move(b: Box, page: int, mm: Any = None) -> int:
-    """Migrates a present page; every PTE that had the old frame has the new one, with the same bits, and the old frame is free."""
+    """Migrates a present page; every PTE that had the old frame has the new one, with the same bits, and the old frame
+    is free."""
     mm = mm or b.mm
     ptes, mask = b.mem.pgtables.ptes, b.mem.pgtables.PFN_MASK
     old = b.pte(page, mm) >> 12 & mask
@@ -96,7 +98,7 @@ def refused(b: Box, pfn: int, error: int) -> None:
     b.audit("refused")
 
 
-# --- what can be moved ------------------------------------------------------------------------------------------------------------
+# --- what can be moved
 
 
 @each
@@ -305,7 +307,8 @@ def test_a_locked_page_moves_and_stays_locked(scheme: str) -> None:
 
 @each
 def test_code(scheme: str) -> None:
-    """The CPU may have translated the frame: the new one says so; the old one keeps the mark until it is used again, and then all translations go."""
+    """The CPU may have translated the frame: the new one says so; the old one keeps the mark until it is used again,
+    and then all translations go."""
     b = Box(scheme)
     b.map(0, 1, RW | PROT_EXEC)
     b.put(0)
@@ -365,7 +368,7 @@ def test_from_one_zone_to_the_other(scheme: str, active: bool) -> None:
     assert m.load(mm, at) == 0 and m.load(mm, at + 0x3000) == 3
 
 
-# --- what cannot ------------------------------------------------------------------------------------------------------------------
+# --- what cannot
 
 
 @each
@@ -525,7 +528,7 @@ def test_a_scheme_without_walks(monkeypatch: pytest.MonkeyPatch) -> None:
     assert b.mem.meters.migrate_misses == 0
 
 
-# --- bug classes ------------------------------------------------------------------------------------------------------------------
+# --- bug classes
 
 
 @each
@@ -555,7 +558,8 @@ def test_11_truncation_and_migration(scheme: str, kind: str) -> None:
 
 @each
 def test_24_a_page_that_came_back_to_the_child_first(scheme: str) -> None:
-    """Out of swap the child has it first, then the parent; the child exits: what the page points to must be there still."""
+    """Out of swap the child has it first, then the parent; the child exits: what the page points to must be there
+    still."""
     b = Box(scheme)
     b.map(0, 2)
     b.put(0, 1)
@@ -579,8 +583,9 @@ def test_24_a_page_that_came_back_to_the_child_first(scheme: str) -> None:
 @both
 @pytest.mark.parametrize("shift", [1, 511, 1100])
 def test_26_the_stack_of_exec(scheme: str, paging: str, shift: int) -> None:
-    """The pages of the temporary stack can be moved before and after they are shifted, and at any moment in between at which something could ask: whatever
-    shift_arg_pages allocates, it allocates while every walk is exact. From there on nothing runs until area and page tables agree again."""
+    """The pages of the temporary stack can be moved before and after they are shifted, and at any moment in between at
+    which something could ask: whatever shift_arg_pages allocates, it allocates while every walk is exact. From there on
+    nothing runs until area and page tables agree again."""
     b = Box(scheme, paging)
     mm = b.new_mm()
     vma = bprm_stack(b.mem, mm, 0xC0000000)
@@ -613,7 +618,8 @@ def test_26_the_stack_of_exec(scheme: str, paging: str, shift: int) -> None:
 
 @each
 def test_27_migration_whenever_a_move_or_a_fork_could_be_seen(scheme: str) -> None:
-    """fork and mremap allocate; at each of those moments every page of the family can be migrated, in whatever order the areas stand."""
+    """fork and mremap allocate; at each of those moments every page of the family can be migrated, in whatever order
+    the areas stand."""
     b = Box(scheme)
     b.map(0, 30)
     b.put(*range(30))
@@ -655,7 +661,8 @@ def test_27_migration_whenever_a_move_or_a_fork_could_be_seen(scheme: str) -> No
 
 @each
 def test_28_the_last_mapping_goes_first(scheme: str) -> None:
-    """A page is named, its users unmap it or exit, and then it is asked for: nothing that it pointed to is looked at any more."""
+    """A page is named, its users unmap it or exit, and then it is asked for: nothing that it pointed to is looked at
+    any more."""
     b = Box(scheme)
     b.map(0, 4)
     b.put(*range(4))

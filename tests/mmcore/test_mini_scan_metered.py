@@ -1,4 +1,5 @@
-"""The mini virtual scan of nonlinear areas is work like any other: its areas, PTEs, hits and misses are on the file index's books."""
+"""The mini virtual scan of nonlinear areas is work like any other: its areas, PTEs, hits and misses are on the file
+index's books."""
 
 from mmcore.calls.fremap import remap_file_pages
 from sandbox.kit.files import tmpfs_file

@@ -1,4 +1,5 @@
-"""page_mkclean and dirty tracking: with it, a PTE that may write to a page of a host's file implies that the page is dirty, and write-back loses nothing."""
+"""page_mkclean and dirty tracking: with it, a PTE that may write to a page of a host's file implies that the page is
+dirty, and write-back loses nothing."""
 
 from __future__ import annotations
 
@@ -57,7 +58,8 @@ def test_the_first_write_is_noticed(scheme: str, paging: str) -> None:
 @each
 @both
 def test_writeback_sees_what_mappings_wrote_and_asks_again(scheme: str, paging: str) -> None:
-    """Two processes and an area at another offset; all PTEs are clean and protected afterwards, TLBs are flushed, and the next write is noticed again."""
+    """Two processes and an area at another offset; all PTEs are clean and protected afterwards, TLBs are flushed, and
+    the next write is noticed again."""
     b, file = tracked(scheme, paging)
     child = b.fork(b.mm)
     other = b.new_mm()
@@ -79,7 +81,8 @@ def test_writeback_sees_what_mappings_wrote_and_asks_again(scheme: str, paging: 
 
 @each
 def test_how_many_were_dirty(scheme: str) -> None:
-    """fork gives the child a right to write without D; it is taken away as well, and not counted. Private mappings and copies are let alone."""
+    """fork gives the child a right to write without D; it is taken away as well, and not counted. Private mappings and
+    copies are let alone."""
     b, file = tracked(scheme)
     b.put(0)
     child = dup_mmap(b.mem, b.mm)
@@ -115,7 +118,8 @@ def test_nonlinear_areas(scheme: str) -> None:
 @each
 @pytest.mark.parametrize("how", ["mprotect", "fork", "mremap", "msync", "reclaim"])
 def test_no_way_round(scheme: str, how: str) -> None:
-    """Whatever makes or changes PTEs: one that may write has a dirty page (the auditor looks), and the last word reaches the file."""
+    """Whatever makes or changes PTEs: one that may write has a dirty page (the auditor looks), and the last word
+    reaches the file."""
     b, file = tracked(scheme)
     at = 0
     b.put(0)

@@ -60,7 +60,8 @@ def test_numpy_twin(paging: str) -> None:
 
 @pytest.mark.parametrize("paging, nx", [("pae", 1 << 63), ("2level", 0)])
 def test_protections(paging: str, nx: int) -> None:
-    """protection_map: private areas begin write-protected, writing and executing imply reading, no access is not present."""
+    """protection_map: private areas begin write-protected, writing and executing imply reading, no access is not
+    present."""
     prot = memory(paging).pgtables.prot
     READ, WRITE, EXEC, SHARED = 1, 2, 4, 8
     for flags in range(16):

@@ -1,4 +1,5 @@
-"""pte_chain, entry by entry: what the nodes contain after each step of 2.6.5's algorithms, how many there are, and what they cost."""
+"""pte_chain, entry by entry: what the nodes contain after each step of 2.6.5's algorithms, how many there are, and what
+they cost."""
 
 from __future__ import annotations
 
@@ -145,7 +146,8 @@ def test_adding(variant: tuple[int, str, bool]) -> None:
 
 
 def test_removing() -> None:
-    """page_remove_rmap: the head's lowest entry takes the victim's place; an empty head goes; one entry left stays a chain."""
+    """page_remove_rmap: the head's lowest entry takes the victim's place; an empty head goes; one entry left stays a
+    chain."""
     p = Pages()
     for k in range(9):
         p.add(100 + k)
@@ -299,7 +301,7 @@ def test_one_frame_twice_in_a_range() -> None:
     assert not p.check()
 
 
-# --- walks ----------------------------------------------------------------------------------------------------------------
+# --- walks
 
 
 class NoOwner(SchemeEnv):
@@ -316,8 +318,8 @@ def _walkable(p: Pages) -> None:
 
 @pytest.mark.parametrize("line, paging, highpte", [(32, "pae", False), (32, "pae", True), (64, "2level", False)])
 def test_unmapping_with_any_answers(line: int, paging: str, highpte: bool) -> None:
-    """Chains of 1 to 3 x NRPTE + 1 entries, each answering done, not now or no: every entry is asked once until the first no; what was done is gone,
-    all else stays."""
+    """Chains of 1 to 3 x NRPTE + 1 entries, each answering done, not now or no: every entry is asked once until the
+    first no; what was done is gone, all else stays."""
     rng = random.Random(line + highpte)
     n = Pages(line, paging, highpte).n
     for total in range(1, 3 * n + 2):
@@ -430,7 +432,7 @@ def test_a_young_page_is_unmapped_nevertheless() -> None:
     m.audit()
 
 
-# --- memory ---------------------------------------------------------------------------------------------------------------
+# --- memory
 
 
 def test_reserve_gives_all_or_nothing() -> None:

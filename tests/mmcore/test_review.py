@@ -55,7 +55,8 @@ def _mapped_once(m: Machine) -> list[int]:
 
 
 def test_fork_reserves_again_when_reclaim_collapsed_chains_of_one_entry() -> None:
-    """A chain with one entry has room for another; direct, the page needs a node. Reclaim makes the one into the other while fork reserves."""
+    """A chain with one entry has room for another; direct, the page needs a node. Reclaim makes the one into the other
+    while fork reserves."""
     m = Machine(PteChain)
     mm = m.new_mm()
     base = m.mmap(mm, 2 * PAGES)
@@ -76,7 +77,8 @@ def test_fork_reserves_again_when_reclaim_collapsed_chains_of_one_entry() -> Non
 
 
 def test_fork_reserves_again_when_another_mapper_died_meanwhile() -> None:
-    """The OOM killer takes a victim's memory at once: a head that had room may be gone with it, and the node below is full."""
+    """The OOM killer takes a victim's memory at once: a head that had room may be gone with it, and the node below is
+    full."""
     m = Machine(PteChain)
     mm = m.new_mm()
     base = m.mmap(mm, 2 * PAGES)
@@ -139,7 +141,8 @@ def test_inodes_grow_by_what_the_scheme_adds_to_address_space() -> None:
 
 
 def test_distress_is_noted_for_zones_that_direct_reclaim_passes_over() -> None:
-    """2.6.7 sets temp_priority and prev_priority before it looks at all_unreclaimable: a zone that yields nothing is in distress, not at ease."""
+    """2.6.7 sets temp_priority and prev_priority before it looks at all_unreclaimable: a zone that yields nothing is in
+    distress, not at ease."""
     m = Machine(AnonVma)
     zone = m.mem.pages.zones[0]
     zone.all_unreclaimable = True
@@ -153,7 +156,8 @@ def test_distress_is_noted_for_zones_that_direct_reclaim_passes_over() -> None:
 
 
 def test_who_cannot_wait_may_go_below_the_protection_of_a_balanced_zone() -> None:
-    """__alloc_pages: free >= 2**order + protection, or (!wait and free >= pages_high). DMA is protected beyond its high mark."""
+    """__alloc_pages: free >= 2**order + protection, or (!wait and free >= pages_high). DMA is protected beyond its high
+    mark."""
     mem = Memory(MemoryConfig(64 << 20), AnonVma)
     pages = mem.pages
     dma, normal = pages.zones
@@ -264,7 +268,8 @@ def test_direct_flag_follows_the_word() -> None:
 
 
 def test_a_victim_is_found_even_when_nobody_has_points() -> None:
-    """badness divides what root runs by 16: a program of 15 pages has none left, and dies all the same rather than the machine."""
+    """badness divides what root runs by 16: a program of 15 pages has none left, and dies all the same rather than the
+    machine."""
     tasks = [Task(1, Size(15), uid=0), Task(2, Size(3), uid=0)]
     m = machine_with(tasks)
     m.mem.clock.charge(100 * SECOND)

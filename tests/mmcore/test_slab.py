@@ -1,4 +1,5 @@
-"""Slab caches: packing, addresses, what is kept and given back, and what happens when reclaim runs inside an allocation."""
+"""Slab caches: packing, addresses, what is kept and given back, and what happens when reclaim runs inside an
+allocation."""
 
 from __future__ import annotations
 
@@ -162,8 +163,8 @@ def test_what_was_not_handed_out_cannot_be_freed() -> None:
 
 
 def test_reclaim_inside_an_allocation_may_use_the_same_cache() -> None:
-    """The frame for a new slab is got by reclaim, which frees objects of this cache and allocates others (swap's tree nodes do): no slab with room is
-    forgotten."""
+    """The frame for a new slab is got by reclaim, which frees objects of this cache and allocates others (swap's tree
+    nodes do): no slab with room is forgotten."""
     pages = allocator()
     cache = KmemCache(pages, "x", 1000)  # four to a slab
     held = [cache.alloc() for _ in range(8)]

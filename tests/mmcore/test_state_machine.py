@@ -1,6 +1,8 @@
-"""Random programs against the model, for every scheme, both pagings, ample and scarce memory; the auditor and every page's contents after each step.
+"""Random programs against the model, for every scheme, both pagings, ample and scarce memory; the auditor and every
+page's contents after each step.
 
-A scheme of your own: add it to ``SCHEMES`` of box.py. ``pytest -m thorough`` runs more cells, ``pytest -m slow`` many more and longer programs.
+A scheme of your own: add it to ``SCHEMES`` of box.py. ``pytest -m thorough`` runs more cells, ``pytest -m slow`` many
+more and longer programs.
 """
 
 from __future__ import annotations
@@ -215,7 +217,8 @@ def test_every_operation_has_a_rule() -> None:
     "scheme", [scheme if scheme in DISTINCT else pytest.param(scheme, marks=pytest.mark.thorough) for scheme in SCHEMES]
 )
 def test_the_programs_reach_what_they_are_for(scheme: str) -> None:
-    """A wander in scarce memory swaps, unmaps shared pages by walks, copies on write, reads files again: else the tests above prove little."""
+    """A wander in scarce memory swaps, unmaps shared pages by walks, copies on write, reads files again: else the tests
+    above prove little."""
     kind, options = SCHEMES[scheme]
     asked = ("walks", "hits", "migrations") if "WALK" in kind.card.capabilities else ("scans", "scan_unmapped")
     wanted = ("cow", "reuse", "zero_page", *asked, "pswpin", "pswpout", "pgmajfault", "kswapd_steal")

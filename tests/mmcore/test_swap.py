@@ -26,7 +26,7 @@ def device(slots: int) -> SwapDevice:
     return SwapDevice(slots << 12, NoSlab())  # type: ignore[arg-type]
 
 
-# --- slots --------------------------------------------------------------------------------------------------------------
+# --- slots
 
 
 def test_slots_come_in_order_and_never_the_header():
@@ -92,7 +92,7 @@ def test_readahead_is_the_aligned_block_up_to_the_first_free_slot():
     assert list(d.readahead_range(21, 0)) == []
 
 
-# --- pages ----------------------------------------------------------------------------------------------------------------
+# --- pages
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)

@@ -1,4 +1,5 @@
-"""Every allocation of the page cache, tmpfs and swap-in fails in turn: the caller hears of it, nothing leaks, and the next attempt works."""
+"""Every allocation of the page cache, tmpfs and swap-in fails in turn: the caller hears of it, nothing leaks, and the
+next attempt works."""
 
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ from tests.mmcore.test_filemap import file_space, pattern, shmem, waiting
 
 
 class FailFrom:
-    """The ``nth`` allocation fails and all after it: a single failure ends readahead only, the page itself is tried again."""
+    """The ``nth`` allocation fails and all after it: a single failure ends readahead only, the page itself is tried
+    again."""
 
     def __init__(self, nth: int) -> None:
         self.left = nth

@@ -228,7 +228,8 @@ def test_a_signal_ends_it() -> None:
 @each
 @pytest.mark.parametrize("whose", ["its own", "a relative's", "the only one's"])
 def test_the_reservation_costs_somebody_his_memory(scheme: str, whose: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Reserving for a PTE may run out of memory, and the killer may take apart the very address space that is being served, or one that waits its turn."""
+    """Reserving for a PTE may run out of memory, and the killer may take apart the very address space that is being
+    served, or one that waits its turn."""
     b = Box(scheme)
     b.map(0, 2)
     b.put(0, 1)
@@ -303,7 +304,8 @@ def test_an_area_without_access(scheme: str) -> None:
 
 @each
 def test_a_file_that_is_cut_while_its_page_is_read(scheme: str) -> None:
-    """The entry is the file's no more, the page stays in the swap cache until its I/O has ended: it goes, and not back into the file."""
+    """The entry is the file's no more, the page stays in the swap cache until its I/O has ended: it goes, and not back
+    into the file."""
     b = Box(scheme)
     file = tmpfs_file(b.mem, 8)
     b.map(0, 8, flags=MAP_SHARED | MAP_FIXED, file=file)

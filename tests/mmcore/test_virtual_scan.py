@@ -1,4 +1,5 @@
-"""virtual_scan and the reclaim under it: the order of the scan, what it passes over, when a page can go, and that memory does not run out before its time."""
+"""virtual_scan and the reclaim under it: the order of the scan, what it passes over, when a page can go, and that
+memory does not run out before its time."""
 
 from __future__ import annotations
 
@@ -74,7 +75,7 @@ class Scan(Box):
         return found
 
 
-# --- the order ----------------------------------------------------------------------------------------------------------------
+# --- the order
 
 
 def test_mmlist_has_the_execed_first_and_the_forked_after_their_parents() -> None:
@@ -153,7 +154,7 @@ def test_every_mm_is_visited_once_and_the_first_a_second_time() -> None:
     assert b.scan() == 1 and meters.mms_visited == 8
 
 
-# --- what is passed over ----------------------------------------------------------------------------------------------------------
+# --- what is passed over
 
 
 @both
@@ -220,7 +221,7 @@ def _rest(m: Machine, mm: Any) -> None:
         ptes[base : base + m.mem.pgtables.PTRS] &= ptes.dtype.type(~A & (1 << 8 * ptes.itemsize) - 1)
 
 
-# --- what becomes of a page ---------------------------------------------------------------------------------------------------------
+# --- what becomes of a page
 
 
 @both
@@ -397,7 +398,7 @@ def test_nonlinear_areas_keep_their_offsets(paging: str) -> None:
     b.audit()
 
 
-# --- reclaim -----------------------------------------------------------------------------------------------------------------------
+# --- reclaim
 
 
 def test_a_page_can_not_be_asked() -> None:
@@ -420,7 +421,8 @@ def test_priorities_on_the_old_scale() -> None:
 def test_mapped_pages_stay_and_too_many_call_for_a_scan(
     priority: int, allowed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """300 pages on the list, of which a tenth of a 6th, 5th, 3rd or all may be met mapped; they add up over passes, and over no more than one scan."""
+    """300 pages on the list, of which a tenth of a 6th, 5th, 3rd or all may be met mapped; they add up over passes, and
+    over no more than one scan."""
     b = Scan()
     b.touched(0, 300)
     scans: list[int] = []
@@ -559,7 +561,7 @@ def test_many_sharers_of_more_than_memory() -> None:
     m.audit()
 
 
-# --- what it takes, and its own invariants -------------------------------------------------------------------------------------------
+# --- what it takes, and its own invariants
 
 
 @pytest.mark.parametrize(("accounting", "page"), [("isolated", 28), ("historic", 36)])

@@ -45,7 +45,7 @@ def pfn_at(m: Machine, mm: object, address: int) -> int:
     return pte >> 12 & m.mem.pgtables.PFN_MASK
 
 
-# --- lists ----------------------------------------------------------------------------------------------------------------
+# --- lists
 
 
 def test_pagevecs_hold_sixteen_and_forget_the_freed():
@@ -125,7 +125,7 @@ def test_bulk_list_operations_are_the_single_ones(steps, busy):
         assert list(lru) == model and len(lru) == len(model)
 
 
-# --- shrink_zone ------------------------------------------------------------------------------------------------------------
+# --- shrink_zone
 
 
 @pytest.mark.parametrize(
@@ -211,7 +211,7 @@ def test_without_swap_anonymous_pages_stay_active():
     assert len(zone.inactive) == 0 and len(zone.active) == 64
 
 
-# --- a page's way ---------------------------------------------------------------------------------------------------------------
+# --- a page's way
 
 
 def to_inactive(m: Machine, mm: object, a: int, pages: int) -> list[int]:
@@ -312,7 +312,7 @@ def test_a_failing_disk_slot_activates():
     m.audit()
 
 
-# --- who calls -------------------------------------------------------------------------------------------------------------------
+# --- who calls
 
 
 def test_kswapd_restores_the_high_mark_and_does_nothing_above_it():
@@ -407,7 +407,7 @@ def test_reclaim_is_deterministic():
     assert run() == run()
 
 
-# --- the disk --------------------------------------------------------------------------------------------------------------------
+# --- the disk
 
 
 def submit(m: Machine, write: bool, position: int) -> int:

@@ -1,4 +1,5 @@
-"""Zones: watermarks as the kernel computed them, buddies against brute force, who may go how low, and the low-memory account at any moment."""
+"""Zones: watermarks as the kernel computed them, buddies against brute force, who may go how low, and the low-memory
+account at any moment."""
 
 from __future__ import annotations
 
@@ -33,7 +34,8 @@ def allocator(frames: int) -> PageAllocator:
 
 
 def check(pages: PageAllocator) -> None:
-    """Owners by frame are the owners on the books; free blocks are free, aligned, apart, and no two buddies stand side by side."""
+    """Owners by frame are the owners on the books; free blocks are free, aligned, apart, and no two buddies stand side
+    by side."""
     frames = pages.frames
     assert np.bincount(frames.np_owner, minlength=NR_OWNERS).tolist() == pages.owned and sum(pages.owned) == frames.nr
     seen: set[int] = set()
@@ -55,7 +57,7 @@ def check(pages: PageAllocator) -> None:
     assert seen == set(np.nonzero(frames.np_owner == FREE)[0].tolist()) and len(seen) == pages.nr_free()
 
 
-# --- watermarks: rmap_schemes.md 9.6 ---------------------------------------------------------------------------------------
+# --- watermarks: rmap_schemes.md 9.6
 
 
 @pytest.mark.parametrize(
@@ -81,7 +83,8 @@ def test_watermarks(mbytes: int, min_free: int, dma: tuple[int, ...], normal: tu
 
 @pytest.mark.parametrize("mbytes, normal, dma", [(64, 96, 128), (256, 240, 256), (896, 468, 476)])
 def test_protection(mbytes: int, normal: int, dma: int) -> None:
-    """A kernel allocation leaves the normal zone its low mark, and the DMA zone both marks; a DMA allocation only the DMA zone's own."""
+    """A kernel allocation leaves the normal zone its low mark, and the DMA zone both marks; a DMA allocation only the
+    DMA zone's own."""
     pages = PageAllocator(Frames(mbytes * MB), VirtualClock())
     pages.setup_watermarks()
     low, high = pages.zones
@@ -95,7 +98,7 @@ def test_per_cpu_batches(mbytes: int, batch: int) -> None:
     assert (zone.pcp_batch, zone.pcp_low, zone.pcp_high) == (batch, 2 * batch, 6 * batch)
 
 
-# --- who may go how low ----------------------------------------------------------------------------------------------------
+# --- who may go how low
 
 
 def _drain(pages: PageAllocator, gfp: int) -> int:
@@ -191,7 +194,7 @@ def test_reclaim_helps() -> None:
     check(pages)
 
 
-# --- buddies ---------------------------------------------------------------------------------------------------------------
+# --- buddies
 
 
 @settings(max_examples=60, deadline=None, derandomize=True, database=None)
@@ -328,13 +331,14 @@ def test_translated_code_is_forgotten_when_its_frame_is_used_again() -> None:
     assert pages.alloc_page(GFP_KERNEL, USER) == pfn and told == [1] and pages.frames.flags[pfn] == 0
 
 
-# --- the account ------------------------------------------------------------------------------------------------------------
+# --- the account
 
 
 @pytest.mark.parametrize("scheme", [AnonVma, PteChain])
 @pytest.mark.parametrize("seed", range(3))
 def test_the_account_holds_at_any_moment(scheme: type, seed: int) -> None:
-    """Not only between operations: at every allocation and every free inside them, owners add up to all frames there are."""
+    """Not only between operations: at every allocation and every free inside them, owners add up to all frames there
+    are."""
     world = World(scheme, "pae", 200)
     pages = world.mem.pages
     frames = pages.frames
@@ -403,7 +407,8 @@ def test_the_report_adds_up_to_all_memory(scheme: type) -> None:
 
 
 def test_mem_map_is_charged_by_scheme() -> None:
-    """28 bytes a frame without reverse mapping, 32 with either scheme here; the zero frame, hole and image are boot's too."""
+    """28 bytes a frame without reverse mapping, 32 with either scheme here; the zero frame, hole and image are boot's
+    too."""
     for scheme in (AnonVma, PteChain):
         m = Machine(scheme, memory=64 << 20)
         assert m.mem.struct_page_bytes == 32

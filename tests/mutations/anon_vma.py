@@ -157,7 +157,8 @@ SURVIVORS: dict[str, str] = {
 
 
 def counts(kind: type, options: dict[str, Any]) -> None:
-    """What is nowhere wrong: an object for each of two areas that could merge but for their rights; the bit that tells an anonymous page's word from a file's."""
+    """What is nowhere wrong: an object for each of two areas that could merge but for their rights; the bit that tells
+    an anonymous page's word from a file's."""
     m = Machine(kind, **options)
     mm = m.new_mm()
     at = m.mmap(mm, 4)

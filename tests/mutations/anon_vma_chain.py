@@ -425,7 +425,8 @@ SURVIVORS: dict[str, str] = {}
 
 
 def counts(kind: type, options: dict[str, Any]) -> None:
-    """What is nowhere wrong and costs: areas looked at in vain, areas that cannot merge any more, anon_vmas without end."""
+    """What is nowhere wrong and costs: areas looked at in vain, areas that cannot merge any more, anon_vmas without
+    end."""
     m = Machine(kind, **options)
     meters, rmap, cache = m.mem.meters, m.mem.rmap, m.mem.scheme.env.scheme_caches[0]
 

@@ -1,4 +1,5 @@
-"""Faults in rmap_plugins/anonmm_chained.py; what it has from anonmm is held there. Numbers in brackets: bug classes of history."""
+"""Faults in rmap_plugins/anonmm_chained.py; what it has from anonmm is held there. Numbers in brackets: bug classes of
+history."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Faults in rmap_plugins/partial_objrmap.py; what it has from pte_chain is held there. Numbers in brackets: bug classes of history."""
+"""Faults in rmap_plugins/partial_objrmap.py; what it has from pte_chain is held there. Numbers in brackets: bug classes
+of history."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Faults in rmap_plugins/rmap_series.py: which parts make up a stage, and the parts it has for itself. The rest is held beside the parts' own tables."""
+"""Faults in rmap_plugins/rmap_series.py: which parts make up a stage, and the parts it has for itself. The rest is held
+beside the parts' own tables."""
 
 from __future__ import annotations
 

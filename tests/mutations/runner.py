@@ -1,8 +1,9 @@
 """Deliberate faults in a scheme's source, and whether the kit notices.
 
-A mutant is a text and its replacement; the changed source is compiled as a module of its own, in memory, and the scheme in it is held to the kit's quick checks until
-one fails. The tables lie beside this file, one per scheme: ``MUTANTS``, and ``SURVIVORS`` with the reason why nothing can notice. A table may have ``counts(kind,
-options)``, which raises AssertionError where a fault makes nothing wrong and only costs: it alone is asked of mutants with ``costs``.
+A mutant is a text and its replacement; the changed source is compiled as a module of its own, in memory, and the scheme
+in it is held to the kit's quick checks until one fails. The tables lie beside this file, one per scheme: ``MUTANTS``,
+and ``SURVIVORS`` with the reason why nothing can notice. A table may have ``counts(kind, options)``, which raises
+AssertionError where a fault makes nothing wrong and only costs: it alone is asked of mutants with ``costs``.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ _CPU_SECONDS = 40.0  # of one mutant; all checks of a scheme that works take a f
 
 @dataclass(frozen=True)
 class Mutant:
-    """``old`` occurs exactly once in the scheme's file and becomes ``new``. ``options``: those the fault needs to show. ``costs``: nothing becomes wrong, the
-    scheme does more than it has to, and its table's ``counts`` has to notice."""
+    """``old`` occurs exactly once in the scheme's file and becomes ``new``. ``options``: those the fault needs to show.
+    ``costs``: nothing becomes wrong, the scheme does more than it has to, and its table's ``counts`` has to notice."""
 
     name: str
     old: str
@@ -70,7 +71,8 @@ def mutated(module: str, mutant: Mutant) -> type[RmapScheme]:
 
 
 def killed(module: str, mutant: Mutant, counts: Callable[[type, dict[str, Any]], None] | None = None) -> Failure | None:
-    """What the kit says of the mutant, or ``counts`` if it only costs; None: it survives. A mutant that loops is ended, and the kit's children would be too."""
+    """What the kit says of the mutant, or ``counts`` if it only costs; None: it survives. A mutant that loops is ended,
+    and the kit's children would be too."""
     kind, options = mutated(module, mutant), dict(mutant.options)
 
     def too_long(signum: int, frame: Any) -> None:

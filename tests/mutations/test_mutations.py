@@ -1,5 +1,5 @@
-"""The kit kills the deliberate faults of each scheme's table: at least 95 of 100, and each survivor is explained. Faults that only cost are left to the
-table's own counts.
+"""The kit kills the deliberate faults of each scheme's table: at least 95 of 100, and each survivor is explained.
+Faults that only cost are left to the table's own counts.
 
 A scheme added to rmap_plugins gets a file beside this one.
 """

@@ -92,7 +92,8 @@ SURVIVORS: dict[str, str] = {}
 
 
 def counts(kind: type, options: dict[str, Any]) -> None:
-    """What is nowhere wrong and costs: how many PTEs and address spaces a scan looks at, and in which order it takes them."""
+    """What is nowhere wrong and costs: how many PTEs and address spaces a scan looks at, and in which order it takes
+    them."""
     m = Machine(kind, memory=8 << 20, **options)
     mem = m.mem
     zone, frames, meters = mem.pages.zones[0], mem.frames, mem.meters

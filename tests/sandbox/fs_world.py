@@ -1,4 +1,5 @@
-"""A file tree without a processor: memory, Vfs and a task that is nothing but credentials, descriptors and a working directory."""
+"""A file tree without a processor: memory, Vfs and a task that is nothing but credentials, descriptors and a working
+directory."""
 
 from __future__ import annotations
 

@@ -1,6 +1,8 @@
-"""A seeded random walk over mmap, munmap, mprotect, mremap, madvise, mlock and brk: the same results and the same /proc/self/maps natively and here.
+"""A seeded random walk over mmap, munmap, mprotect, mremap, madvise, mlock and brk: the same results and the same
+/proc/self/maps natively and here.
 
-Areas are compared after joining neighbours alike in permissions, file and offset (what merges depends on the scheme and on the kernel's age).
+Areas are compared after joining neighbours alike in permissions, file and offset (what merges depends on the scheme and
+on the kernel's age).
 """
 
 from __future__ import annotations
@@ -70,7 +72,8 @@ def test_areas_are_the_same_natively_and_here(scheme, seed):
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(100, 400))
 def test_areas_are_the_same_for_many_seeds(seed):
-    """anon_vma only: which areas merge, and so which mremap meets a boundary (EFAULT), is a scheme's own affair under the others."""
+    """anon_vma only: which areas merge, and so which mremap meets a boundary (EFAULT), is a scheme's own affair under
+    the others."""
     compare("anon_vma", seed)
 
 

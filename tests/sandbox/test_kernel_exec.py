@@ -1,4 +1,5 @@
-"""Loading programs: hand-made ELF images, position-independent ones and interpreters, broken headers, failing allocations."""
+"""Loading programs: hand-made ELF images, position-independent ones and interpreters, broken headers, failing
+allocations."""
 
 from __future__ import annotations
 
@@ -29,7 +30,8 @@ FORTY_TWO = b"\xbb\x2a\0\0\0" + EXIT
 def elf(
     code: bytes, kind: int = EXEC, base: int = 0x08048000, interp: bytes = b"", bss: int = 0, **header: int
 ) -> bytes:
-    """One read-write-execute segment with headers and code; optionally an interpreter's name, and ``bss`` bytes behind the file."""
+    """One read-write-execute segment with headers and code; optionally an interpreter's name, and ``bss`` bytes behind
+    the file."""
     count = 2 + bool(interp)
     start = 52 + 32 * count
     tail = interp + b"\0" if interp else b""
@@ -132,7 +134,8 @@ def test_segments_beyond_user_space_kill() -> None:
 
 
 def test_bss_is_zero_and_brk_follows_it() -> None:
-    # The last 4 bytes of bss plus the first after the file: sum must be 0. brk(0) - end of bss, rounded: exit with the low byte of their page difference.
+    # The last 4 bytes of bss plus the first after the file: sum must be 0. brk(0) - end of bss, rounded: exit with the
+    # low byte of their page difference.
     base, bss = 0x08048000, 0x5000
     size = 52 + 64
     code_at = base + size
@@ -168,7 +171,8 @@ def test_script_lines(line: bytes, expected: tuple[bytes, bytes | None] | None) 
 
 
 def test_exec_fails_at_every_allocation_and_leaves_the_old_program(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Until the point of no return the caller gets ENOMEM and goes on (it exits with 12); after it the program is killed. Nothing is left behind."""
+    """Until the point of no return the caller gets ENOMEM and goes on (it exits with 12); after it the program is
+    killed. Nothing is left behind."""
 
     # execve(name, NULL, NULL); exit(-eax); the name stands behind the code
     def call(name_at: int) -> bytes:

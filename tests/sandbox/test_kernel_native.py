@@ -1,6 +1,7 @@
 """What native Linux prints, the sandbox prints: signals, processes, time, futexes.
 
-Each program's output on a real kernel is recorded beside its source; where the host runs i386 programs it is checked again.
+Each program's output on a real kernel is recorded beside its source; where the host runs i386 programs it is checked
+again.
 """
 
 from __future__ import annotations

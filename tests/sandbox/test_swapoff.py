@@ -131,7 +131,8 @@ def test_off_and_on_under_a_family(run, scheme: str) -> None:
 
 
 def test_the_task_in_swapoff_dies_first(run) -> None:
-    """No room for what is out: the killer picks the task that asks for it, larger ones notwithstanding, and swap stays in use."""
+    """No room for what is out: the killer picks the task that asks for it, larger ones notwithstanding, and swap stays
+    in use."""
     box = run(
         r"""
         enum { PAGES = 2600 };

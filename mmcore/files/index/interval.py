@@ -1,14 +1,16 @@
 """A red-black tree of closed intervals that answers "which overlap [first, last]?".
 
-Nodes are ordered by where their interval starts; equal starts stand in the order they came, so a query's answers always come in the same order. Each node
-also knows where the last interval of its subtree ends: a subtree that ends before the query is cut.
+Nodes are ordered by where their interval starts; equal starts stand in the order they came, so a query's answers always
+come in the same order. Each node also knows where the last interval of its subtree ends: a subtree that ends before the
+query is cut.
 
                  [4,5] ..9              ..9: subtree_last
                 /         \\
           [0,9] ..9      [6,7] ..7      overlapping(8, 8): [0,9] answers; what hangs below [6,7] is not looked at
 
-A node is whatever its owner derives from IntervalNode. It stands in one tree at a time and carries its own keys, so that the area behind it may change first.
-Linux: lib/interval_tree.c, include/linux/interval_tree_generic.h, lib/rbtree.c, 3.7.
+A node is whatever its owner derives from IntervalNode. It stands in one tree at a time and carries its own keys, so
+that the area behind it may change first. Linux: lib/interval_tree.c, include/linux/interval_tree_generic.h,
+lib/rbtree.c, 3.7.
 """
 
 from __future__ import annotations
@@ -149,7 +151,7 @@ class IntervalTree(Generic[Node]):
         if not red:
             self._balance_remove(child, above)
 
-    # --- shape --------------------------------------------------------------------------------------------------------
+    # --- shape
 
     def _put_in_place_of(self, old: IntervalNode, node: IntervalNode | None) -> None:
         """What stands above ``old`` points to ``node`` instead."""
@@ -239,10 +241,11 @@ class IntervalTree(Generic[Node]):
         if node is not None:
             node.red = False
 
-    # --- queries ------------------------------------------------------------------------------------------------------
+    # --- queries
 
     def overlapping(self, first: int, last: int) -> Iterator[Node]:
-        """The nodes that share a number with ``first .. last`` (inclusive), in order. The tree must not change meanwhile."""
+        """The nodes that share a number with ``first .. last`` (inclusive), in order. The tree must not change
+        meanwhile."""
         node = self._root
         stack: list[IntervalNode] = []
         while True:

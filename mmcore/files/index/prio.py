@@ -1,7 +1,7 @@
 """PrioTree: areas of a file in a radix priority search tree (McCreight 1985).
 
-Heap on the interval's end, radix tree on its start, then on its size, so that equal starts find different places. One tree node per distinct interval;
-areas with the same interval (forked copies) hang off it in a list.
+Heap on the interval's end, radix tree on its start, then on its size, so that equal starts find different places. One
+tree node per distinct interval; areas with the same interval (forked copies) hang off it in a list.
 
                       [0,99]                 every parent ends no earlier than its children: a subtree whose root
                      /      \\                ends before the query is cut; so is a right half that starts after it
@@ -119,7 +119,7 @@ class PrioTree:
         old.next.prev = node
         old.next = node
 
-    # --- the tree ---------------------------------------------------------------------------------------------------
+    # --- the tree
 
     def _replace(self, old: _Node, node: _Node) -> None:
         """``node`` takes ``old``'s place in the tree."""
@@ -181,8 +181,9 @@ class PrioTree:
         return new
 
     def _expand(self, node: _Node) -> None:
-        """``node`` ends after all others and needs more index bits. It becomes the root and tops the first new level; each further level is topped by
-        the node with the largest end among what is left. All of them start in the left half."""
+        """``node`` ends after all others and needs more index bits. It becomes the root and tops the first new level;
+        each further level is topped by the node with the largest end among what is left. All of them start in the left
+        half."""
         bottom = node
         self._bits += 1
         while node.last >> self._bits:
@@ -234,10 +235,11 @@ class PrioTree:
         node.in_tree = False
         node.parent = None
 
-    # --- queries ----------------------------------------------------------------------------------------------------
+    # --- queries
 
     def overlapping(self, first: int, last: int) -> Iterator[VmArea]:
-        """Areas that map any page of ``first .. last`` (page offsets in the file, inclusive). The index must not change meanwhile."""
+        """Areas that map any page of ``first .. last`` (page offsets in the file, inclusive). The index must not change
+        meanwhile."""
         node = self._root
         if node is None:
             return

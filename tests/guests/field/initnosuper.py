@@ -1,12 +1,14 @@
 """base: scan everything. A correct scheme, and a slow one: start here, and replace it part by part.
 
 Origin      (whose idea it is, and when)
-Idea        An anonymous page remembers the one virtual address it is mapped at; a walk asks every address space there is whether the page is there.
+Idea        An anonymous page remembers the one virtual address it is mapped at; a walk asks every address space there
+is whether the page is there.
 
     page.index --> address          walk: for each mm: is the page at that address?
 
 Structures  none of its own: two words of struct page that are there anyway
-Cost        walk O(address spaces). A page shared by two address spaces cannot have two addresses: mremap has to copy it first.
+Cost        walk O(address spaces). A page shared by two address spaces cannot have two addresses: mremap has to copy it
+first.
 
 Run it      rmapbox run fork_cow --pressure --rmap base.py:Base --audit full
 Check it    rmapbox schemes check base.py:Base
@@ -41,12 +43,13 @@ class Base(RmapScheme):
         """Bytes you add to the kernel's structures. mem_map and the slab caches are sized by it. YOURS."""
         return Layout(page=4)
 
-    # --- pages ------------------------------------------------------------------------------------------------------------
+    # --- pages
 
     def add_anon(self, pfn: int, vma: Any, address: int, pte: int, exclusive: bool, token: Any) -> int:
         """A PTE is about to map an anonymous page; frames.mapcount is still without it. YOURS.
 
-        `mapping` and `index` of an anonymous page are the scheme's to use; `rmap` is one more word of 64 bits, for any page."""
+        `mapping` and `index` of an anonymous page are the scheme's to use; `rmap` is one more word of 64 bits, for any
+        page."""
         frames = self._frames
         page = address >> 12
         if frames.mapcount[pfn] == 0:  # its first PTE: remember where
@@ -56,7 +59,8 @@ class Base(RmapScheme):
             return COPY  # the core gives this process a page of its own
         return OK
 
-    # fork shares a page at the same address: nothing to remember, so `dup` is not overridden. Nor are `remove` and `released`.
+    # fork shares a page at the same address: nothing to remember, so `dup` is not overridden. Nor are `remove` and
+    # `released`.
 
     def move_check(self, src: Any, dst: Any, delta: int, pfns: np.ndarray, src_ptes: np.ndarray) -> np.ndarray | None:
         """mremap asks, before anything has moved: which of these pages have to be copied first? YOURS."""
@@ -67,15 +71,17 @@ class Base(RmapScheme):
     def move(
         self, src: Any, dst: Any, delta: int, pfns: np.ndarray, src_ptes: np.ndarray, dst_ptes: np.ndarray, token: Any
     ) -> None:
-        """mremap has moved these pages by `delta` bytes. Ranges come as numpy arrays: one operation for all of them. YOURS."""
+        """mremap has moved these pages by `delta` bytes. Ranges come as numpy arrays: one operation for all of them.
+        YOURS."""
         frames = self._frames
         moved = pfns[(frames.np_flags[pfns] & np.uint32(PG_ANON)) != 0]
         frames.np_index[moved] = (frames.np_index[moved].astype(np.int64) + (delta >> 12)).astype(np.uint32)
 
-    # --- the question -------------------------------------------------------------------------------------------------------
+    # --- the question
 
     def walk(self, pfn: int, purpose: Purpose, visit: Visit) -> None:
-        """Offer every PTE that may map the frame, until the answer holds STOP. Places that do not map it cost a miss. YOURS."""
+        """Offer every PTE that may map the frame, until the answer holds STOP. Places that do not map it cost a miss.
+        YOURS."""
         frames = self._frames
         if not frames.flags[pfn] & PG_ANON:
             self.env.walk_file(pfn, purpose, visit)  # pages of files: the core knows which areas map the file
@@ -91,7 +97,7 @@ class Base(RmapScheme):
         if purpose != Purpose.AUDIT:  # an audit changes nothing and meters nothing
             self.env.meters.mms_visited += asked
 
-    # --- for tests ----------------------------------------------------------------------------------------------------------
+    # --- for tests
 
     def check(self) -> list[str]:
         """Your own invariants: a text for each that is broken. The auditor asks at every look. YOURS."""
