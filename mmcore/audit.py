@@ -331,7 +331,7 @@ class Auditor:
                 return HIT
             return MISS
 
-        walk, frames = mem.scheme.walk, mem.frames
+        walk, frames = mem.rmap.offer, mem.frames
         for lo, hi in zip(starts, ends, strict=False):
             pfn = int(pfns[lo])
             found.clear()
@@ -345,7 +345,7 @@ class Auditor:
                 continue
             if sorted(found) != sorted(expected):
                 if (
-                    mem.scheme.card.incomplete
+                    mem.setup.incomplete
                     and frames.flags[pfn] & PG_ANON
                     and len(found) == len(set(found))
                     and set(found) <= set(expected)

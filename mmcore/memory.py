@@ -26,7 +26,7 @@ from mmcore.physical.ram import PAGE_SHIFT, PAGE_SIZE, Ram
 from mmcore.physical.slab import Slab
 from mmcore.physical.zones import DMA_END, PageAllocator
 from mmcore.rmap.core import Rmap
-from mmcore.rmap.scheme import Layout, MachineFacts, RmapScheme, SchemeEnv
+from mmcore.rmap.scheme import MachineFacts, RmapScheme, ScanScheme, SchemeEnv, Setup, WalkScheme
 from mmcore.stats import Meters, VmStat
 
 if TYPE_CHECKING:
@@ -64,24 +64,30 @@ class MemoryConfig:
     scheme_options: dict[str, Any] = field(default_factory=dict)
 
 
-def _variant(scheme: type[RmapScheme], options: dict[str, Any]) -> type[RmapScheme]:
-    """The class that serves the options. Raises PluginError, as the two below do."""
-    served = scheme.variant(options)
-    if not (isinstance(served, type) and issubclass(served, RmapScheme)):
+def configure(scheme: type[RmapScheme], machine: MachineFacts, options: dict[str, Any]) -> Setup:
+    """The scheme's answer to what is asked before boot. Raises PluginError for one that cannot be."""
+    name = scheme.card.name
+    setup = scheme.configure(machine, options)
+    if not isinstance(setup, Setup):
+        raise PluginError(f"scheme {name!r}: configure({options}) answers {setup!r}: it must be a Setup")
+    for field_name in ("page", "vma", "mm", "address_space"):
+        size = getattr(setup, field_name)
+        if not isinstance(size, int) or size < 0:
+            raise PluginError(
+                f"scheme {name!r}: configure({machine}): {field_name} = {size!r} must be a number of bytes, 0 or more"
+            )
+    if setup.file_index not in FILE_INDEXES:
         raise PluginError(
-            f"scheme {scheme.card.name!r}: variant({options}) answers {served!r}: it must be a class that derives from RmapScheme"
+            f"scheme {name!r}: configure({options}): file_index = {setup.file_index!r} must be one of "
+            f"{', '.join(FILE_INDEXES)}"
         )
-    return served
-
-
-def _file_index(scheme: type[RmapScheme], options: dict[str, Any]) -> str:
-    """How the core is to keep a file's areas."""
-    index = scheme.file_index(options)
-    if index not in FILE_INDEXES:
+    served = setup.scheme
+    if served is not None and not (isinstance(served, type) and issubclass(served, (WalkScheme, ScanScheme))):
         raise PluginError(
-            f"scheme {scheme.card.name!r}: file_index({options}) answers {index!r}: it must be one of {', '.join(FILE_INDEXES)}"
+            f"scheme {name!r}: configure({options}): scheme = {served!r} must be a class that derives from WalkScheme or "
+            "ScanScheme"
         )
-    return index
+    return setup
 
 
 def require_base(scheme: RmapScheme, kind: type[RmapScheme], env: SchemeEnv) -> None:
@@ -92,20 +98,6 @@ def require_base(scheme: RmapScheme, kind: type[RmapScheme], env: SchemeEnv) -> 
             f"scheme {kind.card.name!r}: {kind.__name__}.__init__ ({os.path.basename(code.co_filename)}, line {code.co_firstlineno}) does not "
             "set up its base class: call super().__init__(env, options) first in it"
         )
-
-
-def _layout(scheme: type[RmapScheme], machine: MachineFacts, options: dict[str, Any]) -> Layout:
-    """Bytes the scheme adds to the kernel's structures."""
-    layout = scheme.layout(machine, options)
-    if not isinstance(layout, Layout):
-        raise PluginError(f"scheme {scheme.card.name!r}: layout({machine}) answers {layout!r}: it must be a Layout")
-    for name in ("page", "vma", "mm", "address_space"):
-        size = getattr(layout, name)
-        if not isinstance(size, int) or size < 0:
-            raise PluginError(
-                f"scheme {scheme.card.name!r}: layout({machine}): {name} = {size!r} must be a number of bytes, 0 or more"
-            )
-    return layout
 
 
 class CurrentTask:
@@ -145,10 +137,8 @@ class Memory:
             )
         size = config.memory_bytes >> PAGE_SHIFT << PAGE_SHIFT
         self.machine = MachineFacts(config.paging, config.smp, config.cache_line, config.accounting)
-        scheme_class = _variant(scheme_class, config.scheme_options)
-        self.file_index = _file_index(scheme_class, config.scheme_options)
-        self.nonlinear_areas = scheme_class.nonlinear_areas(config.scheme_options)
-        self.layout = _layout(scheme_class, self.machine, config.scheme_options)
+        self.setup = configure(scheme_class, self.machine, config.scheme_options)
+        scheme_class = self.setup.scheme or scheme_class
         self.clock = VirtualClock()
         self.vmstat = VmStat()
         self.meters = Meters()
@@ -166,9 +156,11 @@ class Memory:
         self.tasks: Callable[[], Iterable[Any]] = lambda: ()
         self.flush_code = False
         self.pages.on_code_reuse = self.code_reused
-        self.vma_cache = self.slab.cache("vm_area_struct", VM_AREA_STRUCT + self.layout.vma)
-        self.mm_cache = self.slab.cache("mm_struct", MM_STRUCT + self.layout.mm, hwcache=config.cache_line)
-        env = SchemeEnv(self.frames, self.ram, self.slab, self.meters, self.pgtables, self.mms, self.machine)
+        self.vma_cache = self.slab.cache("vm_area_struct", VM_AREA_STRUCT + self.setup.vma)
+        self.mm_cache = self.slab.cache("mm_struct", MM_STRUCT + self.setup.mm, hwcache=config.cache_line)
+        env = SchemeEnv(
+            self.frames, self.ram, self.slab, self.meters, self.pgtables, self.mms, self.machine, self.setup
+        )
         self.scheme = scheme_class(env, config.scheme_options)
         require_base(self.scheme, scheme_class, env)
         self.rmap = Rmap(self, self.scheme)
@@ -187,7 +179,7 @@ class Memory:
     def _boot(self, size: int) -> None:
         nr = size >> PAGE_SHIFT
         kernel_end = 256 + (KERNEL_IMAGE >> PAGE_SHIFT)
-        self.struct_page_bytes = STRUCT_PAGE + self.layout.page
+        self.struct_page_bytes = STRUCT_PAGE + self.setup.page
         mem_map = (nr * self.struct_page_bytes + PAGE_SIZE - 1) >> PAGE_SHIFT
         self.boot_owners = {
             "kernel_image": (KERNEL_IMAGE >> PAGE_SHIFT) + 1 + _BIOS_HOLE[1] - _BIOS_HOLE[0],

@@ -23,12 +23,10 @@ page-table probe where not.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from mmcore.errors import InvariantViolation, PluginError
-from mmcore.physical.frames import PG_ANON
-from mmcore.rmap import OK, STOP, Card, Layout, MachineFacts, Purpose, RmapScheme, SchemeEnv, Visit
+from mmcore.rmap import OK, STOP, Card, MachineFacts, Purpose, SchemeEnv, Setup, Visit, WalkScheme
 
 if TYPE_CHECKING:
     from mmcore.areas.vma import VmArea
@@ -64,7 +62,7 @@ class _AnonVma:
         self.areas: dict[VmArea, None] = {}
 
 
-class AnonVma(RmapScheme):
+class AnonVma(WalkScheme):
     card = Card(
         name="anon_vma",
         title="object-based, per area (Andrea Arcangeli)",
@@ -94,29 +92,19 @@ class AnonVma(RmapScheme):
             ),
         },
         references=("LKML 2004-03-11 anon_vma RFC2", "LKML 2004-05-18 rmap 39, rmap 40", "LWN 77106"),
-        file_index="prio_tree",
     )
 
     @classmethod
-    def variant(cls, options: dict[str, Any]) -> type[RmapScheme]:
+    def configure(cls, machine: MachineFacts, options: dict[str, Any]) -> Setup:
         era, flaws = options.get("era", "2.6.7"), options.get("flaws", False)
         if era not in ("2.6.7", "2.6.9"):
             raise PluginError(f"anon_vma: era = {era!r} is not 2.6.7 or 2.6.9")
-        if not flaws:
-            return cls
-        if era != "2.6.7":
+        if flaws and era != "2.6.7":
             raise PluginError("anon_vma: flaws = true goes with era 2.6.7: it was mended by 2.6.9")
-        return type(
-            "_AnonVmaFlawed",
-            (cls,),
-            {"card": replace(cls.card, incomplete="2.6.7's mprotect forgets the anon_vma of an area that grows")},
-        )
-
-    @classmethod
-    def layout(cls, machine: MachineFacts, options: dict[str, Any]) -> Layout:
         # 2.6.7 is the base kernel: historic accounting is the same. i_mmap, i_mmap_writable, i_mmap_nonlinear take 20
         # bytes, two lists took 16.
-        return Layout(page=4, vma=12 + 8, address_space=4)
+        incomplete = "2.6.7's mprotect forgets the anon_vma of an area that grows" if flaws else ""
+        return Setup(page=4, vma=12 + 8, address_space=4, incomplete=incomplete)
 
     def __init__(self, env: SchemeEnv, options: dict[str, Any]) -> None:
         super().__init__(env, options)
@@ -221,9 +209,6 @@ class AnonVma(RmapScheme):
     # --- the walk
 
     def walk(self, pfn: int, purpose: Purpose, visit: Visit) -> None:
-        if not self._flags[pfn] & PG_ANON:
-            self.env.walk_file(pfn, purpose, visit)
-            return
         anon_vma = self._objects.get(self._mapping[pfn])
         if anon_vma is None:
             return

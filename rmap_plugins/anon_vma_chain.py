@@ -33,13 +33,12 @@ wrote, all descendants for the parent's. Linux: mm/rmap.c, mm/mmap.c, 2.6.34, 3.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mmcore.errors import InvariantViolation, OutOfMemory, PluginError
 from mmcore.files.index.interval import IntervalNode, IntervalTree
-from mmcore.physical.frames import PG_ANON
-from mmcore.rmap import OK, STOP, Card, Layout, MachineFacts, Purpose, RmapScheme, SchemeEnv, Visit
+from mmcore.rmap import OK, STOP, Card, MachineFacts, Purpose, SchemeEnv, Setup, Visit, WalkScheme
 from mmcore.rmap.scheme import FORK, SPLIT
 from rmap_plugins.anon_vma import alike_neighbours
 
@@ -150,7 +149,7 @@ class _AnonVma:
         self.children = self.active = 0
 
 
-class AnonVmaChain(RmapScheme):
+class AnonVmaChain(WalkScheme):
     """An area has its own anon_vma in ``vma.anon_vma`` and its links in ``vma.rmap``, oldest (root) first: the kernel's
     list read from its end."""
 
@@ -189,39 +188,26 @@ class AnonVmaChain(RmapScheme):
             "Linux 7a3ef208e662",
             "Linux 2555283eb40d",
         ),
-        file_index="interval_tree",
     )
 
     @classmethod
-    def variant(cls, options: dict[str, Any]) -> type[RmapScheme]:
-        era = _era(options)
-        if not options.get("flaws", False):
-            return cls
-        if era.reuse != _DEGREE:
+    def configure(cls, machine: MachineFacts, options: dict[str, Any]) -> Setup:
+        era, flaws = _era(options), options.get("flaws", False)
+        if flaws and era.reuse != _DEGREE:
             raise PluginError(
                 "anon_vma_chain: flaws = true goes with era 4.0: earlier ones reuse no anon_vma, 2022 mended it"
             )
-        return type(
-            "_AnonVmaChainFlawed",
-            (cls,),
-            {"card": replace(cls.card, incomplete="4.0's merge of areas with unlike chains drops one chain")},
-        )
-
-    @classmethod
-    def file_index(cls, options: dict[str, Any]) -> str:
-        return "interval_tree" if _era(options).tree else "prio_tree"
-
-    @classmethod
-    def nonlinear_areas(cls, options: dict[str, Any]) -> bool:
-        return _era(options).nonlinear
-
-    @classmethod
-    def layout(cls, machine: MachineFacts, options: dict[str, Any]) -> Layout:
-        era = _era(options)
         vma = 12 + 8
-        if machine.era == "historic":
+        if machine.accounting == "historic":
             vma = era.vm_area_struct[machine.paging == "pae"] - _VMA_BASE
-        return Layout(page=4, vma=vma, address_space=era.address_space)
+        return Setup(
+            page=4,
+            vma=vma,
+            address_space=era.address_space,
+            file_index="interval_tree" if era.tree else "prio_tree",
+            nonlinear_areas=era.nonlinear,
+            incomplete="4.0's merge of areas with unlike chains drops one chain" if flaws else "",
+        )
 
     def __init__(self, env: SchemeEnv, options: dict[str, Any]) -> None:
         super().__init__(env, options)
@@ -432,9 +418,6 @@ class AnonVmaChain(RmapScheme):
     # --- the walk
 
     def walk(self, pfn: int, purpose: Purpose, visit: Visit) -> None:
-        if not self._flags[pfn] & PG_ANON:
-            self.env.walk_file(pfn, purpose, visit)
-            return
         anon_vma = self._objects.get(self._mapping[pfn])
         if anon_vma is None:
             return

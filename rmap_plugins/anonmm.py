@@ -24,13 +24,26 @@ each hit of an unmap. Linux: mm/rmap.c between the patches rmap-10 and rmap-38.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from mmcore.physical.frames import PG_ANON
-from mmcore.rmap import ANSWER, COPY, HIT, OK, STOP, Card, Layout, MachineFacts, Purpose, RmapScheme, SchemeEnv, Visit
-from rmap_plugins.partial_objrmap import file_index_layout, i_mmap_option
+from mmcore.rmap import (
+    ANSWER,
+    COPY,
+    HIT,
+    OK,
+    STOP,
+    Card,
+    MachineFacts,
+    Purpose,
+    SchemeEnv,
+    Setup,
+    Visit,
+    WalkScheme,
+)
+from rmap_plugins.partial_objrmap import file_index_bytes, i_mmap_option
 
 if TYPE_CHECKING:
     from mmcore.areas.mm import Mm
@@ -67,7 +80,7 @@ class _AnonMm:
                 return
 
 
-class AnonMm(RmapScheme):
+class AnonMm(WalkScheme):
     card = Card(
         name="anonmm",
         title="one address per page, families of address spaces (Hugh Dickins)",
@@ -89,18 +102,16 @@ class AnonMm(RmapScheme):
             "LKML 2004-03-18 anobjrmap 5/6 anonmm",
             "linux-mm 2004-05-22 rmap 10, rmap 11",
         ),
-        file_index="prio_tree",
     )
 
-    @classmethod
-    def file_index(cls, options: dict[str, Any]) -> str:
-        return i_mmap_option(cls.card.name, options, cls.card.file_index)
+    _file_index: ClassVar[str] = "prio_tree"  # where the option does not say
 
     @classmethod
-    def layout(cls, machine: MachineFacts, options: dict[str, Any]) -> Layout:
+    def configure(cls, machine: MachineFacts, options: dict[str, Any]) -> Setup:
         # historic: 2.6.7-rc1's struct page had 32 bytes, as isolated gives it.
-        vma, address_space = file_index_layout(cls.file_index(options))
-        return Layout(page=4, vma=vma, mm=4, address_space=address_space)
+        index = i_mmap_option(cls.card.name, options, cls._file_index)
+        vma, address_space = file_index_bytes(index)
+        return Setup(page=4, vma=vma, mm=4, address_space=address_space, file_index=index)
 
     def __init__(self, env: SchemeEnv, options: dict[str, Any]) -> None:
         super().__init__(env, options)
@@ -201,9 +212,6 @@ class AnonMm(RmapScheme):
     # --- the walk
 
     def walk(self, pfn: int, purpose: Purpose, visit: Visit) -> None:
-        if not self._flags[pfn] & PG_ANON:
-            self.env.walk_file(pfn, purpose, visit)
-            return
         named = self._objects.get(self._mapping[pfn])
         if named is None:
             return

@@ -22,13 +22,14 @@ Cost        fork: one object. mremap of a shared page: a slot. Walk: address spa
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mmcore.areas.vma import VM_NONLINEAR, linear_page_index
 from mmcore.physical.frames import PG_ANON
-from mmcore.rmap import ANSWER, HIT, OK, STOP, Card, Layout, MachineFacts, Purpose, RmapScheme, SchemeEnv, Visit
+from mmcore.rmap import ANSWER, HIT, OK, STOP, Card, MachineFacts, Purpose, RmapScheme, SchemeEnv, Setup, Visit
 from rmap_plugins.anonmm import AnonMm
 
 if TYPE_CHECKING:
@@ -68,21 +69,17 @@ class AnonMmChained(AnonMm):
         ),
         options={"i_mmap": ("list", "how a file's areas are kept: list (2003) or prio_tree")},
         references=("LKML 2003-03-20 anobjrmap 5/6 rechained",),
-        file_index="list",
     )
     # Nothing has to be copied before it moves.
     move_check = RmapScheme.move_check
 
+    _file_index = "list"
+
     @classmethod
-    def layout(cls, machine: MachineFacts, options: dict[str, Any]) -> Layout:
+    def configure(cls, machine: MachineFacts, options: dict[str, Any]) -> Setup:
         # historic: 2.5.65, whose struct page had page->list, 8 bytes.
-        base = super().layout(machine, options)
-        return Layout(
-            page=base.page + (8 if machine.era == "historic" else 0),
-            vma=base.vma,
-            mm=base.mm,
-            address_space=base.address_space,
-        )
+        base = super().configure(machine, options)
+        return replace(base, page=base.page + (8 if machine.accounting == "historic" else 0))
 
     def __init__(self, env: SchemeEnv, options: dict[str, Any]) -> None:
         super().__init__(env, options)
@@ -211,14 +208,22 @@ class AnonMmChained(AnonMm):
 
     def walk(self, pfn: int, purpose: Purpose, visit: Visit) -> None:
         word = self._rmap[pfn]
-        if word and purpose != Purpose.AUDIT:
-            self._meters.nodes += len(self._chains[word].nodes)
-        if not self._flags[pfn] & PG_ANON:
-            self.env.walk_file(pfn, purpose, visit, tuple(self._known(pfn)))
-        elif not word:
+        if not word:
             super().walk(pfn, purpose, visit)
-        else:
-            super().walk(pfn, purpose, self._everywhere(visit, self._known(pfn)))
+            return
+        self._meter_chain(word, purpose)
+        super().walk(pfn, purpose, self._everywhere(visit, self._known(pfn)))
+
+    def nonlinear_addresses(self, pfn: int, purpose: Purpose) -> tuple[int, ...]:
+        word = self._rmap[pfn]
+        if not word:
+            return ()
+        self._meter_chain(word, purpose)
+        return tuple(self._known(pfn))
+
+    def _meter_chain(self, word: int, purpose: Purpose) -> None:
+        if purpose != Purpose.AUDIT:
+            self._meters.nodes += len(self._chains[word].nodes)
 
     @staticmethod
     def _everywhere(visit: Visit, addresses: list[int]) -> Visit:

@@ -22,13 +22,14 @@ Linux: mm/rmap.c between the patches rmap-8 and rmap-9.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mmcore.errors import PluginError
 from mmcore.physical.frames import PG_ANON
-from mmcore.rmap import Card, Layout, MachineFacts, Purpose, RmapScheme, Visit
+from mmcore.rmap import Card, MachineFacts, RmapScheme, Setup
 from rmap_plugins.pte_chain import PteChain
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def i_mmap_option(name: str, options: dict[str, Any], default: str) -> str:
     return str(index)
 
 
-def file_index_layout(index: str) -> tuple[int, int]:
+def file_index_bytes(index: str) -> tuple[int, int]:
     """(bytes in vm_area_struct, bytes in address_space) that a file index adds to two plain lists. Linux: 2.6.5 and
     2.6.7."""
     return (8, 4) if index == "prio_tree" else (0, 0)
@@ -77,22 +78,16 @@ class PartialObjrmap(PteChain):
             "LKML 2003-04-05 objrmap and vmtruncate",
             "LKML 2004-03-21 radix priority search tree",
         ),
-        file_index="list",
-        unmap_checks_young=False,
-        unmap_needs_vma=True,
     )
     add_file = RmapScheme.add_file
 
     @classmethod
-    def file_index(cls, options: dict[str, Any]) -> str:
-        return i_mmap_option(cls.card.name, options, "list")
-
-    @classmethod
-    def layout(cls, machine: MachineFacts, options: dict[str, Any]) -> Layout:
+    def configure(cls, machine: MachineFacts, options: dict[str, Any]) -> Setup:
         # historic: 2.6.6 and later, without page->list; nothing else differs.
-        chains = super().layout(MachineFacts(machine.paging, machine.smp, machine.cache_line, "isolated"), options)
-        vma, address_space = file_index_layout(cls.file_index(options))
-        return Layout(page=chains.page, vma=vma, address_space=address_space)
+        chains = super().configure(replace(machine, accounting="isolated"), options)
+        index = i_mmap_option(cls.card.name, options, "list")
+        vma, address_space = file_index_bytes(index)
+        return replace(chains, vma=vma, address_space=address_space, file_index=index, files=False)
 
     def _anon(self, pfns: np.ndarray) -> np.ndarray:
         return (self._frames.np_flags[pfns] & np.uint32(PG_ANON)) != 0
@@ -130,12 +125,6 @@ class PartialObjrmap(PteChain):
             super().move(src, dst, delta, pfns[anon], src_ptes[anon], dst_ptes[anon], token)
 
     # remove and remove_one leave file pages alone as they are: their word is 0.
-
-    def walk(self, pfn: int, purpose: Purpose, visit: Visit) -> None:
-        if self._frames.flags[pfn] & PG_ANON:
-            super().walk(pfn, purpose, visit)
-        else:
-            self.env.walk_file(pfn, purpose, visit)
 
     def chained_frames(self) -> np.ndarray:
         return (self._frames.np_mapcount != 0) & ((self._frames.np_flags & np.uint32(PG_ANON)) != 0)

@@ -32,12 +32,12 @@ from mmcore.rmap import (
     OK,
     STOP,
     Card,
-    Layout,
     MachineFacts,
     Purpose,
-    RmapScheme,
     SchemeEnv,
+    Setup,
     Visit,
+    WalkScheme,
 )
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class _Index:
         self.slot: dict[int, int] = {}  # PTE address -> its index in the slots view
 
 
-class PteChain(RmapScheme):
+class PteChain(WalkScheme):
     card = Card(
         name="pte_chain",
         title="exact, per page-table entry (Rik van Riel)",
@@ -83,19 +83,21 @@ class PteChain(RmapScheme):
             "highpte": (False, "PTE addresses are physical: 8 bytes under PAE"),
         },
         references=("LWN 2002-01 rmap", "LKML 2004-03 objrmap thread"),
-        file_index="list",
-        capabilities=frozenset({"WALK", "FILES"}),
-        unmap_checks_young=False,
-        unmap_needs_vma=True,
     )
 
     @classmethod
-    def layout(cls, machine: MachineFacts, options: dict[str, Any]) -> Layout:
+    def configure(cls, machine: MachineFacts, options: dict[str, Any]) -> Setup:
         _line(machine, options)
         wide = options.get("highpte", False) and machine.paging == "pae"
         # historic: 2.6.5, whose struct page still had page->list, 40 bytes in all (44 with 64-bit PTE addresses); gone
         # in 2.6.6.
-        return Layout(page=(8 if wide else 4) + (8 if machine.era == "historic" else 0))
+        return Setup(
+            page=(8 if wide else 4) + (8 if machine.accounting == "historic" else 0),
+            file_index="list",
+            files=True,
+            unmap_checks_young=False,
+            unmap_needs_vma=True,
+        )
 
     def __init__(self, env: SchemeEnv, options: dict[str, Any]) -> None:
         super().__init__(env, options)

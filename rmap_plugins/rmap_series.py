@@ -27,16 +27,15 @@ from functools import cache
 from typing import Any
 
 from mmcore.errors import PluginError
-from mmcore.physical.frames import PG_ANON
-from mmcore.rmap import OK, Layout, MachineFacts, Purpose, RmapScheme, SchemeEnv, Visit
+from mmcore.rmap import OK, MachineFacts, Purpose, RmapScheme, SchemeEnv, Setup, Visit, WalkScheme
 from rmap_plugins.anon_vma import AnonVma
 from rmap_plugins.anonmm import AnonMm
-from rmap_plugins.partial_objrmap import PartialObjrmap, file_index_layout, i_mmap_option
+from rmap_plugins.partial_objrmap import PartialObjrmap, file_index_bytes, i_mmap_option
 
 FIRST, LAST = 7, 40
 
 
-class _NoAnonRmap(RmapScheme):
+class _NoAnonRmap(WalkScheme):
     """After rmap 9 and rmap 38: page_add_anon_rmap only counts. File pages go by their file."""
 
     card = replace(
@@ -51,20 +50,16 @@ class _NoAnonRmap(RmapScheme):
     )
 
     @classmethod
-    def layout(cls, machine: MachineFacts, options: dict[str, Any]) -> Layout:
-        vma, address_space = file_index_layout(cls.file_index(options))
-        return Layout(page=4, vma=vma, address_space=address_space)
-
-    @classmethod
-    def file_index(cls, options: dict[str, Any]) -> str:
-        return i_mmap_option("rmap_series", options, "list")
+    def configure(cls, machine: MachineFacts, options: dict[str, Any]) -> Setup:
+        index = i_mmap_option("rmap_series", options, "list")
+        vma, address_space = file_index_bytes(index)
+        return Setup(page=4, vma=vma, address_space=address_space, file_index=index)
 
     def add_anon(self, pfn: int, vma: Any, address: int, pte: int, exclusive: bool, token: Any) -> int:
         return OK
 
     def walk(self, pfn: int, purpose: Purpose, visit: Visit) -> None:
-        if not self.env.frames.flags[pfn] & PG_ANON:
-            self.env.walk_file(pfn, purpose, visit)
+        """Nothing is offered."""
 
 
 class _AnonMmStays(AnonMm):
@@ -98,19 +93,13 @@ def _stage(stage: int) -> type[RmapScheme]:
         kernels=series.kernels,
         origin=series.origin,
         references=series.references,
-        file_index=base.file_index(options),
         options=series.options,
-        **changes,
     )
 
     class Stage(base):  # type: ignore[misc,valid-type]
         @classmethod
-        def layout(cls, machine: MachineFacts, given: dict[str, Any]) -> Layout:
-            return base.layout(machine, options)
-
-        @classmethod
-        def file_index(cls, given: dict[str, Any]) -> str:
-            return card.file_index
+        def configure(cls, machine: MachineFacts, given: dict[str, Any]) -> Setup:
+            return replace(base.configure(machine, options), **changes)
 
         def __init__(self, env: SchemeEnv, given: dict[str, Any]) -> None:
             super().__init__(env, options)
@@ -140,8 +129,9 @@ class RmapSeries(AnonVma):
     )
 
     @classmethod
-    def variant(cls, options: dict[str, Any]) -> type[RmapScheme]:
+    def configure(cls, machine: MachineFacts, options: dict[str, Any]) -> Setup:
         stage = options.get("stage", LAST)
         if not isinstance(stage, int) or not FIRST <= stage <= LAST:
             raise PluginError(f"rmap_series: stage = {stage!r} is not a number from {FIRST} to {LAST}")
-        return _stage(stage)
+        served = _stage(stage)
+        return replace(served.configure(machine, options), scheme=served)

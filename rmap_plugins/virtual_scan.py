@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mmcore.rmap import Card, Layout, MachineFacts, RmapScheme, SchemeEnv
+from mmcore.rmap import Card, MachineFacts, ScanScheme, SchemeEnv, Setup
 
 if TYPE_CHECKING:
     from mmcore.areas.mm import Mm
@@ -53,7 +53,7 @@ class _Place:
         self.next.prev = self.prev
 
 
-class VirtualScan(RmapScheme):
+class VirtualScan(ScanScheme):
     card = Card(
         name="virtual_scan",
         title="no reverse map: address spaces are scanned",
@@ -65,15 +65,13 @@ class VirtualScan(RmapScheme):
             ("page", "+0", "historic accounting: 36 bytes, 2.5.26's"),
         ),
         references=("Linux 2.5.26 mm/vmscan.c: swap_out, shrink_cache", "LWN 74149", "LWN 75198"),
-        file_index="list",
-        capabilities=frozenset({"SCAN"}),
     )
 
     @classmethod
-    def layout(cls, machine: MachineFacts, options: dict[str, Any]) -> Layout:
+    def configure(cls, machine: MachineFacts, options: dict[str, Any]) -> Setup:
         # historic: 2.5.26's struct page of 36 bytes (flags, count, list, mapping, index, lru, private), 8 more than the
         # base kernel's.
-        return Layout(page=8 if machine.era == "historic" else 0, mm=4)
+        return Setup(page=8 if machine.accounting == "historic" else 0, mm=4, file_index="list")
 
     def __init__(self, env: SchemeEnv, options: dict[str, Any]) -> None:
         super().__init__(env, options)

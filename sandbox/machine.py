@@ -326,17 +326,17 @@ def lowmem(mem: Memory) -> LowMem:
 
 def _scheme_bytes(mem: Any, owners: dict[str, Owner]) -> dict[str, int]:
     """Low memory that is the scheme's, by structure: fields as bytes in use, its own caches in whole frames."""
-    layout = mem.layout
+    setup = mem.setup
 
     def objects(name: str) -> int:
         return owners[name].peak_objects or 0 if name in owners else 0
 
     inodes = sum(objects(name) for name in owners if name.endswith("inode_cache"))
     fields = {
-        "mem_map": mem.frames.nr * layout.page,
-        "vm_area_struct": objects("slab:vm_area_struct") * layout.vma,
-        "mm_struct": objects("slab:mm_struct") * layout.mm,
-        "inodes": inodes * layout.address_space,
+        "mem_map": mem.frames.nr * setup.page,
+        "vm_area_struct": objects("slab:vm_area_struct") * setup.vma,
+        "mm_struct": objects("slab:mm_struct") * setup.mm,
+        "inodes": inodes * setup.address_space,
     }
     caches = {
         cache.name: owners[f"slab:{cache.name}"].peak_bytes
@@ -348,7 +348,7 @@ def _scheme_bytes(mem: Any, owners: dict[str, Owner]) -> dict[str, int]:
 
 def _file_index(mem: Any) -> str:
     """Of a scheme that walks file pages by their file's index, else ""."""
-    return mem.file_index if mem.scheme.card.capabilities == {"WALK"} else ""
+    return mem.setup.file_index if mem.rmap.exact and not mem.setup.files else ""
 
 
 def _crash(info: Any) -> Crash:

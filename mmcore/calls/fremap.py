@@ -39,7 +39,7 @@ def remap_file_pages(mem: Memory, mm: Mm, start: int, size: int, prot: int, pgof
         raise SysError(errno.EINVAL)
     if pgoff + (size >> 12) > limit:
         raise SysError(errno.EINVAL)
-    if not mem.nonlinear_areas:
+    if not mem.setup.nonlinear_areas:
         file = vma.vm_file
         file.get()  # the last area of the file may be the one that is replaced
         try:

@@ -63,7 +63,7 @@ class AddressSpace:
         self.addr: int = host.addr + _I_DATA
         self.pages: dict[int, int] = {}
         self.nodes = RadixNodes(radix_cache(mem.slab))
-        self.i_mmap: FileIndex = FILE_INDEXES[mem.file_index](mem.meters)
+        self.i_mmap: FileIndex = FILE_INDEXES[mem.setup.file_index](mem.meters)
         self.i_mmap_writable = 0  # areas that are shared and writable, or may become so
         self.nonlinear: list[VmArea] = []
         self._registered = False

@@ -32,7 +32,7 @@ _ZERO = bytes(4096)
 
 
 def shmem_inode_cache(mem: Memory) -> KmemCache:
-    return mem.slab.cache("shmem_inode_cache", SHMEM_INODE_SIZE + mem.layout.address_space)
+    return mem.slab.cache("shmem_inode_cache", SHMEM_INODE_SIZE + mem.setup.address_space)
 
 
 class ShmemSuper:

@@ -14,12 +14,14 @@ from mmcore.rmap.scheme import (
     SPLIT,
     STOP,
     Card,
-    Layout,
     MachineFacts,
     Purpose,
     RmapScheme,
+    ScanScheme,
     SchemeEnv,
+    Setup,
     Visit,
+    WalkScheme,
 )
 
 __all__ = [
@@ -35,10 +37,12 @@ __all__ = [
     "SPLIT",
     "STOP",
     "Card",
-    "Layout",
     "MachineFacts",
     "Purpose",
     "RmapScheme",
+    "ScanScheme",
     "SchemeEnv",
+    "Setup",
     "Visit",
+    "WalkScheme",
 ]

@@ -19,7 +19,7 @@ from mmcore.areas.vma import VM_LOCKED, VM_MAYSHARE, VM_RESERVED
 from mmcore.errors import InvariantViolation, SysError
 from mmcore.physical.frames import PG_ANON, PG_DIRTY, PG_REFERENCED, PG_SWAPCACHE
 from mmcore.physical.pgtable import FILE, PROTNONE, A, D, P
-from mmcore.rmap.scheme import FAIL, HIT, MISS, STOP, Purpose, RmapScheme, Visit, forms
+from mmcore.rmap.scheme import FAIL, HIT, MISS, STOP, Purpose, RmapScheme, Visit, WalkScheme, forms
 from mmcore.stats import WalkLengths
 
 if TYPE_CHECKING:
@@ -40,14 +40,14 @@ class Rmap:
         self.scheme = scheme
         self.frames = mem.frames
         self.flags, self.mapcount = mem.frames.flags, mem.frames.mapcount
-        self.walk = scheme.walk
         self.vmstat = mem.vmstat
         self.meters = mem.meters
         self.pgtables = mem.pgtables
         self.ptes = mem.pgtables.ptes
         self.pte_index = mem.pgtables.pte_index
         self.pfn_mask = mem.pgtables.PFN_MASK
-        self.exact = "WALK" in scheme.card.capabilities
+        self.exact = isinstance(scheme, WalkScheme)
+        self.walk = scheme.walk if isinstance(scheme, WalkScheme) else self._walk_file
         kind = type(scheme)
         # Hooks a scheme does not override are not called on hot paths.
         self.has_dup = kind.dup is not RmapScheme.dup
@@ -59,10 +59,14 @@ class Rmap:
         self.has_reused = kind.reused is not RmapScheme.reused
         self.has_file = kind.add_file is not RmapScheme.add_file
         self.has_file_released = kind.file_released is not RmapScheme.file_released
-        self.walks_files = "FILES" in scheme.card.capabilities
+        self.setup = scheme.env.setup
+        self.walks_files = self.setup.files
         self.has_move = kind.move is not RmapScheme.move
         self.has_move_check = kind.move_check is not RmapScheme.move_check
-        scheme.env.walk_file = self.walk_file
+        keeps = (
+            isinstance(scheme, WalkScheme) and type(scheme).nonlinear_addresses is not WalkScheme.nonlinear_addresses
+        )
+        self.nonlinear_addresses = scheme.nonlinear_addresses if keeps else None
         self.walk_lengths, self.file_walk_lengths = WalkLengths(), WalkLengths()
         # PTEs taken by try_to_unmap (or moved) so far: whoever reserves compares it to see whether reclaim ran over
         # what he read
@@ -270,7 +274,10 @@ class Rmap:
             meters.file_walks += 1
         else:
             meters.walks += 1
-        (self.walk if self.exact else self.walk_file)(pfn, purpose, visit)
+        if by_file:
+            self._walk_file(pfn, purpose, visit)
+        else:
+            self.walk(pfn, purpose, visit)
         length = max(
             meters.candidates + meters.file_candidates - candidates,
             meters.vmas_visited + meters.file_vmas_visited - vmas,
@@ -290,6 +297,13 @@ class Rmap:
         """A metered walk for an exact user (migrate.py, mkclean.py), whose ``visit`` calls ``find`` once for each
         candidate. File pages are found by their file's index under a scheme that cannot walk."""
         self._metered_walk(pfn, self.flags[pfn] if self.exact else 0, purpose, visit)
+
+    def offer(self, pfn: int, purpose: Purpose, visit: Visit) -> None:
+        """A walk of the scheme, or of the file's index, metered by nobody: the audit's."""
+        if self.flags[pfn] & PG_ANON or self.walks_files:
+            self.walk(pfn, purpose, visit)
+        else:
+            self._walk_file(pfn, purpose, visit)
 
     def _find(self, pfn: int, mm: Mm, address: int, pte: int) -> int:
         """Index of the PTE if it maps the frame, else -1; meters the candidate."""
@@ -369,12 +383,12 @@ class Rmap:
         pte = self._find(pfn, mm, address, pte)
         if pte < 0:
             return MISS
-        card = self.scheme.card
+        setup = self.setup
         if vma is None:
             vma = self.scheme.env.find_vma(mm, address)
             self.meters.vmas_visited += 1
             if vma is None or vma.vm_start > address:
-                if card.unmap_needs_vma:
+                if setup.unmap_needs_vma:
                     self._result = SWAP_FAIL
                     return FAIL | STOP
                 return MISS
@@ -383,7 +397,7 @@ class Rmap:
         if vma.vm_flags & (VM_LOCKED | VM_RESERVED):
             self._result = SWAP_FAIL
             return FAIL | STOP
-        if value & A and card.unmap_checks_young:
+        if value & A and setup.unmap_checks_young:
             ptes[pte] = value & ~A
             mm.flush_pending = True
             self._result = SWAP_FAIL
@@ -437,16 +451,17 @@ class Rmap:
 
     # --- file pages, by object
 
-    def walk_file(self, pfn: int, purpose: Purpose, visit: Visit, addresses: Sequence[int] | None = None) -> None:
+    def _walk_file(self, pfn: int, purpose: Purpose, visit: Visit) -> None:
         """Offers the areas that map a file page, from its AddressSpace's index. Linux: page_referenced_file,
         try_to_unmap_file, 2.6.7.
 
-        ``addresses``: a scheme that keeps the user addresses at which nonlinear areas map the page gives them; they are
-        then offered, for every purpose, in place of the mini virtual scan."""
+        A scheme that keeps the user addresses at which nonlinear areas map the page has them offered, for every
+        purpose, in place of the mini virtual scan."""
         frames = self.frames
         mapping = self.mem.mappings.get(frames.mapping[pfn])
         if mapping is None:
             return
+        addresses = self.nonlinear_addresses(pfn, purpose) if self.nonlinear_addresses is not None else None
         index = frames.index[pfn]
         meters = self.meters
         for vma in mapping.i_mmap.overlapping(index, index):
@@ -466,7 +481,7 @@ class Rmap:
         if addresses is not None:
             self._offer_nonlinear(pfn, mapping.nonlinear, addresses, purpose, visit)
         elif purpose == Purpose.UNMAP and mapping.nonlinear and frames.mapcount[pfn]:
-            if self.scheme.card.unmaps_nonlinear:
+            if self.setup.unmaps_nonlinear:
                 self._unmap_nonlinear(pfn, mapping.nonlinear)
         elif purpose in (Purpose.AUDIT, Purpose.MIGRATE, Purpose.MKCLEAN):
             self._search_nonlinear(pfn, mapping.nonlinear, visit, purpose)

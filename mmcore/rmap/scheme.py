@@ -18,8 +18,8 @@ Life of a page, and the hook at each step (the core calls; a scheme overrides wh
     vma_linked, vma_copied, vma_adjust_begin/end, vma_merged, vma_unlinked, can_merge      areas
     mm_created, mm_forked, mm_exited                                                       address spaces
 
-A scheme that keeps nothing which leads from a page to its PTEs has the capability SCAN instead of WALK, and gives
-``swap_out`` instead of ``walk``: reclaim asks it to go through address spaces (``env.try_to_swap_out`` does the work on
+A scheme that keeps nothing which leads from a page to its PTEs derives from `ScanScheme` instead of `WalkScheme`, and
+gives ``swap_out`` instead of ``walk``: reclaim asks it to go through address spaces (``env.try_to_swap_out`` does the work on
 a range) until enough pages lost all their PTEs. Nobody walks then, and the auditor compares counts only.
 
 PTEs are named by their index in ``env.pgtables.ptes``; frames by PFN; addresses are the guest's.
@@ -89,36 +89,44 @@ class Card:
     structures: tuple[tuple[str, str, str], ...] = ()
     options: dict[str, tuple[Any, str]] = field(default_factory=dict)
     references: tuple[str, ...] = ()
-    file_index: str = "prio_tree"  # how AddressSpace.i_mmap is kept: "list", "prio_tree" or "interval_tree"
-    # WALK: it answers walks. FILES: its own structures lead to the PTEs of file pages too, and their walks are metered
-    # as its own. SCAN: no walk, swap_out
-    capabilities: frozenset[str] = frozenset({"WALK"})
-    unmap_checks_young: bool = True  # 2.6.7's per-PTE unmap answers FAIL for a young PTE; pte_chain's did not look
-    unmap_needs_vma: bool = False  # no area for a candidate of an unmap walk: FAIL (pte_chain) instead of MISS
-    unmaps_nonlinear: bool = True  # the mini virtual scan (rmap 8 and later); without it such pages stay
-    incomplete: str = (
-        ""  # why walks miss PTEs of anonymous pages, for a state of history that did; the auditor then accepts it
-    )
 
 
 @dataclass(frozen=True)
-class Layout:
-    """Bytes a scheme adds to the base kernel's structures (each without any reverse mapping)."""
+class Setup:
+    """What the core does for a scheme: the answer to `RmapScheme.configure`, asked once before boot."""
 
+    # Bytes the scheme adds to the base kernel's structures (each without any reverse mapping).
     page: int = 0
     vma: int = 0
     mm: int = 0
     address_space: int = 0
+    # How AddressSpace.i_mmap is kept: "list", "prio_tree" or "interval_tree".
+    file_index: str = "prio_tree"
+    # The scheme's own structures lead to the PTEs of file pages too: it is asked for them, and they are metered as its
+    # own. Otherwise the core goes by the file's index.
+    files: bool = False
+    # Does remap_file_pages make nonlinear areas, as from 2.5.46 to 3.19, or ordinary ones, as since 4.0?
+    nonlinear_areas: bool = True
+    # The mini virtual scan of nonlinear areas (rmap 8 and later); without it their pages stay.
+    unmaps_nonlinear: bool = True
+    # 2.6.7's unmap of a PTE answers FAIL for a young one; that of pte_chain did not look.
+    unmap_checks_young: bool = True
+    # No area for a candidate of an unmap walk: FAIL (pte_chain) instead of MISS.
+    unmap_needs_vma: bool = False
+    # Why walks miss PTEs of anonymous pages, for a state of history that did; the auditor then accepts it.
+    incomplete: str = ""
+    # The class that serves these options, where it is another one.
+    scheme: type[RmapScheme] | None = None
 
 
 @dataclass(frozen=True)
 class MachineFacts:
-    """What a layout may depend on."""
+    """The machine a scheme is configured for. Its defaults stand where no machine is meant, as in the listing of schemes."""
 
-    paging: str  # "pae" or "2level"
-    smp: bool
-    cache_line: int
-    era: str  # "isolated" or "historic"
+    paging: str = "pae"  # or "2level"
+    smp: bool = False
+    cache_line: int = 32
+    accounting: str = "isolated"  # or "historic": structures at the sizes of the scheme's own kernel
 
 
 class SchemeEnv:
@@ -132,7 +140,7 @@ class SchemeEnv:
         "pgtables",
         "mms",
         "machine",
-        "walk_file",
+        "setup",
         "scheme_caches",
         "try_to_swap_out",
     )
@@ -146,6 +154,7 @@ class SchemeEnv:
         pgtables: PageTables,
         mms: dict[int, Mm],
         machine: MachineFacts,
+        setup: Setup,
     ) -> None:
         self.frames = frames
         self.ram = ram
@@ -154,9 +163,8 @@ class SchemeEnv:
         self.pgtables = pgtables
         self.mms = mms  # kernel address -> Mm, living address spaces
         self.machine = machine
+        self.setup = setup
         self.scheme_caches: list[KmemCache] = []
-        # walk_file(pfn, purpose, visit, addresses=None): the core's walk of a file page over its AddressSpace's index
-        self.walk_file: Callable[..., None] = _no_walk
         # try_to_swap_out(vma, start, end, zone, goal) -> (pages that became freeable, address to go on at): SCAN
         # schemes only, see mmcore.reclaim.scan24
         self.try_to_swap_out: Callable[[VmArea, int, int, Zone, int], tuple[int, int]] = _no_scan
@@ -181,16 +189,12 @@ class SchemeEnv:
         return self.mms[mm_address], address
 
 
-def _no_walk(pfn: int, purpose: Purpose, visit: Visit, addresses: Sequence[int] | None = None) -> None:
-    raise RuntimeError("walk_file is set once the core is built")
-
-
 def _no_scan(vma: VmArea, start: int, end: int, zone: Zone, goal: int) -> tuple[int, int]:
-    raise RuntimeError("try_to_swap_out is lent to schemes with the capability SCAN, once the core is built")
+    raise RuntimeError("try_to_swap_out is lent to a ScanScheme, once the core is built")
 
 
 class RmapScheme:
-    """Base class: every hook does nothing; ``walk`` (WALK) or ``swap_out`` (SCAN) has to be given."""
+    """What both kinds of scheme share: every hook does nothing. A scheme derives from `WalkScheme` or `ScanScheme`."""
 
     card: ClassVar[Card]
 
@@ -199,25 +203,10 @@ class RmapScheme:
         self.options = options
 
     @classmethod
-    def variant(cls, options: dict[str, Any]) -> type[RmapScheme]:
-        """The class that serves these options; most schemes are one class. Raises PluginError for a value that cannot
-        be."""
-        return cls
-
-    @classmethod
-    def file_index(cls, options: dict[str, Any]) -> str:
-        """How AddressSpace.i_mmap is kept under these options: "list", "prio_tree" or "interval_tree"."""
-        return cls.card.file_index
-
-    @classmethod
-    def nonlinear_areas(cls, options: dict[str, Any]) -> bool:
-        """Does remap_file_pages make nonlinear areas, as from 2.5.46 to 3.19, or ordinary ones, as since 4.0?"""
-        return True
-
-    @classmethod
-    def layout(cls, machine: MachineFacts, options: dict[str, Any]) -> Layout:
-        """Asked before boot: what the scheme adds to struct page and the others."""
-        return Layout()
+    def configure(cls, machine: MachineFacts, options: dict[str, Any]) -> Setup:
+        """Asked before boot: what the scheme adds to the kernel's structures, and what the core does for it. The same
+        question has the same answer. Raises PluginError for a value that cannot be."""
+        return Setup()
 
     # --- reserve
 
@@ -338,22 +327,35 @@ class RmapScheme:
     def mm_exited(self, mm: Mm) -> None:
         """All areas are gone."""
 
-    # --- the question
-
-    def walk(self, pfn: int, purpose: Purpose, visit: Visit) -> None:
-        """Offers every PTE that may map the frame to ``visit``, until it answers STOP."""
-        raise NotImplementedError
-
-    def swap_out(self, priority: int, zone: Zone, goal: int) -> int:
-        """SCAN: goes through address spaces with ``env.try_to_swap_out`` until ``goal`` pages of ``zone`` became
-        freeable, or for as long as it cares to; returns how many did. ``priority``: of reclaim, 12 (at ease) to 0."""
-        raise NotImplementedError
-
     # --- for tests and the lab
 
     def check(self) -> list[str]:
         """The scheme's own invariants; a list of what is broken."""
         return []
+
+
+class WalkScheme(RmapScheme):
+    """A scheme that leads from a page to its PTEs."""
+
+    def walk(self, pfn: int, purpose: Purpose, visit: Visit) -> None:
+        """Offers every PTE that may map the frame to ``visit``, until it answers STOP. Asked for anonymous pages, and for
+        pages of files only where ``Setup.files`` says so."""
+        raise NotImplementedError
+
+    def nonlinear_addresses(self, pfn: int, purpose: Purpose) -> Sequence[int] | None:
+        """The user addresses at which nonlinear areas map a file page, for a scheme that keeps them; None: it does not,
+        and the core searches the areas."""
+        return None
+
+
+class ScanScheme(RmapScheme):
+    """A scheme that keeps nothing which leads from a page to its PTEs: reclaim goes through address spaces. Nobody walks
+    then, and the auditor compares counts only."""
+
+    def swap_out(self, priority: int, zone: Zone, goal: int) -> int:
+        """Goes through address spaces with ``env.try_to_swap_out`` until ``goal`` pages of ``zone`` became freeable, or
+        for as long as it cares to; returns how many did. ``priority``: of reclaim, 12 (at ease) to 0."""
+        raise NotImplementedError
 
 
 def forms(kind: type[RmapScheme], hook: str) -> tuple[bool, bool]:

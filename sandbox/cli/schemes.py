@@ -7,11 +7,12 @@ import difflib
 from typing import TYPE_CHECKING
 
 from mmcore.errors import ConfigError, PluginError
+from mmcore.rmap import MachineFacts
 from sandbox.cli.arguments import Parser
 from sandbox.configfile import nearest
 
 if TYPE_CHECKING:
-    from mmcore.rmap import Card
+    from mmcore.rmap import Card, Setup
 
 _SUBCOMMANDS = ("new", "check")
 _USAGE = """rmapbox schemes [NAME]...
@@ -19,14 +20,14 @@ _USAGE = """rmapbox schemes [NAME]...
        rmapbox schemes check SCHEME [OPTIONS]"""
 
 
-def card_lines(card: Card) -> list[str]:
-    """A scheme's card (`mmcore.rmap.scheme.Card`) as the lines of the listing."""
+def card_lines(card: Card, setup: Setup) -> list[str]:
+    """A scheme's card and what it asks of the core (`mmcore.rmap.scheme`) as the lines of the listing."""
     lines = [f"{card.name}: {card.title}"]
     for label, text in (
         ("kernels", card.kernels),
         ("origin", card.origin),
         ("complexity", card.complexity),
-        ("file index", card.file_index),
+        ("file index", setup.file_index),
     ):
         lines.append(f"    {label:<12}{text}")
     for name, size, remark in card.structures:
@@ -34,8 +35,8 @@ def card_lines(card: Card) -> list[str]:
     for name, (default, meaning) in card.options.items():
         shown = str(default).lower() if isinstance(default, bool) else default
         lines.append(f"    {'option':<12}{name} = {shown}: {meaning}")
-    if card.incomplete:
-        lines.append(f"    {'incomplete':<12}{card.incomplete}")
+    if setup.incomplete:
+        lines.append(f"    {'incomplete':<12}{setup.incomplete}")
     for reference in card.references:
         lines.append(f"    {'see':<12}{reference}")
     return lines
@@ -68,7 +69,7 @@ def main(words: list[str]) -> int:
         if name not in scheme_names() and difflib.get_close_matches(name, _SUBCOMMANDS, 1, 0.6):
             raise ConfigError(f"schemes {name}: {nearest(name, _SUBCOMMANDS)}")
         try:
-            lines = card_lines(_card(name))
+            lines = card_lines(*_card(name))
         except PluginError as error:
             if names:
                 raise
@@ -80,11 +81,12 @@ def main(words: list[str]) -> int:
     return 0
 
 
-def _card(text: str) -> Card:
+def _card(text: str) -> tuple[Card, Setup]:
     """The card of NAME, or of what serves NAME:key=value. Raises `ConfigError` and `PluginError`."""
     from sandbox.schemes.registry import load_scheme
     from sandbox.schemes.spec import parse_spec, typed_options
 
     name, options = parse_spec(text)
     scheme = load_scheme(name)
-    return scheme.variant(typed_options(text, scheme, options)).card
+    setup = scheme.configure(MachineFacts(), typed_options(text, scheme, options))
+    return (setup.scheme or scheme).card, setup

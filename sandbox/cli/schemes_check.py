@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmcore.errors import ConfigError
+from mmcore.rmap import MachineFacts
 from sandbox.cli.arguments import Parser
 from sandbox.cli.run import _check_writable, write_json
 from sandbox.hostsignals import handle_interrupt
@@ -89,7 +90,9 @@ def main(words: list[str]) -> int:
     scheme, written = parse_spec(given.scheme)
     kind = load_scheme(scheme)
     options = {**typed_options(given.scheme, kind, written), **options_of(kind, given.option)}
-    kind.variant(options)  # a value that cannot be is a mistake of the command line, not of the scheme
+    kind.configure(
+        MachineFacts(), options
+    )  # a value that cannot be is a mistake of the command line, not of the scheme
 
     from sandbox.kit import suite
     from sandbox.kit.replay import write_script

@@ -36,7 +36,7 @@ class Caches:
     __slots__ = ("slab", "filp", "dentry", "inode", "proc_inode", "shmem_inode", "file_lock", "pipes")
 
     def __init__(self, mem: Any) -> None:
-        slab, more = mem.slab, mem.layout.address_space
+        slab, more = mem.slab, mem.setup.address_space
         self.slab = slab
         self.filp = slab.cache("filp", 160)
         self.dentry = slab.cache("dentry_cache", 140)

@@ -146,9 +146,9 @@ class Loop:
         """Memory that reclaim cannot get may be the scheme's doing: one that does not find PTEs keeps every page where
         it is."""
         scheme, meters = self.mem.scheme, self.mem.meters
-        if scheme.card.incomplete:
+        if scheme.env.setup.incomplete:
             return [
-                f"scheme {scheme.card.name}: {scheme.card.incomplete}; pages whose PTEs are not found cannot be swapped out"
+                f"scheme {scheme.card.name}: {scheme.env.setup.incomplete}; pages whose PTEs are not found cannot be swapped out"
             ]
         if meters.walks > 100 * max(meters.hits, 1):
             return [

@@ -1,4 +1,4 @@
-"""What can be said of a scheme before it runs: its card, its layout, its options, hooks that are none."""
+"""What can be said of a scheme before it runs: its card, its setup, its options, hooks that are none."""
 
 from __future__ import annotations
 
@@ -9,19 +9,16 @@ from collections.abc import Iterator
 from typing import Any
 
 from mmcore.errors import PluginError
-from mmcore.files.index.list import FILE_INDEXES
-from mmcore.memory import Memory, MemoryConfig
-from mmcore.rmap.scheme import Card, Layout, MachineFacts, RmapScheme
+from mmcore.memory import Memory, MemoryConfig, configure
+from mmcore.rmap.scheme import Card, MachineFacts, RmapScheme, ScanScheme, WalkScheme
 
-CAPABILITIES = frozenset({"WALK", "SCAN", "FILES"})
 _MOST = 256  # bytes a scheme adds to one structure; the largest of history are below 64
 
 
 def points(kind: type[RmapScheme], options: dict[str, Any]) -> Iterator[str]:
     """One text per point looked at, "" where all is well."""
     yield from _card(kind.card)
-    yield from _options(kind, options)
-    yield from _layouts(kind, options)
+    yield from _setups(kind, options)
     yield from _hooks(kind)
     yield from _machines(kind, options)
 
@@ -30,16 +27,6 @@ def _card(card: Card) -> Iterator[str]:
     for name in ("name", "title", "kernels", "origin", "complexity"):
         value = getattr(card, name)
         yield "" if isinstance(value, str) and value.strip() else f"card: {name} = {value!r} must be a text"
-    yield (
-        ""
-        if card.file_index in FILE_INDEXES
-        else f"card: file_index = {card.file_index!r} is none of {', '.join(FILE_INDEXES)}"
-    )
-    strange = sorted(map(str, set(card.capabilities) - CAPABILITIES))
-    yield (
-        f"card: capabilities holds {', '.join(strange)}; there are {', '.join(sorted(CAPABILITIES))}" if strange else ""
-    )
-    yield "" if card.capabilities else "card: capabilities is empty: a scheme walks (WALK) or scans (SCAN)"
     for row in card.structures:
         fits = isinstance(row, tuple) and len(row) == 3 and all(isinstance(text, str) for text in row)
         yield "" if fits else f"card: the structure {row!r} must be (name, bytes, remark), all texts"
@@ -48,42 +35,30 @@ def _card(card: Card) -> Iterator[str]:
         yield "" if fits else f"card: the option {name} must be (default, meaning)"
 
 
-def _options(kind: type[RmapScheme], options: dict[str, Any]) -> Iterator[str]:
-    for given in (options, {name: row[0] for name, row in kind.card.options.items()} | options):
-        served = kind.variant(given)
-        fits = inspect.isclass(served) and issubclass(served, RmapScheme)
-        yield "" if fits else f"variant({given}) answers {served!r}: it must be a scheme's class"
-        if fits:
-            index = served.file_index(given)
-            yield (
-                ""
-                if index in FILE_INDEXES
-                else f"file_index({given}) answers {index!r}, which is none of {', '.join(FILE_INDEXES)}"
-            )
-
-
-def _layouts(kind: type[RmapScheme], options: dict[str, Any]) -> Iterator[str]:
-    served = kind.variant(options)
-    for facts in itertools.starmap(
-        MachineFacts, itertools.product(("pae", "2level"), (False, True), (32, 64, 128), ("isolated", "historic"))
-    ):
-        layout = served.layout(facts, options)
-        if not isinstance(layout, Layout):
-            yield f"layout({facts}) answers {layout!r}: it must be a Layout"
+def _setups(kind: type[RmapScheme], options: dict[str, Any]) -> Iterator[str]:
+    facts = itertools.product(("pae", "2level"), (False, True), (32, 64, 128), ("isolated", "historic"))
+    given = (options, {name: row[0] for name, row in kind.card.options.items()} | options)
+    for machine, chosen in itertools.product(itertools.starmap(MachineFacts, facts), given):
+        try:
+            setup = configure(kind, machine, chosen)
+        except PluginError as error:
+            yield str(error)
             continue
-        sizes = {name: getattr(layout, name) for name in ("page", "vma", "mm", "address_space")}
-        bad = {name: size for name, size in sizes.items() if not isinstance(size, int) or not 0 <= size <= _MOST}
-        yield f"layout({facts}): {bad} must be bytes, from 0 to {_MOST}" if bad else ""
-        yield (
-            ""
-            if served.layout(facts, options) == layout
-            else f"layout({facts}) answers differently when it is asked again"
-        )
+        sizes = {name: getattr(setup, name) for name in ("page", "vma", "mm", "address_space")}
+        bad = {name: size for name, size in sizes.items() if size > _MOST}
+        yield f"configure({machine}): {bad} must be bytes, from 0 to {_MOST}" if bad else ""
+        same = kind.configure(machine, chosen) == setup
+        yield "" if same else f"configure({machine}) answers differently when it is asked again"
+
+
+def _face(kind: type[RmapScheme]) -> type[RmapScheme]:
+    """The class of the contract that the scheme derives from."""
+    return WalkScheme if issubclass(kind, WalkScheme) else ScanScheme
 
 
 def _hooks(kind: type[RmapScheme]) -> Iterator[str]:
     """A method named almost like a hook is one that nobody calls."""
-    hooks = [name for name, member in vars(RmapScheme).items() if callable(member) and not name.startswith("_")]
+    hooks = [name for name, _ in inspect.getmembers(_face(kind), inspect.isroutine) if not name.startswith("_")]
     for name, member in inspect.getmembers(kind, inspect.isfunction):
         if name.startswith("_") or name in hooks or member.__module__.startswith("mmcore."):
             continue

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
+from mmcore.rmap import MachineFacts, WalkScheme
 from sandbox.kit import contract
 from sandbox.kit.processes import Late, in_processes
 from sandbox.kit.replay import Cell, Failure, boot, failure_of, replay, shrink
@@ -166,7 +167,7 @@ def run_failures(kind: type, cell: Cell, names: Sequence[str]) -> Outcome:
 def incomplete(kind: type, options: dict[str, Any]) -> str:
     """What the card says of pages that walks do not find: a state of history. Such pages stay in memory, so there must
     be enough of it."""
-    return kind.variant(options).card.incomplete  # type: ignore[attr-defined,no-any-return]
+    return kind.configure(MachineFacts(), options).incomplete  # type: ignore[attr-defined,no-any-return]
 
 
 def run_programs(names: Sequence[str], scheme: str, kind: type, options: dict[str, Any], paging: str) -> Outcome:
@@ -209,7 +210,7 @@ def _parts(names: Sequence[str], n: int) -> list[list[str]]:
 
 def jobs(scheme: str, kind: type, options: dict[str, Any], until: float) -> tuple[list[Row], list[Job]]:
     """The table's rows and what has to be run for them."""
-    walks = "WALK" in kind.card.capabilities  # type: ignore[attr-defined]
+    walks = issubclass(kind, WalkScheme)
     lost = incomplete(kind, options)
     memories = MEMORIES[:1] if lost else MEMORIES
     keeps = next(in_processes([(lambda: at_hand(kind, options), _JOB_SECONDS)]))[1]

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -33,8 +34,12 @@ from mmcore.rmap.scheme import (
     OK,
     SPLIT,
     STOP,
+    MachineFacts,
     Purpose,
     RmapScheme,
+    ScanScheme,
+    Setup,
+    WalkScheme,
     forms,
 )
 
@@ -58,8 +63,13 @@ class Breach(AssertionError):
 
 def watched(kind: type[RmapScheme], options: dict[str, Any]) -> type[RmapScheme]:
     """The class that serves ``options``, under watch."""
-    kind = kind.variant(options)
-    body: dict[str, Any] = {"variant": classmethod(lambda cls, options: cls), "__module__": __name__}
+    kind = kind.configure(MachineFacts(), options).scheme or kind
+    own_configure = kind.configure
+
+    def configure(cls: type, machine: MachineFacts, options: dict[str, Any]) -> Setup:
+        return replace(own_configure(machine, options), scheme=None)
+
+    body: dict[str, Any] = {"configure": classmethod(configure), "__module__": __name__}
     passed_by = _passed_by(kind)
     for hook, base in vars(RmapScheme).items():
         if hook.startswith("_") or not callable(base) or isinstance(base, classmethod) or hook in _LEFT_ALONE:
@@ -69,7 +79,7 @@ def watched(kind: type[RmapScheme], options: dict[str, Any]) -> type[RmapScheme]
             continue
         if hook not in _OPTIONAL or own is not base:
             body[hook] = _watch(hook, own)
-    own_check, own_walk, own_scan = kind.check, kind.walk, kind.swap_out
+    own_check = kind.check
 
     def init(self: Any, env: Any, options: dict[str, Any]) -> None:
         self._watch = None
@@ -80,14 +90,27 @@ def watched(kind: type[RmapScheme], options: dict[str, Any]) -> type[RmapScheme]
     def check(self: Any) -> list[str]:
         return [*own_check(self), *self._watch.settled()]
 
-    def walk(self: Any, pfn: int, purpose: Purpose, visit: Any) -> None:
-        self._watch.walk(own_walk, pfn, purpose, visit)
+    body.update(__init__=init, check=check, **_questions(kind))
+    return type(kind.__name__, (kind,), body)
+
+
+def _questions(kind: type[RmapScheme]) -> dict[str, Any]:
+    """What reclaim asks, under watch."""
+    if issubclass(kind, WalkScheme):
+        own_walk = kind.walk
+
+        def walk(self: Any, pfn: int, purpose: Purpose, visit: Any) -> None:
+            self._watch.walk(own_walk, pfn, purpose, visit)
+
+        return {"walk": walk}
+    assert issubclass(kind, ScanScheme)
+    own_scan = kind.swap_out
 
     def swap_out(self: Any, priority: int, zone: Any, goal: int) -> int:
-        return self._watch.swap_out(own_scan, priority, zone, goal)
+        answer: int = self._watch.swap_out(own_scan, priority, zone, goal)
+        return answer
 
-    body.update(__init__=init, check=check, walk=walk, swap_out=swap_out)
-    return type(kind.__name__, (kind,), body)
+    return {"swap_out": swap_out}
 
 
 def _passed_by(kind: type[RmapScheme]) -> set[str]:
@@ -449,19 +472,7 @@ class Watch:
             return answer
 
         if purpose != Purpose.AUDIT:
-            walk_file = self.env.walk_file
-
-            def core_walk(frame: int, why: Purpose, ask: Any, addresses: Any = None) -> None:
-                nonlocal core
-                self._compare("walk", core)
-                walk_file(frame, why, ask, addresses)  # nonlinear areas are unmapped in it, by clusters
-                core = self._core_state()
-
-            self.env.walk_file = core_walk
-            try:
-                own(self.scheme, pfn, purpose, asked)
-            finally:
-                self.env.walk_file = walk_file
+            own(self.scheme, pfn, purpose, asked)
             self._compare("walk", core)
             return
         mine, meters = self._own_state(), self.env.meters.as_dict()
@@ -541,7 +552,7 @@ class Watch:
         frames = env.frames
         for pfn in np.nonzero(((frames.np_flags & np.uint32(PG_DIRECT)) != 0) & (frames.np_mapcount == 0))[0].tolist():
             wrong.append(f"PG_direct of a page that nobody maps: {frames.describe(pfn)}")
-        if "WALK" in self.scheme.card.capabilities and not self.scheme.card.incomplete:
+        if isinstance(self.scheme, WalkScheme) and not self.env.setup.incomplete:
             wrong += self._probe()
         return wrong
 

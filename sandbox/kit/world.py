@@ -333,7 +333,7 @@ class World(Comparison):
         self.call(remap_file_pages, self.mem, process.mm, first << 12, n << 12, 0, index, 0, fail=fail)
         for k in range(n):
             process.slots[first + k] = process.slots[first + k]._replace(index=index + k)
-            if not self.mem.nonlinear_areas:
+            if not self.mem.setup.nonlinear_areas:
                 process.slots[first + k] = process.slots[first + k]._replace(linear=index + k)
 
     def brk(self, who: int, pages: int) -> None:
@@ -591,8 +591,7 @@ class World(Comparison):
 
     def _leads_nowhere(self, pfn: int) -> bool:
         """May the scheme refuse to lead to all PTEs of the frame?"""
-        card = self.mem.scheme.card
-        return "WALK" not in card.capabilities or bool(card.incomplete and self.mem.frames.flags[pfn] & PG_ANON)
+        return not self.mem.rmap.exact or bool(self.mem.setup.incomplete and self.mem.frames.flags[pfn] & PG_ANON)
 
     def reclaim(self, pages: int) -> None:
         self.note(f"reclaim {pages}")
@@ -610,8 +609,7 @@ class World(Comparison):
                 self.mem.clock.charge(10**9)
             if self.mem.vmstat.nr_mapped == before:
                 break
-        card = self.mem.scheme.card
-        if card.incomplete:
+        if self.mem.setup.incomplete:
             return
         places: dict[int, list[tuple[VmArea, int]]] = {}
         locked = {
@@ -635,7 +633,7 @@ class World(Comparison):
                         places.setdefault(pfn, []).append((vma, address))
         for pfn, areas in places.items():
             held = any(
-                vma.vm_flags & VM_LOCKED or vma.vm_flags & VM_NONLINEAR and not card.unmaps_nonlinear
+                vma.vm_flags & VM_LOCKED or vma.vm_flags & VM_NONLINEAR and not self.mem.setup.unmaps_nonlinear
                 for vma, _ in areas
             )
             assert held, (

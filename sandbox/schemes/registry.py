@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mmcore.errors import PluginError
-from mmcore.rmap.scheme import Card, RmapScheme
+from mmcore.rmap.scheme import Card, RmapScheme, ScanScheme, WalkScheme
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -111,7 +111,8 @@ def _from_file(name: str) -> type[RmapScheme]:
     except (
         BaseException
     ) as error:  # SystemExit too: a scheme file that ends the command must not look like a run that went well
-        raise PluginError(f"scheme {name!r}: {path} cannot be loaded: {_one_line(error)}") from error
+        why = _earlier_card(error) or _one_line(error)
+        raise PluginError(f"scheme {name!r}: {path} cannot be loaded: {why}") from error
     if not class_name:
         return _checked(_only_scheme(module, name), name)
     found = getattr(module, class_name, None)
@@ -171,43 +172,92 @@ def _only_scheme(module: object, name: str) -> object:
     return classes[0]
 
 
+_BEFORE_CONFIGURE = {
+    "layout": "the bytes it answered are fields of the Setup",
+    "variant": "the class it answered is Setup.scheme",
+    "file_index": "what it answered is Setup.file_index",
+    "nonlinear_areas": "what it answered is Setup.nonlinear_areas",
+}
+_BEFORE_SETUP = (
+    "file_index",
+    "capabilities",
+    "unmap_checks_young",
+    "unmap_needs_vma",
+    "unmaps_nonlinear",
+    "incomplete",
+)
+
+
+def _refuse_earlier_contract(found: type, name: str) -> None:
+    """A scheme that answers the four questions which are one now would be asked none of them."""
+    for hook, where in _BEFORE_CONFIGURE.items():
+        if isinstance(inspect.getattr_static(found, hook, None), (classmethod, staticmethod)):
+            raise PluginError(
+                f"scheme {name!r}: class {found.__name__} is written for an earlier contract: {hook}(...) is part of "
+                f"configure(machine, options) -> Setup: {where}"
+            )
+
+
+def _earlier_card(error: BaseException) -> str:
+    """What to say of a card with a field that is now in the Setup; "" where that is not the error."""
+    for field in _BEFORE_SETUP:
+        if isinstance(error, TypeError) and f"unexpected keyword argument '{field}'" in str(error):
+            if field == "capabilities":
+                return (
+                    "it is written for an earlier contract: a card has no capabilities: derive from WalkScheme or "
+                    "ScanScheme, and answer Setup(files=True) in configure(machine, options) for FILES"
+                )
+            return (
+                f"it is written for an earlier contract: {field} is no field of the card, but of the Setup that "
+                "configure(machine, options) answers"
+            )
+    for old, now in (("Layout", "Setup, which configure(machine, options) answers"),):
+        if isinstance(error, ImportError) and f"cannot import name '{old}'" in str(error):
+            return f"it is written for an earlier contract: {old} is part of {now}"
+    return ""
+
+
 def _checked(found: object, name: str) -> type[RmapScheme]:
     """The contract, as far as it can be seen before a run: a card, a walk (or a scan), hooks with the arguments the
     core gives."""
     if not inspect.isclass(found):
         raise PluginError(f"scheme {name!r} is not a class")
-    if not issubclass(found, RmapScheme):
+    _refuse_earlier_contract(found, name)
+    if not issubclass(found, (WalkScheme, ScanScheme)):
         missing = [hook for hook in ("card", "walk", "reserve", "add_anon") if not hasattr(found, hook)]
         lacks = f" and lacks {', '.join(missing)}" if missing else ""
-        raise PluginError(f"scheme {name!r}: class {found.__name__} does not derive from mmcore.rmap.RmapScheme{lacks}")
+        raise PluginError(
+            f"scheme {name!r}: class {found.__name__} does not derive from mmcore.rmap.WalkScheme or ScanScheme{lacks}"
+        )
+    walks = issubclass(found, WalkScheme)
+    base, other, hook = (WalkScheme, ScanScheme, "walk") if walks else (ScanScheme, WalkScheme, "swap_out")
+    if walks and issubclass(found, ScanScheme):
+        raise PluginError(
+            f"scheme {name!r}: class {found.__name__} derives from both WalkScheme and ScanScheme: keep one"
+        )
     card = getattr(found, "card", None)
     if not isinstance(card, Card):
         raise PluginError(
             f"scheme {name!r}: class {found.__name__} lacks its card (card = Card(name=..., title=..., ...))"
         )
-    if len(card.capabilities & {"WALK", "SCAN"}) != 1:
-        raise PluginError(
-            f"scheme {name!r}: the card of class {found.__name__} must have one of the capabilities WALK and SCAN"
-        )
-    if "SCAN" in card.capabilities and found.swap_out is RmapScheme.swap_out:
-        raise PluginError(f"scheme {name!r}: class {found.__name__} lacks the hook swap_out(priority, zone, goal)")
-    if "WALK" in card.capabilities and found.walk is RmapScheme.walk:
-        raise PluginError(f"scheme {name!r}: class {found.__name__} lacks the hook walk(pfn, purpose, visit)")
-    for hook, asked, other in (("swap_out", "SCAN", "walk"), ("walk", "WALK", "swap_out")):
-        if asked not in card.capabilities and getattr(found, hook) is not getattr(RmapScheme, hook):
+    if getattr(found, hook) is getattr(base, hook):
+        arguments = ", ".join(list(inspect.signature(getattr(base, hook)).parameters)[1:])
+        raise PluginError(f"scheme {name!r}: class {found.__name__} lacks the hook {hook}({arguments})")
+    for hook in ("swap_out",) if walks else ("walk", "nonlinear_addresses"):
+        if hasattr(found, hook):
             raise PluginError(
-                f"scheme {name!r}: class {found.__name__} gives {hook}, which is asked of schemes with the capability {asked} only: "
-                f"drop {hook}, or say {asked} on the card and drop {other}"
+                f"scheme {name!r}: class {found.__name__} gives {hook}, which is asked of a {other.__name__} only: drop "
+                f"{hook}, or derive from {other.__name__}"
             )
-    if found.add_anon is RmapScheme.add_anon and "WALK" in card.capabilities:
+    if found.add_anon is RmapScheme.add_anon and walks:
         raise PluginError(
             f"scheme {name!r}: class {found.__name__} lacks the hook add_anon(pfn, vma, address, pte, exclusive, token)"
         )
-    for hook, base in inspect.getmembers(RmapScheme, inspect.isfunction):
+    for hook, given_by_base in inspect.getmembers(base, inspect.isfunction):
         own = getattr(found, hook)
-        if own is base or hook.startswith("_"):
+        if own is given_by_base or hook.startswith("_"):
             continue
-        wanted = [p for p in inspect.signature(base).parameters if p != "self"]
+        wanted = [p for p in inspect.signature(given_by_base).parameters if p != "self"]
         parameters = inspect.signature(own).parameters
         if any(p.kind is p.VAR_POSITIONAL for p in parameters.values()):
             continue

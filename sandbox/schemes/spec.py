@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from mmcore.errors import ConfigError
-from mmcore.rmap import RmapScheme
+from mmcore.rmap import MachineFacts, RmapScheme
 from sandbox.config import Config
 from sandbox.configfile import nearest
 from sandbox.schemes.registry import load_scheme
@@ -64,5 +64,5 @@ def with_options(config: Config, text: str, options: dict[str, str]) -> Config:
     if options:
         scheme = load_scheme(config.scheme)
         config.scheme_options = {**config.scheme_options, **typed_options(text, scheme, options)}
-        scheme.variant(config.scheme_options)
+        scheme.configure(MachineFacts(), config.scheme_options)
     return config
