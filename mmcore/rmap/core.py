@@ -432,6 +432,8 @@ class Rmap:
         n = frames.mapcount[pfn] - 1
         frames.mapcount[pfn] = n
         frames.count[pfn] -= 1
+        if self._by_file and self.has_remove:  # the scheme saw no HIT
+            self.tell_removed(vma, pfn, pte)
         if n == 0:
             self.vmstat.nr_mapped -= 1
             return HIT | STOP if not self.has_remove else HIT

@@ -154,7 +154,7 @@ class SchemeEnv:
         pgtables: PageTables,
         mms: dict[int, Mm],
         machine: MachineFacts,
-        setup: Setup,
+        setup: Setup | None = None,
     ) -> None:
         self.frames = frames
         self.ram = ram
@@ -163,7 +163,7 @@ class SchemeEnv:
         self.pgtables = pgtables
         self.mms = mms  # kernel address -> Mm, living address spaces
         self.machine = machine
-        self.setup = setup
+        self.setup = setup or Setup()
         self.scheme_caches: list[KmemCache] = []
         # try_to_swap_out(vma, start, end, zone, goal) -> (pages that became freeable, address to go on at): SCAN
         # schemes only, see mmcore.reclaim.scan24

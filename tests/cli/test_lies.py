@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -18,7 +19,7 @@ from tests.cli.conftest import COMMAND
 LIES = '''"""Schemes that lie."""
 from dataclasses import replace
 
-from mmcore.rmap import COPY
+from mmcore.rmap import COPY, Setup
 from rmap_plugins.anon_vma import AnonVma
 
 
@@ -40,17 +41,17 @@ class AlwaysCopy(Lies):
 
 class NoLayout(Lies):
     @classmethod
-    def layout(cls, machine, options): return None
+    def configure(cls, machine, options): return None
 
 
 class NoClass(Lies):
     @classmethod
-    def variant(cls, options): return 7
+    def configure(cls, machine, options): return Setup(scheme=7)
 
 
 class NoIndex(Lies):
     @classmethod
-    def file_index(cls, options): return "hash"
+    def configure(cls, machine, options): return Setup(file_index="hash")
 
 
 class Ends(Lies):
@@ -75,9 +76,9 @@ def lies(tmp_path):
     "name, said",
     [
         ("CheckIsNoList", "check() answers 5: it must be a list of texts"),
-        ("NoLayout", "answers None: it must be a Layout"),
-        ("NoClass", "answers 7: it must be a class that derives from RmapScheme"),
-        ("NoIndex", "answers 'hash': it must be one of list, prio_tree, interval_tree"),
+        ("NoLayout", "answers None: it must be a Setup"),
+        ("NoClass", "scheme = 7 must be a class that derives from WalkScheme"),
+        ("NoIndex", "file_index = 'hash' must be one of list, prio_tree, interval_tree"),
         ("Ends", "failed in add_anon (lies.py, line"),
     ],
 )
@@ -114,8 +115,8 @@ def test_stages_that_find_no_anonymous_page_say_so_when_memory_runs_out(rmapbox,
 def test_a_negative_size_is_refused():
     class Negative(AnonVma):
         @classmethod
-        def layout(cls, machine, options):
-            return super().layout(machine, options).__class__(vma=-500)
+        def configure(cls, machine, options):
+            return replace(super().configure(machine, options), vma=-500)
 
     with pytest.raises(PluginError, match="vma = -500 must be a number of bytes"):
         Memory(MemoryConfig(8 << 20, 0), Negative)

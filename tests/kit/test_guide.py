@@ -13,17 +13,18 @@ import pytest
 from mmcore.areas.mm import Mm
 from mmcore.areas.vma import VmArea
 from mmcore.physical.slab import KmemCache
-from mmcore.rmap import Card, Layout, MachineFacts, RmapScheme, SchemeEnv
+from mmcore.rmap import Card, MachineFacts, RmapScheme, ScanScheme, SchemeEnv, Setup, WalkScheme
 from mmcore.stats import Meters
 
 ROOT = Path(__file__).resolve().parents[2]
 GUIDE = (ROOT / "docs/writing-a-scheme.md").read_text()
 SIGNATURES = GUIDE.partition("## Signatures")[2].split("```")[1]
-HOOKS = [
-    name
-    for name, member in vars(RmapScheme).items()
+HOOKS = {
+    name: kind
+    for kind in (RmapScheme, WalkScheme, ScanScheme)
+    for name, member in vars(kind).items()
     if not name.startswith("_") and (callable(member) or isinstance(member, classmethod))
-]
+}
 COUNTED = {
     meter
     for file in (ROOT / "rmap_plugins").glob("*.py")
@@ -33,7 +34,7 @@ COUNTED = {
 
 @pytest.mark.parametrize("hook", HOOKS)
 def test_each_hook_with_its_signature(hook: str) -> None:
-    parameters = inspect.signature(getattr(RmapScheme, hook)).parameters.values()
+    parameters = inspect.signature(getattr(HOOKS[hook], hook)).parameters.values()
     written = ", ".join(str(p.replace(annotation=p.empty)) for p in parameters if p.name != "self")
     assert f"{hook}({written})" in SIGNATURES.splitlines()
 
@@ -45,8 +46,7 @@ def test_no_hook_that_is_none() -> None:
 @pytest.mark.parametrize(
     "name",
     sorted(
-        COUNTED
-        | {field.name for kind in (Card, Layout, MachineFacts) for field in fields(kind)} - {"page", "vma", "mm"}
+        COUNTED | {field.name for kind in (Card, Setup, MachineFacts) for field in fields(kind)} - {"page", "vma", "mm"}
     ),
 )
 def test_each_meter_and_field(name: str) -> None:

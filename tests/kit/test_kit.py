@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mmcore.rmap import COPY, OK, Card
+from mmcore.rmap import COPY, OK, Card, MachineFacts, ScanScheme, Setup
 from rmap_plugins.anon_vma import AnonVma
 from rmap_plugins.anonmm_chained import AnonMmChained
 from rmap_plugins.pte_chain import PteChain
@@ -190,7 +190,9 @@ def test_a_scheme_that_loses_pages_by_its_card_is_not_exact() -> None:
 
 def test_a_scheme_that_loses_pages_must_find_those_of_files() -> None:
     class Loses(AnonVma):
-        card = replace(AnonVma.card, incomplete="nothing is found")
+        @classmethod
+        def configure(cls, machine: MachineFacts, options: dict[str, Any]) -> Setup:
+            return replace(super().configure(machine, options), incomplete="nothing is found", files=True)
 
         def walk(self, pfn: int, purpose: Any, visit: Any) -> None:
             pass
@@ -201,8 +203,8 @@ def test_a_scheme_that_loses_pages_must_find_those_of_files() -> None:
 
 
 def test_a_scheme_without_walks_is_not_asked_for_them() -> None:
-    class Scans(ScanEverything):
-        card = Card("scans", "t", "k", "o", "c", capabilities=frozenset({"SCAN"}))
+    class Scans(ScanScheme):
+        card = Card("scans", "t", "k", "o", "c")
 
     rows, todo = suite.jobs("scans", Scans, {}, time.monotonic())
     assert {row.name: row.verdict for row in rows}["exact walks"] == suite.NOT_APPLICABLE
@@ -215,7 +217,7 @@ def test_the_contract_before_a_run() -> None:
             pass
 
     class Odd(ScanEverything):
-        card = Card("odd", "", "k", "o", "c", file_index="tree")
+        card = Card("odd", "", "k", "o", "c")
 
     assert "did you mean vma_unlinked" in suite.check_contract(Misspelt, {}).failure.text  # type: ignore[union-attr]
     assert "title" in suite.check_contract(Odd, {}).failure.text  # type: ignore[union-attr]

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from mmcore.physical.frames import PG_ANON
-from mmcore.rmap import COPY, OK, STOP, Card, Purpose, RmapScheme, Visit
+from mmcore.rmap import COPY, OK, STOP, Card, Purpose, Visit, WalkScheme
 
 
-class ScanEverything(RmapScheme):
+class ScanEverything(WalkScheme):
     card = Card(
         name="scan_everything",
         title="one address per page, every address space asked (for tests)",
@@ -49,9 +49,6 @@ class ScanEverything(RmapScheme):
 
     def walk(self, pfn: int, purpose: Purpose, visit: Visit) -> None:
         frames = self.env.frames
-        if not frames.flags[pfn] & PG_ANON:
-            self.env.walk_file(pfn, purpose, visit)
-            return
         address = frames.index[pfn] << 12
         for mm in list(self.env.mms.values()):
             if visit(pfn, mm, address, None, -1) & STOP:

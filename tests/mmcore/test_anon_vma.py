@@ -81,7 +81,7 @@ def test_sizes(smp: bool, size: int, per_page: int) -> None:
     mem = Memory(MemoryConfig(8 << 20, 1 << 20, smp=smp), AnonVma)
     cache = mem.slab.caches["anon_vma"]
     assert cache.objsize == size and cache.per_slab == objects_per_slab(size, 0) == per_page
-    layout = AnonVma.layout(MachineFacts("pae", smp, 32, "isolated"), {})
+    layout = AnonVma.configure(MachineFacts("pae", smp, 32, "isolated"), {})
     assert layout.vma == 12 + 8, "list node and pointer, and 8 more for the priority search tree's node"
     assert mem.vma_cache.objsize == 84 and mem.vma_cache.per_slab == 47
 
@@ -94,7 +94,7 @@ def test_worst_case_is_24_bytes_an_area_on_smp() -> None:
         box.map(2 * k, 1)
         box.touch(2 * k)
     assert box.objects == areas
-    smp = AnonVma.layout(MachineFacts("pae", True, 32, "isolated"), {}).vma - 8
+    smp = AnonVma.configure(MachineFacts("pae", True, 32, "isolated"), {}).vma - 8
     assert smp + 12 == 24
 
 

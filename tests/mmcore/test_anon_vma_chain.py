@@ -48,7 +48,7 @@ def test_historic_areas(era: str, paging: str, total: int) -> None:
         MemoryConfig(8 << 20, 1 << 20, paging=paging, accounting="historic", scheme_options={"era": era}), AnonVmaChain
     )
     assert mem.vma_cache.objsize == total
-    assert AnonVmaChain.layout(MachineFacts(paging, False, 32, "historic"), {"era": era}).page == 4
+    assert AnonVmaChain.configure(MachineFacts(paging, False, 32, "historic"), {"era": era}).page == 4
 
 
 @pytest.mark.parametrize(
@@ -63,8 +63,8 @@ def test_historic_areas(era: str, paging: str, total: int) -> None:
 )
 def test_the_era_chooses_the_file_index(value: str | None, index: str) -> None:
     options = {} if value is None else {"era": value}
-    assert AnonVmaChain.file_index(options) == index
-    assert Memory(MemoryConfig(8 << 20, 1 << 20, scheme_options=options), AnonVmaChain).file_index == index
+    assert AnonVmaChain.configure(MachineFacts(), options).file_index == index
+    assert Memory(MemoryConfig(8 << 20, 1 << 20, scheme_options=options), AnonVmaChain).setup.file_index == index
 
 
 @pytest.mark.parametrize("era", ["2.6.33", 4.0, 2022])

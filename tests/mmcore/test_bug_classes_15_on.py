@@ -90,11 +90,11 @@ def test_17_nonlinear_areas(scheme: str, paging: str) -> None:
     b.audit()
     b.swap_out()
     b.audit("reclaimed")
-    if not b.mem.scheme.card.unmaps_nonlinear:
+    if not b.mem.setup.unmaps_nonlinear:
         assert all(b.pte(k) & P for k in range(40)), "until rmap 8 such pages were as good as locked"
     else:
-        assert not any(b.pte(k) & P for k in range(40)) and bool(b.pte(3) & FILE) == b.mem.nonlinear_areas
-    assert len(b.mm.vmas) == (1 if b.mem.nonlinear_areas else 21)
+        assert not any(b.pte(k) & P for k in range(40)) and bool(b.pte(3) & FILE) == b.mem.setup.nonlinear_areas
+    assert len(b.mm.vmas) == (1 if b.mem.setup.nonlinear_areas else 21)
     for mm in (child, b.mm):
         assert [b.load(mm, AT + (k << 12)) for k in range(40)] == expected
     b.mremap(0, 40, 100)

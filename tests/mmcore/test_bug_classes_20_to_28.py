@@ -43,7 +43,7 @@ def walk(b: Box, pfn: int) -> tuple[set[int], int, bool]:
             return HIT
         return MISS
 
-    b.mem.scheme.walk(pfn, Purpose.AUDIT, visit)
+    b.mem.rmap.offer(pfn, Purpose.AUDIT, visit)
     return found, offered, by_area
 
 

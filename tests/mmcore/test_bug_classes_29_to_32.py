@@ -188,7 +188,7 @@ def test_32_many_windows_on_one_file(scheme: str) -> None:
         return
     assert all(cost["file_candidates"] == processes for cost in costs)
     nodes = sum(cost["file_nodes"] for cost in costs) / windows
-    if b.mem.file_index == "list":
+    if b.mem.setup.file_index == "list":
         # It stops when it has found as many as there are: half-way on average where they stand together, later where
         # they are spread.
         assert nodes > windows * processes / 3
@@ -214,7 +214,7 @@ def test_32_many_tasks_with_many_windows(scheme: str) -> None:
         costs = [_asked(b, b.pfn(5 * k + 1)) for k in range(areas)]
         assert all(cost["file_candidates"] == tasks for cost in costs)
         looked[tasks, areas] = sum(cost["file_nodes"] for cost in costs) / areas
-    if b.mem.file_index == "list":
+    if b.mem.setup.file_index == "list":
         assert looked[4, 8] > 1.5 * looked[2, 8] and looked[4, 16] > 1.5 * looked[4, 8]
     else:
         assert looked[4, 16] - looked[4, 8] <= 3, "a level more"

@@ -152,7 +152,7 @@ def test_anon_vmas_and_bytes_per_area(smp: bool, size: int, packed: int) -> None
     areas_before, used_before = m.mem.vma_cache.objects, cache.objects
     m.family(9, 30)
     assert cache.objects - used_before == 1 and m.mem.vma_cache.objects - areas_before == 10
-    per_area = m.mem.scheme.layout(m.mem.machine, {}).vma - 8  # 8 are the priority search tree's
+    per_area = m.mem.scheme.configure(m.mem.machine, {}).vma - 8  # 8 are the priority search tree's
     assert per_area == 12
     # The dearest case: every area in one process with an object of its own.
     mm = m.new_mm()

@@ -381,7 +381,7 @@ def mapping_forgotten(s: Scene) -> int:
 @pytest.mark.parametrize("name", DAMAGES)
 def test_the_core(name: str, scheme: str) -> None:
     scene = Scene(SCHEMES[scheme])
-    if name == "nonlinear_list_entry_removed" and not scene.mem.nonlinear_areas:
+    if name == "nonlinear_list_entry_removed" and not scene.mem.setup.nonlinear_areas:
         pytest.skip(f"not applicable: under {scheme} remap_file_pages makes ordinary areas")
     expect(scene, name, DAMAGES)
 

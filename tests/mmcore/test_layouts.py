@@ -110,5 +110,5 @@ def test_stages_of_the_series(stage: int) -> None:
     mem = memory("rmap_series", {"stage": stage}, "pae", "isolated")
     index, cache = STAGES[stage]
     caches = {"pte_chain", "anonmm", "anon_vma"} & set(mem.slab.caches)
-    assert (mem.file_index, caches) == (index, {cache} if cache else set())
+    assert (mem.setup.file_index, caches) == (index, {cache} if cache else set())
     assert mem.scheme.card.name == "rmap_series"

@@ -29,15 +29,13 @@ from mmcore.physical.frames import (
 from mmcore.physical.gfp import GFPF_DMA
 from mmcore.physical.pgtable import FILE, PROTNONE, A, D, P, W
 from mmcore.physical.zones import DMA_END
-from mmcore.rmap import HIT, MISS, Purpose
+from mmcore.rmap import HIT, MISS, Card, Purpose, ScanScheme, WalkScheme
 from sandbox.kit.files import host_file, tmpfs_file
 from sandbox.kit.machine import MAP_FIXED, MAP_PRIVATE, MAP_SHARED, PROT_EXEC, PROT_NONE, PROT_READ, RW, Fault, Machine
 from tests.mmcore.box import AT, SCHEMES, Box
 from tests.mmcore.scan_scheme import ScanEverything
 
-each = pytest.mark.parametrize(
-    "scheme", [name for name, (kind, _) in SCHEMES.items() if "WALK" in kind.card.capabilities]
-)
+each = pytest.mark.parametrize("scheme", [name for name, (kind, _) in SCHEMES.items() if issubclass(kind, WalkScheme)])
 both = pytest.mark.parametrize("paging", ["pae", "2level"])
 SHARED = MAP_SHARED | MAP_FIXED
 BITS = P | W | A | D | PROTNONE | 1 << 63
@@ -513,10 +511,11 @@ def test_a_scheme_that_does_not_know_all(monkeypatch: pytest.MonkeyPatch) -> Non
     assert any("a migration entry is left" in text for text in b.auditor.audit())
 
 
-class ScanOnly(ScanEverything):
-    card = ScanEverything.card.__class__(
-        name="scan_only", title="t", kernels="none", origin="tests", complexity="-", capabilities=frozenset({"SCAN"})
-    )
+class ScanOnly(ScanScheme):
+    card = Card(name="scan_only", title="t", kernels="none", origin="tests", complexity="-")
+
+    def swap_out(self, priority: int, zone: Any, goal: int) -> int:
+        return 0
 
 
 def test_a_scheme_without_walks(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -734,8 +733,6 @@ class ByFrame(ScanEverything):
             for mm in list(self.env.mms.values()):
                 if visit(pfn, mm, self.places[pfn], None, -1) & 8:
                     return
-        else:
-            self.env.walk_file(pfn, purpose, visit)
 
 
 def test_a_scheme_that_keeps_records_by_frame_is_told() -> None:

@@ -108,10 +108,10 @@ def test_nrpte_follows_from_the_line(line: int, paging: str, highpte: bool, nrpt
 
 def test_layout_and_bad_options() -> None:
     pae = MachineFacts("pae", False, 32, "isolated")
-    assert PteChain.layout(pae, {}).page == 4 and PteChain.layout(pae, {"highpte": True}).page == 8
-    assert PteChain.layout(MachineFacts("2level", False, 32, "isolated"), {"highpte": True}).page == 4
+    assert PteChain.configure(pae, {}).page == 4 and PteChain.configure(pae, {"highpte": True}).page == 8
+    assert PteChain.configure(MachineFacts("2level", False, 32, "isolated"), {"highpte": True}).page == 4
     with pytest.raises(PluginError, match="cache_line = 48"):
-        PteChain.layout(pae, {"cache_line": 48})
+        PteChain.configure(pae, {"cache_line": 48})
 
 
 @pytest.mark.parametrize("line, per_page", [(32, 119), (64, 61), (128, 31)])

@@ -19,7 +19,7 @@ from mmcore.physical.gfp import GFP_KERNEL
 from mmcore.physical.pgtable import FILE, A, P
 from mmcore.reclaim.scan24 import priority_24
 from mmcore.reclaim.vmscan import ScanControl
-from mmcore.rmap import Card, RmapScheme
+from mmcore.rmap import Card, ScanScheme
 from mmcore.rmap.core import SWAP_FAIL
 from rmap_plugins.virtual_scan import VirtualScan
 from sandbox.kit.files import tmpfs_file
@@ -568,31 +568,36 @@ def test_many_sharers_of_more_than_memory() -> None:
 def test_sizes(accounting: str, page: int) -> None:
     mem = Memory(MemoryConfig(memory_bytes=8 << 20, accounting=accounting), VirtualScan)
     assert mem.struct_page_bytes == page and mem.vma_cache.objsize == 64 and mem.mm_cache.objsize >= 452
-    assert mem.file_index == "list" and not mem.scheme.env.scheme_caches
+    assert mem.setup.file_index == "list" and not mem.scheme.env.scheme_caches
 
 
 CONTRACT = """
-from mmcore.rmap import Card, RmapScheme
-class Mine(RmapScheme):
-    card = Card(name="mine", title="", kernels="", origin="", complexity="", capabilities=frozenset({capabilities!r}))
+from mmcore.rmap import Card, RmapScheme, ScanScheme, WalkScheme
+class Mine({bases}):
+    card = Card(name="mine", title="", kernels="", origin="", complexity="")
     {hook}
 """
 
 
 @pytest.mark.parametrize(
-    ("capabilities", "hook", "said"),
+    ("bases", "hook", "said"),
     [
-        ({"SCAN"}, "pass", "lacks the hook swap_out(priority, zone, goal)"),
-        ({"SCAN"}, "def swap_out(self, zone): pass", "swap_out(zone) must take (priority, zone, goal)"),
-        ({"SCAN"}, "def swap_out(self, priority, zone, goal): return 0", ""),
-        ({"WALK"}, "def swap_out(self, priority, zone, goal): return 0", "lacks the hook walk"),
-        ({"WALK", "SCAN"}, "pass", "one of the capabilities WALK and SCAN"),
-        (set(), "pass", "one of the capabilities WALK and SCAN"),
+        ("ScanScheme", "pass", "lacks the hook swap_out(priority, zone, goal)"),
+        ("ScanScheme", "def swap_out(self, zone): pass", "swap_out(zone) must take (priority, zone, goal)"),
+        ("ScanScheme", "def swap_out(self, priority, zone, goal): return 0", ""),
+        (
+            "ScanScheme",
+            "def walk(self, pfn, purpose, visit): pass\n    swap_out = walk",
+            "drop walk, or derive from WalkScheme",
+        ),
+        ("WalkScheme", "def swap_out(self, priority, zone, goal): return 0", "lacks the hook walk"),
+        ("WalkScheme, ScanScheme", "pass", "derives from both WalkScheme and ScanScheme: keep one"),
+        ("RmapScheme", "pass", "does not derive from mmcore.rmap.WalkScheme or ScanScheme"),
     ],
 )
-def test_the_contract_of_a_scan(tmp_path: Path, capabilities: Any, hook: str, said: str) -> None:
+def test_the_contract_of_a_scan(tmp_path: Path, bases: str, hook: str, said: str) -> None:
     path = tmp_path / "mine.py"
-    path.write_text(CONTRACT.format(capabilities=capabilities, hook=hook))
+    path.write_text(CONTRACT.format(bases=bases, hook=hook))
     if not said:
         assert load_scheme(f"{path}:Mine").card.name == "mine"
         return
@@ -609,8 +614,8 @@ def test_the_documented_example_works() -> None:
     exec(block.removeprefix("python\n"), names)
     taken: list[int] = []
 
-    class Example(RmapScheme):
-        card = Card(name="example", title="", kernels="", origin="", complexity="", capabilities=frozenset({"SCAN"}))
+    class Example(ScanScheme):
+        card = Card(name="example", title="", kernels="", origin="", complexity="")
         swap_out = names["swap_out"]
 
         def remove_one(self, pfn: int, pte: int) -> None:

@@ -108,7 +108,7 @@ MUTANTS = [
     Mutant(
         "a stage's structures are those of 2.6.7",
         "            return base.layout(machine, options)",
-        "            return AnonVma.layout(machine, options)",
+        "            return AnonVma.configure(machine, options)",
         _at(11),
         costs=True,
     ),

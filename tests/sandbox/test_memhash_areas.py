@@ -44,7 +44,7 @@ def windows(scheme: str, remaps: list[tuple[int, int, int]], out: bool = False) 
 @pytest.mark.parametrize("remaps", REMAPS)
 def test_a_nonlinear_area_and_ordinary_ones_that_show_the_same_are_the_same(remaps, out):
     seen = [windows(scheme, remaps, out) for scheme in ("pte_chain", "anon_vma", "anon_vma_chain")]
-    assert len({box.mem.nonlinear_areas for box, _ in seen}) == 2
+    assert len({box.mem.setup.nonlinear_areas for box, _ in seen}) == 2
     assert [found for _, found in seen] == [seen[0][1]] * 3
 
 
