@@ -136,11 +136,6 @@ MUTANTS = [
     Mutant(
         "a walk does not wrap indices", "((index - vma.vm_pgoff & 0xFFFFFFFF) << 12)", "((index - vma.vm_pgoff) << 12)"
     ),
-    Mutant(
-        "pages of files are not walked",
-        "            self.env.walk_file(pfn, purpose, visit)\n            return",
-        "            return",
-    ),
     Mutant("2.6.9: a page's word has no tag", "address | self._tag)\n", "address)\n", (("era", "2.6.9"),), costs=True),
     Mutant("areas do not share", "self._find_mergeable(vma) if self._sharing else None", "None", costs=True),
     Mutant(

@@ -389,11 +389,6 @@ MUTANTS = [
         "            address = start + (index << 12)",
     ),
     Mutant(
-        "pages of files are not walked",
-        "            self.env.walk_file(pfn, purpose, visit)\n            return",
-        "            return",
-    ),
-    Mutant(
         "an audit is metered",
         "        if purpose != Purpose.AUDIT:\n            self._meters.vmas_visited += seen",
         "        if True:\n            self._meters.vmas_visited += seen",

@@ -151,11 +151,6 @@ MUTANTS = [
     Mutant("mremap moves the address the other way", ".astype(np.int64) + delta)", ".astype(np.int64) - delta)"),
     Mutant("mremap moves file pages too", "        anon = pfns[self._anon(pfns)]\n", "        anon = pfns\n"),
     Mutant(
-        "pages of files are not walked",
-        "            self.env.walk_file(pfn, purpose, visit)\n            return",
-        "            return",
-    ),
-    Mutant(
         "a walk ends with the page's home",
         "            member = member.next\n            if member is named:",
         "            if True:",

@@ -195,17 +195,21 @@ MUTANTS = [
         "        if dst.vm_flags & VM_NONLINEAR:\n            others |= ~anon\n",
         "",
     ),
-    Mutant("an audit is metered", "        if word and purpose != Purpose.AUDIT:", "        if word:"),
+    Mutant(
+        "an audit is metered",
+        "        if purpose != Purpose.AUDIT:\n            self._meters.nodes",
+        "        if True:\n            self._meters.nodes",
+    ),
     Mutant(
         "a walk does not know a file page's addresses",
-        "            self.env.walk_file(pfn, purpose, visit, tuple(self._known(pfn)))",
-        "            self.env.walk_file(pfn, purpose, visit)",
+        "        return tuple(self._known(pfn))",
+        "        return ()",
         costs=True,
     ),
     Mutant(
         "a walk asks at the first address only",
-        "            super().walk(pfn, purpose, self._everywhere(visit, self._known(pfn)))",
-        "            super().walk(pfn, purpose, visit)",
+        "        super().walk(pfn, purpose, self._everywhere(visit, self._known(pfn)))",
+        "        super().walk(pfn, purpose, visit)",
     ),
     Mutant(
         "a walk forgets the first address",

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from mmcore.rmap import Layout
 from sandbox.kit.files import tmpfs_file
 from sandbox.kit.machine import MAP_SHARED, Machine
 from tests.mutations.runner import Mutant
@@ -81,35 +80,25 @@ MUTANTS = [
         "        return (self._frames.np_flags[pfns] & np.uint32(PG_ANON)) != 0",
         "        return (self._frames.np_flags[pfns] & np.uint32(PG_ANON)) == 0",
     ),
-    Mutant(
-        "pages of files are looked for in their chains",
-        "        if self._frames.flags[pfn] & PG_ANON:\n            super().walk",
-        "        if True:\n            super().walk",
-    ),
-    Mutant("pages of files are not walked", "            self.env.walk_file(pfn, purpose, visit)", "            pass"),
-    Mutant(
-        "anonymous pages are looked for in files",
-        "        if self._frames.flags[pfn] & PG_ANON:\n            super().walk",
-        "        if False:\n            super().walk",
-    ),
+    Mutant("pages of files are looked for in their chains", ", files=False)", ")"),
     Mutant(
         "the tree is a list",
-        '        return i_mmap_option(cls.card.name, options, "list")',
-        '        return "list"',
+        '        index = i_mmap_option(cls.card.name, options, "list")',
+        '        index = "list"',
         _TREE,
         costs=True,
     ),
     Mutant(
         "the tree's nodes have no room in the areas",
-        "        return Layout(page=chains.page, vma=vma, address_space=address_space)",
-        "        return Layout(page=chains.page)",
+        "replace(chains, vma=vma, address_space=address_space, ",
+        "replace(chains, ",
         _TREE,
         costs=True,
     ),
     Mutant(
         "a page's word has no room",
-        "        return Layout(page=chains.page, vma=vma, address_space=address_space)",
-        "        return Layout(vma=vma, address_space=address_space)",
+        "replace(chains, vma=vma",
+        "replace(chains, page=0, vma=vma",
         costs=True,
     ),
 ]
@@ -122,7 +111,8 @@ def counts(kind: type, options: dict[str, Any]) -> None:
     m = Machine(kind, **options)
     mem = m.mem
     tree = options.get("i_mmap") == "prio_tree"
-    assert mem.layout == Layout(page=4, vma=8 * tree, address_space=4 * tree), mem.layout
+    setup = mem.setup
+    assert (setup.page, setup.vma, setup.address_space) == (4, 8 * tree, 4 * tree), setup
     mm = m.new_mm()
     file = tmpfs_file(mem, 24)
     places = [m.mmap(mm, 1, flags=MAP_SHARED, file=file, pgoff=k) for k in range(24)]

@@ -9,7 +9,7 @@ from mmcore.calls.fremap import remap_file_pages
 from mmcore.calls.mprotect import do_mprotect
 from mmcore.calls.mremap import do_mremap
 from mmcore.physical.pgtable import A
-from mmcore.rmap import HIT, STOP, Layout, Purpose
+from mmcore.rmap import HIT, STOP, Purpose
 from sandbox.kit.files import tmpfs_file
 from sandbox.kit.machine import MAP_SHARED, Machine
 from tests.mutations.runner import Mutant
@@ -22,12 +22,7 @@ def _at(stage: int) -> tuple[tuple[str, object], ...]:
 
 
 MUTANTS = [
-    Mutant(
-        "9: file pages are lost too",
-        "        if not self.env.frames.flags[pfn] & PG_ANON:\n            self.env.walk_file(pfn, purpose, visit)",
-        "        return",
-        _at(9),
-    ),
+    Mutant("9: file pages are lost too", "file_index=index)", "file_index=index, files=True)", _at(9)),
     Mutant("9: pages are refused", "        return OK\n\n    def walk", "        return 1\n\n    def walk", _at(9)),
     Mutant("11: mremap still loses pages", "    elif stage == 10:", "    elif stage in (10, 11):", _at(11), costs=True),
     Mutant(
@@ -89,13 +84,6 @@ MUTANTS = [
         _at(16),
         costs=True,
     ),
-    Mutant(
-        "the index is not the card's",
-        "            return card.file_index",
-        '            return "list"',
-        _at(38),
-        costs=True,
-    ),
     Mutant("39: areas share already", '{"sharing": stage >= 40}', '{"sharing": stage >= 39}', _at(39), costs=True),
     Mutant("40: areas do not share yet", '{"sharing": stage >= 40}', '{"sharing": stage > 40}', _at(40), costs=True),
     Mutant(
@@ -107,15 +95,15 @@ MUTANTS = [
     ),
     Mutant(
         "a stage's structures are those of 2.6.7",
-        "            return base.layout(machine, options)",
-        "            return AnonVma.configure(machine, options)",
+        "replace(base.configure(machine, options), **changes)",
+        "replace(AnonVma.configure(machine, {}), **changes)",
         _at(11),
         costs=True,
     ),
     Mutant(
         "38: the tree's nodes have no room in the areas",
-        "        return Layout(page=4, vma=vma, address_space=address_space)",
-        "        return Layout(page=4)",
+        "Setup(page=4, vma=vma, address_space=address_space, ",
+        "Setup(page=4, ",
         _at(38),
         costs=True,
     ),
@@ -144,7 +132,7 @@ def counts(kind: type, options: dict[str, Any]) -> None:
             )
             return HIT | STOP * (n == mem.frames.mapcount[frame])
 
-        mem.scheme.walk(pfn, Purpose.AUDIT, visit)
+        mem.rmap.offer(pfn, Purpose.AUDIT, visit)
         return n
 
     tree = stage >= 17
@@ -152,7 +140,9 @@ def counts(kind: type, options: dict[str, Any]) -> None:
     assert {cache.name for cache in mem.scheme.env.scheme_caches} == parts, "anonymous pages are known by other means"
     mm = m.new_mm()
     bytes_of = {"anonmm": (0, 4), "anon_vma": (12, 0)}.get(next(iter(parts), ""), (0, 0))
-    assert mem.layout == Layout(page=4, vma=bytes_of[0] + 8 * tree, mm=bytes_of[1], address_space=4 * tree), mem.layout
+    setup = mem.setup
+    added = (setup.page, setup.vma, setup.mm, setup.address_space)
+    assert added == (4, bytes_of[0] + 8 * tree, bytes_of[1], 4 * tree), setup
     file = tmpfs_file(mem, 24)
     places = [m.mmap(mm, 1, flags=MAP_SHARED, file=file, pgoff=k) for k in range(24)]
     nodes = mem.meters.file_nodes

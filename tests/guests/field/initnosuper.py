@@ -19,7 +19,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from mmcore.rmap import Card, MachineFacts, Setup, WalkScheme
+import numpy as np
+
+from mmcore.physical.frames import PG_ANON
+from mmcore.rmap import COPY, OK, STOP, Card, MachineFacts, Purpose, Setup, Visit, WalkScheme
 
 
 class Base(WalkScheme):
@@ -36,8 +39,71 @@ class Base(WalkScheme):
 
     @classmethod
     def configure(cls, machine: MachineFacts, options: dict[str, Any]) -> Setup:
-        """Asked before boot. YOURS."""
+        """Bytes you add to the kernel's structures. mem_map and the slab caches are sized by it. YOURS."""
         return Setup(page=4, file_index="prio_tree")
+
+    # --- pages
+
+    def add_anon(self, pfn: int, vma: Any, address: int, pte: int, exclusive: bool, token: Any) -> int:
+        """A PTE is about to map an anonymous page; frames.mapcount is still without it. YOURS.
+
+        `mapping` and `index` of an anonymous page are the scheme's to use; `rmap` is one more word of 64 bits, for any
+        page."""
+        frames = self._frames
+        page = address >> 12
+        if frames.mapcount[pfn] == 0:  # its first PTE: remember where
+            frames.mapping[pfn] = 1
+            frames.index[pfn] = page
+        elif frames.index[pfn] != page:  # it came back from swap at a second address, and one is all we can hold
+            return COPY  # the core gives this process a page of its own
+        return OK
+
+    # fork shares a page at the same address: nothing to remember, so `dup` is not overridden. Nor are `remove` and
+    # `released`.
+
+    def move_check(self, src: Any, dst: Any, delta: int, pfns: np.ndarray, src_ptes: np.ndarray) -> np.ndarray | None:
+        """mremap asks, before anything has moved: which of these pages have to be copied first? YOURS."""
+        frames = self._frames
+        anonymous = (frames.np_flags[pfns] & np.uint32(PG_ANON)) != 0
+        return np.nonzero(anonymous & (frames.np_mapcount[pfns] > 1))[0]
+
+    def move(
+        self, src: Any, dst: Any, delta: int, pfns: np.ndarray, src_ptes: np.ndarray, dst_ptes: np.ndarray, token: Any
+    ) -> None:
+        """mremap has moved these pages by `delta` bytes. Ranges come as numpy arrays: one operation for all of them.
+        YOURS."""
+        frames = self._frames
+        moved = pfns[(frames.np_flags[pfns] & np.uint32(PG_ANON)) != 0]
+        frames.np_index[moved] = (frames.np_index[moved].astype(np.int64) + (delta >> 12)).astype(np.uint32)
+
+    # --- the question
+
+    def walk(self, pfn: int, purpose: Purpose, visit: Visit) -> None:
+        """Offer every PTE that may map the frame, until the answer holds STOP. Places that do not map it cost a miss.
+        YOURS."""
+        frames = self._frames
+        address = frames.index[pfn] << 12
+        asked = 0
+        for mm in list(self.env.mms.values()):
+            asked += 1
+            if (
+                visit(pfn, mm, address, None, -1) & STOP
+            ):  # None: no area known; -1: no PTE known. The core looks, and meters it
+                break
+        if purpose != Purpose.AUDIT:  # an audit changes nothing and meters nothing
+            self.env.meters.mms_visited += asked
+
+    # --- for tests
+
+    def check(self) -> list[str]:
+        """Your own invariants: a text for each that is broken. The auditor asks at every look. YOURS."""
+        frames = self._frames
+        anonymous = np.nonzero((frames.np_flags & np.uint32(PG_ANON)) != 0)[0]
+        return [
+            f"base: the page has no place: {frames.describe(pfn)}"
+            for pfn in anonymous.tolist()
+            if not frames.mapping[pfn]
+        ]
 
     def __init__(self, env, options):
         self._frames = env.frames
