@@ -11,7 +11,8 @@ ROOT = Path(__file__).resolve().parent
 
 
 class BuildPrograms(build_py):
-    """Ships the bundled guest programs compiled, so that a host without a compiler can run them; never fails the build."""
+    """Ships the bundled guest programs compiled, so that a host without a compiler can run them; never fails the
+    build."""
 
     def run(self):
         super().run()

@@ -145,7 +145,8 @@ class Auditor:
                 moving = pgtables.np_migration_pfn(rest)
                 for pfn in moving[moving >= 0].tolist():
                     wrong.append(
-                        f"mm {mm.addr:#x}: a migration entry is left: {frames.describe(pfn) if pfn < frames.nr else hex(pfn)}"
+                        f"mm {mm.addr:#x}: a migration entry is left: "
+                        f"{frames.describe(pfn) if pfn < frames.nr else hex(pfn)}"
                     )
                 rest = rest[moving < 0]
                 for entry in pgtables.np_pte_to_swp(rest).tolist():
@@ -212,7 +213,8 @@ class Auditor:
             excess |= ((entries & kind(P)) != 0) & ((entries & kind(mem.pgtables.NX)) == 0) & ((flags & VM_EXEC) == 0)
         for i in np.nonzero(excess & ~outside)[0].tolist():
             wrong.append(
-                f"mm {mm.addr:#x}: the PTE {int(entries[i]):#x} at {int(addresses[i]):#x} allows what its area ({int(flags[i]) & 7:#x}) does not"
+                f"mm {mm.addr:#x}: the PTE {int(entries[i]):#x} at {int(addresses[i]):#x} allows what its area "
+                f"({int(flags[i]) & 7:#x}) does not"
             )
         if mem.config.dirty_tracking:
             self._noticed(mm, addresses[writes & ~outside], entries[writes & ~outside], k[writes & ~outside], wrong)
@@ -230,7 +232,8 @@ class Auditor:
             shared[i] |= mem.swap.swap_count(frames.private[int(pfns[i])]) != 1
         for i in np.nonzero(shared)[0].tolist():
             wrong.append(
-                f"mm {mm.addr:#x}: {int(addresses[own[i]]):#x} may be written to, but the page is not its own: {frames.describe(int(pfns[i]))}"
+                f"mm {mm.addr:#x}: {int(addresses[own[i]]):#x} may be written to, but the page is not its own: "
+                f"{frames.describe(int(pfns[i]))}"
             )
 
     def _noticed(self, mm: Mm, addresses: np.ndarray, entries: np.ndarray, areas: np.ndarray, wrong: list[str]) -> None:
@@ -245,7 +248,8 @@ class Auditor:
                 and not self.mem.frames.flags[pfn] & PG_DIRTY
             ):
                 wrong.append(
-                    f"mm {mm.addr:#x}: {address:#x} may be written to, but its page counts as clean: {self.mem.frames.describe(pfn)}"
+                    f"mm {mm.addr:#x}: {address:#x} may be written to, but its page counts as clean: "
+                    f"{self.mem.frames.describe(pfn)}"
                 )
 
     def _mappings(self, truth: tuple[np.ndarray, np.ndarray], wrong: list[str]) -> None:
@@ -389,12 +393,14 @@ class Auditor:
                     (f"{vma} is lost" for vma in areas if vma not in indexed), "one is there that is no area any more"
                 )
                 wrong.append(
-                    f"mapping {mapping.addr:#x}: {len(areas)} areas map it, its index has {len(linear)} and {len(nonlinear)} nonlinear: {lost}"
+                    f"mapping {mapping.addr:#x}: {len(areas)} areas map it, its index has {len(linear)} and "
+                    f"{len(nonlinear)} nonlinear: {lost}"
                 )
             writable = sum(1 for vma in areas if vma.vm_flags & VM_SHARED and vma.vm_flags & VM_MAYWRITE)
             if writable != mapping.i_mmap_writable:
                 wrong.append(
-                    f"mapping {mapping.addr:#x}: i_mmap_writable {mapping.i_mmap_writable}, but {writable} shared areas may write"
+                    f"mapping {mapping.addr:#x}: i_mmap_writable {mapping.i_mmap_writable}, but {writable} shared "
+                    f"areas may write"
                 )
             wrong += [f"mapping {mapping.addr:#x}: {text}" for text in mapping.i_mmap.check()]
 
@@ -405,7 +411,8 @@ class Auditor:
                 members = list(lru)
                 if len(members) != len(set(members)) or len(members) != lru.n:
                     wrong.append(
-                        f"zone {zone.name}: a list of {lru.n} holds {len(members)} entries, {len(set(members))} of them distinct"
+                        f"zone {zone.name}: a list of {lru.n} holds {len(members)} entries, {len(set(members))} of "
+                        f"them distinct"
                     )
                 for pfn in members:
                     flags = frames.flags[pfn]
@@ -424,7 +431,8 @@ class Auditor:
                 )
 
     def _zones(self, wrong: list[str]) -> None:
-        """The low-memory account, to the page: owners by frame = owners on the books; free = what the buddy lists hold."""
+        """The low-memory account, to the page: owners by frame = owners on the books; free = what the buddy lists
+        hold."""
         pages, frames = self.mem.pages, self.mem.frames
         by_frame = np.bincount(frames.np_owner, minlength=NR_OWNERS).tolist()
         for owner, (counted, booked) in enumerate(zip(by_frame, pages.owned, strict=True)):

@@ -166,7 +166,8 @@ class Disk:
     # --- requests
 
     def submit(self, write: bool, position: int, pfn: int) -> None:
-        """Queues the transfer of one frame, whose flags say already what is under way. Waits for room in a full queue."""
+        """Queues the transfer of one frame, whose flags say already what is under way. Waits for room in a full
+        queue."""
         if write:
             self.vmstat.pgpgout += 4
             queue = self._writes

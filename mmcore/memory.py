@@ -84,7 +84,8 @@ def configure(scheme: type[RmapScheme], machine: MachineFacts, options: dict[str
     served = setup.scheme
     if served is not None and not (isinstance(served, type) and issubclass(served, (WalkScheme, ScanScheme))):
         raise PluginError(
-            f"scheme {name!r}: configure({options}): scheme = {served!r} must be a class that derives from WalkScheme or "
+            f"scheme {name!r}: configure({options}): scheme = {served!r} must be a class that derives from "
+            f"WalkScheme or "
             "ScanScheme"
         )
     return setup
@@ -95,7 +96,8 @@ def require_base(scheme: RmapScheme, kind: type[RmapScheme], env: SchemeEnv) -> 
     if getattr(scheme, "env", None) is not env or not hasattr(scheme, "options"):
         code = next(vars(base)["__init__"] for base in kind.__mro__ if "__init__" in vars(base)).__code__
         raise PluginError(
-            f"scheme {kind.card.name!r}: {kind.__name__}.__init__ ({os.path.basename(code.co_filename)}, line {code.co_firstlineno}) does not "
+            f"scheme {kind.card.name!r}: {kind.__name__}.__init__ ({os.path.basename(code.co_filename)}, line "
+            f"{code.co_firstlineno}) does not "
             "set up its base class: call super().__init__(env, options) first in it"
         )
 
@@ -133,7 +135,8 @@ class Memory:
             )
         if config.memory_bytes > MAX_MEMORY:
             raise ConfigError(
-                f"memory of {config.memory_bytes >> 20} MB needs HighMem, which is not there yet: give at most {MAX_MEMORY >> 20}M"
+                f"memory of {config.memory_bytes >> 20} MB needs HighMem, which is not there yet: give at most "
+                f"{MAX_MEMORY >> 20}M"
             )
         size = config.memory_bytes >> PAGE_SHIFT << PAGE_SHIFT
         self.machine = MachineFacts(config.paging, config.smp, config.cache_line, config.accounting)

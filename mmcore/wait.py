@@ -1,4 +1,5 @@
-"""Wait queues: who sleeps for what. The core never sleeps itself; it wakes, and the scheduler above parks and resumes."""
+"""Wait queues: who sleeps for what. The core never sleeps itself; it wakes, and the scheduler above parks and
+resumes."""
 
 from __future__ import annotations
 

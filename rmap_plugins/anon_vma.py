@@ -68,7 +68,8 @@ class AnonVma(WalkScheme):
         title="object-based, per area (Andrea Arcangeli)",
         kernels="2.6.7 - 2.6.33",
         origin="Andrea Arcangeli, anon_vma RFC 2004-03-11; Hugh Dickins, rmap 39 and 40, 2004-05-18",
-        complexity="fork O(areas); walk O(areas sharing the anon_vma), a page-table probe for each that covers the page; no cost per page",
+        complexity="fork O(areas); walk O(areas sharing the anon_vma), a page-table probe for each that covers the "
+        "page; no cost per page",
         structures=(
             ("anon_vma", "8 UP, 12 SMP", "spinlock and list head"),
             ("vm_area_struct", "+12", "anon_vma_node, anon_vma"),
@@ -161,8 +162,8 @@ class AnonVma(WalkScheme):
             self._index[pfn] = index
         elif frames.index[pfn] != index or frames.mapping[pfn] != vma.anon_vma.word:
             raise InvariantViolation(
-                f"a shared anonymous page is mapped at another index or anon_vma ({index:#x}, {vma.anon_vma.address:#x}): "
-                + frames.describe(pfn)
+                f"a shared anonymous page is mapped at another index or anon_vma ({index:#x}, "
+                f"{vma.anon_vma.address:#x}): " + frames.describe(pfn)
             )
         return OK
 
@@ -242,6 +243,7 @@ class AnonVma(WalkScheme):
             for vma in mm.vmas:
                 if vma.anon_vma is not None and vma not in vma.anon_vma.areas:
                     wrong.append(
-                        f"anon_vma {vma.anon_vma.address:#x} does not list the area at {vma.vm_start:#x} of mm {mm.addr:#x}"
+                        f"anon_vma {vma.anon_vma.address:#x} does not list the area at {vma.vm_start:#x} of mm "
+                        f"{mm.addr:#x}"
                     )
         return wrong

@@ -51,9 +51,9 @@ _NEVER, _DEGREE, _COUNTS = range(3)  # when a fork may reuse an ancestor's anon_
 
 @dataclass(frozen=True)
 class _Era:
-    anon_vma: tuple[
-        int, int
-    ]  # bytes, UP and SMP; a slab of 2022 shows 4 more on SMP, for a free pointer that RCU and the constructor keep outside the object
+    # Bytes, UP and SMP; a slab of 2022 shows 4 more on SMP, for a free pointer that RCU and the constructor keep outside
+    # the object.
+    anon_vma: tuple[int, int]
     avc: int  # bytes
     vm_area_struct: tuple[int, int]  # bytes of the release's whole structure, 2-level and PAE
     address_space: int  # bytes beside two lists: i_mmap, i_mmap_writable and the list of nonlinear areas
@@ -157,8 +157,10 @@ class AnonVmaChain(WalkScheme):
         name="anon_vma_chain",
         title="object-based, an anon_vma per process and area (Rik van Riel)",
         kernels="2.6.34 and later",
-        origin="Rik van Riel, 2010-01 (2.6.34); Michel Lespinasse's interval tree (3.7); Konstantin Khlebnikov (4.0); Jann Horn (2022)",
-        complexity="fork O(areas x depth); walk O(log n + areas that cover the page in its anon_vma): 1 for a page a child wrote; no cost per page",
+        origin="Rik van Riel, 2010-01 (2.6.34); Michel Lespinasse's interval tree (3.7); Konstantin Khlebnikov "
+        "(4.0); Jann Horn (2022)",
+        complexity="fork O(areas x depth); walk O(log n + areas that cover the page in its anon_vma): 1 for a page a "
+        "child wrote; no cost per page",
         structures=(
             ("anon_vma", "8 / 24 / 32 / 48 UP", "2.6.34 / 3.7 / 4.0 / 2022; 4 more on SMP"),
             ("anon_vma_chain", "24, from 3.7 32", "area, anon_vma, list nodes; from 3.7 a tree node"),
@@ -178,7 +180,8 @@ class AnonVmaChain(WalkScheme):
             ),
             "flaws": (
                 False,
-                "4.0 as it was released: areas with unlike chains merge, and pages of one chain are found no more (mended in 2022)",
+                "4.0 as it was released: areas with unlike chains merge, and pages of one chain are found no more "
+                "(mended in 2022)",
             ),
         },
         references=(
@@ -283,8 +286,8 @@ class AnonVmaChain(WalkScheme):
             home = self._objects.get(self._mapping[pfn])
             if self._index[pfn] != index or ((home is None or home.root is not own.root) and not self._flawed):
                 raise InvariantViolation(
-                    f"a shared anonymous page is mapped at another index or by no relative ({index:#x}, root {own.root.address:#x}): "
-                    + self.env.frames.describe(pfn)
+                    f"a shared anonymous page is mapped at another index or by no relative ({index:#x}, root "
+                    f"{own.root.address:#x}): " + self.env.frames.describe(pfn)
                 )
         return OK
 
@@ -352,7 +355,8 @@ class AnonVmaChain(WalkScheme):
         return src.vm_pgoff + (old_address - src.vm_start >> 12)
 
     def vma_unlinked(self, vma: VmArea) -> None:
-        """unlink_anon_vmas, newest link first. Emptied anon_vmas go when all links are gone, so that a root goes last."""
+        """unlink_anon_vmas, newest link first. Emptied anon_vmas go when all links are gone, so that a root goes
+        last."""
         own = vma.anon_vma
         if own is None:
             return
@@ -470,7 +474,8 @@ class AnonVmaChain(WalkScheme):
             areas = active.get(anon_vma, [])
             if (anon_vma.children, anon_vma.active) != (children.get(anon_vma, 0), len(areas)):
                 wrong.append(
-                    f"{where} counts {anon_vma.children} children and {anon_vma.active} areas, there are {children.get(anon_vma, 0)} and {len(areas)}"
+                    f"{where} counts {anon_vma.children} children and {anon_vma.active} areas, there are "
+                    f"{children.get(anon_vma, 0)} and {len(areas)}"
                 )
             if anon_vma.refcount != family.get(anon_vma, 1):
                 wrong.append(f"{where} has {anon_vma.refcount} references, there are {family.get(anon_vma, 1)}")
@@ -497,7 +502,8 @@ class AnonVmaChain(WalkScheme):
                 wrong.append(f"anon_vma {avc.anon_vma.address:#x} does not list {where}")
             if (avc.start, avc.last) != keys:
                 wrong.append(
-                    f"{where} has a link for pages {avc.start:#x} to {avc.last:#x}, it shows {keys[0]:#x} to {keys[1]:#x}"
+                    f"{where} has a link for pages {avc.start:#x} to {avc.last:#x}, it shows {keys[0]:#x} to "
+                    f"{keys[1]:#x}"
                 )
         if not any(avc.anon_vma is own for avc in chain):
             wrong.append(f"{where} is at home in anon_vma {own.address:#x}, but not linked to it")

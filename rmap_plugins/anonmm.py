@@ -86,7 +86,8 @@ class AnonMm(WalkScheme):
         title="one address per page, families of address spaces (Hugh Dickins)",
         kernels="within 2.6.7-rc1 (rmap 10 to 37)",
         origin="Hugh Dickins, anobjrmap 2003-03-20 and 2004-03-18; rmap 10 and 11, 2004-05-22",
-        complexity="fork O(1); walk O(address spaces of the family), a page-table probe for each living one; nothing per area or page",
+        complexity="fork O(1); walk O(address spaces of the family), a page-table probe for each living one; nothing "
+        "per area or page",
         structures=(
             ("anonmm", "20 UP, 24 SMP", "count, lock, mm, head, list"),
             ("mm_struct", "+4", "anonmm"),

@@ -60,7 +60,8 @@ class AnonMmChained(AnonMm):
         title="families of address spaces, chains of user addresses for moved shared pages (Hugh Dickins, 2003)",
         kernels="2.5.65 (patch)",
         origin="Hugh Dickins, anobjrmap 5/6 rechained, 2003-03-20",
-        complexity="fork O(1); walk O(address spaces of the family x addresses of the page); a slot per move of a shared page",
+        complexity="fork O(1); walk O(address spaces of the family x addresses of the page); a slot per move of a "
+        "shared page",
         structures=(
             ("anonmm", "20 UP, 24 SMP", "count, lock, mm, head, list"),
             ("rmap_chain", "32", "next, and 7 slots: user addresses; the first node's first is the count of mappings"),
@@ -257,6 +258,7 @@ class AnonMmChained(AnonMm):
                 chain.nodes
             ):
                 wrong.append(
-                    f"anonmm_chained: chain {chain.nodes[0]:#x} has {len(chain.nodes)} nodes for {len(chain.addresses)} addresses"
+                    f"anonmm_chained: chain {chain.nodes[0]:#x} has {len(chain.nodes)} nodes for "
+                    f"{len(chain.addresses)} addresses"
                 )
         return wrong

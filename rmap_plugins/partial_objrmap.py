@@ -58,7 +58,8 @@ class PartialObjrmap(PteChain):
         title="file pages by object, anonymous pages by pte_chain (Dave McCracken)",
         kernels="2.5.62 to 2.5.66-mm (patch); within 2.6.7-rc1 (rmap 7 and 8)",
         origin="Dave McCracken, 2003-02-20; Hugh Dickins, rmap 7 object-based rmap and rmap 8 unmap nonlinear, 2004-04",
-        complexity="fork O(anonymous pages); walk of a file page O(areas of the file) by list, O(log areas + mappings) by tree; anonymous O(mappings), exact",
+        complexity="fork O(anonymous pages); walk of a file page O(areas of the file) by list, O(log areas + "
+        "mappings) by tree; anonymous O(mappings), exact",
         structures=(
             ("pte_chain", "32, 64 or 128", "next_and_idx and 7, 15 or 31 PTE addresses; anonymous pages only"),
             ("page", "+4", "pte.direct, pte.chain or mapcount (+8 where PTE addresses are 64 bits: PAE with highpte)"),

@@ -72,8 +72,10 @@ class PteChain(WalkScheme):
         name="pte_chain",
         title="exact, per page-table entry (Rik van Riel)",
         kernels="2.5.27 - 2.6.6",
-        origin="Rik van Riel's rmap, 2002; Craig Kulesa's port; Dave McCracken's PageDirect; cache-line nodes by Andrew Morton and Anton Blanchard",
-        complexity="fork O(pages); walk O(mappings), exact; 4.1 to 4.6 bytes of low memory per mapping beyond the first, a whole cache line for the second",
+        origin="Rik van Riel's rmap, 2002; Craig Kulesa's port; Dave McCracken's PageDirect; cache-line nodes by "
+        "Andrew Morton and Anton Blanchard",
+        complexity="fork O(pages); walk O(mappings), exact; 4.1 to 4.6 bytes of low memory per mapping beyond the "
+        "first, a whole cache line for the second",
         structures=(
             ("pte_chain", "32, 64 or 128", "next_and_idx and 7, 15 or 31 PTE addresses"),
             ("page", "+4", "pte.direct or pte.chain (+8 where PTE addresses are 64 bits: PAE with highpte)"),
@@ -495,7 +497,8 @@ class PteChain(WalkScheme):
             self._free(word)
 
     def _walk_unmap(self, pfn: int, visit: Visit) -> None:
-        """try_to_unmap over a chain: an entry that is done is replaced by the head's lowest; AGAIN goes on; FAIL stops."""
+        """try_to_unmap over a chain: an entry that is done is replaced by the head's lowest; AGAIN goes on; FAIL
+        stops."""
         slots, words, n, entry, owner = self._slots, self._words, self.nrpte, self._entry, self.env.pte_owner
         frames = self._frames
         node = frames.rmap[pfn]

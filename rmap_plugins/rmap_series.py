@@ -121,7 +121,8 @@ class RmapSeries(AnonVma):
         options={
             "stage": (
                 LAST,
-                "the last patch applied, 7 to 40: 7 file pages by object, 8 nonlinear, 9 chains gone, 10 anonmm, 11 its mremap, "
+                "the last patch applied, 7 to 40: 7 file pages by object, 8 nonlinear, 9 chains gone, 10 anonmm, 11 "
+                "its mremap, "
                 "17 priority search tree, 38 anonmm gone, 39 anon_vma, 40 its sharing",
             )
         },

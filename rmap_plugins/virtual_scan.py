@@ -59,7 +59,8 @@ class VirtualScan(ScanScheme):
         title="no reverse map: address spaces are scanned",
         kernels="2.4 - 2.5.26",
         origin="mm/vmscan.c before Rik van Riel's reverse mapping was merged in 2.5.27, 2002-07",
-        complexity="no cost per page, PTE or fork; a sweep O(virtual memory mapped), and as many PTEs to meet for a page as map it",
+        complexity="no cost per page, PTE or fork; a sweep O(virtual memory mapped), and as many PTEs to meet for a "
+        "page as map it",
         structures=(
             ("mm_struct", "+4", "swap_address; its place on mmlist is the base kernel's"),
             ("page", "+0", "historic accounting: 36 bytes, 2.5.26's"),
@@ -158,7 +159,8 @@ class VirtualScan(ScanScheme):
                 wrong.append(f"mm {place.mm.addr:#x}: swap_address {place.swap_address:#x}")
         if not wrong and listed != set(self.env.mms):
             wrong.append(
-                f"mmlist has {len(listed)} address spaces, {len(self.env.mms)} live, {len(listed & set(self.env.mms))} are the same"
+                f"mmlist has {len(listed)} address spaces, {len(self.env.mms)} live, "
+                f"{len(listed & set(self.env.mms))} are the same"
             )
         if not wrong and n != self._mmlist_nr:
             wrong.append(f"mmlist has {n} address spaces and counts {self._mmlist_nr}")

@@ -35,7 +35,8 @@ def compare(
         raise ConfigError("compare takes a list of two schemes or more, as in ['pte_chain', 'anon_vma']")
     if len(set(schemes)) < len(schemes):
         raise ConfigError(
-            "compare: a scheme is given twice: name each once, or with options that differ, as in 'pte_chain:cache_line=64'"
+            "compare: a scheme is given twice: name each once, or with options that differ, as in "
+            "'pte_chain:cache_line=64'"
         )
     base = config or Config()
     if base.clock != "virtual":

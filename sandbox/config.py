@@ -217,7 +217,8 @@ class Config(msgspec.Struct, kw_only=True, metaclass=_Checked):
             if other is not mount:
                 raise BadValue(
                     "mounts",
-                    f"{mount.host}:{mount.guest}: {other.host} is mounted there already: choose another path for one of them",
+                    f"{mount.host}:{mount.guest}: {other.host} is mounted there already: choose another path for one "
+                    f"of them",
                 )
         self.mounts = tuple(mounts)
         self._env()
@@ -228,7 +229,8 @@ class Config(msgspec.Struct, kw_only=True, metaclass=_Checked):
         if 0 < size < PAGE_SIZE:
             raise BadValue(
                 field,
-                f"{getattr(self, field)} is {size} bytes, less than a page: add the unit that is missing, as in {size}M",
+                f"{getattr(self, field)} is {size} bytes, less than a page: add the unit that is missing, as in "
+                f"{size}M",
             )
         return size & ~(PAGE_SIZE - 1)
 

@@ -14,7 +14,10 @@ TRANSLATOR_BYTES = 1 << 30
 _SPARE_BYTES = 64 << 20
 _NORESERVE = 0x4000  # missing from CPython 3.11's mmap module
 
-_NO_MEMORY = "this host gives the command not enough memory: lift `ulimit -v`, free some, or give a smaller --memory, --swap or --stdin"
+_NO_MEMORY = (
+    "this host gives the command not enough memory: lift `ulimit -v`, free some, or give a smaller "
+    "--memory, --swap or --stdin"
+)
 _NO_TASKS = "this host starts no more processes or threads: raise `ulimit -u`, or end some programs"
 _WORDS = {
     errno.ENOMEM: _NO_MEMORY,
@@ -49,7 +52,8 @@ def check_address_space() -> None:
         ).close()
     except OSError as error:
         raise ConfigError(
-            f"the emulated processor reserves {TRANSLATOR_BYTES >> 20} MB of address space, and this process gets no such room "
+            f"the emulated processor reserves {TRANSLATOR_BYTES >> 20} MB of address space, and this process gets no "
+            f"such room "
             f"({(error.strerror or str(error)).lower()}): lift its limit (ulimit -v unlimited)"
         ) from None
 

@@ -295,7 +295,8 @@ def _memory_hash(image: Any) -> str | None:
 
 
 def exit_status(ending: Any) -> int:
-    """The command's status for a run that ended so: the guest's, or 124, 130, and 1 for a guest that could not go on."""
+    """The command's status for a run that ended so: the guest's, or 124, 130, and 1 for a guest that could not go
+    on."""
     if ending.kind in _CUT:
         return _CUT[ending.kind]
     if ending.signal:

@@ -37,7 +37,8 @@ class Sizes(NamedTuple):
 
 
 def _reserve(memory: int) -> int:
-    """Bytes that kswapd keeps free in a machine of `memory` bytes. Linux: init_per_zone_pages_min, 2.6.7 (pages_high)."""
+    """Bytes that kswapd keeps free in a machine of `memory` bytes. Linux: init_per_zone_pages_min, 2.6.7
+    (pages_high)."""
     return 3 * max(isqrt((memory >> 12) * 4), 128) * 1024
 
 
@@ -59,7 +60,8 @@ def sizes(measured: Result) -> Sizes:
 def describe(found: Sizes) -> str:
     """How the machine was sized, in one line for the summary."""
     text = (
-        f"the program's pages took {format_size(found.touched)} at their peak; RAM sized to {format_size(found.memory)}, "
+        f"the program's pages took {format_size(found.touched)} at their peak; RAM sized to "
+        f"{format_size(found.memory)}, "
         f"swap to {format_size(found.swap)}"
     )
     if found.memory <= MIN_MEMORY:

@@ -53,7 +53,8 @@ class LowMem(msgspec.Struct):
 
 
 class TaskResult(msgspec.Struct):
-    """One process that ran: `exit_status` as a shell shows it (128 + signal), null while it lives; `peak_rss` in bytes."""
+    """One process that ran: `exit_status` as a shell shows it (128 + signal), null while it lives; `peak_rss` in
+    bytes."""
 
     pid: int
     comm: str
@@ -177,7 +178,10 @@ class Result(msgspec.Struct):
     notes: Notes = msgspec.field(default_factory=Notes)
 
     def __repr__(self) -> str:
-        return f"<Result: {self.ended}, status {self.exit_status}; scheme {self.scheme}, {self.virtual_ns / 1e9:.3f} s virtual; print() shows the summary>"
+        return (
+            f"<Result: {self.ended}, status {self.exit_status}; scheme {self.scheme}, {self.virtual_ns / 1e9:.3f} "
+            f"s virtual; print() shows the summary>"
+        )
 
     def __str__(self) -> str:
         """The summary that `rmapbox run` prints."""

@@ -78,7 +78,8 @@ _ZIG = (
 
 
 class CompileError(Exception):
-    """A program that cannot be built; the message is the compiler's first error lines, or the remedy for its absence."""
+    """A program that cannot be built; the message is the compiler's first error lines, or the remedy for its
+    absence."""
 
 
 def _refuse_shortage(error: Exception) -> None:
@@ -438,7 +439,8 @@ def parse_card(source: Path) -> Program:
             card[key] = f"{card[key]} {line}".strip()
     if tuple(card) != _CARD_KEYS:
         raise CompileError(
-            f"{source.name}: its card must have the keys {', '.join(_CARD_KEYS)}, in this order; it has {', '.join(card) or 'none'}"
+            f"{source.name}: its card must have the keys {', '.join(_CARD_KEYS)}, in this order; it has "
+            f"{', '.join(card) or 'none'}"
         )
     if card["name"] != source.stem:
         raise CompileError(f"{source.name}: its card is named {card['name']!r}")

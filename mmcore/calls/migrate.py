@@ -146,8 +146,8 @@ def _walk_entries(mem: Memory, pfn: int, old: int, new: int, wanted: int = -1) -
         rmap.moving = -1
     if left:
         raise InvariantViolation(
-            f"scheme {mem.scheme.card.name}: the second walk of a migration finds {wanted - left} of the {wanted} PTEs that the first one found: "
-            + mem.frames.describe(pfn)
+            f"scheme {mem.scheme.card.name}: the second walk of a migration finds {wanted - left} of the {wanted} "
+            f"PTEs that the first one found: " + mem.frames.describe(pfn)
         )
 
 

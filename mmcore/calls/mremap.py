@@ -369,7 +369,8 @@ class _Plan:
                 pgtables.free_pgtables(mm, max(first, start), min(first + span, end), floor, ceiling)
 
     def move(self, vma: VmArea, new: VmArea, token: Any) -> None:
-        """Moves the PTEs, whatever they hold, and tells the scheme. The ranges may overlap (exec's stack). Cannot fail."""
+        """Moves the PTEs, whatever they hold, and tells the scheme. The ranges may overlap (exec's stack). Cannot
+        fail."""
         mem, mm = self.mem, self.mm
         pgtables, rmap = mem.pgtables, mem.rmap
         for first, target in self.whole:

@@ -118,7 +118,8 @@ class AddressSpace:
     # --- pages
 
     def add_to_page_cache(self, pfn: int, index: int) -> None:
-        """The cache takes a reference to a frame. Raises OutOfMemory (no tree node), with nothing changed; may reclaim."""
+        """The cache takes a reference to a frame. Raises OutOfMemory (no tree node), with nothing changed; may
+        reclaim."""
         self.nodes.charge(index)
         frames = self.frames
         self.pages[index] = pfn

@@ -28,7 +28,8 @@ _ZERO = bytes(PAGE_SIZE)
 
 
 class Backing(Protocol):
-    """Where a FileSpace's bytes live. Both may raise SysError; ``read_page`` may answer short at the end of the file."""
+    """Where a FileSpace's bytes live. Both may raise SysError; ``read_page`` may answer short at the end of the
+    file."""
 
     def read_page(self, index: int) -> bytes: ...
     def write_page(self, index: int, data: memoryview) -> None: ...

@@ -206,7 +206,8 @@ class ShmemSpace(AddressSpace):
         return self._bring_in(index)
 
     def writepage(self, pfn: int) -> bool:
-        """The unmapped page moves to the swap cache, still dirty; the next scan writes it out. Linux: shmem_writepage."""
+        """The unmapped page moves to the swap cache, still dirty; the next scan writes it out. Linux:
+        shmem_writepage."""
         swap, frames = self.mem.swap, self.frames
         entry = 0 if self.locked else swap.device.get_page()
         if not entry:

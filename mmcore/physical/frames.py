@@ -110,6 +110,8 @@ class Frames:
         """One line about a frame, for violation reports."""
         flags = "|".join(n for bit, n in FLAG_NAMES.items() if self.flags[pfn] & bit) or "-"
         return (
-            f"frame {pfn:#x}: owner {OWNER_NAMES[self.owner[pfn]]} count {self.count[pfn]} mapcount {self.mapcount[pfn]} "
-            f"flags {flags} mapping {self.mapping[pfn]:#x} index {self.index[pfn]:#x} private {self.private[pfn]:#x} rmap {self.rmap[pfn]:#x}"
+            f"frame {pfn:#x}: owner {OWNER_NAMES[self.owner[pfn]]} count {self.count[pfn]} mapcount "
+            f"{self.mapcount[pfn]} "
+            f"flags {flags} mapping {self.mapping[pfn]:#x} index {self.index[pfn]:#x} private {self.private[pfn]:#x} "
+            f"rmap {self.rmap[pfn]:#x}"
         )

@@ -111,7 +111,8 @@ class PageTables:
     # --- tables
 
     def _new_table(self, mm: Mm | None, first_address: int) -> int:
-        """A zeroed frame for a table; its struct page points back at the mm and the address (2.6's pgtable_add_rmap)."""
+        """A zeroed frame for a table; its struct page points back at the mm and the address (2.6's
+        pgtable_add_rmap)."""
         pfn = self.pages.alloc_page(GFP_KERNEL, PAGETABLE)
         self.ram.zero(pfn)
         frames = self.pages.frames

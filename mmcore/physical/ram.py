@@ -21,7 +21,8 @@ def anonymous_buffer(nbytes: int) -> mmap.mmap:
 
 
 class Ram:
-    """``size`` bytes of RAM at physical address 0. Addresses are physical, in bytes; ``pfn`` counts 4096-byte frames."""
+    """``size`` bytes of RAM at physical address 0. Addresses are physical, in bytes; ``pfn`` counts 4096-byte
+    frames."""
 
     __slots__ = ("size", "nr_frames", "buf", "address", "u8", "u32", "u64", "np8", "np32", "np64", "_anchor")
 

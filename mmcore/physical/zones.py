@@ -142,7 +142,8 @@ class PageAllocator:
         self.min_free = self.nr_free()
 
     def setup_watermarks(self) -> None:
-        """min_free_kbytes and what follows from it. Linux: init_per_zone_pages_min, setup_per_zone_protection, 2.6.7."""
+        """min_free_kbytes and what follows from it. Linux: init_per_zone_pages_min, setup_per_zone_protection,
+        2.6.7."""
         lowmem = sum(z.present_pages for z in self.zones)
         self.min_free_kbytes = min(max(isqrt(lowmem * 4), 128), 16384)
         for zone in self.zones:
@@ -249,7 +250,8 @@ class PageAllocator:
             napped += HZ_50_NS
             if self.clock.now > give_up or napped > HUNG_NS:
                 raise Hung(
-                    f"an allocation of {need} frame(s) made no progress for {HUNG_NS // 10**9} virtual seconds: low memory is exhausted "
+                    f"an allocation of {need} frame(s) made no progress for {HUNG_NS // 10**9} virtual seconds: low "
+                    f"memory is exhausted "
                     f"({self.nr_free()} frames free) while swap is not; give the machine more --memory"
                 )
 

@@ -19,8 +19,8 @@ Life of a page, and the hook at each step (the core calls; a scheme overrides wh
     mm_created, mm_forked, mm_exited                                                       address spaces
 
 A scheme that keeps nothing which leads from a page to its PTEs derives from `ScanScheme` instead of `WalkScheme`, and
-gives ``swap_out`` instead of ``walk``: reclaim asks it to go through address spaces (``env.try_to_swap_out`` does the work on
-a range) until enough pages lost all their PTEs. Nobody walks then, and the auditor compares counts only.
+gives ``swap_out`` instead of ``walk``: reclaim asks it to go through address spaces (``env.try_to_swap_out`` does the
+work on a range) until enough pages lost all their PTEs. Nobody walks then, and the auditor compares counts only.
 
 PTEs are named by their index in ``env.pgtables.ptes``; frames by PFN; addresses are the guest's.
 """
@@ -121,7 +121,8 @@ class Setup:
 
 @dataclass(frozen=True)
 class MachineFacts:
-    """The machine a scheme is configured for. Its defaults stand where no machine is meant, as in the listing of schemes."""
+    """The machine a scheme is configured for. Its defaults stand where no machine is meant, as in the listing of
+    schemes."""
 
     paging: str = "pae"  # or "2level"
     smp: bool = False
@@ -338,8 +339,8 @@ class WalkScheme(RmapScheme):
     """A scheme that leads from a page to its PTEs."""
 
     def walk(self, pfn: int, purpose: Purpose, visit: Visit) -> None:
-        """Offers every PTE that may map the frame to ``visit``, until it answers STOP. Asked for anonymous pages, and for
-        pages of files only where ``Setup.files`` says so."""
+        """Offers every PTE that may map the frame to ``visit``, until it answers STOP. Asked for anonymous pages, and
+        for pages of files only where ``Setup.files`` says so."""
         raise NotImplementedError
 
     def nonlinear_addresses(self, pfn: int, purpose: Purpose) -> Sequence[int] | None:
@@ -349,8 +350,8 @@ class WalkScheme(RmapScheme):
 
 
 class ScanScheme(RmapScheme):
-    """A scheme that keeps nothing which leads from a page to its PTEs: reclaim goes through address spaces. Nobody walks
-    then, and the auditor compares counts only."""
+    """A scheme that keeps nothing which leads from a page to its PTEs: reclaim goes through address spaces. Nobody
+    walks then, and the auditor compares counts only."""
 
     def swap_out(self, priority: int, zone: Zone, goal: int) -> int:
         """Goes through address spaces with ``env.try_to_swap_out`` until ``goal`` pages of ``zone`` became freeable, or

@@ -329,7 +329,8 @@ class Swap:
         for entry, n in users.items():
             if not 0 < entry < self.device.pages or self.map[entry] not in (n, SWAP_MAP_MAX):
                 wrong.append(
-                    f"swap slot {entry:#x} has {n} users, the map says {self.map[entry] if 0 < entry < self.device.pages else 'nothing'}"
+                    f"swap slot {entry:#x} has {n} users, the map says "
+                    f"{self.map[entry] if 0 < entry < self.device.pages else 'nothing'}"
                 )
         used = np.flatnonzero(self.device.np_map[1:]) + 1
         wrong += [f"swap slot {entry:#x} is in use by nobody" for entry in used.tolist() if entry not in users]

@@ -1,4 +1,5 @@
-"""`rmapbox compare`: one program under several schemes, proved to look the same from inside, and what each scheme cost."""
+"""`rmapbox compare`: one program under several schemes, proved to look the same from inside, and what each scheme
+cost."""
 
 from __future__ import annotations
 
@@ -29,9 +30,12 @@ def make_parser() -> Parser:
     parser = Parser(
         prog="rmapbox compare",
         usage="rmapbox compare [OPTIONS] PROGRAM [ARG]... --rmap NAME,NAME[,NAME]...",
-        description="Run PROGRAM under several reverse-mapping schemes, check that it sees the same under each, and print what each scheme cost.",
-        epilog="The options are those of `rmapbox run` and stand before PROGRAM, right after it, or after its arguments from --rmap on.\n"
-        "The program's output is compared, not shown; what it wrote is, when it fails. Exit status: 0 when the guests saw the same, 1 when not or\n"
+        description="Run PROGRAM under several reverse-mapping schemes, check that it sees the same under each, and "
+        "print what each scheme cost.",
+        epilog="The options are those of `rmapbox run` and stand before PROGRAM, right after it, or after its "
+        "arguments from --rmap on.\n"
+        "The program's output is compared, not shown; what it wrote is, when it fails. Exit status: 0 when the "
+        "guests saw the same, 1 when not or\n"
         "when the program failed, 124 when the time limit cut a run, 130 after Ctrl-C, 2 for rmapbox's own errors.",
     )
     parser.add_argument(
@@ -127,7 +131,10 @@ def _tell_refusal(found: Comparison) -> None:
     if not how:
         line = found.difference or ""
     elif found.difference is None:
-        line = f"{program}: the program failed: {how}: nothing is compared; --allow-failure compares a program that is meant to fail"
+        line = (
+            f"{program}: the program failed: {how}: nothing is compared; --allow-failure compares a program that "
+            f"is meant to fail"
+        )
     else:
         line = f"{program}: the program failed: {how}; {found.difference}"
     _tell(line, said)
@@ -160,7 +167,8 @@ def _contenders(given: Any) -> list[Contender]:
     texts = [text.strip() for word in given.schemes or () for text in word.split(",")]
     if len(texts) < 2:
         raise ConfigError(
-            "compare takes two schemes or more: --rmap NAME,NAME, as in --rmap pte_chain,anon_vma (`rmapbox schemes` lists them)"
+            "compare takes two schemes or more: --rmap NAME,NAME, as in --rmap pte_chain,anon_vma (`rmapbox schemes` "
+            "lists them)"
         )
     specs = [parse_spec(text) for text in texts]
     overrides, names = overrides_of(given)
@@ -174,7 +182,8 @@ def _contenders(given: Any) -> list[Contender]:
         for label, other in contenders:
             if other.scheme == scheme and {**defaults, **other.scheme_options} == {**defaults, **config.scheme_options}:
                 raise ConfigError(
-                    f"--rmap: {text} is the same as {label}: name each scheme once, or with options that differ, as in NAME:key=value"
+                    f"--rmap: {text} is the same as {label}: name each scheme once, or with options that differ, as "
+                    f"in NAME:key=value"
                 )
         if config.clock != "virtual":
             raise ConfigError("compare needs --clock virtual: a run that follows the host's clock does not repeat")
@@ -203,7 +212,8 @@ def _standard_input(config: Any) -> str | bytes:
         return b""
     if not select.select([0], [], [], PATIENCE_S)[0]:
         print(
-            "rmapbox: reading the standard input, which every run gets whole; `</dev/null` or --stdin FILE does without",
+            "rmapbox: reading the standard input, which every run gets whole; `</dev/null` or --stdin FILE does "
+            "without",
             file=sys.stderr,
             flush=True,
         )

@@ -162,7 +162,8 @@ def _worlds_error(error: MemoryError | RuntimeError | OSError) -> int:
         if not error.filename and error.errno in _FULL:
             _forget_stdout()
             complain(
-                f"the output cannot be written: {(error.strerror or str(error)).lower()}: make room, or let it go elsewhere"
+                f"the output cannot be written: {(error.strerror or str(error)).lower()}: make room, or let it go "
+                f"elsewhere"
             )
             return ERROR_STATUS
         if not error.filename:

@@ -29,7 +29,8 @@ def make_parser() -> Parser:
         prog="rmapbox run",
         usage="rmapbox run [OPTIONS] PROGRAM [ARG]...",
         description="Run PROGRAM: an i386 ELF file, a C file, or the name of a bundled program (`rmapbox programs`).",
-        epilog="Options stand before PROGRAM or right after it; everything after the first other word is the program's, and\n"
+        epilog="Options stand before PROGRAM or right after it; everything after the first other word is the "
+        "program's, and\n"
         "-- says so at once. Exit status: the program's (128 + signal when killed); 124 at the time limit, 130 after\n"
         "Ctrl-C, 2 for rmapbox's own errors.",
     )

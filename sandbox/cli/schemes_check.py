@@ -105,7 +105,8 @@ def main(words: list[str]) -> int:
             script = write_script(scheme, report.first, Path.cwd())
         except OSError as error:
             print(
-                f"rmapbox: the script of the first failure cannot be written here: {(error.strerror or str(error)).lower()}",
+                f"rmapbox: the script of the first failure cannot be written here: "
+                f"{(error.strerror or str(error)).lower()}",
                 file=sys.stderr,
             )
     _print(given.scheme, kind, report, script)

@@ -59,7 +59,8 @@ def write(name: str, directory: Path) -> tuple[Path, Path]:
         for path in written:
             path.unlink(missing_ok=True)
         raise ConfigError(
-            f"{error.filename or directory}: cannot write there ({(error.strerror or str(error)).lower()}): give another --dir"
+            f"{error.filename or directory}: cannot write there ({(error.strerror or str(error)).lower()}): give "
+            f"another --dir"
         ) from None
     return paths
 

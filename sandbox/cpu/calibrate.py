@@ -87,7 +87,8 @@ def fpu_flags() -> int:
 
 def _unknown(what: str) -> CpuError:
     return CpuError(
-        f"cannot find the {what} in this Unicorn's saved state: install the release that rmapbox asks for (pip install unicorn==2.1.4)"
+        f"cannot find the {what} in this Unicorn's saved state: install the release that rmapbox asks for (pip "
+        f"install unicorn==2.1.4)"
     )
 
 
@@ -114,7 +115,8 @@ def _descriptor(base: int) -> int:
 
 
 def _segment_cache(index: int) -> bytes:
-    """What the engine caches after loading entry 6 or 7: selector, base, limit in bytes, upper half of the descriptor."""
+    """What the engine caches after loading entry 6 or 7: selector, base, limit in bytes, upper half of the
+    descriptor."""
     base = (_FS_BASE, _GS_BASE)[index - 6]
     return struct.pack("<I4xQII", index * 8 + 3, base, 0x0FFFFFFF, _descriptor(base) >> 32)
 

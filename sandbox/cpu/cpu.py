@@ -115,14 +115,21 @@ class Cpu:
     def _lost(self, ctx: Context, cr3: int) -> CpuError:
         state, regs = self._state, ctx.regs
         if regs[EFLAGS] & _VM:
-            why = "an iret with VM set in the popped flags, which a processor ignores and the emulator does not; remove that instruction"
+            why = (
+                "an iret with VM set in the popped flags, which a processor ignores and the emulator does not; "
+                "remove that instruction"
+            )
         elif regs[CS] & 3 != 3:
             why = "a far jump or return to a privilege that a program cannot have; remove that instruction"
         elif state.vector == _DOUBLE_FAULT:
-            why = "double fault: a saved exception was not cleared; run the tests in tests/cpu against this Unicorn release"
+            why = (
+                "double fault: a saved exception was not cleared; run the tests in tests/cpu against this Unicorn "
+                "release"
+            )
         elif state.uc_error in _UNMAPPED:
             return CpuError(
-                f"the emulated CPU stopped: no trap (Unicorn error {state.uc_error}); look for a page-table entry under "
+                f"the emulated CPU stopped: no trap (Unicorn error {state.uc_error}); look for a page-table entry "
+                f"under "
                 f"cr3={cr3:#x} that points outside RAM: {describe(regs)}"
             )
         else:
@@ -210,5 +217,6 @@ def _check_boot_mapping(memory, paging: str, cr3: int, va: int, paddr: int, *, w
         )
     if entry & 4 or (writable and not entry & 2) or (not writable and paging == "pae" and entry >> 63):
         raise CpuError(
-            f"the boot page tables map {va:#x} with entry {entry:#x}; it must be supervisor, {'writable' if writable else 'executable'}"
+            f"the boot page tables map {va:#x} with entry {entry:#x}; it must be supervisor, "
+            f"{'writable' if writable else 'executable'}"
         )

@@ -20,7 +20,8 @@ finally:
 
 if not hasattr(lib, "x87_load"):
     raise CpuError(
-        "the CPU's trap loop was built from older sources; run `python sandbox/cpu/build_trap.py`, or `pip install .` again"
+        "the CPU's trap loop was built from older sources; run `python sandbox/cpu/build_trap.py`, or `pip install "
+        ".` again"
     )
 
 __all__ = ["ffi", "lib"]

@@ -98,7 +98,8 @@ def measure() -> int:
 
 
 def _find(state: bytes) -> dict[str, int] | None:
-    """The fields of `struct x87_layout` in the state of a CPU that has run `_KNOWN`; None where one is not as expected."""
+    """The fields of `struct x87_layout` in the state of a CPU that has run `_KNOWN`; None where one is not as
+    expected."""
     b, a = (bytes.fromhex(real)[::-1] for real in (_B, _A))
     registers = [
         at for at in range(0, _SEEN - 8 * 16, 4) if state[at + 96 : at + 106] == a and state[at + 112 : at + 122] == b

@@ -52,7 +52,8 @@ POLL_HOST_S = 0.005
 
 
 class Console:
-    """The terminal. ``fd`` is a host descriptor of it, for its settings and size; ``in_fd`` and ``sink`` move the data."""
+    """The terminal. ``fd`` is a host descriptor of it, for its settings and size; ``in_fd`` and ``sink`` move the
+    data."""
 
     def __init__(self, in_fd: int | None, sink: Sink, fd: int) -> None:
         self.in_fd = in_fd

@@ -113,7 +113,8 @@ class RandomFile(CharFile):
 
 
 def open_special(vfs: Vfs, task: Any, dentry: Dentry, flags: int) -> Any:
-    """Opens a device node or a FIFO: a File, or (FIFO) a generator that waits and returns one. ENXIO without a driver."""
+    """Opens a device node or a FIFO: a File, or (FIFO) a generator that waits and returns one. ENXIO without a
+    driver."""
     inode = dentry.inode
     kind = inode.mode & S_IFMT
     if kind == S_IFIFO:

@@ -85,7 +85,8 @@ class FileTable:
         return fd
 
     def replace(self, fd: int, file: File, cloexec: bool, task: Any = None) -> None:
-        """dup2: ``fd`` (checked by the caller) becomes ``file``, whose reference is taken over; what it was is closed."""
+        """dup2: ``fd`` (checked by the caller) becomes ``file``, whose reference is taken over; what it was is
+        closed."""
         fds = self.fds
         if fd >= len(fds):
             fds.extend([None] * (fd - len(fds) + 1))

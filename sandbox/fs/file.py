@@ -46,7 +46,8 @@ _MODES = (FMODE_READ, FMODE_WRITE, FMODE_READ | FMODE_WRITE, 0)
 
 
 class File:
-    """One open file description. ``count`` references (descriptors, areas, system calls in flight); ``pos`` in bytes."""
+    """One open file description. ``count`` references (descriptors, areas, system calls in flight); ``pos`` in
+    bytes."""
 
     __slots__ = ("inode", "dentry", "f_flags", "f_mode", "pos", "mapping", "count", "addr", "owner", "signum")
 
@@ -262,7 +263,8 @@ class RegularFile(SeekableFile):
 
 
 def within_limit(task: Any, pos: int, data: bytes) -> bytes:
-    """What RLIMIT_FSIZE lets be written at ``pos``; nothing at all is SIGXFSZ and EFBIG. Linux: generic_write_checks."""
+    """What RLIMIT_FSIZE lets be written at ``pos``; nothing at all is SIGXFSZ and EFBIG. Linux:
+    generic_write_checks."""
     room = task.signal.rlimits[1][0] - pos
     if room <= 0:
         from sandbox.fs.hooks import send_signal
@@ -289,7 +291,8 @@ class DirFile(SeekableFile):
         raise SysError(EISDIR)
 
     def entries(self) -> list[tuple[bytes, int, int]]:
-        """The listing, ``.`` and ``..`` first; made anew when the position is 0. ENOENT when the directory was removed."""
+        """The listing, ``.`` and ``..`` first; made anew when the position is 0. ENOENT when the directory was
+        removed."""
         listing = self.listing
         if listing is None or self.pos == 0:
             dentry = self.dentry

@@ -32,7 +32,8 @@ def memfd(task: Any, root: Any, name: bytes, sealable: bool) -> File:
 
 
 def add_seals(file: File, seals: int) -> int:
-    """F_ADD_SEALS. F_SEAL_WRITE is EBUSY while a shared mapping may write; F_SEAL_FUTURE_WRITE leaves those there are."""
+    """F_ADD_SEALS. F_SEAL_WRITE is EBUSY while a shared mapping may write; F_SEAL_FUTURE_WRITE leaves those there
+    are."""
     inode = file.inode
     if not file.f_mode & FMODE_WRITE:
         raise SysError(EPERM)

@@ -177,7 +177,8 @@ def smaps(task: Any) -> str:
         usage.add_area(task.mem, mm, vma)
         flags = "".join(f"{letters} " for bit, letters in _FLAGS if vma.vm_flags & bit)
         out.append(
-            f"{area_line(mm, vma)}\nSize:           {vma.vm_end - vma.vm_start >> 10:8d} kB\nKernelPageSize:        4 kB\n"
+            f"{area_line(mm, vma)}\nSize:           {vma.vm_end - vma.vm_start >> 10:8d} kB\nKernelPageSize:        "
+            f"4 kB\n"
             f"MMUPageSize:           4 kB\n{usage.text(False)}THPeligible:           0\nVmFlags: {flags}\n"
         )
     return "".join(out)

@@ -109,7 +109,8 @@ def _ticks(vfs: Vfs) -> tuple[int, int, int, int]:
 
 
 def stat(vfs: Vfs) -> str:
-    """The cpu lines have the ten numbers of today, which today's tools insist on; nothing is ever stolen or a guest's."""
+    """The cpu lines have the ten numbers of today, which today's tools insist on; nothing is ever stolen or a
+    guest's."""
     user, nice, system, idle = _ticks(vfs)
     kernel = vfs.kernel
     forks = getattr(kernel, "total_forks", 0)
@@ -117,7 +118,8 @@ def stat(vfs: Vfs) -> str:
     cpu = f"{user} {nice} {system} {idle} 0 0 0 0 0 0"
     page = vfs.mem.vmstat
     return (
-        f"cpu  {cpu}\ncpu0 {cpu}\nintr 0\nctxt {getattr(kernel, 'nr_switches', 0)}\nbtime {_btime(vfs)}\nprocesses {forks}\n"
+        f"cpu  {cpu}\ncpu0 {cpu}\nintr 0\nctxt {getattr(kernel, 'nr_switches', 0)}\nbtime {_btime(vfs)}\nprocesses "
+        f"{forks}\n"
         f"procs_running {max(1, states.count(TASK_RUNNING))}\nprocs_blocked {states.count(TASK_UNINTERRUPTIBLE)}\n"
         f"page {page.pgpgin} {page.pgpgout}\nswap {page.pswpin} {page.pswpout}\n"
     )
@@ -175,13 +177,15 @@ def slabinfo(vfs: Vfs) -> str:
     """Every count is exact: objects in use, objects there is room for, slabs with an object in use, slabs."""
     lines = [
         "slabinfo - version: 2.0\n",
-        "# name            <active_objs> <num_objs> <objsize> <objperslab> <pagesperslab> : tunables <batchcount> <limit> <sharedfactor>"
+        "# name            <active_objs> <num_objs> <objsize> <objperslab> <pagesperslab> : tunables <batchcount> "
+        "<limit> <sharedfactor>"
         " : slabdata <active_slabs> <num_slabs> <sharedavail>\n",
     ]
     for name, cache in sorted(vfs.mem.slab.caches.items()):
         active = sum(slab.inuse > 0 for slab in cache._slabs.values())
         lines.append(
-            f"{name:<17} {cache.objects:6d} {cache.slabs * cache.per_slab:6d} {cache.size:6d} {cache.per_slab:4d} {1 << cache.order:4d}"
+            f"{name:<17} {cache.objects:6d} {cache.slabs * cache.per_slab:6d} {cache.size:6d} {cache.per_slab:4d} "
+            f"{1 << cache.order:4d}"
             f" : tunables {0:4d} {0:4d} {0:4d} : slabdata {active:6d} {cache.slabs:6d} {0:6d}\n"
         )
     return "".join(lines)
@@ -191,7 +195,8 @@ def swaps(vfs: Vfs) -> str:
     device = vfs.mem.swap.device
     text = "Filename\t\t\t\tType\t\tSize\tUsed\tPriority\n"
     if device.on:
-        text += f"{'/dev/' + SWAP_NAME:<40}partition\t{device.total << 2}\t{device.total - device.nr_free << 2}\t{device.priority}\n"
+        used = device.total - device.nr_free
+        text += f"{'/dev/' + SWAP_NAME:<40}partition\t{device.total << 2}\t{used << 2}\t{device.priority}\n"
     return text
 
 
@@ -220,9 +225,12 @@ def zoneinfo(vfs: Vfs) -> str:
         if not zone.present_pages:
             continue
         lines.append(
-            f"Node 0, zone {zone.name:>8}\n  pages free     {zone.free_pages}\n        min      {zone.pages_min}\n        low      {zone.pages_low}\n"
-            f"        high     {zone.pages_high}\n        active   {zone.nr_active}\n        inactive {zone.nr_inactive}\n"
-            f"        scanned  {zone.pages_scanned}\n        spanned  {zone.end_pfn - zone.start_pfn}\n        present  {zone.present_pages}\n"
+            f"Node 0, zone {zone.name:>8}\n  pages free     {zone.free_pages}\n        min      {zone.pages_min}\n   "
+            f"     low      {zone.pages_low}\n"
+            f"        high     {zone.pages_high}\n        active   {zone.nr_active}\n        inactive "
+            f"{zone.nr_inactive}\n"
+            f"        scanned  {zone.pages_scanned}\n        spanned  {zone.end_pfn - zone.start_pfn}\n        "
+            f"present  {zone.present_pages}\n"
             f"        protection: ({', '.join(map(str, zone.protection))})\n"
             f"  all_unreclaimable: {int(zone.all_unreclaimable)}\n  prev_priority:     {zone.prev_priority}\n"
         )

@@ -55,7 +55,10 @@ def area_line(mm: Any, vma: Any) -> str:
     if file is not None:
         pgoff = vma.vm_pgoff << 12
         dev, ino = file.inode.sb.dev, file.inode.ino
-    line = f"{vma.vm_start:08x}-{vma.vm_end:08x} {vma.permissions()} {pgoff:08x} {dev >> 20:02x}:{dev & 0xFFFFF:02x} {ino} "
+    line = (
+        f"{vma.vm_start:08x}-{vma.vm_end:08x} {vma.permissions()} {pgoff:08x} {dev >> 20:02x}:{dev & 0xFFFFF:02x} "
+        f"{ino} "
+    )
     name = area_name(mm, vma)
     return f"{line:<{_NAME_COLUMN}}{name}" if name else line
 

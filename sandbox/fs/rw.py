@@ -143,7 +143,8 @@ def has_waited(task: Any) -> bool:
 
 
 def step(task: Any, file: File, left: int, pos: int) -> int:
-    """How much to read at ``pos`` in one go: a chunk, of a file the rest of a page while there are pages to wait for."""
+    """How much to read at ``pos`` in one go: a chunk, of a file the rest of a page while there are pages to wait
+    for."""
     return min(left, PAGE - (pos & PAGE - 1) if file.regular and has_waited(task) else CHUNK)
 
 
@@ -216,7 +217,8 @@ def read_iov(task: Any, file: File, iov: Iov, total: int, pos: int | None = None
 
 
 def write_iov(task: Any, file: File, iov: Iov, total: int, done: int = 0, pos: int | None = None) -> Transfer:
-    """Writes the buffers from byte ``done`` on; to ``pos`` (of byte 0) without moving the file's position when given."""
+    """Writes the buffers from byte ``done`` on; to ``pos`` (of byte 0) without moving the file's position when
+    given."""
     let_go = task.mem.awaited.let_go
     data = b""
     kept = False  # ``data`` is with us already, and waits for pages of the file

@@ -65,7 +65,11 @@ from sandbox.fs.uapi import (
 _ACCESS = (MAY_READ, MAY_WRITE, MAY_READ | MAY_WRITE, MAY_READ | MAY_WRITE)
 _NOT_KEPT = O_CREAT | O_EXCL | O_TRUNC | O_NOCTTY  # act at open only
 
-PASSWD = b"root:x:0:0:root:/root:/bin/sh\ndaemon:x:1:1:daemon:/usr/sbin:/usr/sbin/nologin\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n"
+PASSWD = (
+    b"root:x:0:0:root:/root:/bin/sh\n"
+    b"daemon:x:1:1:daemon:/usr/sbin:/usr/sbin/nologin\n"
+    b"nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n"
+)
 GROUP = b"root:x:0:\ndaemon:x:1:\nnogroup:x:65534:\n"
 _DIRECTORIES = (
     ("bin", 0o755),
@@ -157,7 +161,8 @@ class Vfs:
         return self.realtime()
 
     def _tmpfs(self, minor: int, source: str, max_blocks: int | None) -> TmpfsSuper:
-        """A tmpfs of at most ``max_blocks`` pages, and half as many inodes as the machine has pages (2.6.7's defaults)."""
+        """A tmpfs of at most ``max_blocks`` pages, and half as many inodes as the machine has pages (2.6.7's
+        defaults)."""
         mem = self.mem
         blocks = ShmemSuper(max_blocks)
         sb = TmpfsSuper(
@@ -266,7 +271,8 @@ class Vfs:
             )
         except SysError as error:
             raise ConfigError(
-                f"--mount {host}:{guest}: the host says {os.strerror(error.errno)}: give a readable directory or regular file"
+                f"--mount {host}:{guest}: the host says {os.strerror(error.errno)}: give a readable directory or "
+                f"regular file"
             ) from None
         sb.source = "host"
         self.mem.reclaim.register_shrinker(sb.shrink)
@@ -283,7 +289,8 @@ class Vfs:
                     raise SysError(ELOOP)  # nobody would get to it: the guest goes on to what the link names
         except SysError as error:
             raise ConfigError(
-                f"--mount {host}:{guest}: {guest} cannot be a mount point ({os.strerror(error.errno)}): choose a path of its own"
+                f"--mount {host}:{guest}: {guest} cannot be a mount point ({os.strerror(error.errno)}): choose a "
+                f"path of its own"
             ) from None
         self._cover(at, sb.root)
 
@@ -372,7 +379,8 @@ class Vfs:
 
     # opening
     def open(self, task: Any, path: bytes, flags: int, mode: int, base: Dentry | None = None) -> File:
-        """An open file, one reference the caller's. Never waits: a FIFO without a partner is EACCES. Errors as open(2)."""
+        """An open file, one reference the caller's. Never waits: a FIFO without a partner is EACCES. Errors as
+        open(2)."""
         file = self.open_may_wait(task, path, flags | O_LARGEFILE, mode, base)
         if isinstance(file, types.GeneratorType):
             file.close()

@@ -251,7 +251,8 @@ def _forget_children(kernel: Kernel, signal: SignalStruct) -> None:
 
 
 def _kill_orphaned_pgrp(kernel: Kernel, pgrp: int, ignoring: SignalStruct) -> None:
-    """A process group that nobody in its session watches any more and that has stopped members gets SIGHUP and SIGCONT."""
+    """A process group that nobody in its session watches any more and that has stopped members gets SIGHUP and
+    SIGCONT."""
     if has_stopped_jobs(kernel, pgrp) and is_orphaned_pgrp(kernel, pgrp, ignoring):
         send_pgrp(kernel, pgrp, SigInfo(SIGHUP, SI_KERNEL))
         send_pgrp(kernel, pgrp, SigInfo(SIGCONT, SI_KERNEL))
@@ -320,7 +321,8 @@ def _eligible(child: Task, which: int, ident: int, options: int) -> bool:
 
 
 def find_child(task: Task, which: int, ident: int, options: int) -> Event | None:
-    """A child with something to report, oldest first. Raises ECHILD when there is none to wait for. Consumes nothing."""
+    """A child with something to report, oldest first. Raises ECHILD when there is none to wait for. Consumes
+    nothing."""
     eligible = False
     for child in task.signal.children:
         if not _eligible(child, which, ident, options):

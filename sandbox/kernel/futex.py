@@ -184,7 +184,8 @@ def signed(value: int, bits: int = 32) -> int:
 
 
 def _wake_op(task: Task, addr: int, addr2: int, nr_wake: int, nr_wake2: int, code: int, private: bool) -> int:
-    """Changes the second word, wakes sleepers on the first, and on the second if its old value passes the comparison."""
+    """Changes the second word, wakes sleepers on the first, and on the second if its old value passes the
+    comparison."""
     key, key2 = futex_key(task, addr, private), futex_key(task, addr2, private, write=True)
     op, cmp = code >> 28 & 7, code >> 24 & 15
     arg, cmp_arg = signed(code >> 12 & 0xFFF, 12), signed(code & 0xFFF, 12)

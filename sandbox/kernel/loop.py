@@ -148,11 +148,13 @@ class Loop:
         scheme, meters = self.mem.scheme, self.mem.meters
         if scheme.env.setup.incomplete:
             return [
-                f"scheme {scheme.card.name}: {scheme.env.setup.incomplete}; pages whose PTEs are not found cannot be swapped out"
+                f"scheme {scheme.card.name}: {scheme.env.setup.incomplete}; pages whose PTEs are not found cannot be "
+                f"swapped out"
             ]
         if meters.walks > 100 * max(meters.hits, 1):
             return [
-                f"scheme {scheme.card.name}: {meters.walks} walks found {meters.hits} PTEs; --audit full tells whether it misses any"
+                f"scheme {scheme.card.name}: {meters.walks} walks found {meters.hits} PTEs; --audit full tells "
+                f"whether it misses any"
             ]
         return []
 

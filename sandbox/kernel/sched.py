@@ -66,7 +66,8 @@ ERESTART_RESTARTBLOCK = 516
 
 
 def slice_of(nice: int) -> int:
-    """Virtual ns. 2.6.7 gives 10 ms at nice 19, 102 at 0, 200 at -20 (kernel/sched.c: BASE_TIMESLICE); ours is a tenth."""
+    """Virtual ns. 2.6.7 gives 10 ms at nice 19, 102 at 0, 200 at -20 (kernel/sched.c: BASE_TIMESLICE); ours is a
+    tenth."""
     return SLICE_NS * (10 + 190 * (19 - nice) // 39) // (10 + 190 * 19 // 39)
 
 

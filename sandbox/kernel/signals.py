@@ -57,7 +57,8 @@ def sig_ignored(task: Task, sig: int) -> bool:
 
 
 def must_have_room(info: SigInfo) -> bool:
-    """Does the signal count against RLIMIT_SIGPENDING? Standard ones from the kernel or kill() always have their place."""
+    """Does the signal count against RLIMIT_SIGPENDING? Standard ones from the kernel or kill() always have their
+    place."""
     return info.sig >= SIGRTMIN or info.code < 0
 
 

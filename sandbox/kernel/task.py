@@ -99,7 +99,8 @@ DEFAULT_ACTION = SigAction()
 
 
 class SigHand:
-    """Actions of signals 1..64 (``action[sig]``); a SigAction is replaced, never changed, so a copy may share entries."""
+    """Actions of signals 1..64 (``action[sig]``); a SigAction is replaced, never changed, so a copy may share
+    entries."""
 
     __slots__ = ("action", "users", "addr")
 

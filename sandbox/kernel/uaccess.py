@@ -169,7 +169,8 @@ def strncpy_from_user(task: Task, addr: int, limit: int = 4096) -> bytes:
 
 
 def prefault(task: Task, addr: int, n: int, write: bool) -> None:
-    """Makes the range present (and writable) now, without pinning: enough where nothing is allocated before it is used."""
+    """Makes the range present (and writable) now, without pinning: enough where nothing is allocated before it is
+    used."""
     if addr + n > TASK_SIZE:
         raise SysError(errno.EFAULT)
     reach = _write_page if write else _read_page

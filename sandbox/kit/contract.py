@@ -64,7 +64,8 @@ def _hooks(kind: type[RmapScheme]) -> Iterator[str]:
             continue
         close = difflib.get_close_matches(name, hooks, 1, 0.88)
         yield (
-            f"the method {name} is no hook, and so is never called: did you mean {close[0]}? (a helper's name may start with _)"
+            f"the method {name} is no hook, and so is never called: did you mean {close[0]}? (a helper's name may "
+            f"start with _)"
             if close
             else ""
         )

@@ -51,7 +51,8 @@ class Slot(NamedTuple):
 
 
 class Process:
-    """Address space by page number: ``slots`` what is mapped, ``data`` the private pages that differ from their object."""
+    """Address space by page number: ``slots`` what is mapped, ``data`` the private pages that differ from their
+    object."""
 
     def __init__(self, mm: Any) -> None:
         self.mm = mm

@@ -103,7 +103,10 @@ def try_program(
     natively = native_works() and native(program, args) == (reference.notes.stdout, reference.exit_status)
     wrong = ""
     if result.ended not in ("exited", "signalled"):
-        wrong = f"the run ends with {result.ended}: {result.notes.detail.splitlines()[0] if result.notes.detail else 'no further word'}"
+        wrong = (
+            f"the run ends with {result.ended}: "
+            f"{result.notes.detail.splitlines()[0] if result.notes.detail else 'no further word'}"
+        )
     elif result.notes.oom_kills and not reference.notes.oom_kills:
         wrong = f"memory runs out: {result.notes.oom_kills[0]}"
     elif result.notes.stdout != reference.notes.stdout:
@@ -115,7 +118,10 @@ def try_program(
             " and natively" if natively else ""
         )
     elif result.exit_status:
-        wrong = f"fails, as under {REFERENCE}, and so proves nothing: {how_it_ended(result)}: {(result.stderr or b'').decode(errors='replace').strip()!r}"
+        wrong = (
+            f"fails, as under {REFERENCE}, and so proves nothing: {how_it_ended(result)}: "
+            f"{(result.stderr or b'').decode(errors='replace').strip()!r}"
+        )
     elif result.audit.violations:
         wrong = f"the audit at the end: {result.notes.violations[0]}"
     if not wrong:
@@ -149,5 +155,8 @@ def _first_difference(have: bytes, want: bytes) -> str:
     mine, theirs = have.decode(errors="replace").splitlines(), want.decode(errors="replace").splitlines()
     for number, line in enumerate(mine):
         if number >= len(theirs) or line != theirs[number]:
-            return f"{line[:80]!r} in line {number + 1}, where it prints {theirs[number][:80] if number < len(theirs) else 'nothing'!r}"
+            return (
+                f"{line[:80]!r} in line {number + 1}, where it prints "
+                f"{theirs[number][:80] if number < len(theirs) else 'nothing'!r}"
+            )
     return f"{len(mine)} lines, where it prints {len(theirs)}"

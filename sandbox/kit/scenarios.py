@@ -464,7 +464,8 @@ def _boundary(lower: bool, upper: bool, grows_up: bool) -> Scenario:
 for _lower in (False, True):
     for _upper in (False, True):
         for _grows in (False, True):
-            _name = f"boundary_{'up' if _grows else 'down'}_{'faulted' if _lower else 'empty'}_{'faulted' if _upper else 'empty'}"
+            _sides = "_".join("faulted" if side else "empty" for side in (_lower, _upper))
+            _name = f"boundary_{'up' if _grows else 'down'}_{_sides}"
             SCENARIOS[_name] = _boundary(_lower, _upper, _grows)  # (13)
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, NamedTuple
 
 from mmcore.rmap import MachineFacts, WalkScheme
@@ -256,11 +257,8 @@ def jobs(scheme: str, kind: type, options: dict[str, Any], until: float) -> tupl
         for half in (0, 1):
             chosen = [100 * k + seed for seed in numbers[half::2]]
             limit = max(_JOB_SECONDS, until - time.monotonic() + _JOB_SECONDS)
-            todo.append(
-                Job(
-                    "state machine", lambda cell=cell, seeds=chosen: run_wanders(kind, cell, seeds, STEPS, until), limit
-                )
-            )  # type: ignore[misc]
+            run = partial(run_wanders, kind, cell, chosen, STEPS, until)
+            todo.append(Job("state machine", run, limit))
     return rows, todo
 
 
@@ -405,9 +403,8 @@ def _quick(kind: type, options: dict[str, Any], seeds: int) -> Iterator[Failure]
         lambda: run_scenarios(kind, cells[2], half[::2]),
     ]
     for k, cell in enumerate(cells):
-        runs.append(
-            lambda cell=cell, k=k: run_wanders(kind, cell, range(10 * k, 10 * k + seeds), STEPS, time.monotonic() + 1e9)
-        )  # type: ignore[misc]
+        numbers = range(10 * k, 10 * k + seeds)
+        runs.append(partial(run_wanders, kind, cell, numbers, STEPS, time.monotonic() + 1e9))
     runs.append(
         lambda: run_wanders(
             kind, Cell(watch=True, at_hand=keeps, options=options), range(1), 120, time.monotonic() + 1e9

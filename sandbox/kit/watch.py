@@ -209,7 +209,8 @@ class Watch:
         now = self._core_state()
         if now[-1] != before[-1]:
             self._blame(
-                f"{hook} allocates {now[-1] - before[-1]} object(s): only reserve, vma_copied, vma_adjust_begin, mm_created and mm_forked may"
+                f"{hook} allocates {now[-1] - before[-1]} object(s): only reserve, vma_copied, vma_adjust_begin, "
+                f"mm_created and mm_forked may"
             )
         theirs = self._allocators(before, now)
         for name, old, new in zip((*_CORE_ARRAYS, "flags", "mapping", "index"), before, now):
@@ -519,7 +520,8 @@ class Watch:
         return answer
 
     def _busy(self, pfn: int, mm: Any, address: int, pte: int) -> bool:
-        """Every third PTE found by unmapping walks is not to be had just now, as where Linux finds a page table locked."""
+        """Every third PTE found by unmapping walks is not to be had just now, as where Linux finds a page table
+        locked."""
         if pte < 0:
             pte = self.env.pgtables.pte_index(mm.pgd, address)
         if pte < 0 or not self._maps(pte, pfn):
@@ -568,8 +570,8 @@ class Watch:
                 expected = frames.mapcount[pfn] if answer == AGAIN else 1
                 if hits != expected:
                     wrong.append(
-                        f"an unmapping walk that is answered {'AGAIN' if answer == AGAIN else 'FAIL | STOP'} offers {hits} PTEs, not {expected}: "
-                        + frames.describe(pfn)
+                        f"an unmapping walk that is answered {'AGAIN' if answer == AGAIN else 'FAIL | STOP'} offers "
+                        f"{hits} PTEs, not {expected}: " + frames.describe(pfn)
                     )
         for name, value in meters.items():
             setattr(env.meters, name, value)

@@ -112,7 +112,8 @@ class World(Comparison):
             self.check(self.trace[-1])
             now = self.objects_held()
             assert now == held, (
-                f"{self.trace[-1]}: keeps something: {[(k, held.get(k), now.get(k)) for k in held | now if now.get(k) != held.get(k)][:3]}"
+                f"{self.trace[-1]}: keeps something: "
+                f"{[(k, held.get(k), now.get(k)) for k in held | now if now.get(k) != held.get(k)][:3]}"
             )
             if fail < 0:
                 raise GivenUp
@@ -637,7 +638,8 @@ class World(Comparison):
                 for vma, _ in areas
             )
             assert held, (
-                f"reclaim finds no more, and a page that could go is left at {areas[0][1]:#x}: {self.mem.frames.describe(pfn)}"
+                f"reclaim finds no more, and a page that could go is left at {areas[0][1]:#x}: "
+                f"{self.mem.frames.describe(pfn)}"
             )
 
     def _locked(self) -> list[int]:

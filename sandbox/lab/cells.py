@@ -80,7 +80,8 @@ class _Cell:
         self._complaint.seek(0)
         said = self._complaint.read().decode(errors="replace").strip().splitlines()
         raise ConfigError(
-            f"the run under {self.label} {how} before it was done{': ' + said[-1] if said else ''}: if this host is short of "
+            f"the run under {self.label} {how} before it was done{': ' + said[-1] if said else ''}: if this host is "
+            f"short of "
             f"memory, give a smaller --memory or --swap, or fewer schemes"
         )
 

@@ -24,7 +24,10 @@ from sandbox.result import FileMemory, MemoryImage, Pages, Result, SpaceMemory
 CONTEXT = 28
 """Bytes shown on either side of the first difference of two outputs."""
 
-_MAY_DIFFER = "(a program that reads clocks or the kernel's counters, or whose processes race, may do so without fault of the scheme)"
+_MAY_DIFFER = (
+    "(a program that reads clocks or the kernel's counters, or whose processes race, may do so without "
+    "fault of the scheme)"
+)
 _LEAVE_OUT = "; --output-only judges without memory"
 
 

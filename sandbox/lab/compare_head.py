@@ -31,11 +31,17 @@ def head(found: Comparison) -> list[str]:
     """All lines above the table."""
     first = found.results[0]
     image, config = first.notes.memory, first.config
-    seen = f"{how_it_ended(first)}; {len(first.stdout or b'')} bytes of output, {len(first.stderr or b'')} of errors; memory "
+    seen = (
+        f"{how_it_ended(first)}; {len(first.stdout or b'')} bytes of output, {len(first.stderr or b'')} of "
+        f"errors; memory "
+    )
     if image is None:
         seen += "was not compared"
     else:
-        seen += f"of {_count(len(image.spaces), 'address space')} and {_count(len(image.files), 'file')}, hash {first.memory_hash}"
+        seen += (
+            f"of {_count(len(image.spaces), 'address space')} and {_count(len(image.files), 'file')}, hash "
+            f"{first.memory_hash}"
+        )
     failed = "the program failed, as it may (--allow-failure), and " if found.failed else ""
     lines = [
         f"{' '.join(found.argv)}: {failed}the guests saw the same under {', '.join(found.schemes)}",
@@ -64,7 +70,8 @@ def _file_indexes(schemes: list[str], results: list[Result]) -> list[str]:
         return []
     told = "; ".join(f"{index} under {', '.join(under)}" for index, under in by_index.items())
     return [
-        f"file areas  {told}: walks of file pages differ for that alone (`rmapbox schemes` tells the option that changes it)"
+        f"file areas  {told}: walks of file pages differ for that alone (`rmapbox schemes` tells the option that "
+        f"changes it)"
     ]
 
 
@@ -75,7 +82,8 @@ def answers(schemes: list[str], results: list[Result]) -> list[str]:
     """What the schemes cost, in words: a line for each question and scheme."""
     width = max(map(len, schemes))
     lines = [
-        "low memory that the scheme takes in all (its share of mem_map, vm_area_struct, mm_struct, inodes; its slabs), at its fullest"
+        "low memory that the scheme takes in all (its share of mem_map, vm_area_struct, mm_struct, inodes; its "
+        "slabs), at its fullest"
     ]
     lines += _by_scheme(width, schemes, [_memory(result) for result in results])
     for question, amounts in (("work per page reclaimed", _per_reclaimed), ("work per fork", _per_fork)):

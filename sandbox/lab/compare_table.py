@@ -23,9 +23,11 @@ _NAMES, _FIRST, _OTHER = (
     28,
 )  # columns, the space between them included: names, the first scheme, any other with difference and ratio
 _LEGEND = {
-    "nodes": "nodes: what a search goes through: nodes of a page's chain (pte_chain), of the tree of a file's areas or of an anon_vma's (file index, scheme), "
+    "nodes": "nodes: what a search goes through: nodes of a page's chain (pte_chain), of the tree of a file's areas "
+    "or of an anon_vma's (file index, scheme), "
     "of the tree of an address space's areas (find_vma)",
-    "areas": "areas: looked at for the page; a scheme that keeps addresses of PTEs or address spaces meets the area of each and has looked it up (find_vma)",
+    "areas": "areas: looked at for the page; a scheme that keeps addresses of PTEs or address spaces meets the area "
+    "of each and has looked it up (find_vma)",
 }
 """Rows whose name means several things -> which."""
 

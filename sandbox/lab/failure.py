@@ -19,7 +19,8 @@ def failed(result: Result) -> bool:
 
 
 def how_they_failed(labels: list[str], results: list[Result]) -> str:
-    """ "exited, status 1, under pte_chain, anon_vma; killed by SIGSEGV, status 139, under anonmm"; "" when none failed."""
+    """ "exited, status 1, under pte_chain, anon_vma; killed by SIGSEGV, status 139, under anonmm"; "" when none
+    failed."""
     ends: dict[str, list[str]] = {}
     for label, result in zip(labels, results):
         if failed(result):
@@ -34,7 +35,8 @@ def what_they_said(labels: list[str], results: list[Result]) -> list[str]:
 
 
 def what_befell_them(labels: list[str], results: list[Result]) -> list[str]:
-    """For those that did not fail: tasks that faults of their own or the OOM killer ended, and what the machine lacks."""
+    """For those that did not fail: tasks that faults of their own or the OOM killer ended, and what the machine
+    lacks."""
     return _grouped([(label, _incidents(result)) for label, result in zip(labels, results) if not failed(result)])
 
 

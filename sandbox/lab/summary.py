@@ -70,8 +70,10 @@ def _search_lines(meters: dict[str, int]) -> list[str]:
         lines = [
             f"walks       {get('walks', 0)} by the scheme: {get('candidates', 0)} candidates, {get('hits', 0)} hits, "
             f"{get('misses', 0)} misses; {looked}, {get('nodes', 0)} nodes looked at",
-            f"file index  {get('file_walks', 0)} walks: {get('file_candidates', 0)} candidates, {get('file_hits', 0)} hits, "
-            f"{get('file_misses', 0)} misses; {get('file_vmas_visited', 0)} areas, {get('file_ptes_probed', 0)} PTEs, {get('file_nodes', 0)} nodes looked at",
+            f"file index  {get('file_walks', 0)} walks: {get('file_candidates', 0)} candidates, "
+            f"{get('file_hits', 0)} hits, "
+            f"{get('file_misses', 0)} misses; {get('file_vmas_visited', 0)} areas, {get('file_ptes_probed', 0)} "
+            f"PTEs, {get('file_nodes', 0)} nodes looked at",
         ]
     if get("vma_lookups", 0):
         lines.append(
@@ -107,7 +109,8 @@ def summary(result: Result) -> str:
         f"{amount(max((task.peak_rss for task in result.tasks), default=0))} resident",
         f"faults      {vm['pgfault']}: {vm['pgmajfault']} major, {get('zero_page', 0)} zero page, "
         f"{get('cow', 0)} copies on write, {get('reuse', 0)} reused in place",
-        f"reclaim     {steal} pages reclaimed of {scanned} scanned, {vm['pswpout']} swapped out, {vm['pswpin']} swapped in",
+        f"reclaim     {steal} pages reclaimed of {scanned} scanned, {vm['pswpout']} swapped out, {vm['pswpin']} "
+        f"swapped in",
         *_search_lines(meters),
         f"scheme      {get('allocations', 0)} objects allocated, {get('mremap_copies', 0)} copies forced by mremap, "
         f"{get('merges_refused', 0)} merges refused",

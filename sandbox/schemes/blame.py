@@ -42,5 +42,6 @@ def scheme_fault(error: BaseException, name: str, scheme: type | None = None) ->
     text = "; ".join(part.strip() for part in str(error).splitlines() if part.strip())
     what = type(error).__name__ + (f": {text}" if text else "")
     return PluginError(
-        f"scheme {name!r} failed in {code.co_name} ({os.path.basename(code.co_filename)}, line {line}): {what}; correct it there"
+        f"scheme {name!r} failed in {code.co_name} ({os.path.basename(code.co_filename)}, line {line}): {what}; "
+        f"correct it there"
     )

@@ -246,7 +246,8 @@ def _checked(found: object, name: str) -> type[RmapScheme]:
     for hook in ("swap_out",) if walks else ("walk", "nonlinear_addresses"):
         if hasattr(found, hook):
             raise PluginError(
-                f"scheme {name!r}: class {found.__name__} gives {hook}, which is asked of a {other.__name__} only: drop "
+                f"scheme {name!r}: class {found.__name__} gives {hook}, which is asked of a {other.__name__} "
+                f"only: drop "
                 f"{hook}, or derive from {other.__name__}"
             )
     if found.add_anon is RmapScheme.add_anon and walks:

@@ -80,7 +80,8 @@ def _look(
 
 
 def do_poll(task: Any, ufds: int, n: int, timeout_ns: int | None, mode: int) -> Any:
-    """poll(2): number of ready descriptors, or a generator that waits. ``mode``: how an interrupted call is restarted."""
+    """poll(2): number of ready descriptors, or a generator that waits. ``mode``: how an interrupted call is
+    restarted."""
     if n > task.files.limit:
         raise SysError(EINVAL)
     words = struct.unpack("<" + "ihh" * n, copy_from_user(task, ufds, 8 * n)) if n else ()
@@ -200,7 +201,8 @@ def _bits(task: Any, at: int, size: int) -> int:
 
 
 def do_select(task: Any, n: int, sets: tuple[int, int, int], timeout_ns: int | None) -> Any:
-    """select(2) on three fd_sets in user memory: number of bits set, or a generator that waits. EBADF, EINVAL, EFAULT."""
+    """select(2) on three fd_sets in user memory: number of bits set, or a generator that waits. EBADF, EINVAL,
+    EFAULT."""
     if s32(n) < 0:
         raise SysError(EINVAL)
     fds = task.files.fds

@@ -304,7 +304,8 @@ def test_a_scheme_that_alters_a_word_of_memory(rmapbox, compile_c, liar, tmp_pat
     ran = rmapbox("compare", compile_c(MARKED), "--rmap", "pte_chain,anon_vma,liar.py:Liar", "--json", "c.json")
     line = failed(ran)
     assert line.startswith(
-        "rmapbox: liar.py:Liar: the guest saw something else than under pte_chain: memory of prog[2] at its exit: page 0x"
+        "rmapbox: liar.py:Liar: the guest saw something else than under pte_chain: memory of prog[2] at its exit: "
+        "page 0x"
     )
     assert "has other contents, in " in line and "without fault of the scheme" in line
     raw = json.loads((tmp_path / "c.json").read_text())
@@ -377,8 +378,8 @@ def test_standard_error_and_the_end_count_too():
 def test_a_scheme_that_raises_is_named_with_its_line(rmapbox, compile_c, liar):
     line = rmapbox("compare", compile_c(MARKED), "--rmap", "anon_vma,liar.py:Broken").error_line()
     assert (
-        line
-        == "rmapbox: scheme 'liar.py:Broken' failed in mm_forked (liar.py, line 21): ZeroDivisionError: by zero; correct it there"
+        line == "rmapbox: scheme 'liar.py:Broken' failed in mm_forked (liar.py, line 21): ZeroDivisionError: by zero; "
+        "correct it there"
     )
 
 

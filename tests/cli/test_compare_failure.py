@@ -79,7 +79,8 @@ def test_an_option_behind_the_arguments_is_told_and_so_is_what_it_led_to(rmapbox
     assert ran.status == 1 and ran.out == ""
     assert lines[0].startswith("rmapbox: --pressure goes to fork_server") and "from --rmap on" in lines[0]
     assert lines[1].startswith(
-        "rmapbox: fork_server 4 16 0 --pressure: the program failed: exited, status 1, under pte_chain, anon_vma: nothing is compared"
+        "rmapbox: fork_server 4 16 0 --pressure: the program failed: exited, status 1, under pte_chain, anon_vma: "
+        "nothing is compared"
     )
     assert "--allow-failure" in lines[1] and lines[2:] == [
         "under pte_chain, anon_vma:",
@@ -146,8 +147,8 @@ def test_an_end_under_one_scheme_only(rmapbox, compile_c, no_fork, how, words):
     first, *rest = ran.err.splitlines()
     assert ran.status == 1 and ran.out == "" and first.startswith("rmapbox: ")
     assert (
-        f"prog.c {how}: the program failed: {words}, under liar.py:NoFork; liar.py:NoFork: the guest saw something else than under anon_vma"
-        in first
+        f"prog.c {how}: the program failed: {words}, under liar.py:NoFork; liar.py:NoFork: the guest saw something "
+        f"else than under anon_vma" in first
     )
     assert f"it ended otherwise: {words}, instead of exited, status 0" in first
     assert rest[:3] == ["under liar.py:NoFork:", "  on standard error:", "    no child"]
@@ -202,8 +203,10 @@ def test_failures_that_are_alike_are_told_once():
 def test_pressure_measured_on_a_program_that_failed_says_so(compile_c, tmp_path):
     """The first run of --pressure is quiet: what it measured is not what the second one does."""
     source = compile_c(
-        '#include <stdio.h>\n#include <string.h>\nint main(void) { char line[80]; long kb = 0; FILE *f = fopen("/proc/meminfo", "r");\n'
-        'while (fgets(line, sizeof line, f)) if (sscanf(line, "MemTotal: %ld", &kb) == 1) break; return kb > 100000; }\n'
+        "#include <stdio.h>\n#include <string.h>\nint main(void) { char line[80]; long kb = 0; FILE *f = "
+        'fopen("/proc/meminfo", "r");\n'
+        'while (fgets(line, sizeof line, f)) if (sscanf(line, "MemTotal: %ld", &kb) == 1) break; return kb > '
+        "100000; }\n"
     )
     result = run_under_pressure(Config(), [str(source)])
     assert result.exit_status == 0 and result.notes.pressure.endswith(

@@ -16,7 +16,8 @@ from mmcore.rmap import Card
 from rmap_plugins.anon_vma import AnonVma
 
 class Mine(AnonVma):
-    card = Card(name="my_scheme", title="t", kernels="k", origin="o", complexity="c", options={"depth": (1, "how deep")})
+    card = Card(name="my_scheme", title="t", kernels="k", origin="o", complexity="c", options={"depth": (1,
+        "how deep")})
 """
 
 

@@ -11,7 +11,8 @@ from rmap_plugins.anon_vma import AnonVma
 
 
 class Elsewhere(AnonVma):
-    card = Card(name="elsewhere", title="from another package", kernels="none", origin="a test", complexity="anon_vma's")
+    card = Card(name="elsewhere", title="from another package", kernels="none", origin="a test",
+        complexity="anon_vma's")
 """
 
 

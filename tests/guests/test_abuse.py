@@ -130,8 +130,14 @@ int main(void)
 }
 """
 YES = '#include <stdio.h>\nint main(void) { for (;;) puts("y"); }\n'
-COUNT = '#include <stdio.h>\n#include <string.h>\nint main(int c, char **v) { unsigned n = 0; for (int i = 1; i < c; i++) n += strlen(v[i]); printf("%d %u\\n", c, n); return 0; }\n'
-CAT = "#include <unistd.h>\nint main(void) { char b[99]; int n; while ((n = read(0, b, 99)) > 0) write(1, b, n); return n < 0 ? 9 : 0; }\n"
+COUNT = (
+    "#include <stdio.h>\n#include <string.h>\nint main(int c, char **v) { unsigned n = 0; for (int i = 1; i < c; "
+    'i++) n += strlen(v[i]); printf("%d %u\\n", c, n); return 0; }\n'
+)
+CAT = (
+    "#include <unistd.h>\nint main(void) { char b[99]; int n; while ((n = read(0, b, 99)) > 0) write(1, b, n); "
+    "return n < 0 ? 9 : 0; }\n"
+)
 
 Run = Callable[..., subprocess.CompletedProcess[bytes]]
 

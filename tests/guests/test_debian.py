@@ -22,8 +22,10 @@ from tests.guests.cells import native_works
 from tests.guests.debian import system
 
 PACKAGES = (
-    "libc6 dash coreutils mawk gawk sed grep gzip xz-utils pigz bc sqlite3 perl-base python3.11-minimal libpython3.11-minimal libacl1 libattr1 libgmp10 "
-    "libselinux1 libpcre2-8-0 zlib1g liblzma5 libreadline8 libtinfo6 libncurses6 libsqlite3-0 libmpfr6 libsigsegv2 libcrypt1 libgcc-s1 libexpat1 findutils "
+    "libc6 dash coreutils mawk gawk sed grep gzip xz-utils pigz bc sqlite3 perl-base python3.11-minimal "
+    "libpython3.11-minimal libacl1 libattr1 libgmp10 "
+    "libselinux1 libpcre2-8-0 zlib1g liblzma5 libreadline8 libtinfo6 libncurses6 libsqlite3-0 libmpfr6 libsigsegv2 "
+    "libcrypt1 libgcc-s1 libexpat1 findutils "
     "diffutils tar bash libbz2-1.0 bzip2 make"
 ).split()
 ENVIRONMENT = {
@@ -44,29 +46,47 @@ exec setarch i686 -R -3 chroot . "$@"
 """
 
 SHELL = {
-    "ls": "ls -l /play | mawk '{ print substr($1, 1, 10), $5, $NF }' | grep -v '^d\\|^total'; ls -n /play/words | mawk '{ print $3, $4 }'; ls -laR /play | wc -l; ls -R /play; ls /nowhere; ls -ld /play/words | cut -c1-10",
-    "sort": "sort /play/words | md5sum; sort --parallel=4 -S 100K -k1.2,1.4 /play/words | cksum; sort -n /play/numbers | tail -2; sort -R --random-source=/play/blob /play/words | cksum",
-    "coreutils": "cd /play; sha256sum blob; base64 blob | tail -1; factor 1234567890123; seq -s, 1 20; expr 6 '*' 7; nproc >/dev/null; stat -c '%s %a %F' words; tac words | head -2; "
-    "shuf --random-source=blob -n 3 words; split -n 3 blob part; cat part* | cmp - blob && echo whole; date -d @86400 +%F; printf '%05d\\n' 42; numfmt --to=iec 1234567",
-    "dash": "f() { local x=$1; while [ $x -gt 0 ]; do x=$((x - 1)); done; echo done $x; }; f 500; (trap 'echo usr1' USR1; kill -USR1 $(exec sh -c 'echo $PPID'); echo next); "
+    "ls": "ls -l /play | mawk '{ print substr($1, 1, 10), $5, $NF }' | grep -v '^d\\|^total'; ls -n /play/words | "
+    "mawk '{ print $3, $4 }'; ls -laR /play | wc -l; ls -R /play; ls /nowhere; ls -ld /play/words | cut -c1-10",
+    "sort": "sort /play/words | md5sum; sort --parallel=4 -S 100K -k1.2,1.4 /play/words | cksum; sort -n "
+    "/play/numbers | tail -2; sort -R --random-source=/play/blob /play/words | cksum",
+    "coreutils": "cd /play; sha256sum blob; base64 blob | tail -1; factor 1234567890123; seq -s, 1 20; expr 6 '*' 7; "
+    "nproc >/dev/null; stat -c '%s %a %F' words; tac words | head -2; "
+    "shuf --random-source=blob -n 3 words; split -n 3 blob part; cat part* | cmp - blob && echo whole; date -d "
+    "@86400 +%F; printf '%05d\\n' 42; numfmt --to=iec 1234567",
+    "dash": "f() { local x=$1; while [ $x -gt 0 ]; do x=$((x - 1)); done; echo done $x; }; f 500; (trap 'echo usr1' "
+    "USR1; kill -USR1 $(exec sh -c 'echo $PPID'); echo next); "
     "for i in 1 2 3; do (exit $i) & done; wait; echo waited; echo ${PATH%%:*}; set -- a b c; shift; echo $#",
-    "bash": 'bash -c \'declare -A m; for w in $(head -50 /play/words); do m[${#w}]=$((m[${#w}]+1)); done; for k in $(printf "%s\\n" "${!m[@]}" | sort -n); do echo $k ${m[$k]}; done; '
-    "diff <(sort /play/words) <(sort -u /play/words) | wc -l; coproc cat; echo hi >&${COPROC[1]}; read -u ${COPROC[0]} x; echo got $x; ulimit -n >/dev/null; echo $BASHPID >/dev/null; exit 6'; echo $?",
-    "awk": "for a in mawk gawk; do $a '{ n[length($0)]++ } END { for (i = 0; i < 20; i++) if (n[i]) print i, n[i] }' /play/words; $a 'BEGIN { for (i = 0; i < 6; i++) printf \"%d %.6f\\n\", i, exp(i) * sin(i); "
+    "bash": "bash -c 'declare -A m; for w in $(head -50 /play/words); do m[${#w}]=$((m[${#w}]+1)); done; for k in "
+    '$(printf "%s\\n" "${!m[@]}" | sort -n); do echo $k ${m[$k]}; done; '
+    "diff <(sort /play/words) <(sort -u /play/words) | wc -l; coproc cat; echo hi >&${COPROC[1]}; read -u "
+    "${COPROC[0]} x; echo got $x; ulimit -n >/dev/null; echo $BASHPID >/dev/null; exit 6'; echo $?",
+    "awk": "for a in mawk gawk; do $a '{ n[length($0)]++ } END { for (i = 0; i < 20; i++) if (n[i]) print i, n[i] }' "
+    '/play/words; $a \'BEGIN { for (i = 0; i < 6; i++) printf "%d %.6f\\n", i, exp(i) * sin(i); '
     '"echo sub" | getline x; print x; print "to sort" | "sort"; exit 4 }\'; echo $?; done',
-    "grep_sed": "cd /play; grep -c '^a' words; grep -nE '(ab|cd)+' words | head -3; grep -P 'a(?=b)' words | wc -l; grep -rl begin . | sort; sed -E 's/([a-z])([a-z])/\\2\\1/g' words | md5sum; "
+    "grep_sed": "cd /play; grep -c '^a' words; grep -nE '(ab|cd)+' words | head -3; grep -P 'a(?=b)' words | wc -l; "
+    "grep -rl begin . | sort; sed -E 's/([a-z])([a-z])/\\2\\1/g' words | md5sum; "
     "cp words w2; sed -i '1d;$d' w2; wc -l <w2; diff words w2; echo $?",
-    "compress": "cd /play; for z in gzip bzip2 xz; do $z -kc blob >b.z; $z -dc b.z | cmp - blob && echo $z same; done; seq 1 30000 | gzip -9 | gzip -dc | cksum; tar czf t.tgz tree words; mkdir x; tar xzf t.tgz -C x; "
+    "compress": "cd /play; for z in gzip bzip2 xz; do $z -kc blob >b.z; $z -dc b.z | cmp - blob && echo $z same; "
+    "done; seq 1 30000 | gzip -9 | gzip -dc | cksum; tar czf t.tgz tree words; mkdir x; tar xzf t.tgz -C x; "
     "find x -type f | sort | xargs md5sum; gzip -t blob; echo $?",
-    "threads": "cd /play; seq 1 40000 | pigz -p4 -b 128 | pigz -dc | cksum; seq 1 12000 | xz -T2 -0 --block-size=20000 | xz -dc | cksum",
-    "bc": "echo 'scale=60; 4*a(1); 2^512 % 1000007; sqrt(2)' | bc -l; echo 'define f(n) { if (n<2) return 1; return n*f(n-1); } f(60)' | bc",
-    "make": "cd /play; printf 'all: a b\\n\\t@cat a b\\na:\\n\\t@echo one >a\\nb: a\\n\\t@sed s/one/two/ a >b\\nbad:\\n\\t@false\\n' >Makefile; make -j2 all; make all; make bad 2>/dev/null; echo $?",
-    "find": "cd /play; find . -name '*.c' -newermt 2000-01-01 | sort; find tree -type f -size +1k -exec basename {} ';' | sort; find . -maxdepth 1 -printf '%f %y\\n' | sort; find tree -delete; ls",
-    "mv_cp": "cd /play; cp -a tree t2; ln words hard; ln -s words soft; cp -d soft soft2; mv t2 /tmp/t3; ls -R /tmp/t3; readlink soft2; rm -r /tmp/t3; mkfifo /tmp/p; (echo through >/tmp/p &) ; cat /tmp/p; touch -d @1000000 words; stat -c %Y hard; "
-    "chmod u=rw,go= words; stat -c %a soft hard; dd if=blob of=z bs=1k seek=2 conv=notrunc count=3 2>/dev/null; cksum z; truncate -s 70000 z; cksum z; du --apparent-size -b z; rmdir tree; echo $?",
+    "threads": "cd /play; seq 1 40000 | pigz -p4 -b 128 | pigz -dc | cksum; seq 1 12000 | xz -T2 -0 "
+    "--block-size=20000 | xz -dc | cksum",
+    "bc": "echo 'scale=60; 4*a(1); 2^512 % 1000007; sqrt(2)' | bc -l; echo 'define f(n) { if (n<2) return 1; return "
+    "n*f(n-1); } f(60)' | bc",
+    "make": "cd /play; printf 'all: a b\\n\\t@cat a b\\na:\\n\\t@echo one >a\\nb: a\\n\\t@sed s/one/two/ a "
+    ">b\\nbad:\\n\\t@false\\n' >Makefile; make -j2 all; make all; make bad 2>/dev/null; echo $?",
+    "find": "cd /play; find . -name '*.c' -newermt 2000-01-01 | sort; find tree -type f -size +1k -exec basename {} "
+    "';' | sort; find . -maxdepth 1 -printf '%f %y\\n' | sort; find tree -delete; ls",
+    "mv_cp": "cd /play; cp -a tree t2; ln words hard; ln -s words soft; cp -d soft soft2; mv t2 /tmp/t3; ls -R "
+    "/tmp/t3; readlink soft2; rm -r /tmp/t3; mkfifo /tmp/p; (echo through >/tmp/p &) ; cat /tmp/p; touch -d @1000000 "
+    "words; stat -c %Y hard; "
+    "chmod u=rw,go= words; stat -c %a soft hard; dd if=blob of=z bs=1k seek=2 conv=notrunc count=3 2>/dev/null; "
+    "cksum z; truncate -s 70000 z; cksum z; du --apparent-size -b z; rmdir tree; echo $?",
 }
 SQL = """create table t(id integer primary key, k text, v real);
-with recursive n(i) as (select 1 union all select i + 1 from n where i < 1500) insert into t(k, v) select 'key' || (i * 7919 % 1009), i * 1.5 from n;
+with recursive n(i) as (select 1 union all select i + 1 from n where i < 1500) insert into t(k, v) select 'key'
+    || (i * 7919 % 1009), i * 1.5 from n;
 create index ik on t(k);
 begin; update t set v = v + 1 where id % 3 = 0; rollback;
 begin; delete from t where id % 5 = 0; commit;
@@ -75,9 +95,12 @@ select k, count(*) c, sum(v) from t group by k order by c desc, k limit 5;
 pragma integrity_check; pragma page_count; vacuum; select count(*) from t where k like 'key1%';
 """
 PERL = r"""my %h; $h{$_ % 7} += $_ for 1 .. 20000; print join(",", map { "$_=$h{$_}" } sort keys %h), "\n";
-my $pid = open(my $k, "-|") // die; if (!$pid) { print "from the child\n"; exit 3 } print <$k>; close $k; print $? >> 8, "\n";
-my $s = join "", map { chr 97 + $_ * 7 % 26 } 1 .. 5000; my $n = () = $s =~ /a.b?c*/g; print "$n\n"; $SIG{ALRM} = sub { die "alarm\n" };
-eval { alarm 1; select undef, undef, undef, 20; }; print $@; open my $f, "<", "/play/words" or die; my @l = sort <$f>; print scalar(@l), " $l[0]"; print `echo sub shell`;
+my $pid = open(my $k, "-|") // die; if (!$pid) { print "from the child\n"; exit 3 } print <$k>; close $k;
+    print $? >> 8, "\n";
+my $s = join "", map { chr 97 + $_ * 7 % 26 } 1 .. 5000; my $n = () = $s =~ /a.b?c*/g; print "$n\n";
+    $SIG{ALRM} = sub { die "alarm\n" };
+eval { alarm 1; select undef, undef, undef, 20; }; print $@; open my $f, "<", "/play/words" or die; my @l = sort <$f>;
+    print scalar(@l), " $l[0]"; print `echo sub shell`;
 printf "%.10g %s\n", atan2(1, 1) * 4, unpack("H*", pack("Nv", 1234567, 4660)); kill 15, $$; sleep 5;
 """
 PYTHON = r"""
@@ -200,7 +223,11 @@ def test_shell(tmp_path: Path, name: str) -> None:
 
 
 def test_sqlite_in_memory_and_on_files(tmp_path: Path) -> None:
-    script = 'sqlite3 :memory: <"$0"; sqlite3 /play/db <"$0"; sqlite3 /tmp/db <"$0"; sqlite3 /play/db .dump | md5sum; sqlite3 /play/db "pragma journal_mode=wal; insert into t values(9999, 1, 2); select count(*) from t"; rm /play/db*'
+    script = (
+        'sqlite3 :memory: <"$0"; sqlite3 /play/db <"$0"; sqlite3 /tmp/db <"$0"; sqlite3 /play/db .dump | '
+        'md5sum; sqlite3 /play/db "pragma journal_mode=wal; insert into t values(9999, 1, 2); select count(*) from '
+        't"; rm /play/db*'
+    )
     both(
         tmp_path, ["/bin/dash", "-c", f"cat >/tmp/sql; set -- ; {script.replace('$0', '/tmp/sql')}"], stdin=SQL.encode()
     )

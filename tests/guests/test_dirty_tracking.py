@@ -16,7 +16,8 @@ SOURCE = r"""
 #include "rmapbox.h"
 #include <sys/resource.h>
 
-/* argv[1]: a file. Maps it twice, writes through both mappings and with write(), forks writers, syncs in every way there is. */
+/* argv[1]: a file. Maps it twice, writes through both mappings and with write(), forks writers,
+    syncs in every way there is. */
 #define N 24
 int main(int argc, char **argv)
 {

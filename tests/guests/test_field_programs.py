@@ -21,7 +21,8 @@ RUNTIME = r"""
 #include <unistd.h>
 int main(void)
 {
-    static const char *numbers[] = {"0.1", "-1e23", "2.2250738585072011e-308", "4.9e-324", "2e-324", "1.7976931348623159e308", "9007199254740993",
+    static const char *numbers[] = {"0.1", "-1e23", "2.2250738585072011e-308", "4.9e-324", "2e-324",
+        "1.7976931348623159e308", "9007199254740993",
                                     "1e", ".", "-.5e-3x", "inf", "123456789012345678901234567890", "0x", "nan"};
     char line[64], word[8], *end;
     for (unsigned i = 0; i < sizeof numbers / sizeof *numbers; i++) {

@@ -38,7 +38,8 @@ int main(void)
     double twice;
     char word[8], two[2];
     assert(!pipe(ends) && write(ends[1], "cpu  12 18446744073709551615 x\nkey=v 1.5 2.25e2 0x1f rest7", 58) == 58);
-    FILE *file = fdopen(ends[0], "r"); /* its writing end stays open: to read more than the format needs would be to wait for ever */
+    FILE *file = fdopen(ends[0], "r");
+    /* its writing end stays open: to read more than the format needs would be to wait for ever */
     assert(fscanf(file, "cpu %d %llu%n", &a, &big, &n) == 2 && a == 12 && big == ~0ULL && n == 28);
     assert(fscanf(file, "%d", &b) == 0 && fscanf(file, "%7s", word) == 1 && !strcmp(word, "x"));
     assert(fscanf(file, " %7[^=]=%1s%f%lf", word, two, &single, &twice) == 4 && !strcmp(word, "key") && *two == 'v');
@@ -47,7 +48,8 @@ int main(void)
     close(ends[1]);
     assert(fscanf(file, "%d", &a) == EOF && feof(file));
     assert(sscanf("-7.5e", "%lf", &twice) == 0 && sscanf("1,5", "%lf,%d", &twice, &a) == 2 && twice == 1 && a == 5);
-    assert(sscanf("12345", "%2f%d", &single, &a) == 2 && single == 12 && a == 345 && sscanf("-inf", "%lf", &twice) == 1 && twice < -1e308);
+    assert(sscanf("12345", "%2f%d", &single, &a) == 2 && single == 12 && a == 345 && sscanf("-inf", "%lf",
+        &twice) == 1 && twice < -1e308);
     puts("ok");
     return 0;
 }

@@ -15,14 +15,17 @@ from tests.guests.cells import native_works
 from tests.guests.debian import system
 
 PACKAGES = (
-    "libc6 procps libproc2-0 libncursesw6 libtinfo6 ncurses-base libsystemd0 libcap2 libgcrypt20 liblzma5 libzstd1 liblz4-1 libgpg-error0 libgcc-s1 toybox "
+    "libc6 procps libproc2-0 libncursesw6 libtinfo6 ncurses-base libsystemd0 libcap2 libgcrypt20 liblzma5 libzstd1 "
+    "liblz4-1 libgpg-error0 libgcc-s1 toybox "
     "libselinux1 libpcre2-8-0 libssl3 libcrypt1 zlib1g"
 ).split()
 # A line that has to be among what each prints. Numbers stand for any, names for themselves. (ps takes what began in
 # this tick for 130 years old.)
 TOOLS = {
     "/bin/ps aux": r"\S+ +\d+ +[\d.]+ +[\d.]+ +\d+ +\d+ \S+ +R\S* +\S+ +[\d:]+ /bin/ps aux",
-    "/bin/ps -eo pid,ppid,ni,pri,vsz,rss,wchan:10,stat,etime,time,nlwp,comm": r" *\d+ +\d+ +-?\d+ +\d+ +\d+ +\d+ \S+ +R\S* +\S+ +[\d:]+ +1 ps",
+    "/bin/ps -eo "
+    "pid,ppid,ni,pri,vsz,rss,wchan:10,stat,etime,time,nlwp,comm": r" *\d+ +\d+ +-?\d+ +\d+ +\d+ +\d+ \S+ +R\S* +\S+ "
+    r"+[\d:]+ +1 ps",
     "/usr/bin/top -b -n1": r"MiB Mem : +[\d.]+ total, +[\d.]+ free, +[\d.]+ used, +[\d.]+ buff/cache *",
     "/usr/bin/vmstat": r"( +\d+){17}",
     "/usr/bin/vmstat -a": r"( +\d+){17}",

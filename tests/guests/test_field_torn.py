@@ -1,4 +1,5 @@
-"""A run that is given up in the middle of something: its bookkeeping need not agree, and nobody says that it is wrong."""
+"""A run that is given up in the middle of something: its bookkeeping need not agree, and nobody says that it is
+wrong."""
 
 from __future__ import annotations
 

@@ -69,7 +69,10 @@ def test_a_release_that_computes_right_is_ok(monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize("first", ["import unicorn; ", "from sandbox.cpu import x87; x87._find = lambda state: None; "])
 def test_without_the_hosts_unicorns_own_are_called(first: str) -> None:
     """Unicorn was there before, or keeps its FPU elsewhere: everything runs, and the trial tells."""
-    code = f"{first}from sandbox import Config, Machine; from sandbox.cpu import x87; print(x87.wrong()); print(Machine(Config()).run(['hello']).exit_status)"
+    code = (
+        f"{first}from sandbox import Config, Machine; from sandbox.cpu import x87; print(x87.wrong()); "
+        f"print(Machine(Config()).run(['hello']).exit_status)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert done.stdout.splitlines()[0] == repr(WITHOUT) and done.stdout.splitlines()[-1] == "0"
 

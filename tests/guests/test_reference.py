@@ -26,7 +26,8 @@ ERA = {
     ),
     ("write", 0): (
         256,
-        "2.6.7's mprotect back to writable leaves private pages write-protected: each is found unshared and reused; today write access comes back at once",
+        "2.6.7's mprotect back to writable leaves private pages write-protected: each is found unshared and reused; "
+        "today write access comes back at once",
     ),
     ("write after mremap", 0): (
         1,

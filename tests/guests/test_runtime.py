@@ -195,26 +195,34 @@ int main(void)
     char room[64], *end, *state;
     assert(!memcmp(memmove(strcpy(room, "0123456789") + 2, room, 8), "01234567", 8));
     assert(!strcmp(memmove(strcpy(room, "0123456789"), room + 3, 8), "3456789"));
-    assert(memset(room, 'x', 13) == room && room[12] == 'x' && memchr(room, 'y', 13) == NULL && memchr("abc", 'c', 3) != NULL);
-    assert(strcmp("abc", "abd") < 0 && strcmp("b", "a\xff") > 0 && strcmp("a", "a\xff") < 0 && !strncmp("abc", "abd", 2) && !strcasecmp("AbC", "aBc"));
+    assert(memset(room, 'x', 13) == room && room[12] == 'x' && memchr(room, 'y', 13) == NULL && memchr("abc", 'c',
+        3) != NULL);
+    assert(strcmp("abc", "abd") < 0 && strcmp("b", "a\xff") > 0 && strcmp("a", "a\xff") < 0 && !strncmp("abc", "abd",
+        2) && !strcasecmp("AbC", "aBc"));
     assert(!strcmp(strcat(strcpy(room, "ab"), "cd"), "abcd") && !strcmp(strncat(room, "efgh", 2), "abcdef"));
     strncpy(room, "xy", 5);
     assert(!memcmp(room, "xy\0\0\0", 5));
-    assert(!strcmp(strchr("hello", 'l'), "llo") && !strcmp(strrchr("hello", 'l'), "lo") && *strchr("a", 0) == 0 && !strrchr("a", 'b'));
+    assert(!strcmp(strchr("hello", 'l'), "llo") && !strcmp(strrchr("hello", 'l'), "lo") && *strchr("a", 0) == 0
+        && !strrchr("a", 'b'));
     assert(!strcmp(strstr("one two", "tw"), "two") && !strstr("one", "tw"));
     assert(strspn("aab", "a") == 2 && strcspn("aab", "b") == 2 && *strpbrk("abc", "cb") == 'b');
     strcpy(room, "::a:b::c");
-    assert(!strcmp(strtok_r(room, ":", &state), "a") && !strcmp(strtok_r(NULL, ":", &state), "b") && !strcmp(strtok_r(NULL, ":", &state), "c"));
+    assert(!strcmp(strtok_r(room, ":", &state), "a") && !strcmp(strtok_r(NULL, ":", &state), "b")
+        && !strcmp(strtok_r(NULL, ":", &state), "c"));
     assert(!strtok_r(NULL, ":", &state) && strnlen("abc", 2) == 2);
-    assert(strtol(" -0x1Fz", &end, 0) == -31 && *end == 'z' && strtol("077", NULL, 0) == 63 && strtol("zz", NULL, 36) == 35 * 37);
+    assert(strtol(" -0x1Fz", &end, 0) == -31 && *end == 'z' && strtol("077", NULL, 0) == 63 && strtol("zz", NULL,
+        36) == 35 * 37);
     assert(strtol("0x", &end, 16) == 0 && *end == 'x' && strtol("none", &end, 10) == 0 && *end == 'n');
     errno = 0;
     assert(strtol("99999999999", NULL, 10) == LONG_MAX && errno == ERANGE);
     errno = 0;
-    assert(strtol("-99999999999", NULL, 10) == LONG_MIN && errno == ERANGE && strtol("-2147483648", NULL, 10) == LONG_MIN);
-    assert(strtoull("18446744073709551615", NULL, 10) == UINT64_MAX && strtoll("-9223372036854775808", NULL, 10) == INT64_MIN && atoi("12x") == 12);
+    assert(strtol("-99999999999", NULL, 10) == LONG_MIN && errno == ERANGE && strtol("-2147483648", NULL,
+        10) == LONG_MIN);
+    assert(strtoull("18446744073709551615", NULL, 10) == UINT64_MAX && strtoll("-9223372036854775808", NULL,
+        10) == INT64_MIN && atoi("12x") == 12);
     errno = 0;
-    assert(strtoull("18446744073709551616", NULL, 10) == UINT64_MAX && errno == ERANGE && strtoul("-1", NULL, 10) == ULONG_MAX);
+    assert(strtoull("18446744073709551616", NULL, 10) == UINT64_MAX && errno == ERANGE && strtoul("-1", NULL,
+        10) == ULONG_MAX);
 
     int numbers[500], key = 77;
     unsigned seed = 5;
@@ -231,7 +239,8 @@ int main(void)
     assert(sscanf("08048000-0804a000 r-xp", "%x-%*x %4s", &x, word) == 2 && x == 0x8048000 && !strcmp(word, "r-xp"));
     assert(sscanf("123456789012 70000", "%lld %hd", &c, &s) == 2 && c == 123456789012LL && s == (short)70000);
     assert(sscanf("12345", "%3d%n%d", &a, &b, (int *)&x) == 2 && a == 123 && b == 3 && x == 45);
-    assert(sscanf("abcXY]", "%[a-c]%2c]", set, two) == 2 && !strcmp(set, "abc") && two[0] == 'X' && sscanf("", "%d", &a) == EOF && sscanf("x", "%d", &a) == 0);
+    assert(sscanf("abcXY]", "%[a-c]%2c]", set, two) == 2 && !strcmp(set, "abc") && two[0] == 'X' && sscanf("", "%d",
+        &a) == EOF && sscanf("x", "%d", &a) == 0);
     assert(sscanf("key=v", "%[^=]=%7s", set, word) == 2 && !strcmp(set, "key") && *word == 'v');
     puts("ok");
     return 0;
@@ -249,7 +258,8 @@ def test_heap(native, compile_guest):
         + r"""
 static unsigned seed = 11;
 static unsigned next(unsigned bound) { return (unsigned)rand_r(&seed) % bound; }
-static size_t pick(void) { unsigned k = next(20); return k < 12 ? next(200) : k < 17 ? next(5000) : k < 19 ? next(60000) : next(400000); }
+static size_t pick(void) { unsigned k = next(20); return k < 12 ? next(200) : k < 17 ? next(5000) : k < 19
+    ? next(60000) : next(400000); }
 int main(void)
 {
     enum { SLOTS = 200 };
@@ -323,19 +333,22 @@ int main(int argc, char **argv)
     assert(fgets(line, sizeof line, file) && !strcmp(line, "one\n") && ftell(file) == 4);
     assert(fgetc(file) == 't' && ungetc('T', file) == 'T' && fgets(line, 3, file) && !strcmp(line, "Tw"));
     assert(fseek(file, 8, SEEK_SET) == 0 && fread(line, 1, 5, file) == 5 && !memcmp(line, "three", 5));
-    assert(fseek(file, -5, SEEK_END) == 0 && fgets(line, sizeof line, file) && !strcmp(line, " 4999") && !fgets(line, 9, file) && feof(file));
+    assert(fseek(file, -5, SEEK_END) == 0 && fgets(line, sizeof line, file) && !strcmp(line, " 4999") && !fgets(line,
+        9, file) && feof(file));
     assert(fclose(file) == 0);
     file = fopen("made", "a");
     assert(file && fputs("!", file) >= 0 && fclose(file) == 0);
     struct stat status;
-    assert(stat("made", &status) == 0 && S_ISREG(status.st_mode) && status.st_size == 13 + 10 + 90 * 2 + 900 * 3 + 4000 * 4 + 5000 + 1);
+    assert(stat("made", &status) == 0 && S_ISREG(status.st_mode)
+        && status.st_size == 13 + 10 + 90 * 2 + 900 * 3 + 4000 * 4 + 5000 + 1);
     assert(remove("made") == 0 && stat("made", &status) == -1 && errno == ENOENT && !fopen("made", "r"));
 
     assert(signal(SIGUSR1, on_signal) == SIG_DFL && raise(SIGUSR1) == 0 && signals == SIGUSR1);
     sigset_t block, pending;
     sigemptyset(&block);
     sigaddset(&block, SIGUSR1);
-    assert(!sigprocmask(SIG_BLOCK, &block, NULL) && !raise(SIGUSR1) && signals == SIGUSR1 && !sigpending(&pending) && sigismember(&pending, SIGUSR1));
+    assert(!sigprocmask(SIG_BLOCK, &block, NULL) && !raise(SIGUSR1) && signals == SIGUSR1 && !sigpending(&pending)
+        && sigismember(&pending, SIGUSR1));
     assert(!sigprocmask(SIG_UNBLOCK, &block, NULL) && signals == 2 * SIGUSR1);
     signal(SIGUSR2, on_jump);
     for (volatile int i = 0; i < 3; i++) {
@@ -361,8 +374,10 @@ int main(int argc, char **argv)
     if (!pid) { assert(local == 4); abort(); }
     assert(waitpid(pid, &state, 0) == pid && WIFSIGNALED(state) && WTERMSIG(state) == SIGABRT);
     assert(waitpid(-1, &state, 0) == -1 && errno == ECHILD);
-    assert(__builtin_popcount((unsigned)getpid() * 0 + 0xf0f0) == 8 && __builtin_popcountll(-1ULL - (unsigned)(getpid() * 0)) == 64);
-    assert(getauxval(AT_PAGESZ) == 4096 && sysconf(_SC_PAGESIZE) == 4096 && sysconf(_SC_NPROCESSORS_ONLN) >= 1 && getenv("NOTHING") == NULL);
+    assert(__builtin_popcount((unsigned)getpid() * 0 + 0xf0f0) == 8
+        && __builtin_popcountll(-1ULL - (unsigned)(getpid() * 0)) == 64);
+    assert(getauxval(AT_PAGESZ) == 4096 && sysconf(_SC_PAGESIZE) == 4096 && sysconf(_SC_NPROCESSORS_ONLN) >= 1
+        && getenv("NOTHING") == NULL);
     struct timespec a, b, wait = { 0, 2000000 };
     clock_gettime(CLOCK_MONOTONIC, &a);
     nanosleep(&wait, NULL);

@@ -169,7 +169,10 @@ def test_cache_falls_back(tmp_path, monkeypatch):
 
 def test_needs_nothing_but_the_standard_library():
     """setup.py uses the file before anything is installed."""
-    code = "import sys; sys.modules.update(unicorn=None, mmcore=None, numpy=None, msgspec=None); from sandbox import toolchain; print(len(toolchain.bundled()))"
+    code = (
+        "import sys; sys.modules.update(unicorn=None, mmcore=None, numpy=None, msgspec=None); from sandbox import "
+        "toolchain; print(len(toolchain.bundled()))"
+    )
     done = subprocess.run(
         [sys.executable, "-S", "-c", code], cwd=ROOT, capture_output=True, text=True, check=True, timeout=30
     )

@@ -101,7 +101,8 @@ from sandbox.kit import suite
 rows = [suite.Row("contract", "points"), suite.Row("state machine", "programs")]
 def told():
     print("begun", file=sys.stderr, flush=True)
-suite.jobs = lambda *arguments: (rows, [suite.Job("contract", lambda: suite.Outcome(84)), suite.Job("state machine", lambda: time.sleep(600))])
+suite.jobs = lambda *arguments: (rows, [suite.Job("contract", lambda: suite.Outcome(84)), suite.Job("state machine",
+    lambda: time.sleep(600))])
 run = suite.run
 suite.run = lambda *arguments: run(*arguments[:4], lambda done, of: told())
 main.main()

@@ -438,7 +438,8 @@ def test_a_locked_relative_keeps_the_page(box: Box) -> None:
 
 
 def test_the_released_2_6_7_puts_who_adopts_where_the_other_stood() -> None:
-    """__anon_vma_merge links beside the area that goes; a fork's child stands in front of it and is still asked first."""
+    """__anon_vma_merge links beside the area that goes; a fork's child stands in front of it and is still asked
+    first."""
     box = Box(flaws=True)
     box.map(0, 2)
     box.protect(0, 1, PROT_READ)

@@ -263,7 +263,8 @@ def test_relatives_are_asked_parent_first(era: str) -> None:
 
 @each
 def test_pieces_of_one_area(era: str) -> None:
-    """5.4: written once, then split by mprotect: the list looks at every piece, the tree at the one that has the page."""
+    """5.4: written once, then split by mprotect: the list looks at every piece, the tree at the one that has the
+    page."""
     b = Chains(era)
     b.map(0, 100)
     b.put(0, 99)

@@ -102,7 +102,8 @@ def test_27_a_move_is_found_at_its_old_place_first(
 @each
 @pytest.mark.parametrize("upper_has_pages", [True, False])
 def test_13_the_growing_area_gets_the_links(era: str, upper_has_pages: bool) -> None:
-    """Bug 13, with an ancestor: the area that grows over anonymous pages gets the whole chain of the one that shrinks."""
+    """Bug 13, with an ancestor: the area that grows over anonymous pages gets the whole chain of the one that
+    shrinks."""
     b = Chains(era)
     b.map(0, 8)
     child = b.fork(b.mm)

@@ -100,7 +100,8 @@ class Guest:
         return lambda *args: self._do(function, *args)
 
     def maps(self) -> list[tuple[int, int, str]]:
-        """(start, end, permissions) after joining neighbours alike in permissions, file and offset; without the stack."""
+        """(start, end, permissions) after joining neighbours alike in permissions, file and offset; without the
+        stack."""
         out: list[list[Any]] = []
         for v in self.mm.vmas[:-1]:
             key = (v.permissions(), v.mapping)

@@ -51,7 +51,8 @@ def test_01_removal_after_the_pte_is_cleared(scheme: str) -> None:
 
 @each
 def test_02_frames_without_reverse_mapping(scheme: str) -> None:
-    """The zero page and frames beyond RAM stand in page tables, are copied, moved and unmapped, and are never counted."""
+    """The zero page and frames beyond RAM stand in page tables, are copied, moved and unmapped, and are never
+    counted."""
     b = Box(scheme)
     b.map(0, 40)
     for k in range(30):

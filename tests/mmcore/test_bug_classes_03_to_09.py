@@ -263,7 +263,8 @@ def test_07_a_cached_page_that_two_map_and_unmap(scheme: str, order: tuple[int, 
 
 @each
 def test_07_reclaim_in_the_midst_of_everything(scheme: str) -> None:
-    """At each allocation of forks, faults and moves, reclaim takes pages that are just being copied, mapped or moved."""
+    """At each allocation of forks, faults and moves, reclaim takes pages that are just being copied, mapped or
+    moved."""
     b = Box(scheme)
     b.map(0, 12)
     b.put(*range(12))
@@ -351,7 +352,8 @@ def test_09_a_dead_home_is_left(scheme: str, locked: bool) -> None:
 
 @each
 def test_09_the_head_stays_for_its_family_only(scheme: str) -> None:
-    """The first of a family exits; its children keep its pages, write some, and exit: the head is the last to be freed."""
+    """The first of a family exits; its children keep its pages, write some, and exit: the head is the last to be
+    freed."""
     b = Box(scheme)
     b.map(0, 6)
     b.put(*range(6))

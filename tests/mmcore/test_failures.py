@@ -85,7 +85,8 @@ class Tries(World):
 
 
 def scene(cell: tuple[str, str], spare: int | None = None) -> Tries:
-    """A process with private memory that is partly swapped, shared memory, both files; and a child that shares it all."""
+    """A process with private memory that is partly swapped, shared memory, both files; and a child that shares it
+    all."""
     kind, options = SCHEMES[cell[0]]
     w = Tries(kind, cell[1], spare, **options)
     w.step("mmap", 0, PRIVATE, 19, 2, 1, 0)  # pages 1-20 of the arena

@@ -1,4 +1,5 @@
-"""pte_chain finds an entry of a long chain by an index: chains, meters and memory are those of the search node by node."""
+"""pte_chain finds an entry of a long chain by an index: chains, meters and memory are those of the search node by
+node."""
 
 from __future__ import annotations
 

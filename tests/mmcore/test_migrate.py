@@ -268,7 +268,8 @@ def test_a_page_of_a_file(scheme: str, kind: str) -> None:
 @each
 @both
 def test_a_page_of_a_nonlinear_area(scheme: str, paging: str) -> None:
-    """No formula leads to its PTEs, of which one area may hold many; the second walk has to find entries, not frames."""
+    """No formula leads to its PTEs, of which one area may hold many; the second walk has to find entries, not
+    frames."""
     b = Box(scheme, paging)
     file = tmpfs_file(b.mem, 20)
     b.map(0, 20, flags=SHARED, file=file)

@@ -204,7 +204,8 @@ def test_a_shrinker_that_cannot_now_is_asked_for_the_rest_later() -> None:
 
 
 def test_pages_brought_in_by_populate_count_as_faults_of_the_task() -> None:
-    """handle_mm_fault counts whoever calls it; what had to wait is major, and leaves nothing behind for the next fault."""
+    """handle_mm_fault counts whoever calls it; what had to wait is major, and leaves nothing behind for the next
+    fault."""
     m = Machine(AnonVma)
     mm = m.new_mm()
     current, vmstat = m.mem.current, m.mem.vmstat

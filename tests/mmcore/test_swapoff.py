@@ -1,4 +1,5 @@
-"""swapoff: what is on the device comes back, and the device goes; or it fails, and everything is as usable as before."""
+"""swapoff: what is on the device comes back, and the device goes; or it fails, and everything is as usable as
+before."""
 
 from __future__ import annotations
 
@@ -51,7 +52,8 @@ def swap_entries(b: Box, mm: Any) -> int:
 @each
 @pytest.mark.parametrize("paging", ["pae", "2level"])
 def test_everything_comes_back(scheme: str, paging: str) -> None:
-    """Private pages of a family, some written since, some moved, some cached, some out; and the pages of a tmpfs file."""
+    """Private pages of a family, some written since, some moved, some cached, some out; and the pages of a tmpfs
+    file."""
     b = Box(scheme, paging)
     file = tmpfs_file(b.mem, 40)
     b.map(0, 40)

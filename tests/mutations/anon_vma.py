@@ -106,12 +106,14 @@ MUTANTS = [
     ),
     Mutant(
         "the growing area does not take over (13, up)",
-        "        if end > vma.vm_end and vma.anon_vma is None and nxt.anon_vma is not None:\n            self._link(vma, nxt.anon_vma)\n        elif",
+        "        if end > vma.vm_end and vma.anon_vma is None and nxt.anon_vma is not None:\n            "
+        "self._link(vma, nxt.anon_vma)\n        elif",
         "        if",
     ),
     Mutant(
         "the growing neighbour does not take over (13, down)",
-        "        elif end < vma.vm_end and nxt.anon_vma is None and vma.anon_vma is not None:\n            self._link(nxt, vma.anon_vma)\n",
+        "        elif end < vma.vm_end and nxt.anon_vma is None and vma.anon_vma is not None:\n            "
+        "self._link(nxt, vma.anon_vma)\n",
         "",
     ),
     Mutant(
@@ -146,7 +148,8 @@ MUTANTS = [
 ]
 
 SURVIVORS: dict[str, str] = {
-    "exclusive is ignored": "Equivalent: a page is exclusive only when nothing maps it (swapped in by its last owner, or fresh), so mapcount is 0 whenever exclusive is "
+    "exclusive is ignored": "Equivalent: a page is exclusive only when nothing maps it (swapped in by its last "
+    "owner, or fresh), so mapcount is 0 whenever exclusive is "
     "true; the kit's watch holds the core to that. 2.6.34's chains are where the two differ.",
 }
 

@@ -145,7 +145,8 @@ MUTANTS = [
     Mutant(
         "a moved area is not linked",
         "        if src.anon_vma is None:\n            return\n        own = self._reusable",
-        "        if src.anon_vma is None or how not in (FORK, SPLIT):\n            return\n        own = self._reusable",
+        "        if src.anon_vma is None or how not in (FORK, SPLIT):\n            return\n        own = "
+        "self._reusable",
     ),
     Mutant(
         "a split area gets an anon_vma of its own",
@@ -186,7 +187,8 @@ MUTANTS = [
     ),
     Mutant(
         "a child is not linked to its own anon_vma",
-        "            link = _Avc(addresses[-1], dst, own, first, last)\n            chain.append(link)\n            own.links.insert(link)\n",
+        "            link = _Avc(addresses[-1], dst, own, first, last)\n            chain.append(link)\n            "
+        "own.links.insert(link)\n",
         "            self._avc_cache.free(addresses[-1])\n",
     ),
     Mutant(

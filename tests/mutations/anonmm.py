@@ -145,7 +145,8 @@ MUTANTS = [
     ),
     Mutant(
         "mremap keeps the address",
-        "        self._frames.np_index[anon] = (self._frames.np_index[anon].astype(np.int64) + delta).astype(np.uint32)",
+        "        self._frames.np_index[anon] = (self._frames.np_index[anon].astype(np.int64) + "
+        "delta).astype(np.uint32)",
         "        return",
     ),
     Mutant("mremap moves the address the other way", ".astype(np.int64) + delta)", ".astype(np.int64) - delta)"),
@@ -182,12 +183,14 @@ MUTANTS = [
     ),
     Mutant(
         "an audit is metered",
-        "        if purpose == Purpose.AUDIT:\n            return\n        self._meters.mms_visited += asked\n        if purpose == Purpose.REFERENCED",
+        "        if purpose == Purpose.AUDIT:\n            return\n        self._meters.mms_visited += asked\n       "
+        " if purpose == Purpose.REFERENCED",
         "        self._meters.mms_visited += asked\n        if purpose == Purpose.REFERENCED",
     ),
     Mutant(
         "an audit moves pages of the dead",
-        "        if purpose == Purpose.AUDIT:\n            return\n        self._meters.mms_visited += asked\n        if purpose == Purpose.REFERENCED and",
+        "        if purpose == Purpose.AUDIT:\n            return\n        self._meters.mms_visited += asked\n       "
+        " if purpose == Purpose.REFERENCED and",
         "        if purpose != Purpose.AUDIT:\n            self._meters.mms_visited += asked\n        if",
     ),
     Mutant(
@@ -209,7 +212,8 @@ SURVIVORS: dict[str, str] = {}
 
 
 def counts(kind: type, options: dict[str, Any]) -> None:
-    """What is nowhere wrong and costs: how many address spaces are asked, copies that nobody needs, the dead who stay."""
+    """What is nowhere wrong and costs: how many address spaces are asked, copies that nobody needs, the dead who
+    stay."""
     m = Machine(kind, **options)
     meters, rmap, cache = m.mem.meters, m.mem.rmap, m.mem.scheme.env.scheme_caches[0]
 

@@ -172,8 +172,10 @@ MUTANTS = [
     ),
     Mutant(
         "a moved page's address comes from its old PTE",
-        "        tables = dst_ptes[alone] // self.env.pgtables.PTRS\n        pages = frames.np_index[tables].astype(np.int64) + dst_ptes[alone] % self.env.pgtables.PTRS",
-        "        tables = src_ptes[alone] // self.env.pgtables.PTRS\n        pages = frames.np_index[tables].astype(np.int64) + src_ptes[alone] % self.env.pgtables.PTRS",
+        "        tables = dst_ptes[alone] // self.env.pgtables.PTRS\n        pages = "
+        "frames.np_index[tables].astype(np.int64) + dst_ptes[alone] % self.env.pgtables.PTRS",
+        "        tables = src_ptes[alone] // self.env.pgtables.PTRS\n        pages = "
+        "frames.np_index[tables].astype(np.int64) + src_ptes[alone] % self.env.pgtables.PTRS",
     ),
     Mutant(
         "a moved page's address begins with its table's (wrong pgoff)",

@@ -15,13 +15,16 @@ MUTANTS = [
     Mutant(
         "PG_direct stays when the last entry goes",
         "                frames.rmap[pfn] = 0\n                frames.flags[pfn] &= ~PG_DIRECT\n            return\n"
-        "        slots, words, n = self._slots, self._words, self.nrpte\n        node = word\n        while node:\n            self._meters.removal_nodes += 1",
-        "                frames.rmap[pfn] = 0\n            return\n        slots, words, n = self._slots, self._words, self.nrpte\n        node = word\n"
+        "        slots, words, n = self._slots, self._words, self.nrpte\n        node = word\n        while node:\n  "
+        "          self._meters.removal_nodes += 1",
+        "                frames.rmap[pfn] = 0\n            return\n        slots, words, n = self._slots, "
+        "self._words, self.nrpte\n        node = word\n"
         "        while node:\n            self._meters.removal_nodes += 1",
     ),
     Mutant(
         "the search for an entry ends with the head (lost node)",
-        "                    self._drop_slot(pfn, word, base + i)\n                    return\n            node = head & ~n",
+        "                    self._drop_slot(pfn, word, base + i)\n                    return\n            node = "
+        "head & ~n",
         "                    self._drop_slot(pfn, word, base + i)\n                    return\n            node = 0",
     ),
     Mutant(
@@ -72,7 +75,8 @@ MUTANTS = [
     Mutant("fork: room in heads is not used up", "            self._np_words[nodes >> 2] -= np.uint32(1)\n", ""),
     Mutant(
         "fork: full heads are skipped",
-        "        for k in np.nonzero(full)[0].tolist():\n            self._add(int(pfns[k]), int(dst_ptes[k]), token)\n",
+        "        for k in np.nonzero(full)[0].tolist():\n            self._add(int(pfns[k]), int(dst_ptes[k]), "
+        "token)\n",
         "",
     ),
     Mutant(
@@ -136,7 +140,8 @@ MUTANTS = [
     ),
     Mutant(
         "an unmapped direct page keeps its word",
-        "            if visit(pfn, mm, address, None, pte) & ANSWER == HIT and purpose == Purpose.UNMAP:\n                frames.rmap[pfn] = 0\n",
+        "            if visit(pfn, mm, address, None, pte) & ANSWER == HIT and purpose == Purpose.UNMAP:\n           "
+        "     frames.rmap[pfn] = 0\n",
         "            if visit(pfn, mm, address, None, pte) & ANSWER == HIT and purpose == Purpose.UNMAP:\n",
     ),
     Mutant(
@@ -166,7 +171,8 @@ MUTANTS = [
     ),
     Mutant(
         "an audit collapses chains",
-        "        if purpose == Purpose.AUDIT:\n            return\n        self._meters.nodes += nodes\n        if purpose == Purpose.REFERENCED and total == 1:",
+        "        if purpose == Purpose.AUDIT:\n            return\n        self._meters.nodes += nodes\n        if "
+        "purpose == Purpose.REFERENCED and total == 1:",
         "        if purpose != Purpose.AUDIT:\n            self._meters.nodes += nodes\n        if total == 1:",
     ),
     Mutant(
@@ -191,7 +197,8 @@ MUTANTS = [
     ),
     Mutant(
         "a node is stashed while one is",
-        "        if self._stash:\n            self._cache.free(node + _PAGE_OFFSET)\n        else:\n            self._stash = node",
+        "        if self._stash:\n            self._cache.free(node + _PAGE_OFFSET)\n        else:\n            "
+        "self._stash = node",
         "        self._stash = node",
     ),
     Mutant(
@@ -203,6 +210,8 @@ MUTANTS = [
 ]
 
 SURVIVORS: dict[str, str] = {
-    "a node comes back with an entry in it": "Equivalent: the last slot, where the entry stays, is the first that a new node's user fills, so nobody reads the old one.",
-    "a freed node keeps its first word": "Equivalent: whoever takes a node writes its first word before anything reads it.",
+    "a node comes back with an entry in it": "Equivalent: the last slot, where the entry stays, is the first that a "
+    "new node's user fills, so nobody reads the old one.",
+    "a freed node keeps its first word": "Equivalent: whoever takes a node writes its first word before anything "
+    "reads it.",
 }

@@ -78,7 +78,8 @@ def test_deadlock_says_what_each_waits_for(build) -> None:
     box = Box()
     ending = box.run(
         build(
-            "int f[2]; char c; pipe(f); if (!fork()) { static int w; syscall(SYS_futex, &w, 0, 0, NULL); } read(f[0], &c, 1); return 0;"
+            "int f[2]; char c; pipe(f); if (!fork()) { static int w; syscall(SYS_futex, &w, 0, 0, NULL); } "
+            "read(f[0], &c, 1); return 0;"
         )
     )
     assert ending.kind == "deadlock"
@@ -138,7 +139,8 @@ def test_unknown_system_calls_are_counted(build) -> None:
     box = Box()
     ending = box.run(
         build(
-            "return syscall(999) != -1 || errno != ENOSYS || syscall(26) != -1 || syscall(999) != -1 || errno != ENOSYS;"
+            "return syscall(999) != -1 || errno != ENOSYS || syscall(26) != -1 || syscall(999) != -1 || errno != "
+            "ENOSYS;"
         )
     )
     assert ending.status == 0
@@ -154,7 +156,8 @@ def test_zombies_keep_their_stack(build) -> None:
     )
     box.run(
         build(
-            "if (!fork()) return 0; for (volatile int i = 0; i < 20000000; i++); wait(NULL); for (volatile int i = 0; i < 20000000; i++); return 0;"
+            "if (!fork()) return 0; for (volatile int i = 0; i < 20000000; i++); wait(NULL); for (volatile int i = "
+            "0; i < 20000000; i++); return 0;"
         )
     )
     assert (2, 1, 1) in seen
@@ -192,7 +195,8 @@ def test_auxiliary_vector(build) -> None:
             if (aux[0] == 3 && *(unsigned *)(aux[1] - 52) != 0x464c457f) return 4;
             if (aux[0] == 17 && aux[1] != 100) return 5;
         }
-        unsigned need = 1u << 3 | 1 << 4 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 8 | 1 << 9 | 1 << 11 | 1 << 12 | 1 << 13 | 1 << 14 | 1 << 15 | 1 << 16 | 1 << 17 | 1 << 23 | 1 << 25 | 1u << 31;
+        unsigned need = 1u << 3 | 1 << 4 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 8 | 1 << 9 | 1 << 11 | 1 << 12 | 1 << 13
+            | 1 << 14 | 1 << 15 | 1 << 16 | 1 << 17 | 1 << 23 | 1 << 25 | 1u << 31;
         return (have & need) == need ? ((unsigned)&argc & 15) < 16 ? 0 : 6 : 7;""")
     )
     assert ending.status == 0
@@ -210,7 +214,10 @@ def test_seed_moves_the_stack_and_repeats(build) -> None:
 
 
 def test_executable_stack_follows_the_header(build) -> None:
-    body = 'static char line[200]; int f = open("/proc/self/maps", 0); char b[4000]; b[read(f, b, 3999)] = 0; char *s = strstr(b, "[stack]"); while (*s != 10 && s > b) s--; printf("%.4s\\n", strchr(s, 32) + 1); return 0;'
+    body = (
+        'static char line[200]; int f = open("/proc/self/maps", 0); char b[4000]; b[read(f, b, 3999)] = 0; char '
+        '*s = strstr(b, "[stack]"); while (*s != 10 && s > b) s--; printf("%.4s\\n", strchr(s, 32) + 1); return 0;'
+    )
     box = Box()
     box.run(build(body))
     assert box.out == "rw-p\n"
@@ -294,7 +301,8 @@ def test_registers_and_memory_survive_swapping(build) -> None:
             read(f[0], p + ((i + n / 2) % n) + 8, 4);
             if (*(unsigned *)(p + ((i + n / 2) % n) + 8) != (i ^ 0xabcd)) bad++;
             raise(SIGUSR1);
-            if (!(i & 0xfffff)) { pid_t c = fork(); if (!c) _exit(*(unsigned *)(p + i) != (i ^ 0xabcd)); waitpid(c, &s, 0); if (s) bad++; }
+            if (!(i & 0xfffff)) { pid_t c = fork(); if (!c) _exit(*(unsigned *)(p + i) != (i ^ 0xabcd)); waitpid(c,
+                &s, 0); if (s) bad++; }
         }
         for (size_t i = 0; i < n; i += 4096) if (*(unsigned *)(p + i) != (i ^ 0xabcd)) bad++;
         printf("bad %d signals %d\\n", bad, got); return 0;"""

@@ -1,4 +1,5 @@
-"""How areas stand for what a guest can read is the scheme's affair: the judge of `compare` tells only what can be read."""
+"""How areas stand for what a guest can read is the scheme's affair: the judge of `compare` tells only what can be
+read."""
 
 from __future__ import annotations
 

@@ -31,7 +31,8 @@ static void cat(const char *path, const char *word) {
     static char text[8192]; int fd = open(path, O_RDONLY); int n = 0, k;
     while ((k = read(fd, text + n, sizeof text - 1 - n)) > 0) n += k;
     text[n] = 0; close(fd);
-    for (char *line = text, *end; (end = strchr(line, '\n')); line = end + 1) { *end = 0; if (strstr(line, word)) printf("%s\n", line); }
+    for (char *line = text, *end; (end = strchr(line, '\n')); line = end + 1) { *end = 0; if (strstr(line,
+        word)) printf("%s\n", line); }
 }
 """
 
@@ -61,7 +62,8 @@ def test_errors(run) -> None:
         close(open("/tmp/plain", O_CREAT | O_RDWR, 0600));
         printf("%ld %ld %ld %ld\n", off("/dev/none"), off("/tmp"), off("/tmp/plain"), off("/dev/null"));
         printf("%ld %ld %ld\n", off(""), off((char *)16), off(hole + 1));
-        printf("%ld %ld %ld %ld %ld\n", on("/dev/hda2", 0), on("/tmp/plain", 0), on("/dev/hda2", 1 << 20), on("/tmp", 0), on("/dev/none", 0));
+        printf("%ld %ld %ld %ld %ld\n", on("/dev/hda2", 0), on("/tmp/plain", 0), on("/dev/hda2", 1 << 20), on("/tmp",
+            0), on("/dev/none", 0));
         printf("%d ", open("/dev/hda2", O_RDONLY)); printf("%d\n", errno);
         cat("/proc/swaps", "");
         syscall(SYS_setuid32, 77);

@@ -43,7 +43,8 @@ class FileIndex(Protocol):
 
 
 class ListIndex:
-    """One list, new areas at its end, a forked copy right before its original (list_add_tail to the original's link)."""
+    """One list, new areas at its end, a forked copy right before its original (list_add_tail to the original's
+    link)."""
 
     __slots__ = ("_ring", "_count", "_meters")
 
