@@ -181,7 +181,14 @@ class AnonVma(WalkScheme):
             return new_address >> 12
         return src.vm_pgoff + (old_address - src.vm_start >> 12)
 
-    def vma_unlinked(self, vma: VmArea) -> None:
+    def vma_unlinked(self, vma: VmArea, into: VmArea | None) -> None:
+        """__anon_vma_merge, at a merge: an area that has none (2.6.7 as released; later vma_adjust_begin saw to it)
+        takes the other's, and its place on the list."""
+        anon_vma = vma.anon_vma
+        if into is not None and into.anon_vma is None and anon_vma is not None:
+            self._link(into, anon_vma)
+            anon_vma.areas = {into if area is vma else area: None for area in anon_vma.areas if area is not into}
+            vma.anon_vma = None
         self._unlink(vma)
 
     def vma_adjust_begin(self, vma: VmArea, start: int, end: int, nxt: VmArea | None) -> None:
@@ -193,16 +200,6 @@ class AnonVma(WalkScheme):
             self._link(vma, nxt.anon_vma)
         elif end < vma.vm_end and nxt.anon_vma is None and vma.anon_vma is not None:
             self._link(nxt, vma.anon_vma)
-
-    def vma_merged(self, keep: VmArea, gone: VmArea) -> None:
-        """__anon_vma_merge: an area that has none (2.6.7 as released; later vma_adjust_begin saw to it) takes the
-        other's, and its place on the list."""
-        anon_vma = gone.anon_vma
-        if keep.anon_vma is None and anon_vma is not None:
-            self._link(keep, anon_vma)
-            anon_vma.areas = {keep if area is gone else area: None for area in anon_vma.areas if area is not keep}
-            gone.anon_vma = None
-        self._unlink(gone)
 
     def can_merge(self, a: VmArea, b: VmArea) -> bool:
         return a.anon_vma is None or b.anon_vma is None or a.anon_vma is b.anon_vma

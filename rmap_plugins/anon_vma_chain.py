@@ -51,8 +51,8 @@ _NEVER, _DEGREE, _COUNTS = range(3)  # when a fork may reuse an ancestor's anon_
 
 @dataclass(frozen=True)
 class _Era:
-    # Bytes, UP and SMP; a slab of 2022 shows 4 more on SMP, for a free pointer that RCU and the constructor keep outside
-    # the object.
+    # Bytes, UP and SMP; a slab of 2022 shows 4 more on SMP, for a free pointer that RCU and the constructor keep
+    # outside the object.
     anon_vma: tuple[int, int]
     avc: int  # bytes
     vm_area_struct: tuple[int, int]  # bytes of the release's whole structure, 2-level and PAE
@@ -354,9 +354,9 @@ class AnonVmaChain(WalkScheme):
             return new_address >> 12
         return src.vm_pgoff + (old_address - src.vm_start >> 12)
 
-    def vma_unlinked(self, vma: VmArea) -> None:
-        """unlink_anon_vmas, newest link first. Emptied anon_vmas go when all links are gone, so that a root goes
-        last."""
+    def vma_unlinked(self, vma: VmArea, into: VmArea | None) -> None:
+        """unlink_anon_vmas, newest link first. Emptied anon_vmas go when all links are gone, so that a root goes last.
+        After a merge both areas have the same links (vma_adjust_begin saw to it), and one set goes."""
         own = vma.anon_vma
         if own is None:
             return
@@ -405,10 +405,6 @@ class AnonVmaChain(WalkScheme):
                 if avc.start != first or avc.last != last:
                     for avc in vma.rmap:
                         avc.anon_vma.links.rekey(avc, first, last)
-
-    def vma_merged(self, keep: VmArea, gone: VmArea) -> None:
-        """Both have the same links (vma_adjust_begin saw to it): one set goes."""
-        self.vma_unlinked(gone)
 
     def can_merge(self, a: VmArea, b: VmArea) -> bool:
         """Two that are at home in different anon_vmas stay apart; so do two with different chains, where an era lets

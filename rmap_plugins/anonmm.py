@@ -129,12 +129,9 @@ class AnonMm(WalkScheme):
 
     # --- address spaces
 
-    def mm_created(self, mm: Mm) -> None:
-        """exec founds a family."""
-        self._new(mm, None)
-
-    def mm_forked(self, parent: Mm, child: Mm) -> None:
-        self._new(child, parent.rmap.head)
+    def mm_created(self, mm: Mm, parent: Mm | None) -> None:
+        """exec founds a family; a child joins its parent's."""
+        self._new(mm, None if parent is None else parent.rmap.head)
 
     def _new(self, mm: Mm, head: _AnonMm | None) -> None:
         address = self._cache.alloc()
@@ -174,10 +171,12 @@ class AnonMm(WalkScheme):
             return COPY
         return OK
 
-    def released_one(self, pfn: int) -> None:
-        self._put(self._objects[self._mapping[pfn]], 1)
-
     def released(self, pfns: np.ndarray) -> None:
+        if not self._flags[pfns[0]] & PG_ANON:
+            return
+        if len(pfns) == 1:
+            self._put(self._objects[self._mapping[pfns[0]]], 1)
+            return
         named = self._frames.np_mapping[pfns]
         if (named == named[0]).all():  # as at most exits
             self._put(self._objects[int(named[0])], len(pfns))

@@ -164,15 +164,11 @@ class AnonMmChained(AnonMm):
         if vma.vm_flags & VM_NONLINEAR and linear_page_index(vma, address) != self._index[pfn]:
             self._note(pfn, address & ~0xFFF)
 
-    def released_one(self, pfn: int) -> None:
-        self._forget(pfn)
-        super().released_one(pfn)
-
     def released(self, pfns: np.ndarray) -> None:
-        self.file_released(pfns)
+        self._forget_all(pfns)
         super().released(pfns)
 
-    def file_released(self, pfns: np.ndarray) -> None:
+    def _forget_all(self, pfns: np.ndarray) -> None:
         for pfn in pfns[self._frames.np_rmap[pfns] != 0].tolist():
             self._forget(pfn)
 
@@ -193,7 +189,7 @@ class AnonMmChained(AnonMm):
         tables = dst_ptes[alone] // self.env.pgtables.PTRS
         pages = frames.np_index[tables].astype(np.int64) + dst_ptes[alone] % self.env.pgtables.PTRS
         frames.np_index[pfns[alone]] = (pages << 12).astype(np.uint32)
-        self.file_released(pfns[alone])
+        self._forget_all(pfns[alone])
         others = anon & ~alone
         if dst.vm_flags & VM_NONLINEAR:
             others |= ~anon

@@ -125,7 +125,7 @@ class PartialObjrmap(PteChain):
         if anon.any():
             super().move(src, dst, delta, pfns[anon], src_ptes[anon], dst_ptes[anon], token)
 
-    # remove and remove_one leave file pages alone as they are: their word is 0.
+    # remove leaves file pages alone as it is: their word is 0.
 
     def chained_frames(self) -> np.ndarray:
         return (self._frames.np_mapcount != 0) & ((self._frames.np_flags & np.uint32(PG_ANON)) != 0)

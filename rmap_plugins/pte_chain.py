@@ -252,7 +252,7 @@ class PteChain(WalkScheme):
     def add_file(self, pfn: int, vma: VmArea, address: int, pte: int, token: list[int]) -> None:
         self._add(pfn, pte, token)
 
-    def remove_one(self, pfn: int, pte: int) -> None:
+    def _remove_one(self, pfn: int, pte: int) -> None:
         frames = self._frames
         address = pte * self._entry
         word = frames.rmap[pfn]
@@ -386,8 +386,12 @@ class PteChain(WalkScheme):
     def remove(self, vma: VmArea, pfns: np.ndarray, ptes: np.ndarray) -> None:
         """page_remove_rmap for every PTE: direct pages and entries found in a page's head node in bulk, the rest one by
         one."""
+        if len(pfns) == 1:
+            self._remove_one(int(pfns[0]), int(ptes[0]))
+            return
         if len(pfns) < 16 or not self._distinct(pfns):
-            super().remove(vma, pfns, ptes)
+            for pfn, pte in zip(pfns.tolist(), ptes.tolist(), strict=True):
+                self._remove_one(pfn, pte)
             return
         frames, n = self._frames, self.nrpte
         slots, words = self._np_slots, self._np_words
@@ -404,7 +408,7 @@ class PteChain(WalkScheme):
         match = slots[base[:, None] + np.arange(n)] == addresses[rest][:, None].astype(slots.dtype)
         found = match.any(axis=1)
         for k in rest[~found].tolist():
-            self.remove_one(int(pfns[k]), int(ptes[k]))
+            self._remove_one(int(pfns[k]), int(ptes[k]))
         rest, nodes, base = rest[found], nodes[found], base[found]
         self._meters.removal_nodes += len(rest)
         victim = base + match[found].argmax(axis=1)
@@ -446,7 +450,7 @@ class PteChain(WalkScheme):
         self._meters.links += int(np.count_nonzero(direct))
         rest = ~direct
         for pfn, old, new in zip(pfns[rest].tolist(), src_ptes[rest].tolist(), dst_ptes[rest].tolist(), strict=True):
-            self.remove_one(pfn, old)
+            self._remove_one(pfn, old)
             if not token:
                 # Removing from a full chain never frees the node that adding needs: its head keeps a free slot, or is
                 # in the stash.

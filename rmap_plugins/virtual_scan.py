@@ -87,11 +87,8 @@ class VirtualScan(ScanScheme):
         place.add_after(after)
         self._mmlist_nr += 1
 
-    def mm_created(self, mm: Mm) -> None:
-        self._enlist(mm, self._init_mm)
-
-    def mm_forked(self, parent: Mm, child: Mm) -> None:
-        self._enlist(child, parent.rmap)
+    def mm_created(self, mm: Mm, parent: Mm | None) -> None:
+        self._enlist(mm, self._init_mm if parent is None else parent.rmap)
 
     def mm_exited(self, mm: Mm) -> None:
         place = mm.rmap

@@ -33,7 +33,6 @@ def vma_link(mem: Memory, mm: Mm, i: int, vma: VmArea) -> None:
     mm.starts.insert(i, vma.vm_start)
     if vma.mapping is not None:
         vma.mapping.link(vma)
-    mem.scheme.vma_linked(vma)
 
 
 def vma_link_copy(mem: Memory, mm: Mm, i: int, vma: VmArea) -> None:
@@ -100,7 +99,7 @@ def _absorb_next(mem: Memory, mm: Mm, i: int) -> None:
     """The area after position ``i`` has been swallowed by the one at ``i``."""
     gone = mm.vmas.pop(i + 1)
     del mm.starts[i + 1]
-    mem.scheme.vma_merged(mm.vmas[i], gone)
+    mem.scheme.vma_unlinked(gone, mm.vmas[i])
     if gone.mapping is not None:
         gone.mapping.unlink(gone)
     if gone.vm_file is not None:

@@ -253,7 +253,7 @@ def mm_alloc(mem: Memory) -> Mm:
     Linux: kernel/fork.c, 2.6.7."""
     mm = _mm_init(mem)
     try:
-        mem.scheme.mm_created(mm)
+        mem.scheme.mm_created(mm, None)
     except OutOfMemory:
         mm.free(mem)
         raise
@@ -294,7 +294,7 @@ def mm_fork(mem: Memory, parent: Mm) -> Mm:
         setattr(mm, name, getattr(parent, name))
     mm.gap_top = mm.mmap_base  # areas that are not copied leave gaps
     try:
-        mem.scheme.mm_forked(parent, mm)
+        mem.scheme.mm_created(mm, parent)
     except OutOfMemory:
         mm.free(mem)
         raise

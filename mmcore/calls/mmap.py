@@ -269,7 +269,7 @@ def unmap_areas(mem: Memory, mm: Mm, i: int, start: int, end: int, keep_tables: 
         mm.mmap_cache = None
         unlinked = mem.scheme.vma_unlinked
         for vma in gone:
-            unlinked(vma)
+            unlinked(vma, None)
             if vma.mapping is not None:
                 vma.mapping.unlink(vma)
             if vma.vm_file is not None:

@@ -202,7 +202,7 @@ def move_vma(
             _rejoin(mem, mm, at)
         if new is not None:
             if linked:
-                scheme.vma_unlinked(new)
+                scheme.vma_unlinked(new, None)
             new.free(mem)
         if account and new_pages > old_pages:
             overcommit.uncharge(new_pages - old_pages)

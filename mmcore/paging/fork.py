@@ -214,7 +214,7 @@ def exit_mmap(mem: Memory, mm: Mm) -> None:
             overcommit.uncharge(vma.vm_end - vma.vm_start >> 12)
         if vma.mapping is not None:
             vma.mapping.unlink(vma)
-        scheme.vma_unlinked(vma)
+        scheme.vma_unlinked(vma, None)
         if vma.vm_file is not None:
             vma.vm_file.put()
         vma.free(mem)

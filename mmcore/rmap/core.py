@@ -19,7 +19,7 @@ from mmcore.areas.vma import VM_LOCKED, VM_MAYSHARE, VM_RESERVED
 from mmcore.errors import InvariantViolation, SysError
 from mmcore.physical.frames import PG_ANON, PG_DIRTY, PG_REFERENCED, PG_SWAPCACHE
 from mmcore.physical.pgtable import FILE, PROTNONE, A, D, P
-from mmcore.rmap.scheme import FAIL, HIT, MISS, STOP, Purpose, RmapScheme, Visit, WalkScheme, forms
+from mmcore.rmap.scheme import FAIL, HIT, MISS, STOP, Purpose, RmapScheme, Visit, WalkScheme
 from mmcore.stats import WalkLengths
 
 if TYPE_CHECKING:
@@ -51,14 +51,12 @@ class Rmap:
         kind = type(scheme)
         # Hooks a scheme does not override are not called on hot paths.
         self.has_dup = kind.dup is not RmapScheme.dup
-        # Two hooks come in two forms: the one the scheme overrides serves one page and many alike.
-        self.remove_one, self.remove_many = forms(kind, "remove")
-        self.has_remove = self.remove_one or self.remove_many
-        self.released_one, self.released_many = forms(kind, "released")
-        self.has_released = self.released_one or self.released_many
+        self.has_remove = kind.remove is not RmapScheme.remove
+        self.has_released = kind.released is not RmapScheme.released
+        # What tells a hook of one page: an array made for each would cost 0.4 us.
+        self._one_pfn, self._one_pte = np.zeros(1, np.int64), np.zeros(1, np.int64)
         self.has_reused = kind.reused is not RmapScheme.reused
         self.has_file = kind.add_file is not RmapScheme.add_file
-        self.has_file_released = kind.file_released is not RmapScheme.file_released
         self.setup = scheme.env.setup
         self.walks_files = self.setup.files
         self.has_move = kind.move is not RmapScheme.move
@@ -148,11 +146,9 @@ class Rmap:
             self.last_pte_went(pfn)
 
     def tell_removed(self, vma: VmArea, pfn: int, pte: int) -> None:
-        """The scheme hears of one PTE that went, by the form it has."""
-        if self.remove_one:
-            self.scheme.remove_one(pfn, pte)
-        else:
-            self.scheme.remove(vma, np.array([pfn]), np.array([pte]))
+        """The scheme hears of one PTE that went."""
+        self._one_pfn[0], self._one_pte[0] = pfn, pte
+        self.scheme.remove(vma, self._one_pfn, self._one_pte)
 
     def uncount(self, pfn: int) -> None:
         mapcount = self.frames.mapcount
@@ -166,15 +162,12 @@ class Rmap:
     def last_pte_went(self, pfn: int) -> None:
         """The last PTE of a page went: 2.6.7 clears an anonymous page's mapping and PG_anon at once."""
         frames = self.frames
+        if self.has_released:
+            self._one_pfn[0] = pfn
+            self.scheme.released(self._one_pfn)
         if frames.flags[pfn] & PG_ANON:
-            if self.released_one:
-                self.scheme.released_one(pfn)
-            elif self.released_many:
-                self.scheme.released(np.array([pfn]))
             frames.flags[pfn] &= ~PG_ANON
             frames.mapping[pfn] = 0
-        elif self.has_file_released:
-            self.scheme.file_released(np.array([pfn]))
 
     # --- ranges
 
@@ -222,23 +215,16 @@ class Rmap:
                 "a PTE more than were counted is removed: " + frames.describe(int(pfns[int(left.argmin())]))
             )
         self.vmstat.nr_mapped -= len(gone)
-        if self.remove_many:
+        if self.has_remove:
             self.scheme.remove(vma, pfns, ptes)
-        elif self.remove_one:
-            for pfn, pte in zip(pfns.tolist(), ptes.tolist(), strict=True):
-                self.scheme.remove_one(pfn, pte)
         if len(gone):
             flags = frames.np_flags[gone]
             is_anon = (flags & np.uint32(PG_ANON)) != 0
             anon = gone[is_anon]
-            if self.has_file_released and len(anon) < len(gone):
-                self.scheme.file_released(gone[~is_anon])
-            if self.has_released and len(anon):
-                if self.released_many:
-                    self.scheme.released(anon)
-                else:
-                    for pfn in anon.tolist():
-                        self.scheme.released_one(pfn)
+            if self.has_released:
+                for alike in (gone[~is_anon], anon):
+                    if len(alike):
+                        self.scheme.released(alike)
             frames.np_flags[anon] &= np.uint32(~PG_ANON & 0xFFFFFFFF)
             frames.np_mapping[anon] = 0
 

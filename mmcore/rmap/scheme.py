@@ -12,11 +12,11 @@ Life of a page, and the hook at each step (the core calls; a scheme overrides wh
     move_check, move           mremap moves a range of PTEs
     reused                     a write fault found the page exclusive
     remove                     PTEs no longer map their frames     (frames.mapcount is already without them)
-    released, released_one     anonymous frames whose last PTE went; their mapping word is cleared after it
+    released                   frames whose last PTE went; an anonymous one's mapping word is cleared after it
     release(token)             what was reserved and not used goes back
 
-    vma_linked, vma_copied, vma_adjust_begin/end, vma_merged, vma_unlinked, can_merge      areas
-    mm_created, mm_forked, mm_exited                                                       address spaces
+    vma_copied, vma_adjust_begin/end, vma_unlinked, can_merge, move_pgoff      areas
+    mm_created, mm_exited                                                      address spaces
 
 A scheme that keeps nothing which leads from a page to its PTEs derives from `ScanScheme` instead of `WalkScheme`, and
 gives ``swap_out`` instead of ``walk``: reclaim asks it to go through address spaces (``env.try_to_swap_out`` does the
@@ -260,28 +260,12 @@ class RmapScheme:
         """A write fault found the anonymous page mapped here only."""
 
     def remove(self, vma: VmArea, pfns: np.ndarray, ptes: np.ndarray) -> None:
-        """A range of PTEs is gone; called for anonymous and file pages. Of this and ``remove_one``, override either:
-        see ``forms``."""
-        remove_one = self.remove_one
-        for pfn, pte in zip(pfns.tolist(), ptes.tolist(), strict=True):
-            remove_one(pfn, pte)
-
-    def remove_one(self, pfn: int, pte: int) -> None:
-        """One PTE is gone. For all PTEs, unless ``remove`` is overridden too."""
+        """PTEs of an area are gone, ``ptes[i]`` of frame ``pfns[i]`` (arrays of int64, of one PTE or many; they are the
+        caller's again afterwards). For anonymous and file pages."""
 
     def released(self, pfns: np.ndarray) -> None:
-        """The last PTEs of a range of anonymous frames went. Of this and ``released_one``, override either: see
-        ``forms``."""
-        released_one = self.released_one
-        for pfn in pfns.tolist():
-            released_one(pfn)
-
-    def released_one(self, pfn: int) -> None:
-        """The last PTE of an anonymous frame went; frames.mapping still tells where it belonged. For all frames, unless
-        ``released`` is overridden too."""
-
-    def file_released(self, pfns: np.ndarray) -> None:
-        """The last PTEs of file pages went (a page at a time, or a range)."""
+        """The last PTEs of frames went (an array of int64, of one frame or many; all anonymous, or all of files).
+        frames.mapping still tells where they belong, and is cleared next where they are anonymous."""
 
     def migrated(self, old: int, new: int) -> None:
         """A page moved to another frame: its PTEs are migration entries, and its words (mapping, index, rmap) and flags
@@ -289,11 +273,9 @@ class RmapScheme:
 
     # --- areas
 
-    def vma_linked(self, vma: VmArea) -> None:
-        """A new area stands in its mm."""
-
-    def vma_unlinked(self, vma: VmArea) -> None:
-        """The area is going away; its pages are unmapped already."""
+    def vma_unlinked(self, vma: VmArea, into: VmArea | None) -> None:
+        """The area is going away. Its pages are unmapped already; or its neighbour ``into`` took it over whole, between
+        vma_adjust_begin and its end."""
 
     def vma_copied(self, dst: VmArea, src: VmArea, how: str) -> None:
         """``dst`` is a copy of ``src`` (FORK, SPLIT, MOVE). Before dst has pages. May raise OutOfMemory."""
@@ -310,20 +292,15 @@ class RmapScheme:
     def vma_adjust_end(self, token: Any) -> None:
         """They have."""
 
-    def vma_merged(self, keep: VmArea, gone: VmArea) -> None:
-        """``keep`` takes over the whole of ``gone``; vma_unlinked(gone) does not follow."""
-
     def can_merge(self, a: VmArea, b: VmArea) -> bool:
         """May two areas, alike in all else, become one?"""
         return True
 
     # --- address spaces
 
-    def mm_created(self, mm: Mm) -> None:
-        """exec made a new address space. May raise OutOfMemory."""
-
-    def mm_forked(self, parent: Mm, child: Mm) -> None:
-        """fork made one. Before any area is copied. May raise OutOfMemory."""
+    def mm_created(self, mm: Mm, parent: Mm | None) -> None:
+        """exec made a new address space (``parent`` is None), or fork one, before any area is copied. May raise
+        OutOfMemory."""
 
     def mm_exited(self, mm: Mm) -> None:
         """All areas are gone."""
@@ -357,23 +334,3 @@ class ScanScheme(RmapScheme):
         """Goes through address spaces with ``env.try_to_swap_out`` until ``goal`` pages of ``zone`` became freeable, or
         for as long as it cares to; returns how many did. ``priority``: of reclaim, 12 (at ease) to 0."""
         raise NotImplementedError
-
-
-def forms(kind: type[RmapScheme], hook: str) -> tuple[bool, bool]:
-    """Which forms of a two-form hook the core calls: (``hook``_one, for one page at a time; ``hook``, for a range);
-    neither where neither is overridden.
-
-    One form alone serves one page and many. Where a class overrides one form of a class that had both, its own serves
-    alone: the other would pass it by."""
-    one, many = _overridden(kind, f"{hook}_one"), _overridden(kind, hook)
-    nearest = min(one, many)
-    return one == nearest < _BASE, many == nearest < _BASE
-
-
-_BASE = 1 << 30
-
-
-def _overridden(kind: type[RmapScheme], hook: str) -> int:
-    """How many classes up from ``kind`` the hook is defined; _BASE for the base class's."""
-    up = next(n for n, base in enumerate(kind.__mro__) if hook in vars(base))
-    return up if kind.__mro__[up] is not RmapScheme else _BASE

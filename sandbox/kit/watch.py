@@ -40,17 +40,14 @@ from mmcore.rmap.scheme import (
     ScanScheme,
     Setup,
     WalkScheme,
-    forms,
 )
 
 # Hooks that may take memory, and whatever reclaim does while they do. All others may not.
-_ALLOCATING = frozenset({"reserve", "vma_copied", "vma_adjust_begin", "mm_created", "mm_forked"})
+_ALLOCATING = frozenset({"reserve", "vma_copied", "vma_adjust_begin", "mm_created"})
 # Hooks that answer a question and change nothing.
 _PURE = frozenset({"can_merge", "move_pgoff", "move_check"})
 # The core asks once whether these are overridden, and takes other paths where they are not.
-_OPTIONAL = frozenset(
-    {"dup", "remove", "remove_one", "released", "released_one", "reused", "add_file", "move", "move_check"}
-)
+_OPTIONAL = frozenset({"dup", "remove", "released", "reused", "add_file", "move", "move_check"})
 _LEFT_ALONE = frozenset({"check", "walk", "swap_out"})
 _OWN_FLAGS = PG_DIRECT  # struct page's flags a scheme may change
 _CORE_ARRAYS = ("count", "mapcount", "owner", "private", "stamp")
@@ -70,13 +67,10 @@ def watched(kind: type[RmapScheme], options: dict[str, Any]) -> type[RmapScheme]
         return replace(own_configure(machine, options), scheme=None)
 
     body: dict[str, Any] = {"configure": classmethod(configure), "__module__": __name__}
-    passed_by = _passed_by(kind)
     for hook, base in vars(RmapScheme).items():
         if hook.startswith("_") or not callable(base) or isinstance(base, classmethod) or hook in _LEFT_ALONE:
             continue
         own = getattr(kind, hook)
-        if hook in passed_by:
-            continue
         if hook not in _OPTIONAL or own is not base:
             body[hook] = _watch(hook, own)
     own_check = kind.check
@@ -113,15 +107,6 @@ def _questions(kind: type[RmapScheme]) -> dict[str, Any]:
     return {"swap_out": swap_out}
 
 
-def _passed_by(kind: type[RmapScheme]) -> set[str]:
-    """Forms of the two-form hooks that the core does not call: overriding them here would make them the nearest."""
-    passed = set()
-    for hook in ("remove", "released"):
-        one, many = forms(kind, hook)
-        passed |= {name for name, called in ((f"{hook}_one", one), (hook, many)) if not called}
-    return passed
-
-
 def _watch(hook: str, own: Callable[..., Any]) -> Callable[..., Any]:
     def call(self: Any, *arguments: Any) -> Any:
         caller = sys._getframe(1).f_globals.get("__name__", "")
@@ -139,7 +124,6 @@ class Watch:
         self.scheme = scheme
         self.env = scheme.env
         self.kind = type(scheme).__mro__[1].__name__
-        self.areas: set[Any] = set()
         self.mms: set[Any] = set()
         self.tokens: dict[
             int, list[Any]
@@ -150,7 +134,7 @@ class Watch:
         self.found = 0  # PTEs that unmapping walks found
         kind = type(scheme)
         overridden = {hook for hook in _OPTIONAL if getattr(kind, hook) is not getattr(RmapScheme, hook)}
-        self.per_pte = {"dup", "add_file", "move"} <= overridden and bool({"remove", "remove_one"} & overridden)
+        self.per_pte = {"dup", "add_file", "move"} <= overridden and "remove" in overridden
         self.ptes: dict[int, int] = {}  # PTE -> frame, as told; kept for a scheme that is told of all
 
     # --- a call
@@ -210,7 +194,7 @@ class Watch:
         if now[-1] != before[-1]:
             self._blame(
                 f"{hook} allocates {now[-1] - before[-1]} object(s): only reserve, vma_copied, vma_adjust_begin, "
-                f"mm_created and mm_forked may"
+                f"and mm_created may"
             )
         theirs = self._allocators(before, now)
         for name, old, new in zip((*_CORE_ARRAYS, "flags", "mapping", "index"), before, now):
@@ -246,7 +230,7 @@ class Watch:
     # --- reservations
 
     def _after_reserve(self, token: Any, operation: str, vma: Any, pfns: Any = None) -> None:
-        if vma not in self.areas:
+        if operation.endswith("_fault") and not _stands(vma):
             self._core(f"reserve({operation!r}) for an area that was never told of: {vma}")
         if token is not None:
             self.tokens.setdefault(id(token), []).append(token)
@@ -293,7 +277,7 @@ class Watch:
         self._told("add_file", pte, pfn)
 
     def _place(self, hook: str, vma: Any, address: int, pte: int) -> None:
-        if vma not in self.areas:
+        if not _stands(vma):
             self._core(f"{hook} in an area that was never told of: {vma}")
         if not vma.vm_start <= address < vma.vm_end:
             self._core(f"{hook} at {address:#x}, outside {vma}")
@@ -337,17 +321,12 @@ class Watch:
             self._told("move", new, pfn)
 
     def _before_reused(self, pfn: int, vma: Any, address: int) -> None:
-        if vma not in self.areas or self.env.frames.mapcount[pfn] != 1:
+        if not _stands(vma) or self.env.frames.mapcount[pfn] != 1:
             self._core(f"reused of a page that is not mapped once: {self.env.frames.describe(pfn)}")
 
     def _before_remove(self, vma: Any, pfns: Any, ptes: Any) -> None:
         for pfn, pte in zip(pfns.tolist(), ptes.tolist(), strict=True):
-            self._before_remove_one(pfn, pte, vma)
-
-    def _before_remove_one(self, pfn: int, pte: int, vma: Any = None) -> None:
-        self._forget("remove", pte, pfn)
-        if vma is not None and vma not in self.areas:
-            self._core(f"remove from an area that was never told of: {vma}")
+            self._forget("remove", pte, pfn)
 
     def _before_migrated(self, old: int, new: int) -> None:
         frames = self.env.frames
@@ -358,45 +337,27 @@ class Watch:
                 self.ptes[pte] = new
 
     def _before_released(self, pfns: Any) -> None:
-        for pfn in pfns.tolist():
-            self._before_released_one(pfn)
-
-    def _before_released_one(self, pfn: int) -> None:
         frames = self.env.frames
-        if frames.mapcount[pfn] or not frames.flags[pfn] & PG_ANON:
-            self._core(f"released of a page that is mapped, or not anonymous: {frames.describe(pfn)}")
+        for pfn in pfns.tolist():
+            if frames.mapcount[pfn] or (frames.flags[pfn] ^ frames.flags[int(pfns[0])]) & PG_ANON:
+                self._core(f"released of a page that is mapped, or unlike the others: {frames.describe(pfn)}")
 
     # --- areas
-
-    def _before_vma_linked(self, vma: Any) -> None:
-        if vma in self.areas:
-            self._core(f"vma_linked twice: {vma}")
-        if vma not in vma.vm_mm.vmas:
-            self._core(f"vma_linked of an area that does not stand in its mm: {vma}")
-        self.areas.add(vma)
 
     def _before_vma_copied(self, dst: Any, src: Any, how: str) -> None:
         if how not in (FORK, SPLIT, MOVE):
             self._core(f"vma_copied({how!r})")
-        if src not in self.areas or dst in self.areas:
+        if not _stands(src) or _stands(dst):
             self._core(f"vma_copied of {src}, unknown, or to {dst}, known already")
         if how == FORK and self._pages(dst):
             self._core(f"vma_copied after the child's pages: {dst}")
 
-    def _after_vma_copied(self, answer: Any, dst: Any, src: Any, how: str) -> None:
-        self.areas.add(dst)
-
-    def _before_vma_unlinked(self, vma: Any) -> None:
-        if vma not in self.areas:
-            self._core(f"vma_unlinked of an area that was never told of, or is gone: {vma}")
-        if vma.vm_mm.find_vma_intersection(vma.vm_start, vma.vm_end) is None and self._pages(vma):
+    def _before_vma_unlinked(self, vma: Any, into: Any) -> None:
+        if into is not None:
+            if into is vma or not _stands(into) or not self.adjusting:
+                self._core(f"vma_unlinked into an area that does not stand in its mm, or outside an adjustment: {into}")
+        elif vma.vm_mm.find_vma_intersection(vma.vm_start, vma.vm_end) is None and self._pages(vma):
             self._core(f"vma_unlinked of an area that still has pages: {vma}")
-        self.areas.discard(vma)
-
-    def _before_vma_merged(self, keep: Any, gone: Any) -> None:
-        if keep not in self.areas or gone not in self.areas or keep is gone:
-            self._core(f"vma_merged of an unknown area: {keep}, {gone}")
-        self.areas.discard(gone)
 
     def _pages(self, vma: Any) -> bool:
         """Does the area have PTEs that map counted frames?"""
@@ -410,8 +371,8 @@ class Watch:
         return False
 
     def _before_vma_adjust_begin(self, vma: Any, start: int, end: int, nxt: Any) -> None:
-        if vma not in self.areas or nxt is not None and nxt not in self.areas:
-            self._core(f"vma_adjust_begin of an unknown area: {vma}, {nxt}")
+        if any(area is not None and not _stands(area) for area in (vma, nxt)):
+            self._core(f"vma_adjust_begin of an area that does not stand in its mm: {vma}, {nxt}")
 
     def _after_vma_adjust_begin(self, token: Any, vma: Any, start: int, end: int, nxt: Any) -> None:
         self.adjusting.append((token, vma))
@@ -432,18 +393,15 @@ class Watch:
 
     # --- address spaces
 
-    def _after_mm_created(self, answer: Any, mm: Any) -> None:
+    def _before_mm_created(self, mm: Any, parent: Any) -> None:
+        if mm in self.mms or mm.vmas or parent is not None and parent not in self.mms:
+            self._core("mm_created of an unknown parent's child, or of an mm that is known or has areas already")
+
+    def _after_mm_created(self, answer: Any, mm: Any, parent: Any) -> None:
         self.mms.add(mm)
 
-    def _before_mm_forked(self, parent: Any, child: Any) -> None:
-        if parent not in self.mms or child in self.mms or child.vmas:
-            self._core("mm_forked of an unknown parent, or of a child that has areas already")
-
-    def _after_mm_forked(self, answer: Any, parent: Any, child: Any) -> None:
-        self.mms.add(child)
-
     def _before_mm_exited(self, mm: Any) -> None:
-        if mm not in self.mms or any(vma.vm_mm is mm for vma in self.areas):
+        if mm not in self.mms or mm.vmas:
             self._core(f"mm_exited of an mm that is unknown, or still has areas: {mm.addr:#x}")
         self.mms.discard(mm)
 
@@ -540,8 +498,6 @@ class Watch:
             wrong.append("a vma_adjust_begin without its end")
         if self.mms != set(env.mms.values()):
             wrong.append("the address spaces told of are not those there are")
-        if self.areas != {vma for mm in env.mms.values() for vma in mm.vmas}:
-            wrong.append("the areas told of are not those there are")
         if self.per_pte:
             wrong += [
                 f"PTE {pte:#x} was told to map frame {pfn:#x} and does not"
@@ -595,6 +551,11 @@ class Watch:
         finally:
             self.probing = False
         return hits
+
+
+def _stands(vma: Any) -> bool:
+    """Is it one of its address space's areas?"""
+    return vma in vma.vm_mm.vmas
 
 
 def _same(old: list[Any], new: list[Any]) -> bool:

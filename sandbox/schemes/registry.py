@@ -172,11 +172,17 @@ def _only_scheme(module: object, name: str) -> object:
     return classes[0]
 
 
-_BEFORE_CONFIGURE = {
-    "layout": "the bytes it answered are fields of the Setup",
-    "variant": "the class it answered is Setup.scheme",
-    "file_index": "what it answered is Setup.file_index",
-    "nonlinear_areas": "what it answered is Setup.nonlinear_areas",
+_EARLIER_HOOKS = {
+    "layout": "the bytes it answered are fields of the Setup that configure(machine, options) answers",
+    "variant": "the class it answered is the field scheme of the Setup that configure(machine, options) answers",
+    "file_index": "it is a field of the Setup that configure(machine, options) answers",
+    "nonlinear_areas": "it is a field of the Setup that configure(machine, options) answers",
+    "remove_one": "remove(vma, pfns, ptes) is called for one PTE and for many",
+    "released_one": "released(pfns) is called for one frame and for many",
+    "file_released": "released(pfns) is called for pages of files too",
+    "vma_linked": "an area without pages needs no record: make it in reserve or vma_copied",
+    "vma_merged": "vma_unlinked(vma, into) names the area that took it over",
+    "mm_forked": "mm_created(mm, parent) names the parent",
 }
 _BEFORE_SETUP = (
     "file_index",
@@ -189,12 +195,12 @@ _BEFORE_SETUP = (
 
 
 def _refuse_earlier_contract(found: type, name: str) -> None:
-    """A scheme that answers the four questions which are one now would be asked none of them."""
-    for hook, where in _BEFORE_CONFIGURE.items():
-        if isinstance(inspect.getattr_static(found, hook, None), (classmethod, staticmethod)):
+    """A scheme that waits for a hook which is called no more would be told half of what happens."""
+    for hook, instead in _EARLIER_HOOKS.items():
+        if callable(getattr(found, hook, None)):
             raise PluginError(
-                f"scheme {name!r}: class {found.__name__} is written for an earlier contract: {hook}(...) is part of "
-                f"configure(machine, options) -> Setup: {where}"
+                f"scheme {name!r}: class {found.__name__} is written for an earlier contract: {hook} is no hook: "
+                f"{instead}"
             )
 
 

@@ -76,18 +76,24 @@ class Liar(AnonVma):
 
 
 class NoFork(AnonVma):
-    def mm_forked(self, parent, child):
+    def mm_created(self, mm, parent):
+        if parent is None:
+            return super().mm_created(mm, parent)
         from mmcore.errors import OutOfMemory
         raise OutOfMemory("not today")
 
 
 class Broken(AnonVma):
-    def mm_forked(self, parent, child):
+    def mm_created(self, mm, parent):
+        if parent is None:
+            return super().mm_created(mm, parent)
         raise ZeroDivisionError("by zero")
 
 
 class Killed(AnonVma):
-    def mm_forked(self, parent, child):
+    def mm_created(self, mm, parent):
+        if parent is None:
+            return super().mm_created(mm, parent)
         import os
         os.kill(os.getpid(), 9)
 """
@@ -378,7 +384,7 @@ def test_standard_error_and_the_end_count_too():
 def test_a_scheme_that_raises_is_named_with_its_line(rmapbox, compile_c, liar):
     line = rmapbox("compare", compile_c(MARKED), "--rmap", "anon_vma,liar.py:Broken").error_line()
     assert (
-        line == "rmapbox: scheme 'liar.py:Broken' failed in mm_forked (liar.py, line 21): ZeroDivisionError: by zero; "
+        line == "rmapbox: scheme 'liar.py:Broken' failed in mm_created (liar.py, line 25): ZeroDivisionError: by zero; "
         "correct it there"
     )
 

@@ -36,11 +36,8 @@ class PerProcess(ScanEverything):
         if address is not None:
             self.cache.free(address)
 
-    def mm_created(self, mm: Any) -> None:
+    def mm_created(self, mm: Any, parent: Any) -> None:
         self._take(mm)
-
-    def mm_forked(self, parent: Any, child: Any) -> None:
-        self._take(child)
 
     def mm_exited(self, mm: Any) -> None:
         self._drop(mm)
@@ -48,11 +45,8 @@ class PerProcess(ScanEverything):
     def vma_copied(self, dst: Any, src: Any, how: str) -> None:
         self._take(dst)
 
-    def vma_unlinked(self, vma: Any) -> None:
+    def vma_unlinked(self, vma: Any, into: Any) -> None:
         self._drop(vma)
-
-    def vma_merged(self, keep: Any, gone: Any) -> None:
-        self._drop(gone)
 
 
 def sized(size: int, **own: Any) -> type:

@@ -722,8 +722,9 @@ class ByFrame(ScanEverything):
             self.places[pfn] = address & ~0xFFF
         return 0
 
-    def released_one(self, pfn: int) -> None:
-        del self.places[pfn]
+    def released(self, pfns: Any) -> None:
+        for pfn in pfns.tolist():
+            self.places.pop(pfn, None)
 
     def migrated(self, old: int, new: int) -> None:
         if old in self.places:

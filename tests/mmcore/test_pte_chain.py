@@ -57,7 +57,7 @@ class Pages:
         return used
 
     def remove(self, pte: int) -> None:
-        self.scheme.remove_one(self.pfn, pte)
+        self.scheme._remove_one(self.pfn, pte)
 
     def chain(self, pfn: int = 0) -> list[list[int]]:
         """Slots of each node from the head, 0 for a free one; PTE numbers."""
@@ -273,13 +273,13 @@ def test_ranges_are_what_single_steps_are(variant: tuple[int, str, bool]) -> Non
     bulk.scheme.move(None, None, 0, bulk.pfns, new, moved, token)
     bulk.scheme.release(token)
     for k in range(count):
-        single.scheme.remove_one(int(single.pfns[k]), int(new[k]))
+        single.scheme._remove_one(int(single.pfns[k]), int(new[k]))
         single.add(int(moved[k]), int(single.pfns[k]))
     compare()
     victims = np.array([1000 * (1 + rng.randrange(mapped[k])) + k for k in range(count)])
     bulk.scheme.remove(None, bulk.pfns, victims)
     for k in range(count):
-        single.scheme.remove_one(int(single.pfns[k]), int(victims[k]))
+        single.scheme._remove_one(int(single.pfns[k]), int(victims[k]))
     compare()
 
 

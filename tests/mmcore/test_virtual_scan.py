@@ -618,8 +618,8 @@ def test_the_documented_example_works() -> None:
         card = Card(name="example", title="", kernels="", origin="", complexity="")
         swap_out = names["swap_out"]
 
-        def remove_one(self, pfn: int, pte: int) -> None:
-            taken.append(pfn)
+        def remove(self, vma: Any, pfns: Any, ptes: Any) -> None:
+            taken.extend(pfns.tolist())
 
     m = Machine(Example, memory=8 << 20)
     mm = m.new_mm()

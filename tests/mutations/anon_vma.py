@@ -101,8 +101,8 @@ MUTANTS = [
     ),
     Mutant(
         "vma_unlinked does nothing",
-        "    def vma_unlinked(self, vma: VmArea) -> None:\n        self._unlink(vma)",
-        "    def vma_unlinked(self, vma: VmArea) -> None:\n        return",
+        "        self._unlink(vma)\n\n    def vma_adjust_begin",
+        "        if into is not None:\n            self._unlink(vma)\n\n    def vma_adjust_begin",
     ),
     Mutant(
         "the growing area does not take over (13, up)",
@@ -118,8 +118,8 @@ MUTANTS = [
     ),
     Mutant(
         "a merged area stays on the list",
-        "            gone.anon_vma = None\n        self._unlink(gone)\n",
-        "            gone.anon_vma = None\n",
+        "        self._unlink(vma)\n\n    def vma_adjust_begin",
+        "        if into is None:\n            self._unlink(vma)\n\n    def vma_adjust_begin",
     ),
     Mutant(
         "any two areas may merge",

@@ -341,7 +341,11 @@ MUTANTS = [
         "        avc.start, avc.last = first, last\n        self.insert(avc)",
         "        avc.start, avc.last = first, last",
     ),
-    Mutant("a merged area stays on the lists", "        self.vma_unlinked(gone)", "        return"),
+    Mutant(
+        "a merged area stays on the lists",
+        "        own = vma.anon_vma\n        if own is None:\n            return\n        empty",
+        "        own = vma.anon_vma\n        if own is None or into is not None:\n            return\n        empty",
+    ),
     Mutant(
         "any two areas may merge",
         "        if a.anon_vma is not b.anon_vma:\n            return False",

@@ -12,19 +12,19 @@ MODULE = "rmap_plugins.anonmm"
 MUTANTS = [
     Mutant(
         "a child founds a family of its own",
-        "        self._new(child, parent.rmap.head)",
-        "        self._new(child, None)",
+        "        self._new(mm, None if parent is None else parent.rmap.head)",
+        "        self._new(mm, None)",
     ),
     Mutant(
         "exec joins the family it came from",
-        "        self._new(mm, None)",
+        "        self._new(mm, None if parent is None else parent.rmap.head)",
         "        self._new(mm, next((m.rmap.head for m in self.env.mms.values() if m.rmap), None))",
         costs=True,
     ),
     Mutant(
         "a child's head is its parent, not the head (stale family head)",
-        "        self._new(child, parent.rmap.head)",
-        "        self._new(child, parent.rmap)",
+        "None if parent is None else parent.rmap.head)",
+        "None if parent is None else parent.rmap)",
     ),
     Mutant("a new member is not counted in its head", "            head.count += 1\n", ""),
     Mutant("a new member joins the ring one way", "            head.prev.next = self\n", ""),
@@ -115,8 +115,8 @@ MUTANTS = [
     ),
     Mutant(
         "a page that is released keeps its reference",
-        "        self._put(self._objects[self._mapping[pfn]], 1)",
-        "        return",
+        "            self._put(self._objects[self._mapping[pfns[0]]], 1)\n",
+        "",
     ),
     Mutant(
         "pages of one home that are released count as one",

@@ -127,22 +127,12 @@ MUTANTS = [
     ),
     Mutant(
         "a file page in a nonlinear area is not noted (17)",
-        "            self._note(pfn, address & ~0xFFF)\n\n    def released_one",
-        "            pass\n\n    def released_one",
-    ),
-    Mutant(
-        "a released page keeps its chain",
-        "        self._forget(pfn)\n        super().released_one(pfn)",
-        "        super().released_one(pfn)",
-    ),
-    Mutant(
-        "a released page keeps its home",
-        "        self._forget(pfn)\n        super().released_one(pfn)",
-        "        self._forget(pfn)",
+        "            self._note(pfn, address & ~0xFFF)\n\n    def released",
+        "            pass\n\n    def released",
     ),
     Mutant(
         "released pages keep their chains",
-        "        self.file_released(pfns)\n        super().released(pfns)",
+        "        self._forget_all(pfns)\n        super().released(pfns)",
         "        super().released(pfns)",
     ),
     Mutant(
@@ -157,7 +147,7 @@ MUTANTS = [
     ),
     Mutant(
         "a page mapped once keeps its chain when it moves",
-        "        self.file_released(pfns[alone])\n        others",
+        "        self._forget_all(pfns[alone])\n        others",
         "        others",
     ),
     Mutant(

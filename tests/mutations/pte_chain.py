@@ -102,7 +102,7 @@ MUTANTS = [
     Mutant("munmap: direct entries stay in bulk", "        frames.np_rmap[gone] = 0\n", ""),
     Mutant(
         "munmap: entries behind the head are forgotten",
-        "        for k in rest[~found].tolist():\n            self.remove_one(int(pfns[k]), int(ptes[k]))\n",
+        "        for k in rest[~found].tolist():\n            self._remove_one(int(pfns[k]), int(ptes[k]))\n",
         "",
     ),
     Mutant(
@@ -120,7 +120,7 @@ MUTANTS = [
     ),
     Mutant(
         "mremap: the old entry of a chain stays",
-        "            self.remove_one(pfn, old)\n            if not token:",
+        "            self._remove_one(pfn, old)\n            if not token:",
         "            if not token:",
     ),
     Mutant(

@@ -28,9 +28,15 @@ MUTANTS = [
         "",
     ),
     Mutant(
-        "a forked mm is not enlisted", "        self._enlist(child, parent.rmap)", "        child.rmap = _Place(child)"
+        "a forked mm is not enlisted",
+        "        self._enlist(mm, self._init_mm if parent is None else parent.rmap)",
+        "        self._enlist(mm, self._init_mm) if parent is None else setattr(mm, 'rmap', _Place(mm))",
     ),
-    Mutant("an exec'd mm is not enlisted", "        self._enlist(mm, self._init_mm)", "        mm.rmap = _Place(mm)"),
+    Mutant(
+        "an exec'd mm is not enlisted",
+        "        self._enlist(mm, self._init_mm if parent is None else parent.rmap)",
+        "        self._enlist(mm, parent.rmap) if parent else setattr(mm, 'rmap', _Place(mm))",
+    ),
     Mutant("an enlisted mm is not counted", "        self._mmlist_nr += 1\n", ""),
     Mutant("an mm that goes is still counted", "        self._mmlist_nr -= 1\n", ""),
     Mutant("the scan does not go on to the next mm", "                self._swap_mm = place\n", "", costs=True),
