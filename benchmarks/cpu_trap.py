@@ -15,8 +15,8 @@ from unicorn.x86_const import UC_X86_REG_EAX, UC_X86_REG_EIP, UC_X86_REG_ESP
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from mmcore.areas.mm import mm_alloc  # noqa: E402
 from mmcore.memory import Memory, MemoryConfig  # noqa: E402
+from mmcore.paging.lifecycle import mm_alloc  # noqa: E402
 from mmcore.physical.frames import USER  # noqa: E402
 from mmcore.physical.gfp import GFP_HIGHUSER  # noqa: E402
 from sandbox.cpu import boot  # noqa: E402

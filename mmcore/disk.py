@@ -15,21 +15,21 @@ from typing import TYPE_CHECKING
 
 from mmcore.clock import Timer
 from mmcore.physical.frames import (
-    PG_ACTIVE,
-    PG_DIRTY,
     PG_ERROR,
     PG_LOCKED,
-    PG_LRU,
     PG_RECLAIM,
     PG_UPTODATE,
     PG_WRITEBACK,
 )
-from mmcore.physical.zones import DMA_END
 from mmcore.wait import WaitQueue
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mmcore.clock import VirtualClock
     from mmcore.files.filespace import FileSpace
-    from mmcore.memory import Memory
+    from mmcore.physical.frames import Frames
+    from mmcore.stats import VmStat
 
 TRANSFER_NS = 50_000  # one page passing under the head: 80 MB/s
 SEEK_NS = 4_000_000  # before a request that does not begin where the last one ended
@@ -67,7 +67,7 @@ class Disk:
     requests; ``done``, by direction (reads, writes), and ``busy_ns`` are for /proc/diskstats."""
 
     __slots__ = (
-        "mem",
+        "_written",
         "clock",
         "frames",
         "vmstat",
@@ -88,11 +88,14 @@ class Disk:
         "_busy_since",
     )
 
-    def __init__(self, mem: Memory) -> None:
-        self.mem = mem
-        self.clock = mem.clock
-        self.frames = mem.frames
-        self.vmstat = mem.vmstat
+    def __init__(
+        self, clock: VirtualClock, frames: Frames, vmstat: VmStat, written: Callable[[list[int]], None]
+    ) -> None:
+        """``written``: told of the frames of each write that ends, while they bear PG_WRITEBACK (below 0: gone)."""
+        self.clock = clock
+        self.frames = frames
+        self.vmstat = vmstat
+        self._written = written
         self.waits: dict[int, WaitQueue] = {}
         self.writes_done = 0
         self.congested = False
@@ -237,23 +240,13 @@ class Disk:
                 self.wake_page(pfn)
 
     def _end_write(self, pfns: list[int]) -> None:
-        """A page that reclaim wrote goes to the tail of the inactive list: it is clean now and next to be freed."""
-        flags, waits, zones, vmstat = self.frames.flags, self.waits, self.mem.pages.zones, self.vmstat
-        for zone in zones:
-            # Clean pages can be freed: 2.6.7 scans slowly enough to see them come; here a whole scan takes no time, and
-            # a zone given up while all its pages were under way would be given up for ever.
-            zone.all_unreclaimable = False
-            zone.pages_scanned = 0
+        flags, waits, vmstat = self.frames.flags, self.waits, self.vmstat
+        self._written(pfns)
         for pfn in pfns:
             if pfn < 0:
                 continue
             vmstat.nr_writeback -= 1
             f = flags[pfn]
-            if f & PG_RECLAIM and f & (PG_LOCKED | PG_DIRTY | PG_ACTIVE | PG_LRU) == PG_LRU:
-                inactive = zones[pfn >= DMA_END].inactive
-                inactive.remove(pfn)
-                inactive.add_tail(pfn)
-                vmstat.pgrotated += 1
             flags[pfn] = f & ~(PG_WRITEBACK | PG_RECLAIM)
             if pfn in waits:
                 self.wake_page(pfn)

@@ -14,20 +14,30 @@ import os
 import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from mmcore.areas.overcommit import Overcommit
 from mmcore.clock import VirtualClock
+from mmcore.disk import Disk
 from mmcore.errors import ConfigError, PluginError
 from mmcore.files.index.list import FILE_INDEXES
+from mmcore.files.shmem import ShmemMount
+from mmcore.paging.fault import Faults
 from mmcore.paging.pagewait import AwaitedPages
 from mmcore.physical.frames import BOOT, FREE, OWNER_NAMES, SLAB, Frames
 from mmcore.physical.pgtable import PaeTables, PageTables, TwoLevelTables
 from mmcore.physical.ram import PAGE_SHIFT, PAGE_SIZE, Ram
 from mmcore.physical.slab import Slab
 from mmcore.physical.zones import DMA_END, PageAllocator
+from mmcore.reclaim.oom import OomKiller
+from mmcore.reclaim.pagevec import end_of_writes
+from mmcore.reclaim.scan24 import SwapOut
+from mmcore.reclaim.vmscan import Vmscan
 from mmcore.rmap.core import Rmap
 from mmcore.rmap.scheme import MachineFacts, RmapScheme, ScanScheme, SchemeEnv, Setup, WalkScheme
 from mmcore.stats import Meters, VmStat
+from mmcore.swap.cache import Swap
 
 if TYPE_CHECKING:
     from mmcore.areas.mm import Mm
@@ -119,13 +129,6 @@ class Memory:
     """One machine's memory management. See the module's text for the boot layout."""
 
     def __init__(self, config: MemoryConfig, scheme_class: type[RmapScheme]) -> None:
-        from mmcore.areas.overcommit import Overcommit
-        from mmcore.files.shmem import ShmemMount
-        from mmcore.paging.fault import Faults
-        from mmcore.reclaim.oom import OomKiller
-        from mmcore.reclaim.scan24 import SwapOut
-        from mmcore.reclaim.vmscan import Vmscan
-        from mmcore.swap.cache import Swap
 
         self.config = config
         self.layout_rng = random.Random(config.seed) if config.seed is not None else None
@@ -168,6 +171,7 @@ class Memory:
         require_base(self.scheme, scheme_class, env)
         self.rmap = Rmap(self, self.scheme)
         self.overcommit = Overcommit(self)
+        self.disk = Disk(self.clock, self.frames, self.vmstat, partial(end_of_writes, self))
         self.swap = Swap(self)
         self.awaited = AwaitedPages(self)
         self.reclaim = Vmscan(self) if self.rmap.exact else SwapOut(self)

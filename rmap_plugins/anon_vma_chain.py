@@ -36,10 +36,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from mmcore.areas.vma import FORK, SPLIT
 from mmcore.errors import InvariantViolation, OutOfMemory, PluginError
 from mmcore.files.index.interval import IntervalNode, IntervalTree
 from mmcore.rmap import OK, STOP, Card, MachineFacts, Purpose, SchemeEnv, Setup, Visit, WalkScheme
-from mmcore.rmap.scheme import FORK, SPLIT
 from rmap_plugins.anon_vma import alike_neighbours
 
 if TYPE_CHECKING:

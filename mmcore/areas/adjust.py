@@ -18,9 +18,8 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING, Any
 
-from mmcore.areas.vma import VM_NONLINEAR, VM_SPECIAL, VmArea
+from mmcore.areas.vma import SPLIT, VM_NONLINEAR, VM_SPECIAL, VmArea
 from mmcore.errors import OutOfMemory, SysError
-from mmcore.rmap.scheme import SPLIT
 
 if TYPE_CHECKING:
     from mmcore.areas.mm import Mm

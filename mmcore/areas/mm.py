@@ -13,9 +13,8 @@ from __future__ import annotations
 from bisect import bisect_right
 from typing import TYPE_CHECKING, Any
 
-from mmcore.areas.placement import arch_pick_mmap_layout
 from mmcore.areas.vma import VmArea
-from mmcore.errors import InvariantViolation, OutOfMemory
+from mmcore.errors import InvariantViolation
 from mmcore.physical.pgtable import TASK_SIZE
 
 if TYPE_CHECKING:
@@ -234,81 +233,3 @@ class Mm:
 
     def __repr__(self) -> str:
         return f"<mm {self.addr:#x} {len(self.vmas)} areas, {self.rss} pages resident>"
-
-
-def _mm_init(mem: Memory) -> Mm:
-    """An empty address space with a root table that the scheme does not know yet. Raises OutOfMemory."""
-    mm = Mm(mem.mm_cache.alloc())
-    try:
-        mm.pgd = mem.pgtables.pgd_alloc(mm)
-    except OutOfMemory:
-        mem.mm_cache.free(mm.addr)
-        raise
-    mem.mms[mm.addr] = mm
-    return mm
-
-
-def mm_alloc(mem: Memory) -> Mm:
-    """exec's address space: empty, with a root table, ``mm_users`` 1. Raises OutOfMemory, leaving nothing behind.
-    Linux: kernel/fork.c, 2.6.7."""
-    mm = _mm_init(mem)
-    try:
-        mem.scheme.mm_created(mm, None)
-    except OutOfMemory:
-        mm.free(mem)
-        raise
-    arch_pick_mmap_layout(mem, mm)
-    return mm
-
-
-_INHERITED = (
-    "mmap_base",
-    "topdown",
-    "start_code",
-    "end_code",
-    "start_data",
-    "end_data",
-    "start_brk",
-    "brk",
-    "start_stack",
-    "arg_start",
-    "arg_end",
-    "env_start",
-    "env_end",
-    "saved_auxv",
-    "dumpable",
-    "membarrier",
-    "read_implies_exec",
-    "total_vm",
-    "data_vm",
-    "exec_vm",
-    "stack_vm",
-)
-
-
-def mm_fork(mem: Memory, parent: Mm) -> Mm:
-    """fork's address space: the parent's layout and totals, no areas yet; memory locks (``def_flags``) are not
-    inherited. Raises OutOfMemory, leaving nothing behind. Linux: copy_mm, kernel/fork.c, 2.6.7."""
-    mm = _mm_init(mem)
-    for name in _INHERITED:
-        setattr(mm, name, getattr(parent, name))
-    mm.gap_top = mm.mmap_base  # areas that are not copied leave gaps
-    try:
-        mem.scheme.mm_created(mm, parent)
-    except OutOfMemory:
-        mm.free(mem)
-        raise
-    mm.exe_file = parent.exe_file
-    if mm.exe_file is not None:
-        mm.exe_file.get()
-    return mm
-
-
-def mmput(mem: Memory, mm: Mm) -> None:
-    """One task less runs in ``mm``; the last one takes it apart. Linux: kernel/fork.c, 2.6.7."""
-    from mmcore.paging.fork import exit_mmap  # fork copies address spaces, they need fork only here
-
-    mm.mm_users -= 1
-    if mm.mm_users == 0:
-        exit_mmap(mem, mm)
-        mm.free(mem)

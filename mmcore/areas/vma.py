@@ -60,6 +60,9 @@ VM_DATA_FLAGS = VM_READ | VM_WRITE | VM_MAY_FLAGS
 STACK_GUARD_GAP = 256 << 12  # bytes kept free below a growing area
 PAGE_SIZE = 4096
 
+# How an area was copied.
+FORK, SPLIT, MOVE = "fork", "split", "move"
+
 
 class VmArea:
     """One area. Its keys (``vm_start``, ``vm_end``, ``vm_pgoff``) change only between ``scheme.vma_adjust_begin`` and

@@ -18,6 +18,7 @@ from mmcore.areas.vma import (
     vm_start_gap,
     vm_stat_account,
 )
+from mmcore.calls.mmap import do_munmap
 from mmcore.errors import SysError
 
 if TYPE_CHECKING:
@@ -41,8 +42,6 @@ def set_brk(mem: Memory, mm: Mm, brk: int) -> int:
         return brk
     try:
         if new_end < old_end:
-            from mmcore.calls.mmap import do_munmap
-
             if mm.find_vma_intersection(new_end, old_end) is None:
                 return old
             do_munmap(mem, mm, new_end, old_end - new_end)
@@ -68,8 +67,6 @@ def set_brk(mem: Memory, mm: Mm, brk: int) -> int:
 def do_brk(mem: Memory, mm: Mm, addr: int, length: int, executable: bool = False) -> None:
     """Anonymous private writable memory at ``[addr, addr + length)``, replacing what is there (exec's bss). Raises
     SysError, leaving everything as it was but for what was replaced."""
-    from mmcore.calls.mmap import do_munmap
-
     length = length + 4095 & ~4095
     if not length:
         return

@@ -280,24 +280,3 @@ def unmap_areas(mem: Memory, mm: Mm, i: int, start: int, end: int, keep_tables: 
         floor = vmas[i - 1].vm_end if i else 0
         ceiling = starts[i] if i < len(starts) else 0
         mem.pgtables.free_pgtables(mm, start, end, floor, ceiling)
-
-
-# The rest of what is done to areas lives beside this file; callers find all of it here.
-from mmcore.calls.brk import do_brk, set_brk  # noqa: E402
-from mmcore.calls.exec_stack import expand_stack, insert_vm_struct  # noqa: E402
-
-__all__ = [
-    "do_brk",
-    "do_mmap",
-    "do_munmap",
-    "expand_stack",
-    "get_unmapped_area",
-    "insert_vm_struct",
-    "mmap_region",
-    "set_brk",
-    "split_vma",
-    "unmap_areas",
-    "vma_adjust",
-    "vma_link",
-    "vma_merge",
-]

@@ -22,12 +22,11 @@ import numpy as np
 from mmcore.areas.adjust import split_vma, vma_link_copy, vma_merge
 from mmcore.areas.overcommit import may_expand_vm, mlock_future_ok
 from mmcore.areas.placement import get_unmapped_area
-from mmcore.areas.vma import VM_ACCOUNT, VM_DONTEXPAND, VM_LOCKED, VM_MAYSHARE, VM_SHARED, VmArea, vm_stat_account
+from mmcore.areas.vma import MOVE, VM_ACCOUNT, VM_DONTEXPAND, VM_LOCKED, VM_MAYSHARE, VM_SHARED, VmArea, vm_stat_account
 from mmcore.calls.mmap import do_munmap, unmap_areas
 from mmcore.errors import MustWait, NotHere, OutOfMemory, SysError
 from mmcore.paging.fault import DONE, WAIT
 from mmcore.physical.pgtable import PROTNONE, TASK_SIZE, P
-from mmcore.rmap.scheme import MOVE
 
 if TYPE_CHECKING:
     from mmcore.areas.mm import Mm

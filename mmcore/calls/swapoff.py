@@ -81,7 +81,7 @@ def try_to_unuse(mem: Memory, interrupted: Callable[[], bool]) -> Generator[Wait
                 break
             mem.awaited.keep(pfn)
             mem.pages.put_page(pfn)
-            yield swap.disk.page_wait(pfn)
+            yield mem.disk.page_wait(pfn)
         mem.awaited.let_go(mem.current)
         if pfn >= 0:
             start_mm = _unuse(mem, entry, pfn, start_mm, files.get(entry))
@@ -111,7 +111,7 @@ def _unuse(mem: Memory, entry: int, pfn: int, start_mm: Mm | None, file: tuple[S
             frames.flags[pfn] |= PG_DIRTY  # nowhere but in RAM now
     finally:
         frames.flags[pfn] &= ~PG_LOCKED
-        swap.disk.wake_page(pfn)
+        mem.disk.wake_page(pfn)
         mem.pages.put_page(pfn)
     return start_mm
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from mmcore.areas.vma import VM_MAYWRITE, VM_NONLINEAR, VM_SHARED
 from mmcore.errors import BeyondEof, MustWait, SysError
 from mmcore.files.index.list import FILE_INDEXES, FileIndex
+from mmcore.paging.zap import unmap_mapping_range
 from mmcore.physical.frames import PG_CODE, PG_DIRTY, PG_ERROR, PG_LOCKED, PG_UPTODATE, PG_WRITEBACK
 from mmcore.physical.radix import RadixNodes, radix_cache
 from mmcore.physical.ram import PAGE_SHIFT, PAGE_SIZE
@@ -342,8 +343,6 @@ class AddressSpace:
         """The file is about to be ``new_size`` bytes long (the caller sets ``host.i_size`` afterwards): pages behind
         the end leave every page table and the cache, the rest of the last page becomes zeros. MustWait before anything
         changed. Linux: vmtruncate, truncate_inode_pages."""
-        from mmcore.paging.zap import unmap_mapping_range
-
         first = new_size + PAGE_SIZE - 1 >> PAGE_SHIFT
         if new_size & PAGE_SIZE - 1 and new_size < self.host.i_size:
             self._zero_tail(new_size)
@@ -368,8 +367,6 @@ class AddressSpace:
 
     def punch_hole(self, pos: int, end: int) -> None:
         """Bytes ``pos <= b < end`` become zeros; whole pages among them leave RAM. MustWait before anything changed."""
-        from mmcore.paging.zap import unmap_mapping_range
-
         first, stop = pos + PAGE_SIZE - 1 >> PAGE_SHIFT, end >> PAGE_SHIFT
         for lo, hi in ((pos, min(end, first << PAGE_SHIFT)), (max(pos, stop << PAGE_SHIFT), end)):
             if lo < hi and lo < self.host.i_size:
@@ -387,7 +384,7 @@ class AddressSpace:
             doomed.sort()
         else:
             doomed = [i for i in range(first, stop) if i in pages]
-        flags, disk, put_page = self.frames.flags, self.mem.swap.disk, self.mem.pages.put_page
+        flags, disk, put_page = self.frames.flags, self.mem.disk, self.mem.pages.put_page
         for index in doomed:
             pfn = pages[index]
             f = flags[pfn]

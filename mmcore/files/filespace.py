@@ -50,7 +50,7 @@ class FileSpace(AddressSpace):
         self.dirty: dict[int, None] = {}  # indices, in the order in which they became dirty
         self.error = 0
         self.tracks_dirty = mem.config.dirty_tracking
-        self._position = mem.swap.disk.file_position()
+        self._position = mem.disk.file_position()
 
     def _bring_in(self, index: int) -> int:
         pfn = self._peek(index, around=True)
@@ -101,7 +101,7 @@ class FileSpace(AddressSpace):
         u8[base : base + n] = data
         if n < PAGE_SIZE:
             u8[base + n : base + PAGE_SIZE] = _ZERO[n:]
-        mem.swap.disk.submit(False, self._position + index, pfn)
+        mem.disk.submit(False, self._position + index, pfn)
 
     def _new_page(self, index: int) -> int:
         """A frame joins the cache; the only reference is the cache's. Raises OutOfMemory."""
@@ -132,7 +132,7 @@ class FileSpace(AddressSpace):
             flags[pfn] = f | PG_DIRTY
             self.mem.vmstat.nr_dirty += 1
             if not self.dirty:
-                self.mem.swap.disk.dirty_files[self] = None
+                self.mem.disk.dirty_files[self] = None
             self.dirty[self.frames.index[pfn]] = None
 
     def clear_page_dirty(self, pfn: int) -> None:
@@ -142,7 +142,7 @@ class FileSpace(AddressSpace):
             self.mem.vmstat.nr_dirty -= 1
             del self.dirty[self.frames.index[pfn]]
             if not self.dirty:
-                del self.mem.swap.disk.dirty_files[self]
+                del self.mem.disk.dirty_files[self]
 
     def writepage(self, pfn: int) -> bool:
         frames, vmstat = self.frames, self.mem.vmstat
@@ -153,12 +153,12 @@ class FileSpace(AddressSpace):
             self.error = error.errno  # the page counts as written: nobody can do better
         frames.flags[pfn] |= PG_WRITEBACK
         vmstat.nr_writeback += 1
-        self.mem.swap.disk.submit(True, self._position + index, pfn)
+        self.mem.disk.submit(True, self._position + index, pfn)
         return False
 
     def writeback(self, limit: int = 1 << 30) -> int:
         done = 0
-        flags, forget = self.frames.flags, self.mem.swap.disk.forget
+        flags, forget = self.frames.flags, self.mem.disk.forget
         for index in list(self.dirty)[:limit]:
             pfn = self.pages[index]
             if flags[pfn] & PG_WRITEBACK:
@@ -174,7 +174,7 @@ class FileSpace(AddressSpace):
         """The queue of a page that is still being written, None when all is on the disk (fsync waits until then)."""
         for pfn in self.pages.values():
             if self.frames.flags[pfn] & PG_WRITEBACK:
-                return self.mem.swap.disk.page_wait(pfn)
+                return self.mem.disk.page_wait(pfn)
         return None
 
     def take_error(self) -> int:

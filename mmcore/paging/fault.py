@@ -16,6 +16,7 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING, Any
 
+from mmcore.areas.stack import expand_stack
 from mmcore.areas.vma import VM_EXEC, VM_GROWSDOWN, VM_LOCKONFAULT, VM_READ, VM_SHARED, VM_WRITE
 from mmcore.errors import BeyondEof, InvariantViolation, MustWait, OutOfMemory, SysError
 from mmcore.physical.frames import PG_ANON, PG_CODE, PG_LOCKED, PG_RESERVED, PG_SWAPCACHE, USER
@@ -109,8 +110,6 @@ class Faults:
         self.vmstat.pgmajfault += 1
 
     def _expand_stack(self, vma: VmArea, address: int) -> bool:
-        from mmcore.calls.mmap import expand_stack
-
         try:
             expand_stack(self.mem, vma, address)
         except OutOfMemory:

@@ -12,23 +12,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mmcore.areas.vma import (
-    VM_ACCOUNT,
-    VM_DONTCOPY,
-    VM_LOCKED_MASK,
     VM_MAYWRITE,
     VM_NONLINEAR,
     VM_SHARED,
-    VM_WIPEONFORK,
-    vm_stat_account,
 )
-from mmcore.errors import OutOfMemory, SysError
-from mmcore.paging.zap import FEW, pte_slices, zap_page_range
+from mmcore.paging.zap import FEW, pte_slices
 from mmcore.physical.frames import PG_ANON, PG_RESERVED
 from mmcore.physical.pgtable import FILE, PROTNONE, A, D, P, W
-from mmcore.rmap.scheme import FORK
 
 if TYPE_CHECKING:
-    from mmcore.areas.mm import Mm
     from mmcore.areas.vma import VmArea
     from mmcore.memory import Memory
 
@@ -153,71 +145,3 @@ def _copy_few(mem: Memory, src: VmArea, dst: VmArea, where: list[tuple[int, int]
                 mem.swap.swap_duplicate(pgtables.pte_to_swp(pte))
             ptes[j] = pte
     mem.rmap.count_left(dst, -rss, -anon)
-
-
-def dup_mmap(mem: Memory, parent: Mm) -> Mm:
-    """The child's address space. Raises OutOfMemory (ENOMEM), leaving the parent as it was and nothing of the child."""
-    from mmcore.areas.mm import mm_fork
-
-    meters = mem.meters
-    links, allocations = meters.links, meters.allocations
-    child = mm_fork(mem, parent)
-    try:
-        for src in parent.vmas:
-            if src.vm_flags & VM_DONTCOPY:
-                vm_stat_account(child, src.vm_flags, -(src.vm_end - src.vm_start >> 12))
-                continue
-            charge = 0
-            if src.vm_flags & VM_ACCOUNT:
-                charge = src.vm_end - src.vm_start >> 12
-                mem.overcommit.charge(charge)
-            try:
-                dst = src.clone(mem, child)
-            except OutOfMemory:
-                mem.overcommit.uncharge(charge)
-                raise
-            dst.vm_flags &= ~VM_LOCKED_MASK
-            try:
-                mem.scheme.vma_copied(dst, src, FORK)
-            except OutOfMemory:
-                mem.overcommit.uncharge(charge)
-                dst.free(mem)
-                raise
-            if src.vm_file is not None:
-                dst.vm_file = src.vm_file
-                src.vm_file.get()
-            if dst.mapping is not None:
-                dst.mapping.link_beside(dst, src)
-            child.append_vma(dst)
-            if not src.vm_flags & VM_WIPEONFORK:
-                copy_page_range(mem, src, dst)
-    except SysError:
-        exit_mmap(mem, child)
-        child.free(mem)
-        raise
-    child.hiwater_rss, child.hiwater_vm = child.rss, child.total_vm
-    meters.forks += 1
-    meters.fork_ptes += child.rss
-    meters.fork_links += meters.links - links
-    meters.fork_allocations += meters.allocations - allocations
-    return child
-
-
-def exit_mmap(mem: Memory, mm: Mm) -> None:
-    """Everything an address space holds goes: pages, areas, tables. The Mm itself stays for its owner to free."""
-    pgtables, scheme, overcommit = mem.pgtables, mem.scheme, mem.overcommit
-    for vma in mm.vmas:
-        zap_page_range(mem, vma, vma.vm_start, vma.vm_end)
-    areas = mm.take_all_vmas()
-    for vma in areas:
-        if vma.vm_flags & VM_ACCOUNT:
-            overcommit.uncharge(vma.vm_end - vma.vm_start >> 12)
-        if vma.mapping is not None:
-            vma.mapping.unlink(vma)
-        scheme.vma_unlinked(vma, None)
-        if vma.vm_file is not None:
-            vma.vm_file.put()
-        vma.free(mem)
-    if mm.nr_ptes:
-        pgtables.free_pgtables(mm, 0, 0xC0000000, 0, 0)
-    scheme.mm_exited(mm)

@@ -52,7 +52,7 @@ class AwaitedPages:
     def must_wait(self, pfn: int) -> MustWait:
         """What to raise for a page under I/O. The current task holds the page from now on."""
         self.keep(pfn)
-        return MustWait(self.mem.swap.disk.page_wait(pfn))
+        return MustWait(self.mem.disk.page_wait(pfn))
 
     def keep(self, pfn: int) -> None:
         """The current task holds the frame until its access is made."""
@@ -99,7 +99,7 @@ class AwaitedPages:
         """The last resort of an allocation that finds nothing to reclaim while no I/O is under way that would change
         it: pages that tasks keep may be taken, the others' first and then the current task's own; they will read them
         again. False: there are none."""
-        if not self.mem.swap.disk.idle:
+        if not self.mem.disk.idle:
             return False
         current = self.mem.current
         tasks = [task for task, held in self.held.items() if held and task is not current]

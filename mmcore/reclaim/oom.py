@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from mmcore.areas.vma import VM_SHARED
 from mmcore.errors import OomPanic
+from mmcore.paging.zap import zap_page_range
 
 if TYPE_CHECKING:
     from mmcore.areas.mm import Mm
@@ -123,8 +124,6 @@ class OomKiller:
 
     def _reap(self, mm: Mm) -> None:
         """Private memory of a dying address space goes now; its owner's exit finds the areas empty."""
-        from mmcore.paging.zap import zap_page_range
-
         for vma in mm.vmas:
             if not vma.vm_flags & VM_SHARED:
                 zap_page_range(self.mem, vma, vma.vm_start, vma.vm_end)

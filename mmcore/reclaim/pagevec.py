@@ -6,11 +6,16 @@ has another stamp and is skipped. Until then a page is on no list, and has no PG
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from mmcore.errors import InvariantViolation
-from mmcore.physical.frames import PG_ACTIVE, PG_LRU, PG_REFERENCED, Frames
+from mmcore.physical.frames import PG_ACTIVE, PG_DIRTY, PG_LOCKED, PG_LRU, PG_RECLAIM, PG_REFERENCED, Frames
 from mmcore.physical.lru import LruList
 from mmcore.physical.zones import DMA_END, Zone
 from mmcore.stats import VmStat
+
+if TYPE_CHECKING:
+    from mmcore.memory import Memory
 
 PAGEVEC_SIZE = 16
 _PFN_BITS = 24
@@ -116,3 +121,23 @@ class LruCache:
             self.flags[pfn] = (f | PG_ACTIVE) & ~PG_REFERENCED
             zone.active.add(pfn)
             self.vmstat.pgactivate += 1
+
+
+def end_of_writes(mem: Memory, pfns: list[int]) -> None:
+    """Pages that reclaim wrote go to the tail of the inactive list: they are clean and next to be freed. ``pfns``: of a
+    write that ends; below 0: gone. Linux: rotate_reclaimable_page, 2.6.7."""
+    flags, zones = mem.frames.flags, mem.pages.zones
+    for zone in zones:
+        # Clean pages can be freed: 2.6.7 scans slowly enough to see them come; here a whole scan takes no time, and a
+        # zone given up while all its pages were under way would be given up for ever.
+        zone.all_unreclaimable = False
+        zone.pages_scanned = 0
+    for pfn in pfns:
+        if pfn < 0:
+            continue
+        f = flags[pfn]
+        if f & PG_RECLAIM and f & (PG_LOCKED | PG_DIRTY | PG_ACTIVE | PG_LRU) == PG_LRU:
+            inactive = zones[pfn >= DMA_END].inactive
+            inactive.remove(pfn)
+            inactive.add_tail(pfn)
+            mem.vmstat.pgrotated += 1

@@ -79,7 +79,7 @@ class Vmscan(LruCache):
         self.pages = mem.pages
         self.clock = mem.clock
         self.swap = mem.swap
-        self.disk = mem.swap.disk
+        self.disk = mem.disk
         self.page_wait = self.disk.page_wait
         self.swappiness = mem.config.swappiness
         self.kswapd_wanted = False

@@ -1,17 +1,14 @@
-"""Reverse mapping: the scheme interface (``scheme``), what the core does with the answers (``core``), finding plugins
-(``registry``)."""
+"""Reverse mapping: the scheme interface (``scheme``), what the core does with the answers (``core``)."""
 
+from mmcore.areas.vma import FORK, MOVE, SPLIT
 from mmcore.rmap.scheme import (
     AGAIN,
     ANSWER,
     COPY,
     FAIL,
-    FORK,
     HIT,
     MISS,
-    MOVE,
     OK,
-    SPLIT,
     STOP,
     Card,
     MachineFacts,

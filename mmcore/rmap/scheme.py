@@ -69,9 +69,6 @@ STOP = 8
 # What add_anon answers.
 OK, COPY = 0, 1
 
-# How an area was copied.
-FORK, SPLIT, MOVE = "fork", "split", "move"
-
 Visit = Callable[[int, "Mm", int, "VmArea | None", int], int]
 """visit(pfn, mm, address, vma or None, pte index or -1) -> MISS | HIT | FAIL | AGAIN, possibly with STOP."""
 

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mmcore.disk import Disk
 from mmcore.errors import OutOfMemory, SysError
 from mmcore.physical.frames import PG_DIRTY, PG_LOCKED, PG_RESERVED, PG_SWAPCACHE, PG_UPTODATE, PG_WRITEBACK, USER
 from mmcore.physical.gfp import GFP_ATOMIC, GFP_HIGHUSER, GFPF_NOWARN
@@ -57,7 +56,7 @@ class Swap:
         self.pages = mem.pages
         self.u8 = mem.ram.u8
         self.vmstat = mem.vmstat
-        self.disk = Disk(mem)
+        self.disk = mem.disk
         self.device = SwapDevice(mem.config.swap_bytes, mem.slab)
         self.map = self.device.map
         self.store = self.device.store

@@ -203,7 +203,7 @@ def swaps(vfs: Vfs) -> str:
 def diskstats(vfs: Vfs) -> str:
     """The disk, with today's 17 numbers: requests, merged, sectors of 512 bytes and ms, of reads and of writes; under
     way, ms busy, ms of all requests together; nothing is ever discarded or flushed."""
-    disk = vfs.mem.swap.disk
+    disk = vfs.mem.disk
     numbers = [n for done in disk.done for n in (done.requests, done.merged, done.pages << 3, done.ns // 1_000_000)]
     numbers += [
         disk.queued,

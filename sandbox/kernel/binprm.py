@@ -16,7 +16,8 @@ import errno
 import struct
 from typing import TYPE_CHECKING, Any
 
-from mmcore.calls.exec_stack import bprm_stack, expand_stack, setup_arg_pages
+from mmcore.areas.stack import expand_stack
+from mmcore.calls.exec_stack import bprm_stack, setup_arg_pages
 from mmcore.errors import SysError
 from sandbox.kernel.binfmt import EXSTACK_ENABLE_X
 from sandbox.kernel.task import RLIMIT_STACK, Task

@@ -17,11 +17,11 @@ from collections.abc import Generator
 from stat import S_ISREG
 from typing import Any
 
-from mmcore.areas.mm import mm_alloc, mmput
 from mmcore.areas.placement import arch_pick_mmap_layout
 from mmcore.calls.brk import do_brk
 from mmcore.calls.mmap import do_mmap, do_munmap
 from mmcore.errors import SysError
+from mmcore.paging.lifecycle import mm_alloc, mmput
 from sandbox.cpu.regs import EIP, ESP
 from sandbox.kernel.binfmt import (
     BINPRM_BUF_SIZE,

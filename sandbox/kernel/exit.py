@@ -13,8 +13,8 @@ import errno
 from collections.abc import Generator
 from typing import TYPE_CHECKING
 
-from mmcore.areas.mm import mmput
 from mmcore.errors import MustWait, SysError
+from mmcore.paging.lifecycle import mmput
 from sandbox.kernel.futex import exit_robust_list, wake_address
 from sandbox.kernel.sched import TASK_DEAD, TASK_UNINTERRUPTIBLE, TASK_ZOMBIE, Wait
 from sandbox.kernel.signals import (

@@ -10,9 +10,8 @@ import errno
 from collections.abc import Generator
 from contextlib import ExitStack, suppress
 
-from mmcore.areas.mm import mmput
 from mmcore.errors import MustWait, NotHere, SysError
-from mmcore.paging.fork import dup_mmap
+from mmcore.paging.lifecycle import dup_mmap, mmput
 from mmcore.wait import WaitQueue
 from sandbox.cpu.regs import EAX, ESP
 from sandbox.kernel.sched import TASK_KILLABLE, TASK_UNINTERRUPTIBLE, Wait

@@ -5,12 +5,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from mmcore.areas.mm import Mm, mm_alloc, mmput
+from mmcore.areas.mm import Mm
 from mmcore.audit import Auditor
 from mmcore.calls.mmap import do_mmap, do_munmap
 from mmcore.memory import Memory, MemoryConfig
 from mmcore.paging.fault import DONE, OOM, SIGBUS, WAIT
-from mmcore.paging.fork import dup_mmap
+from mmcore.paging.lifecycle import dup_mmap, mm_alloc, mmput
 from mmcore.physical.pgtable import A, D, P, W
 
 PROT_NONE, PROT_READ, PROT_WRITE, PROT_EXEC = 0, 1, 2, 4

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from mmcore.areas.vma import FORK, MOVE, SPLIT
 from mmcore.errors import OutOfMemory
 from mmcore.memory import require_base
 from mmcore.physical.frames import FREE, PCP, PG_ANON, PG_DIRECT, PG_RESERVED, SLAB
@@ -27,12 +28,9 @@ from mmcore.rmap.scheme import (
     ANSWER,
     COPY,
     FAIL,
-    FORK,
     HIT,
     MISS,
-    MOVE,
     OK,
-    SPLIT,
     STOP,
     MachineFacts,
     Purpose,

@@ -18,12 +18,12 @@ import numpy as np
 
 from mmcore.areas.mm import Mm
 from mmcore.areas.vma import VM_GROWSDOWN, VM_LOCKED, VM_MAYSHARE, VM_NONLINEAR, VM_SHARED, VmArea
+from mmcore.calls.brk import set_brk
 from mmcore.calls.exec_stack import bprm_stack, setup_arg_pages
 from mmcore.calls.fremap import remap_file_pages
 from mmcore.calls.madvise import MADV_DONTNEED, do_madvise
 from mmcore.calls.migrate import migrate_page
 from mmcore.calls.mlock import do_mlock, do_munlock
-from mmcore.calls.mmap import set_brk
 from mmcore.calls.mprotect import do_mprotect
 from mmcore.calls.mremap import do_mremap
 from mmcore.errors import MustWait, SysError

@@ -12,7 +12,8 @@ from collections.abc import Generator
 from typing import TYPE_CHECKING
 
 from mmcore.calls import fremap, madvise, mlock
-from mmcore.calls.mmap import MAP_ANONYMOUS, MAP_HUGETLB, do_mmap, do_munmap, set_brk
+from mmcore.calls.brk import set_brk
+from mmcore.calls.mmap import MAP_ANONYMOUS, MAP_HUGETLB, do_mmap, do_munmap
 from mmcore.calls.mprotect import do_mprotect
 from mmcore.calls.mremap import do_mremap
 from mmcore.errors import NotHere, SysError

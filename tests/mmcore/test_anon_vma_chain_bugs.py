@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from mmcore.areas.vma import MOVE
 from mmcore.rmap import MISS, Purpose
-from mmcore.rmap.scheme import MOVE
 from rmap_plugins.anon_vma_chain import AnonVmaChain
 from sandbox.kit.machine import PROT_READ, RW
 from tests.mmcore.box import AT

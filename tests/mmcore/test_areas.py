@@ -13,12 +13,14 @@ import pytest
 from mmcore.areas.adjust import vma_merge
 from mmcore.areas.mm import Mm
 from mmcore.areas.placement import get_unmapped_area
+from mmcore.areas.stack import expand_stack
 from mmcore.areas.vma import VM_GROWSDOWN, VM_LOCKED, VM_STACK_FLAGS
-from mmcore.calls.exec_stack import bprm_stack, expand_stack, setup_arg_pages
+from mmcore.calls.brk import set_brk
+from mmcore.calls.exec_stack import bprm_stack, setup_arg_pages
 from mmcore.calls.fremap import remap_file_pages
 from mmcore.calls.madvise import do_madvise
 from mmcore.calls.mlock import do_mlock, do_munlock
-from mmcore.calls.mmap import do_mmap, do_munmap, set_brk
+from mmcore.calls.mmap import do_mmap, do_munmap
 from mmcore.calls.mprotect import do_mprotect
 from mmcore.calls.mremap import do_mremap
 from mmcore.errors import OutOfMemory, SysError

@@ -14,11 +14,12 @@ from typing import Any
 import pytest
 
 from mmcore.areas.mm import Mm
+from mmcore.calls.brk import set_brk
 from mmcore.calls.exec_stack import bprm_stack, setup_arg_pages
 from mmcore.calls.fremap import remap_file_pages
 from mmcore.calls.madvise import do_madvise, do_mincore, do_msync
 from mmcore.calls.mlock import do_mlock, do_mlockall, do_munlock, do_munlockall
-from mmcore.calls.mmap import do_mmap, do_munmap, set_brk
+from mmcore.calls.mmap import do_mmap, do_munmap
 from mmcore.calls.mprotect import do_mprotect
 from mmcore.calls.mremap import do_mremap
 from mmcore.errors import SysError

@@ -14,7 +14,7 @@ from mmcore.calls.fremap import remap_file_pages
 from mmcore.calls.mlock import do_mlock
 from mmcore.calls.mprotect import do_mprotect
 from mmcore.errors import SysError
-from mmcore.paging.fork import dup_mmap
+from mmcore.paging.lifecycle import dup_mmap
 from mmcore.physical.frames import PG_SWAPCACHE
 from mmcore.physical.pgtable import FILE, A, D, P, W
 from mmcore.rmap.core import SUCCESS

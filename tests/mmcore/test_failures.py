@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from mmcore.areas.mm import mm_alloc, mmput
 from mmcore.calls.exec_stack import bprm_stack, setup_arg_pages
 from mmcore.errors import SysError
+from mmcore.paging.lifecycle import mm_alloc, mmput
 from mmcore.physical.frames import PAGETABLE, STACK, VMALLOC
 from rmap_plugins.pte_chain import PteChain
 from sandbox.kit.world import World

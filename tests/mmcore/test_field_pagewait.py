@@ -233,7 +233,7 @@ def test_the_last_resort_takes_what_others_keep() -> None:
     (pfn,) = b.mem.awaited.references()
     b.mem.current = CurrentTask()
     assert not b.mem.awaited.revoke()  # the disk is at work yet, and may bring what is wanted
-    while b.mem.swap.disk.wait_next():
+    while b.mem.disk.wait_next():
         pass
     assert b.mem.awaited.revoke() and not b.mem.awaited.revoke()
     b.audit("revoked")

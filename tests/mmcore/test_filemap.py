@@ -216,7 +216,7 @@ def test_truncation_unmaps_and_forgets_io_under_way():
     mm = m.new_mm()
     a = m.mmap(mm, 40, RW, MAP_SHARED, file=file)
     m.store(mm, a + 0x5000, 1)
-    assert any(m.mem.frames.flags[p] & PG_LOCKED for p in space.pages.values()) or m.mem.swap.disk.idle
+    assert any(m.mem.frames.flags[p] & PG_LOCKED for p in space.pages.values()) or m.mem.disk.idle
     with pytest.raises(MustWait):
         space.read(36 << 12, 4096)
     space.truncate(4096 + 10)
@@ -224,7 +224,7 @@ def test_truncation_unmaps_and_forgets_io_under_way():
     with pytest.raises(Fault):
         m.load(mm, a + 0x5000)
     assert waiting(m, space.read, 4096, 100) == pattern(4096 + 10)[4096:]
-    while m.mem.swap.disk.wait_next():
+    while m.mem.disk.wait_next():
         pass
     m.audit()
     with pytest.raises(BeyondEof):

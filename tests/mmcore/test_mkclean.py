@@ -9,7 +9,7 @@ from mmcore.calls.fremap import remap_file_pages
 from mmcore.calls.madvise import MS_SYNC, do_msync
 from mmcore.calls.mprotect import do_mprotect
 from mmcore.files.mkclean import page_mkclean
-from mmcore.paging.fork import dup_mmap
+from mmcore.paging.lifecycle import dup_mmap
 from mmcore.physical.frames import PG_DIRTY
 from mmcore.physical.pgtable import D, P, W
 from sandbox.kit.files import OpenFile, host_file, tmpfs_file

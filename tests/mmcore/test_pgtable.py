@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmcore.areas.mm import mm_alloc
 from mmcore.errors import OutOfMemory
 from mmcore.memory import Memory, MemoryConfig
+from mmcore.paging.lifecycle import mm_alloc
 from mmcore.physical.frames import PAGETABLE
 from mmcore.physical.pgtable import FILE, PROTNONE, A, P, PaeTables, TwoLevelTables, U, W
 from rmap_plugins.anon_vma import AnonVma

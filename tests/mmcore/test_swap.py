@@ -182,7 +182,7 @@ def test_a_zapped_entry_frees_slot_and_cached_page():
     m.mem.reclaim.shrink_all(100)
     assert m.load(mm, a) == 0  # readahead: neighbours sit in the cache, unmapped
     assert len(m.mem.swap.cache) > 1
-    while m.mem.swap.disk.wait_next():
+    while m.mem.disk.wait_next():
         pass
     m.munmap(mm, a, 32)
     assert not m.mem.swap.cache and m.mem.swap.nr_swap_pages == m.mem.swap.total

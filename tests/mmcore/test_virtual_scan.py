@@ -456,7 +456,7 @@ def test_unmapped_pages_go_the_usual_way_referenced_or_not(monkeypatch: pytest.M
     reclaim, v = b.mem.reclaim, b.mem.vmstat
     assert reclaim._shrink_cache(b.zone, 24, sc) == 0 and v.pswpout == 20 and v.pgactivate == 0
     assert all(b.mem.frames.flags[pfn] & PG_REFERENCED for pfn in pfns)
-    while b.mem.swap.disk.wait_next():
+    while b.mem.disk.wait_next():
         pass
     assert reclaim._shrink_cache(b.zone, 24, sc) == 20 and b.mm.rss == 4
     b.audit()

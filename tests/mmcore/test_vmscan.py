@@ -238,7 +238,7 @@ def test_an_idle_anonymous_page_is_unmapped_written_rotated_freed(scheme):
     assert sc.nr_scanned == 64  # mapped pages count twice
     assert mem.reclaim._shrink_cache(zone, 64, sc) == 0 and sc.nr_scanned == 64  # still being written: only passed over
     m.audit("being written")
-    while mem.swap.disk.wait_next():
+    while mem.disk.wait_next():
         pass
     assert v.pgrotated == 32 and v.nr_writeback == 0
     assert mem.reclaim._shrink_cache(zone, 32, sc) == 32
@@ -414,13 +414,13 @@ def submit(m: Machine, write: bool, position: int) -> int:
     pfn = m.mem.pages.alloc_page(GFP_HIGHUSER, USER)
     m.mem.frames.flags[pfn] |= PG_WRITEBACK if write else 1
     m.mem.vmstat.nr_writeback += write
-    m.mem.swap.disk.submit(write, position, pfn)
+    m.mem.disk.submit(write, position, pfn)
     return pfn
 
 
 def test_seeks_cost_and_neighbours_share_a_request():
     m = Machine(AnonVma)
-    disk, clock = m.mem.swap.disk, m.mem.clock
+    disk, clock = m.mem.disk, m.mem.clock
     start = clock.now
     pfns = [submit(m, True, 100 + i) for i in range(1 + MAX_PAGES + 1)]
     while disk.wait_next():
@@ -437,7 +437,7 @@ def test_seeks_cost_and_neighbours_share_a_request():
 def test_reads_pass_writes_but_not_for_ever():
     m = Machine(AnonVma)
     order: list[str] = []
-    disk, flags = m.mem.swap.disk, m.mem.frames.flags
+    disk, flags = m.mem.disk, m.mem.frames.flags
     writes = [submit(m, True, i * 100) for i in range(4)]
     reads = [submit(m, False, 10_000 + i * 100) for i in range(6)]
     pending = {p: "w" for p in writes} | {p: "r" for p in reads}
@@ -453,12 +453,12 @@ def test_a_long_charge_lets_the_disk_work_all_the_while():
     for i in range(10):
         submit(m, True, i * 100)
     m.mem.clock.charge(20 * (SEEK_NS + TRANSFER_NS))
-    assert m.mem.swap.disk.writes_done == 10
+    assert m.mem.disk.writes_done == 10
 
 
 def test_congestion_and_a_full_queue():
     m = Machine(AnonVma)
-    disk, clock = m.mem.swap.disk, m.mem.clock
+    disk, clock = m.mem.disk, m.mem.clock
     for i in range(CONGESTION_ON + 1):
         assert not disk.congested
         submit(m, True, i * 100)
