@@ -54,6 +54,11 @@ class _Chain:
         return len(self.addresses) == SLOTS * len(self.nodes) - 1
 
 
+def _nodes(addresses: int) -> int:
+    """Nodes that hold so many addresses, and the count."""
+    return (addresses + SLOTS) // SLOTS
+
+
 class AnonMmChained(AnonMm):
     card = Card(
         name="anonmm_chained",
@@ -122,8 +127,10 @@ class AnonMmChained(AnonMm):
         else:
             chosen = pfns[self._anon(pfns) & (frames.np_mapcount[pfns] > 1)]
         need = 0
-        for word in frames.np_rmap[chosen].tolist():
-            need += not word or chains[word].full
+        frames_of, times = np.unique(chosen, return_counts=True)  # a nonlinear area may show one page at many places
+        for word, more in zip(frames.np_rmap[frames_of].tolist(), times.tolist(), strict=True):
+            held = len(chains[word].addresses) if word else 0
+            need += _nodes(held + more) - (len(chains[word].nodes) if word else 0)
         return need
 
     # --- chains

@@ -689,6 +689,21 @@ def nonlinear(s: Script) -> None:
 
 
 @scenario
+def one_page_at_many_places(s: Script) -> None:
+    """A nonlinear area that shows one page of a file over and over moves: a page stands many times in what moves (17)."""
+    s.map(0, 1, 30, "rw", TMPFS)
+    s.store(0, 1, 1)
+    for place in range(2, 30):
+        s.nonlinear(0, place, 1, 0)
+        s.load(0, place, 1)
+        if place in (3, 8, 29):
+            s.move(0, 1, 30, 40)
+            s.move(0, 40, 30, 1)
+    s.out(2)
+    s.load(0, 1, 30)
+
+
+@scenario
 def exec_moves_its_stack(s: Script) -> None:
     """(26)"""
     s.map(0, 1, 4)

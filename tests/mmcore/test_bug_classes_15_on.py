@@ -76,6 +76,28 @@ def test_16_two_areas_of_one_process_with_the_same_offsets(scheme: str) -> None:
 
 @each
 @pytest.mark.parametrize("paging", ["pae", "2level"])
+def test_17_one_page_at_many_places_moves(scheme: str, paging: str) -> None:
+    """A nonlinear area shows one page of a file at every place, and moves again and again: what a move reserves is
+    enough for a page that stands in it many times."""
+    b = Box(scheme, paging)
+    file = tmpfs_file(b.mem, 40)
+    b.map(0, 40, flags=MAP_SHARED | MAP_FIXED, file=file)
+    b.put(0)
+    for k in range(1, 30):
+        remap_file_pages(b.mem, b.mm, AT + (k << 12), 4096, 0, 0, 0)
+        assert b.load(b.mm, AT + (k << 12)) == 1000
+        if k in (2, 7, 29):
+            b.mremap(0, 40, 100)
+            b.audit(f"{k} moved")
+            b.mremap(100, 40, 0)
+            b.audit(f"{k} moved back")
+    b.swap_out()
+    assert [b.load(b.mm, AT + (k << 12)) for k in range(30)] == [1000] * 30
+    b.audit()
+
+
+@each
+@pytest.mark.parametrize("paging", ["pae", "2level"])
 def test_17_nonlinear_areas(scheme: str, paging: str) -> None:
     """Pages in an order of the program's own are reclaimed, come back in that order, survive fork and a move, and are
     gone after truncation."""

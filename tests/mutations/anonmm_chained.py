@@ -77,13 +77,14 @@ MUTANTS = [
     ),
     Mutant(
         "a move reserves nothing for full chains",
-        "            need += not word or chains[word].full\n",
-        "            need += not word\n",
+        "_nodes(held + more) - (",
+        "_nodes(more) * (not word) - 0 * (",
     ),
+    Mutant("a page at many places reserves as if at one", "_nodes(held + more)", "_nodes(held + 1)"),
     Mutant(
         "a move reserves nothing for first addresses",
-        "            need += not word or chains[word].full\n",
-        "            need += bool(word and chains[word].full)\n",
+        "            need += _nodes(held",
+        "            need += bool(word) and _nodes(held",
     ),
     Mutant(
         "the page's word does not lead to its chain",
