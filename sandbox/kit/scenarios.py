@@ -690,7 +690,8 @@ def nonlinear(s: Script) -> None:
 
 @scenario
 def one_page_at_many_places(s: Script) -> None:
-    """A nonlinear area that shows one page of a file over and over moves: a page stands many times in what moves (17)."""
+    """A nonlinear area that shows one page of a file over and over moves: the page stands many times in what moves.
+    (17)"""
     s.map(0, 1, 30, "rw", TMPFS)
     s.store(0, 1, 1)
     for place in range(2, 30):
