@@ -223,8 +223,8 @@ def document(results: list[Outcome]) -> str:
     """docs/benchmarks.md."""
     return (
         "# Benchmarks\n\nWritten by `python -m benchmarks --write`: " + explain() + ".\n\n"
-        "Rows A, B and C are promised (owed; reach for); rows without a letter are for information. Here is the "
-        "sandbox with `--clock host`,\n"
+        "Rows A, B and C are promised: what is owed, and what would be better still (reach); rows without a letter are "
+        "for information. Here is the sandbox with `--clock host`,\n"
         "PAE, scheme anon_vma, audit off and memory ample unless the row says otherwise.\n\n"
         + render_markdown(results)
         + "\n"

@@ -219,7 +219,7 @@ class Memory:
         self.flush_code = True
 
     def code_changed(self, pfn: int) -> None:
-        """A frame that may hold translated code changes under our hand."""
+        """A frame that may hold translated code is changed, by somebody else than the CPU."""
         if self.frames.flags[pfn] & 1 << 24:
             self.flush_code = True
 
