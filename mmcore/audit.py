@@ -34,7 +34,7 @@ from mmcore.physical.frames import (
     SLAB,
     USER,
 )
-from mmcore.physical.pgtable import FILE, PROTNONE, P, W
+from mmcore.physical.pgtable import FILE, PRESENT, P, W
 from mmcore.rmap.scheme import HIT, MISS, Purpose
 
 if TYPE_CHECKING:
@@ -130,9 +130,9 @@ class Auditor:
             if rows:
                 where = np.concatenate([row[0] for row in rows])
                 entries = np_ptes[where]
-                present = (entries & kind(P | PROTNONE)) != 0
+                present = pgtables.np_present(entries)
                 self._permissions(mm, np.concatenate([row[1] for row in rows]), entries, present, wrong)
-                pfns, where = (entries[present] >> kind(12) & kind(pgtables.PFN_MASK)).astype(np.int64), where[present]
+                pfns, where = pgtables.np_pfns(entries[present]), where[present]
                 inside = pfns < frames.nr
                 pfns, where = pfns[inside], where[inside]
                 counted = (frames.np_flags[pfns] & PG_RESERVED) == 0
@@ -219,7 +219,7 @@ class Auditor:
         if mem.config.dirty_tracking:
             self._noticed(mm, addresses[writes & ~outside], entries[writes & ~outside], k[writes & ~outside], wrong)
         own = np.nonzero(writes & ((flags & VM_SHARED) == 0) & ~outside)[0]
-        pfns = (entries[own] >> kind(12) & kind(mem.pgtables.PFN_MASK)).astype(np.int64)
+        pfns = mem.pgtables.np_pfns(entries[own])
         own, pfns = own[pfns < frames.nr], pfns[pfns < frames.nr]
         state = frames.np_flags[pfns]
         shared = (
@@ -330,7 +330,7 @@ class Auditor:
                 if pte < 0:
                     return MISS
             value = ptes[pte]
-            if value & (P | PROTNONE) and value >> 12 & mask == pfn:
+            if value & PRESENT and value >> 12 & mask == pfn:
                 found.append(pte)
                 return HIT
             return MISS

@@ -25,7 +25,7 @@ from mmcore.files.index.list import FILE_INDEXES
 from mmcore.files.shmem import ShmemMount
 from mmcore.paging.fault import Faults
 from mmcore.paging.pagewait import AwaitedPages
-from mmcore.physical.frames import BOOT, FREE, OWNER_NAMES, SLAB, Frames
+from mmcore.physical.frames import BOOT, FREE, OWNER_NAMES, PG_CODE, PG_RESERVED, SLAB, Frames
 from mmcore.physical.pgtable import PaeTables, PageTables, TwoLevelTables
 from mmcore.physical.ram import PAGE_SHIFT, PAGE_SIZE, Ram
 from mmcore.physical.slab import Slab
@@ -213,14 +213,14 @@ class Memory:
 
     def is_reserved(self, pfn: int) -> bool:
         """Frames outside reverse mapping: PageReserved (the zero page among them) or no frame at all."""
-        return pfn >= self.frames.nr or bool(self.frames.flags[pfn] & 1 << 11)
+        return pfn >= self.frames.nr or bool(self.frames.flags[pfn] & PG_RESERVED)
 
     def code_reused(self) -> None:
         self.flush_code = True
 
     def code_changed(self, pfn: int) -> None:
         """A frame that may hold translated code is changed, by somebody else than the CPU."""
-        if self.frames.flags[pfn] & 1 << 24:
+        if self.frames.flags[pfn] & PG_CODE:
             self.flush_code = True
 
     # --- the account

@@ -13,7 +13,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from typing import TYPE_CHECKING, Any
 
-from mmcore.areas.vma import VmArea
+from mmcore.areas.vma import VM_LOCKED, VmArea
 from mmcore.errors import InvariantViolation
 from mmcore.physical.pgtable import TASK_SIZE
 
@@ -223,7 +223,7 @@ class Mm:
                 wrong.append(f"mm {self.addr:#x}: {vma} overlaps the area before it")
             before = vma.vm_end
             total += vma.pages
-            if vma.vm_flags & 0x2000:  # VM_LOCKED
+            if vma.vm_flags & VM_LOCKED:
                 locked += vma.pages
         if total != self.total_vm:
             wrong.append(f"mm {self.addr:#x}: total_vm {self.total_vm}, its areas have {total} pages")

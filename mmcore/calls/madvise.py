@@ -27,7 +27,7 @@ from mmcore.areas.vma import (
 from mmcore.errors import NotHere, SysError
 from mmcore.paging.zap import pte_slices, zap_page_range
 from mmcore.physical.frames import PG_UPTODATE
-from mmcore.physical.pgtable import FILE, PROTNONE, TASK_SIZE, D, P
+from mmcore.physical.pgtable import FILE, PRESENT, TASK_SIZE, D, P
 
 if TYPE_CHECKING:
     from mmcore.areas.mm import Mm
@@ -157,7 +157,7 @@ def _forget_nonlinear(mem: Memory, vma: VmArea, start: int, end: int) -> None:
         for addr in range(max(start, first), min(end, first + (1 << pgtables.SHIFT)), 4096):
             k = base + (addr - first >> 12)
             pte = ptes[k]
-            if pte & (P | PROTNONE):
+            if pte & PRESENT:
                 index = frames.index[pte >> 12 & pgtables.PFN_MASK]
                 if index != linear_page_index(vma, addr):
                     offsets.append((k, pgtables.file_pte(index)))
@@ -213,7 +213,7 @@ def _resident(mem: Memory, vma: VmArea, addr: int) -> int:
     pgtables = mem.pgtables
     k = pgtables.pte_index(vma.vm_mm.pgd, addr)
     pte = pgtables.ptes[k] if k >= 0 else 0
-    if pte & (P | PROTNONE):
+    if pte & PRESENT:
         return 1
     if pte and not pte & FILE:
         pfn = mem.swap.lookup_swap_cache(pgtables.pte_to_swp(pte))

@@ -32,7 +32,7 @@ from mmcore.areas.vma import (
 from mmcore.errors import SysError
 from mmcore.paging.zap import pte_slices
 from mmcore.physical.frames import PG_CODE
-from mmcore.physical.pgtable import PROTNONE, A, D, P
+from mmcore.physical.pgtable import PRESENT, A, D
 
 if TYPE_CHECKING:
     from mmcore.areas.mm import Mm
@@ -144,7 +144,7 @@ def change_protection(mem: Memory, vma: VmArea, start: int, end: int, prot: int)
         if j - i <= _FEW:
             for k in range(i, j):
                 pte = ptes[k]
-                if pte & (P | PROTNONE):
+                if pte & PRESENT:
                     ptes[k] = pte & keep | prot
                     changed = True
                     if code:
@@ -152,13 +152,13 @@ def change_protection(mem: Memory, vma: VmArea, start: int, end: int, prot: int)
             continue
         entries = np_ptes[i:j]
         kind = entries.dtype.type
-        present = (entries & kind(P | PROTNONE)) != 0
+        present = pgtables.np_present(entries)
         if not present.any():
             continue
         changed = True
         np_ptes[i:j] = np.where(present, entries & kind(keep) | kind(prot), entries)
         if code:
-            pfns = (entries[present] >> kind(12) & kind(pgtables.PFN_MASK)).astype(np.int64)
+            pfns = pgtables.np_pfns(entries[present])
             mem.frames.np_flags[pfns] |= np.uint32(PG_CODE)
     if changed:
         vma.vm_mm.flush_pending = True

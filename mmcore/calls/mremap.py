@@ -26,7 +26,7 @@ from mmcore.areas.vma import MOVE, VM_ACCOUNT, VM_DONTEXPAND, VM_LOCKED, VM_MAYS
 from mmcore.calls.mmap import do_munmap, unmap_areas
 from mmcore.errors import MustWait, NotHere, OutOfMemory, SysError
 from mmcore.paging.fault import DONE, WAIT
-from mmcore.physical.pgtable import PROTNONE, TASK_SIZE, P
+from mmcore.physical.pgtable import TASK_SIZE
 
 if TYPE_CHECKING:
     from mmcore.areas.mm import Mm
@@ -258,12 +258,11 @@ def _mapped(mem: Memory, vma: VmArea, start: int, end: int) -> tuple[np.ndarray,
     """(pfns, pte indices, addresses) of the present, counted pages of a range."""
     pgtables, frames = mem.pgtables, mem.frames
     np_ptes = pgtables.np_ptes
-    kind = np_ptes.dtype.type
     wheres, addresses = [], []
     for first, base in pgtables.tables(vma.vm_mm.pgd, start, end):
         lo = max(start - first >> 12, 0)
         hi = min(end - first >> 12, pgtables.PTRS)
-        at = ((np_ptes[base + lo : base + hi] & kind(P | PROTNONE)) != 0).nonzero()[0]
+        at = pgtables.np_present(np_ptes[base + lo : base + hi]).nonzero()[0]
         if len(at):
             wheres.append(at + (base + lo))
             addresses.append((at + lo << 12) + first)
@@ -272,7 +271,7 @@ def _mapped(mem: Memory, vma: VmArea, start: int, end: int) -> tuple[np.ndarray,
         return none, none, none
     where = np.concatenate(wheres)
     address = np.concatenate(addresses)
-    pfns = (np_ptes[where] >> kind(12) & kind(pgtables.PFN_MASK)).astype(np.int64)
+    pfns = pgtables.np_pfns(np_ptes[where])
     counted = frames.counted(pfns)
     if not counted.all():
         return pfns[counted], where[counted], address[counted]
@@ -395,10 +394,9 @@ class _Plan:
         mm.flush_pending = True
         if not rmap.has_move:
             return
-        kind = np_ptes.dtype.type
         values = np.concatenate([np_ptes[j : j + n] for j, (_, n, _) in zip(targets, pieces, strict=True)])
-        at = ((values & kind(P | PROTNONE)) != 0).nonzero()[0]
-        pfns = (values[at] >> kind(12) & kind(pgtables.PFN_MASK)).astype(np.int64)
+        at = pgtables.np_present(values).nonzero()[0]
+        pfns = pgtables.np_pfns(values[at])
         counted = mem.frames.counted(pfns)
         if not counted.all():
             at, pfns = at[counted], pfns[counted]

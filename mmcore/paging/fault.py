@@ -21,7 +21,7 @@ from mmcore.areas.vma import VM_EXEC, VM_GROWSDOWN, VM_LOCKONFAULT, VM_READ, VM_
 from mmcore.errors import BeyondEof, InvariantViolation, MustWait, OutOfMemory, SysError
 from mmcore.physical.frames import PG_ANON, PG_CODE, PG_LOCKED, PG_RESERVED, PG_SWAPCACHE, USER
 from mmcore.physical.gfp import GFP_HIGHUSER
-from mmcore.physical.pgtable import FILE, PROTNONE, TASK_SIZE, A, D, P, W
+from mmcore.physical.pgtable import FILE, PRESENT, TASK_SIZE, A, D, P, W
 
 if TYPE_CHECKING:
     from mmcore.areas.mm import Mm
@@ -129,7 +129,7 @@ class Faults:
                 if vma.mapping is None:
                     return self._do_anonymous_page(mm, vma, address, i, write)
                 return self._do_no_page(mm, vma, address, i, (address - vma.vm_start >> 12) + vma.vm_pgoff, write)
-            if not pte & (P | PROTNONE):
+            if not pte & PRESENT:
                 if pte & FILE:
                     return self._do_no_page(mm, vma, address, i, self.pgtables.pte_to_pgoff(pte), write)
                 return self._do_swap_page(mm, vma, address, i, pte, write)

@@ -18,7 +18,7 @@ from mmcore.areas.vma import (
 )
 from mmcore.paging.zap import FEW, pte_slices
 from mmcore.physical.frames import PG_ANON, PG_RESERVED
-from mmcore.physical.pgtable import FILE, PROTNONE, A, D, P, W
+from mmcore.physical.pgtable import FILE, PRESENT, A, D, W
 
 if TYPE_CHECKING:
     from mmcore.areas.vma import VmArea
@@ -47,7 +47,7 @@ def copy_page_range(mem: Memory, src: VmArea, dst: VmArea) -> None:
     if not pairs:
         return
     kind = np_ptes.dtype.type
-    present_bits, pfn_mask = kind(P | PROTNONE), kind(pgtables.PFN_MASK)
+    present_bits = kind(PRESENT)
     token = None
     while True:
         entries = (
@@ -58,7 +58,7 @@ def copy_page_range(mem: Memory, src: VmArea, dst: VmArea) -> None:
         present = (entries & present_bits) != 0
         at = present.nonzero()[0]
         full = len(at) == len(entries)
-        pfns = ((entries if full else entries[at]) >> kind(12) & pfn_mask).astype(np.int64)
+        pfns = pgtables.np_pfns(entries if full else entries[at])
         counted = frames.counted(pfns)
         if not counted.all():
             at, pfns = at[counted], pfns[counted]
@@ -127,7 +127,7 @@ def _copy_few(mem: Memory, src: VmArea, dst: VmArea, where: list[tuple[int, int]
     rss = anon = 0
     for (i, _), j in zip(where, targets):
         pte = ptes[i]
-        if pte & (P | PROTNONE):
+        if pte & PRESENT:
             if private and pte & W:
                 pte &= ~W
                 ptes[i] = pte

@@ -12,7 +12,7 @@ import numpy as np
 
 from mmcore.areas.vma import VM_NONLINEAR
 from mmcore.physical.frames import PG_ANON, PG_RESERVED, PG_SWAPCACHE
-from mmcore.physical.pgtable import FILE, PROTNONE, A, D, P
+from mmcore.physical.pgtable import FILE, PRESENT, A, D
 
 if TYPE_CHECKING:
     from mmcore.areas.vma import VmArea
@@ -88,7 +88,7 @@ def _zap_few(mem: Memory, vma: VmArea, indices: list[int]) -> None:
     for i in indices:
         pte = ptes[i]
         ptes[i] = 0
-        if pte & (P | PROTNONE):
+        if pte & PRESENT:
             pfn = pte >> 12 & mask
             mm.flush_pending = True
             if pfn >= nr or flags[pfn] & PG_RESERVED:
@@ -111,7 +111,7 @@ def _drop(mem: Memory, vma: VmArea, entries: np.ndarray, where: np.ndarray) -> N
     """What the cleared PTEs ``entries`` (at indices ``where``) held is let go."""
     mm, frames, pgtables = vma.vm_mm, mem.frames, mem.pgtables
     kind = entries.dtype.type
-    present = (entries & kind(P | PROTNONE)) != 0
+    present = pgtables.np_present(entries)
     if not present.all():
         gone = entries[~present]
         swapped = gone[(gone & kind(FILE)) == 0]
@@ -123,7 +123,7 @@ def _drop(mem: Memory, vma: VmArea, entries: np.ndarray, where: np.ndarray) -> N
         if len(entries) == 0:
             return
     mm.flush_pending = True
-    pfns = (entries >> kind(12) & kind(pgtables.PFN_MASK)).astype(np.int64)
+    pfns = pgtables.np_pfns(entries)
     keep = frames.counted(pfns)
     if not keep.all():
         entries, where, pfns = entries[keep], where[keep], pfns[keep]
@@ -181,9 +181,7 @@ def unmap_mapping_range(mem: Memory, mapping: AddressSpace, first: int, last: in
 def _zap_file_pages(mem: Memory, vma: VmArea, start: int, end: int) -> None:
     ptes, mask = mem.pgtables.ptes, mem.pgtables.PFN_MASK
     for i, j in pte_slices(mem, vma, start, end):
-        few = [
-            k for k in range(i, j) if ptes[k] & (P | PROTNONE) and not mem.frames.flags[ptes[k] >> 12 & mask] & PG_ANON
-        ]
+        few = [k for k in range(i, j) if ptes[k] & PRESENT and not mem.frames.flags[ptes[k] >> 12 & mask] & PG_ANON]
         _zap_few(mem, vma, few)
 
 
@@ -195,7 +193,7 @@ def _zap_nonlinear(mem: Memory, vma: VmArea, first: int, last: int) -> None:
     for i, j in pte_slices(mem, vma, vma.vm_start, vma.vm_end):
         for k in range(i, j):
             pte = ptes[k]
-            if not pte & (P | PROTNONE):
+            if not pte & PRESENT:
                 continue
             pfn = pte >> 12 & mask
             if frames.flags[pfn] & PG_RESERVED or not first <= frames.index[pfn] <= last:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 P, W, U, PWT, PCD, A, D, PSE, G = 1, 2, 4, 8, 0x10, 0x20, 0x40, 0x80, 0x100
 FILE = 0x40
 PROTNONE = 0x80
+PRESENT = P | PROTNONE  # maps a frame, whether the CPU may use it or not
 MIGRATION_TYPE = 31  # the last of the 32 types an entry can name. Linux: SWP_MIGRATION_READ and _WRITE, 2.6.18
 TASK_SIZE = PAGE_OFFSET
 
@@ -79,7 +80,7 @@ class PageTables:
 
     @staticmethod
     def present(pte: int) -> int:
-        return pte & (P | PROTNONE)
+        return pte & PRESENT
 
     # --- migration entries
 
@@ -90,10 +91,20 @@ class PageTables:
 
     def migration_pfn(self, pte: int) -> int:
         """The frame a migration entry stands for, -1 for any other entry."""
-        if not pte or pte & (P | PROTNONE | FILE):
+        if not pte or pte & (PRESENT | FILE):
             return -1
         entry = self.pte_to_swp(pte)
         return entry & (1 << self.MIGRATION_SHIFT) - 1 if entry >> 27 == MIGRATION_TYPE else -1
+
+    @staticmethod
+    def np_present(ptes: np.ndarray) -> np.ndarray:
+        """Which of the entries map a frame (bool, one for each)."""
+        return (ptes & ptes.dtype.type(PRESENT)) != 0
+
+    def np_pfns(self, ptes: np.ndarray) -> np.ndarray:
+        """The frames of entries that map one (int64)."""
+        kind = ptes.dtype.type
+        return (ptes >> kind(12) & kind(self.PFN_MASK)).astype(np.int64)
 
     def np_migration_pfn(self, ptes: np.ndarray) -> np.ndarray:
         """The same for entries that are neither present nor of a nonlinear file."""

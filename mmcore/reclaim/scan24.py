@@ -20,7 +20,7 @@ import numpy as np
 from mmcore.areas.vma import VM_LOCKED, VM_NONLINEAR, VM_RESERVED
 from mmcore.physical.frames import PG_ACTIVE, PG_ANON, PG_LOCKED, PG_LRU, PG_REFERENCED, PG_SWAPCACHE, PG_WRITEBACK
 from mmcore.physical.gfp import GFP_KERNEL
-from mmcore.physical.pgtable import PROTNONE, A, D, P
+from mmcore.physical.pgtable import PRESENT, A, D
 from mmcore.physical.zones import Zone
 from mmcore.reclaim.vmscan import SWAP_CLUSTER_MAX, ScanControl, Vmscan
 
@@ -223,12 +223,12 @@ class SwapOut(Vmscan):
         pgtables, frames, meters = self.mem.pgtables, self.frames, self.mem.meters
         entries = pgtables.np_ptes[i:j]
         kind = entries.dtype.type
-        at = np.nonzero(entries & kind(P | PROTNONE))[0]
+        at = np.nonzero(entries & kind(PRESENT))[0]
         if not len(at):
             meters.ptes_probed += j - i
             return 0, j
         values = entries[at]
-        pfns = (values >> kind(12) & kind(pgtables.PFN_MASK)).astype(np.int64)
+        pfns = pgtables.np_pfns(values)
         counted = frames.counted(pfns)
         if not counted.all():
             at, values, pfns = at[counted], values[counted], pfns[counted]

@@ -18,7 +18,7 @@ import numpy as np
 from mmcore.areas.vma import VM_LOCKED, VM_MAYSHARE, VM_RESERVED
 from mmcore.errors import InvariantViolation, SysError
 from mmcore.physical.frames import PG_ANON, PG_DIRTY, PG_REFERENCED, PG_SWAPCACHE
-from mmcore.physical.pgtable import FILE, PROTNONE, A, D, P
+from mmcore.physical.pgtable import FILE, PRESENT, A, D
 from mmcore.rmap.scheme import FAIL, HIT, MISS, STOP, Purpose, RmapScheme, Visit, WalkScheme
 from mmcore.stats import WalkLengths
 
@@ -301,7 +301,7 @@ class Rmap:
         if pte >= 0:
             value = self.ptes[pte]
             if self.moving < 0:
-                hit = value & (P | PROTNONE) and value >> 12 & self.pfn_mask == pfn
+                hit = value & PRESENT and value >> 12 & self.pfn_mask == pfn
             else:
                 hit = self.pgtables.migration_pfn(value) == self.moving
         if self._by_file:
@@ -337,7 +337,7 @@ class Rmap:
                 pte = self.pte_index(mm.pgd, address)
                 meters.ptes_probed += 1
             value = ptes[pte] if pte >= 0 else 0
-            if not value & (P | PROTNONE) or value >> 12 & self.pfn_mask != pfn:
+            if not value & PRESENT or value >> 12 & self.pfn_mask != pfn:
                 meters.misses += 1
                 return MISS
             meters.hits += 1
@@ -488,10 +488,10 @@ class Rmap:
                     self.meters.file_ptes_probed += len(part)
                 kind = part.dtype.type
                 if self.moving >= 0:
-                    match = (part & kind(P | PROTNONE | FILE)) == 0
+                    match = (part & kind(PRESENT | FILE)) == 0
                     match[match] = pgtables.np_migration_pfn(part[match]) == self.moving
                 else:
-                    match = ((part & kind(P | PROTNONE)) != 0) & ((part >> kind(12) & kind(mask)) == kind(pfn))
+                    match = pgtables.np_present(part) & (pgtables.np_pfns(part) == pfn)
                 for k in np.nonzero(match)[0].tolist():
                     if visit(pfn, vma.vm_mm, first + (lo + k << 12), vma, base + lo + k) & STOP:
                         return
@@ -544,7 +544,7 @@ class Rmap:
             if pte < 0:
                 continue
             value = ptes[pte]
-            if not value & (P | PROTNONE):
+            if not value & PRESENT:
                 continue
             pfn = value >> 12 & self.pfn_mask
             if self.mem.is_reserved(pfn) or frames.flags[pfn] & PG_ANON:

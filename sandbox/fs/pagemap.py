@@ -15,7 +15,7 @@ from typing import Any
 
 from mmcore.errors import SysError
 from mmcore.physical.frames import PG_ANON
-from mmcore.physical.pgtable import FILE, PROTNONE, TASK_SIZE, P
+from mmcore.physical.pgtable import FILE, PRESENT, TASK_SIZE
 from sandbox.fs.dentry import Dentry
 from sandbox.fs.pseudofs import PseudoFile, Text
 from sandbox.fs.uapi import SEEK_CUR
@@ -27,7 +27,7 @@ PM_MMAP_EXCLUSIVE, PM_FILE, PM_SWAP, PM_PRESENT = 1 << 56, 1 << 61, 1 << 62, 1 <
 def entry(mem: Any, pte: int, show_frames: bool) -> int:
     """What pagemap says about a PTE."""
     tables, frames = mem.pgtables, mem.frames
-    if pte & (P | PROTNONE):
+    if pte & PRESENT:
         pfn = pte >> 12 & tables.PFN_MASK
         bits = PM_PRESENT | (pfn if show_frames else 0)
         if not mem.is_reserved(pfn):

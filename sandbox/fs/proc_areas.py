@@ -34,7 +34,7 @@ from mmcore.areas.vma import (
 )
 from mmcore.errors import SysError
 from mmcore.physical.frames import PG_ANON, PG_DIRTY, PG_REFERENCED
-from mmcore.physical.pgtable import FILE, PROTNONE, P
+from mmcore.physical.pgtable import FILE, PRESENT, P
 from sandbox.cpu.regs import EAX, EBP, EBX, ECX, EDI, EDX, EIP, ESI, ESP
 from sandbox.fs.dentry import d_path
 from sandbox.fs.pseudofs import Dir, Link, Node
@@ -112,7 +112,7 @@ class Usage:
             first, stop = max(vma.vm_start >> 12, page), min(vma.vm_end >> 12, page + tables.PTRS)
             for k in range(first, stop):
                 pte = tables.ptes[base + k - page]
-                if pte & (P | PROTNONE):
+                if pte & PRESENT:
                     self._add_page(mem, pte)
                 elif pte and not pte & FILE:
                     self._add_swapped(mem.swap, tables.pte_to_swp(pte))

@@ -21,7 +21,7 @@ from typing import Any
 from mmcore.areas.vma import VM_DONTDUMP, VM_EXEC, VM_IO, VM_READ, VM_SHARED, VM_WRITE
 from mmcore.errors import SysError
 from mmcore.physical.frames import PG_ANON
-from mmcore.physical.pgtable import FILE, PROTNONE, P
+from mmcore.physical.pgtable import FILE, PRESENT
 from sandbox.cpu.regs import CS, DS, EAX, EBP, EBX, ECX, EDI, EDX, EFLAGS, EIP, ES, ESI, ESP, FS, GS, SS
 from sandbox.fs.dentry import d_path
 from sandbox.fs.uapi import O_CREAT, O_EXCL, O_NOFOLLOW, O_WRONLY
@@ -217,9 +217,7 @@ def _entries(mem: Any, vma: Any) -> Iterator[int]:
 def _was_written(mem: Any, vma: Any) -> bool:
     """Has a private area pages of its own?"""
     flags, mask = mem.frames.flags, mem.pgtables.PFN_MASK
-    return any(
-        not pte & FILE if not pte & (P | PROTNONE) else flags[pte >> 12 & mask] & PG_ANON for pte in _entries(mem, vma)
-    )
+    return any(not pte & FILE if not pte & PRESENT else flags[pte >> 12 & mask] & PG_ANON for pte in _entries(mem, vma))
 
 
 def _page(mem: Any, vma: Any, address: int) -> bytes:
@@ -228,7 +226,7 @@ def _page(mem: Any, vma: Any, address: int) -> bytes:
     index = tables.pte_index(vma.vm_mm.pgd, address)
     pte = tables.ptes[index] if index >= 0 else 0
     mapping, offset = vma.mapping, (address - vma.vm_start >> 12) + vma.vm_pgoff
-    if pte & (P | PROTNONE):
+    if pte & PRESENT:
         pfn = pte >> 12 & tables.PFN_MASK
         return b"" if pfn == mem.zero_pfn else _frame(mem, pfn)
     if pte and not pte & FILE:

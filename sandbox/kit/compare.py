@@ -9,7 +9,7 @@ from mmcore.areas.mm import Mm
 from mmcore.areas.vma import VM_MAYSHARE, VM_NONLINEAR, VmArea
 from mmcore.memory import Memory
 from mmcore.physical.frames import PG_ANON
-from mmcore.physical.pgtable import FILE, PROTNONE, D, P, W
+from mmcore.physical.pgtable import FILE, PRESENT, D, P, W
 from sandbox.kit.machine import Machine
 from sandbox.kit.model import HIGH, LOW, WRITE, ZERO, Process, Words
 
@@ -84,7 +84,7 @@ class Comparison:
         mem = self.mem
         i = mem.pgtables.pte_index(mm.pgd, page << 12)
         pte = mem.pgtables.ptes[i] if i >= 0 else 0
-        if pte & (P | PROTNONE):
+        if pte & PRESENT:
             if pte & W:
                 assert vma.vm_flags & WRITE, f"{vma} is read-only, its PTE for {page:#x} is not"
             assert bool(pte & P) == bool(vma.vm_flags & 7) or not pte & P, (
@@ -115,7 +115,7 @@ class Comparison:
         mem = self.mem
         i = mem.pgtables.pte_index(mm.pgd, page << 12)
         pte = mem.pgtables.ptes[i] if i >= 0 else 0
-        if pte & (P | PROTNONE):
+        if pte & PRESENT:
             return bool(mem.frames.flags[pte >> 12 & mem.pgtables.PFN_MASK] & PG_ANON)
         return bool(pte) and not pte & FILE
 

@@ -22,7 +22,7 @@ from mmcore.areas.vma import FORK, MOVE, SPLIT
 from mmcore.errors import OutOfMemory
 from mmcore.memory import require_base
 from mmcore.physical.frames import FREE, PCP, PG_ANON, PG_DIRECT, PG_RESERVED, SLAB
-from mmcore.physical.pgtable import PROTNONE, P
+from mmcore.physical.pgtable import PRESENT
 from mmcore.rmap.scheme import (
     AGAIN,
     ANSWER,
@@ -294,7 +294,7 @@ class Watch:
 
     def _maps(self, pte: int, pfn: int) -> bool:
         value = self.env.pgtables.ptes[pte]
-        return bool(value & (P | PROTNONE)) and value >> 12 & self.env.pgtables.PFN_MASK == pfn
+        return bool(value & PRESENT) and value >> 12 & self.env.pgtables.PFN_MASK == pfn
 
     def _before_dup(self, src: Any, dst: Any, pfns: Any, src_ptes: Any, dst_ptes: Any, token: Any) -> None:
         self._holds("dup", token)
@@ -364,7 +364,7 @@ class Watch:
             lo, hi = max(vma.vm_start - first >> 12, 0), min(vma.vm_end - first >> 12, pgtables.PTRS)
             for value in pgtables.ptes[base + lo : base + hi].tolist():
                 pfn = value >> 12 & pgtables.PFN_MASK
-                if value & (P | PROTNONE) and pfn < frames.nr and not frames.flags[pfn] & PG_RESERVED:
+                if value & PRESENT and pfn < frames.nr and not frames.flags[pfn] & PG_RESERVED:
                     return True
         return False
 

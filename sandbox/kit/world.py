@@ -28,7 +28,7 @@ from mmcore.calls.mprotect import do_mprotect
 from mmcore.calls.mremap import do_mremap
 from mmcore.errors import MustWait, SysError
 from mmcore.physical.frames import FREE, PCP, PG_ANON, PG_LOCKED, PG_WRITEBACK
-from mmcore.physical.pgtable import PROTNONE, P
+from mmcore.physical.pgtable import PRESENT
 from sandbox.kit.compare import Comparison
 from sandbox.kit.files import host_file, tmpfs_file
 from sandbox.kit.machine import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, MAP_SHARED, Fault, Machine
@@ -569,7 +569,7 @@ class World(Comparison):
         mapped = [
             (page, i)
             for page, i in places
-            if i >= 0 and tables.ptes[i] & (P | PROTNONE) and not reserved(tables.ptes[i] >> 12 & tables.PFN_MASK)
+            if i >= 0 and tables.ptes[i] & PRESENT and not reserved(tables.ptes[i] >> 12 & tables.PFN_MASK)
         ]
         if not mapped:
             return
@@ -588,7 +588,7 @@ class World(Comparison):
             assert error.errno == expected and (expected == errno.EAGAIN or pfn in self.pinned), error
             return
         assert not busy and pfn not in self.pinned
-        assert new != pfn and (not tables.ptes[i] & (P | PROTNONE) or tables.ptes[i] >> 12 & tables.PFN_MASK == new)
+        assert new != pfn and (not tables.ptes[i] & PRESENT or tables.ptes[i] >> 12 & tables.PFN_MASK == new)
 
     def _leads_nowhere(self, pfn: int) -> bool:
         """May the scheme refuse to lead to all PTEs of the frame?"""
@@ -624,7 +624,7 @@ class World(Comparison):
             for vma in process.mm.vmas:
                 for address in range(vma.vm_start, vma.vm_end, 4096):
                     i = tables.pte_index(process.mm.pgd, address)
-                    pfn = tables.ptes[i] >> 12 & tables.PFN_MASK if i >= 0 and tables.ptes[i] & (P | PROTNONE) else -1
+                    pfn = tables.ptes[i] >> 12 & tables.PFN_MASK if i >= 0 and tables.ptes[i] & PRESENT else -1
                     if (
                         pfn >= 0
                         and not self.mem.is_reserved(pfn)
@@ -651,7 +651,7 @@ class World(Comparison):
                 if vma.vm_flags & VM_LOCKED:
                     for address in range(vma.vm_start, vma.vm_end, 4096):
                         i = self.mem.pgtables.pte_index(process.mm.pgd, address)
-                        if i >= 0 and ptes[i] & (P | PROTNONE):
+                        if i >= 0 and ptes[i] & PRESENT:
                             found.append(i)
         return found
 

@@ -29,7 +29,7 @@ import numpy as np
 
 from mmcore.areas.vma import VM_GROWSDOWN, VM_MAYSHARE, VM_NONLINEAR, VmArea
 from mmcore.errors import SysError
-from mmcore.physical.pgtable import FILE, PROTNONE, P
+from mmcore.physical.pgtable import FILE, PRESENT
 from sandbox.cpu.regs import ESP
 from sandbox.kernel.binprm import AT_RANDOM
 from sandbox.result import FileMemory, MemoryImage, Pages, SpaceMemory
@@ -114,7 +114,7 @@ class MemoryRecorder:
         zero, mask = self.mem.zero_pfn, tables.PFN_MASK
         found: dict[int, bytes | None] = {}
         for page, pte in _entries(self.mem, vma):
-            if pte & (P | PROTNONE):
+            if pte & PRESENT:
                 pfn = pte >> 12 & mask
                 found[page] = self._frame(pfn) if pfn != zero else _ZERO
             elif pte & FILE:
@@ -142,7 +142,7 @@ class MemoryRecorder:
         first = vma.vm_pgoff - (vma.vm_start >> 12)
         linear = not vma.vm_flags & VM_NONLINEAR
         for page, pte in _entries(self.mem, vma):
-            if pte & (P | PROTNONE):
+            if pte & PRESENT:
                 pfn = pte >> 12 & tables.PFN_MASK
                 if frames.mapping[pfn] != mapping.addr or (linear and frames.index[pfn] != first + page):
                     pages.add(page, self._frame(pfn))
@@ -262,7 +262,7 @@ def _runs(mem: Memory, vma: VmArea) -> list[tuple[int, int, int]]:
     shown = [*range(vma.vm_pgoff, vma.vm_pgoff + vma.pages)]  # an empty entry shows its linear place
     tables, frames = mem.pgtables, mem.frames
     for page, pte in _entries(mem, vma):
-        if pte & (P | PROTNONE):
+        if pte & PRESENT:
             shown[page - start] = frames.index[pte >> 12 & tables.PFN_MASK]
         elif pte & FILE:
             shown[page - start] = tables.pte_to_pgoff(pte)

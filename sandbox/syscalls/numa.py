@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from mmcore.calls.migrate import migrate_page
 from mmcore.errors import SysError
-from mmcore.physical.pgtable import PROTNONE, P
+from mmcore.physical.pgtable import PRESENT
 from sandbox.kernel.table import syscall
 from sandbox.kernel.uaccess import copy_from_user, copy_to_user, get_user32, put_user32
 from sandbox.syscalls.creds import may_look
@@ -54,7 +54,7 @@ def _page(mem: Any, mm: Any, address: int) -> int:
         raise SysError(errno.EFAULT)
     i = mem.pgtables.pte_index(mm.pgd, address)
     pte = mem.pgtables.ptes[i] if i >= 0 else 0
-    if not pte & (P | PROTNONE):
+    if not pte & PRESENT:
         raise SysError(errno.ENOENT)
     pfn = pte >> 12 & mem.pgtables.PFN_MASK
     if mem.is_reserved(pfn):

@@ -17,7 +17,7 @@ import pytest
 
 import sandbox.kernel.fork
 from mmcore.physical.frames import PG_ANON
-from mmcore.physical.pgtable import FILE, PROTNONE, P
+from mmcore.physical.pgtable import FILE, PRESENT
 from sandbox import Config, Machine, toolchain
 
 REFERENCE = Path(__file__).parent / "reference"
@@ -57,9 +57,7 @@ def areas_with_pages(mem: Any, mm: Any) -> int:
             lo, hi = max(vma.vm_start - first >> 12, 0), min(vma.vm_end - first >> 12, pgtables.PTRS)
             ptes = pgtables.ptes[base + lo : base + hi].tolist()
             if any(
-                frames.flags[pte >> 12 & pgtables.PFN_MASK] & PG_ANON
-                if pte & (P | PROTNONE)
-                else pte and not pte & FILE
+                frames.flags[pte >> 12 & pgtables.PFN_MASK] & PG_ANON if pte & PRESENT else pte and not pte & FILE
                 for pte in ptes
             ):
                 found += 1

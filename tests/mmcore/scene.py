@@ -11,7 +11,7 @@ from mmcore.calls.fremap import remap_file_pages
 from mmcore.calls.mlock import do_mlock
 from mmcore.calls.mremap import do_mremap
 from mmcore.errors import InvariantViolation
-from mmcore.physical.pgtable import PROTNONE, P
+from mmcore.physical.pgtable import PRESENT
 from sandbox.kit.files import tmpfs_file
 from sandbox.kit.machine import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, MAP_SHARED, PROT_READ, RW, Machine
 from tests.mmcore.box import KINDS
@@ -60,7 +60,7 @@ class Scene:
 
     def pfn(self, mm: Any, addr: int) -> int:
         value = self.mem.pgtables.ptes[self.pte(mm, addr)]
-        assert value & (P | PROTNONE)
+        assert value & PRESENT
         return value >> 12 & self.mem.pgtables.PFN_MASK
 
     def vma(self, mm: Any, addr: int) -> Any:
@@ -68,7 +68,7 @@ class Scene:
 
     def swap_entry(self) -> int:
         value = self.mem.pgtables.ptes[self.pte(self.parent, SWAPPED)]
-        assert value and not value & (P | PROTNONE)
+        assert value and not value & PRESENT
         return self.mem.pgtables.pte_to_swp(value)
 
 

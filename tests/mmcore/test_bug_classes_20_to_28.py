@@ -17,7 +17,7 @@ from mmcore.calls.mremap import _Plan
 from mmcore.calls.swapoff import swap_off
 from mmcore.paging.fault import SIGBUS, WAIT
 from mmcore.physical.frames import PG_ANON
-from mmcore.physical.pgtable import FILE, PROTNONE, TASK_SIZE, P
+from mmcore.physical.pgtable import FILE, PRESENT, TASK_SIZE, P
 from mmcore.rmap import HIT, MISS, Purpose
 from mmcore.rmap.core import SUCCESS
 from sandbox.kit.files import host_file, tmpfs_file
@@ -38,7 +38,7 @@ def walk(b: Box, pfn: int) -> tuple[set[int], int, bool]:
         offered += 1
         by_area |= vma is not None
         i = pte if pte >= 0 else t.pte_index(mm.pgd, address)
-        if i >= 0 and t.ptes[i] & (P | PROTNONE) and t.ptes[i] >> 12 & t.PFN_MASK == frame:
+        if i >= 0 and t.ptes[i] & PRESENT and t.ptes[i] >> 12 & t.PFN_MASK == frame:
             found.add(i)
             return HIT
         return MISS
@@ -99,7 +99,7 @@ def test_20_swapoff_while_others_fork_exit_and_move(scheme: str, seed: int) -> N
     t = b.mem.pgtables
     for mm in at:
         entries = [t.ptes[base + k] for _, base in t.tables(mm.pgd, 0, TASK_SIZE) for k in range(t.PTRS)]
-        assert not any(pte and not pte & (P | PROTNONE | FILE) for pte in entries)
+        assert not any(pte and not pte & (PRESENT | FILE) for pte in entries)
         assert [b.load(mm, AT + (at[mm] + k << 12)) for k in range(16)] == has[mm]
         b.has(*range(300, 308), mm=mm)
     b.audit()

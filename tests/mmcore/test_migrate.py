@@ -27,7 +27,7 @@ from mmcore.physical.frames import (
     USER,
 )
 from mmcore.physical.gfp import GFPF_DMA
-from mmcore.physical.pgtable import FILE, PROTNONE, A, D, P, W
+from mmcore.physical.pgtable import FILE, PRESENT, PROTNONE, A, D, P, W
 from mmcore.physical.zones import DMA_END
 from mmcore.rmap import HIT, MISS, Card, Purpose, ScanScheme, WalkScheme
 from sandbox.kit.files import host_file, tmpfs_file
@@ -66,7 +66,7 @@ def _ptes_of(b: Box, pfn: int) -> list[int]:
             found += [
                 i
                 for i in range(base, base + tables.PTRS)
-                if tables.ptes[i] & (P | PROTNONE) and tables.ptes[i] >> 12 & tables.PFN_MASK == pfn
+                if tables.ptes[i] & PRESENT and tables.ptes[i] >> 12 & tables.PFN_MASK == pfn
             ]
     return found
 
@@ -162,7 +162,7 @@ def test_a_migration_entry_is_no_other_entry(paging: str) -> None:
     for bits in (0x67, 0x25, 0x05, PROTNONE, PROTNONE | A | D, 0x67 | tables.NX):
         for pfn in (1, 0x37FFF):
             entry = tables.migration_pte(pfn << 12 | bits)
-            assert not entry & (P | PROTNONE | FILE) and tables.migration_pfn(entry) == pfn
+            assert not entry & (PRESENT | FILE) and tables.migration_pfn(entry) == pfn
             assert tables.migrated_pte(entry, 5) == 5 << 12 | bits
     b.map(0, 1)
     b.put(0)

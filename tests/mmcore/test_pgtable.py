@@ -13,7 +13,7 @@ from mmcore.errors import OutOfMemory
 from mmcore.memory import Memory, MemoryConfig
 from mmcore.paging.lifecycle import mm_alloc
 from mmcore.physical.frames import PAGETABLE
-from mmcore.physical.pgtable import FILE, PROTNONE, A, P, PaeTables, TwoLevelTables, U, W
+from mmcore.physical.pgtable import FILE, PRESENT, PROTNONE, A, P, PaeTables, TwoLevelTables, U, W
 from rmap_plugins.anon_vma import AnonVma
 from sandbox.kit.machine import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, RW, Machine
 
@@ -36,7 +36,7 @@ def test_swap_entries_there_and_back(paging: str, data: st.DataObject) -> None:
     entry = data.draw(st.integers(0, 31)) << 27 | offset
     pte = layout.swp_pte(entry)
     assert layout.pte_to_swp(pte) == entry
-    assert not pte & (P | PROTNONE | FILE) and 0 < pte < 1 << layout.ENTRY * 8
+    assert not pte & (PRESENT | FILE) and 0 < pte < 1 << layout.ENTRY * 8
 
 
 @pytest.mark.parametrize("paging", PAGINGS)
@@ -46,7 +46,7 @@ def test_file_entries_there_and_back(paging: str, data: st.DataObject) -> None:
     layout = LAYOUTS[paging]
     pgoff = data.draw(st.integers(0, (1 << PGOFF_BITS[paging]) - 1))
     pte = layout.file_pte(pgoff)
-    assert layout.pte_to_pgoff(pte) == pgoff and pte & FILE and not pte & (P | PROTNONE) and pte < 1 << layout.ENTRY * 8
+    assert layout.pte_to_pgoff(pte) == pgoff and pte & FILE and not pte & PRESENT and pte < 1 << layout.ENTRY * 8
 
 
 @pytest.mark.parametrize("paging", PAGINGS)

@@ -15,7 +15,7 @@ from mmcore.calls.swapoff import swap_off
 from mmcore.errors import InvariantViolation, OutOfMemory, SysError
 from mmcore.paging.zap import zap_page_range
 from mmcore.physical.frames import PG_DIRTY, PG_SWAPCACHE
-from mmcore.physical.pgtable import FILE, PROTNONE, TASK_SIZE, A, P, W
+from mmcore.physical.pgtable import FILE, PRESENT, PROTNONE, TASK_SIZE, A, P, W
 from mmcore.swap import cache as swap_room
 from mmcore.swap import device as swapfile
 from sandbox.kit.files import tmpfs_file
@@ -46,7 +46,7 @@ def assert_off(b: Box) -> None:
 def swap_entries(b: Box, mm: Any) -> int:
     t = b.mem.pgtables
     entries = [t.ptes[base + k] for _, base in t.tables(mm.pgd, 0, TASK_SIZE) for k in range(t.PTRS)]
-    return sum(1 for pte in entries if pte and not pte & (P | PROTNONE | FILE))
+    return sum(1 for pte in entries if pte and not pte & (PRESENT | FILE))
 
 
 @each
@@ -299,7 +299,7 @@ def test_an_area_without_access(scheme: str) -> None:
     finish(b, swap_off(b.mem))
     b.audit()
     assert_off(b)
-    assert b.pte(0) & (P | PROTNONE) == PROTNONE
+    assert b.pte(0) & PRESENT == PROTNONE
     do_mprotect(b.mem, b.mm, AT, 4 << 12, RW)
     b.has(0, 1, 10, 11)
 
