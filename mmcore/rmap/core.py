@@ -476,7 +476,7 @@ class Rmap:
 
     def _search_nonlinear(self, pfn: int, areas: list[VmArea], visit: Visit, purpose: Purpose) -> None:
         """Exact users look through nonlinear areas PTE by PTE: no formula leads there."""
-        ptes, pgtables, mask = self.pgtables.np_ptes, self.pgtables, self.pfn_mask
+        ptes, pgtables = self.pgtables.np_ptes, self.pgtables
         for vma in areas:
             if purpose != Purpose.AUDIT:
                 self.meters.file_vmas_visited += 1
