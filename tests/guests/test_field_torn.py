@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-import mmcore.paging.fork
+import mmcore.paging.lifecycle
 from mmcore.errors import Hung, OomPanic
 from sandbox import Config, Machine
 
@@ -13,7 +13,7 @@ from sandbox import Config, Machine
 @pytest.mark.parametrize(("error", "ended"), [(Hung, "hung"), (OomPanic, "oom_panic")])
 def test_given_up_in_mid_fork(monkeypatch: pytest.MonkeyPatch, error: type[Exception], ended: str) -> None:
     copied = 0
-    copy = mmcore.paging.fork.copy_page_range
+    copy = mmcore.paging.lifecycle.copy_page_range
 
     def give_up(*arguments: object) -> None:
         nonlocal copied
@@ -22,6 +22,6 @@ def test_given_up_in_mid_fork(monkeypatch: pytest.MonkeyPatch, error: type[Excep
             raise error("an allocation in mid-fork")
         copy(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(mmcore.paging.fork, "copy_page_range", give_up)
+    monkeypatch.setattr(mmcore.paging.lifecycle, "copy_page_range", give_up)
     result = Machine(Config(stdin=b"", time_limit=60, audit="end")).run(["fork_cow", "16"], capture=True)
     assert result.ended == ended and copied == 3 and not result.audit.violations
