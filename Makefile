@@ -17,7 +17,7 @@ $(TRAP): sandbox/cpu/trap.c sandbox/cpu/x87.c sandbox/cpu/build_trap.py | dev
 	$(PYTHON) sandbox/cpu/build_trap.py
 
 lint: dev
-	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff check . && $(PYTHON) -m ruff format --check -q .
 
 types: dev
 	$(PYTHON) -m mypy
