@@ -48,13 +48,12 @@ _SHOW = 12  # violations written out in full
 class Auditor:
     """Counts its ``checks`` and keeps the texts of ``violations`` over a run."""
 
-    def __init__(self, mem: Memory) -> None:
+    def __init__(self, mem: Memory, pins: Callable[[], dict[int, int]] = dict) -> None:
+        """``pins()``: frames pinned for system calls under way, pfn -> pins."""
         self.mem = mem
+        self.pins = pins
         self.checks = 0
         self.violations: list[str] = []
-        self.pins: Callable[[], dict[int, int]] = (
-            dict  # frames pinned for system calls under way, set by the kernel: pfn -> pins
-        )
 
     def audit(self, where: str = "", given_up: bool = False) -> list[str]:
         """One full pass; returns (and keeps) what is wrong. ``given_up``: the run ended inside an allocation, perhaps

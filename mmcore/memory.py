@@ -29,7 +29,7 @@ from mmcore.physical.frames import BOOT, FREE, OWNER_NAMES, PG_CODE, PG_RESERVED
 from mmcore.physical.pgtable import PaeTables, PageTables, TwoLevelTables
 from mmcore.physical.ram import PAGE_SHIFT, PAGE_SIZE, Ram
 from mmcore.physical.slab import Slab
-from mmcore.physical.zones import DMA_END, PageAllocator
+from mmcore.physical.zones import DMA_END, AllocatorHelp, PageAllocator, Zone
 from mmcore.reclaim.oom import OomKiller
 from mmcore.reclaim.pagevec import end_of_writes
 from mmcore.reclaim.scan24 import SwapOut
@@ -41,6 +41,7 @@ from mmcore.swap.cache import Swap
 
 if TYPE_CHECKING:
     from mmcore.areas.mm import Mm
+    from mmcore.areas.vma import VmArea
     from mmcore.files.filemap import AddressSpace
 
 KERNEL_IMAGE = 3 << 20  # bytes: text, data and bss of a 2.6.7 for a desktop
@@ -125,11 +126,44 @@ class CurrentTask:
         self.fault_major = False
 
 
+class _Help(AllocatorHelp):
+    """Reclaim, the OOM killer and the account, for the allocator."""
+
+    def __init__(self, mem: Memory) -> None:
+        self.mem = mem
+
+    def wakeup_kswapd(self) -> None:
+        self.mem.reclaim.wakeup_kswapd()
+
+    def try_to_free_pages(self, gfp: int, order: int) -> int:
+        return self.mem.reclaim.try_to_free_pages(gfp, order)
+
+    def last_resort(self) -> bool:
+        return self.mem.awaited.revoke()
+
+    def current_memdie(self) -> bool:
+        return bool(self.mem.current.memdie)
+
+    def new_low(self) -> None:
+        self.mem.note_low()
+
+    def code_reused(self) -> None:
+        self.mem.flush_code = True
+
+
 class Memory:
-    """One machine's memory management. See the module's text for the boot layout."""
+    """One machine's memory management. See the module's text for where what lies at boot.
 
-    def __init__(self, config: MemoryConfig, scheme_class: type[RmapScheme]) -> None:
+    ``tasks()``: whom the OOM killer may choose, see mmcore.reclaim.oom. ``shmem_zero_setup(size, reserve)``: the file
+    behind shared anonymous memory, where the kernel has files of its own; else a ShmemMount makes it."""
 
+    def __init__(
+        self,
+        config: MemoryConfig,
+        scheme_class: type[RmapScheme],
+        tasks: Callable[[], Iterable[Any]] = tuple,
+        shmem_zero_setup: Callable[..., Any] | None = None,
+    ) -> None:
         self.config = config
         self.layout_rng = random.Random(config.seed) if config.seed is not None else None
         if config.memory_bytes < MIN_MEMORY:
@@ -159,13 +193,20 @@ class Memory:
         self.mms: dict[int, Mm] = {}
         self.mappings: dict[int, AddressSpace] = {}
         self.current: Any = CurrentTask()
-        self.tasks: Callable[[], Iterable[Any]] = lambda: ()
+        self.tasks = tasks
         self.flush_code = False
-        self.pages.on_code_reuse = self.code_reused
         self.vma_cache = self.slab.cache("vm_area_struct", VM_AREA_STRUCT + self.setup.vma)
         self.mm_cache = self.slab.cache("mm_struct", MM_STRUCT + self.setup.mm, hwcache=config.cache_line)
         env = SchemeEnv(
-            self.frames, self.ram, self.slab, self.meters, self.pgtables, self.mms, self.machine, self.setup
+            self.frames,
+            self.ram,
+            self.slab,
+            self.meters,
+            self.pgtables,
+            self.mms,
+            self.machine,
+            self.setup,
+            self._try_to_swap_out if issubclass(scheme_class, ScanScheme) else None,
         )
         self.scheme = scheme_class(env, config.scheme_options)
         require_base(self.scheme, scheme_class, env)
@@ -176,10 +217,10 @@ class Memory:
         self.awaited = AwaitedPages(self)
         self.reclaim = Vmscan(self) if self.rmap.exact else SwapOut(self)
         self.oom = OomKiller(self)
-        self.shmem_zero_setup = ShmemMount(self)
+        self.shmem_zero_setup: Callable[..., Any] = shmem_zero_setup or ShmemMount(self)
         self.faults = Faults(self)
         self.at_peak = self._owners()
-        self.pages.on_new_low = self._note_low
+        self.pages.attach(_Help(self))
 
     # --- boot
 
@@ -215,13 +256,15 @@ class Memory:
         """Frames outside reverse mapping: PageReserved (the zero page among them) or no frame at all."""
         return pfn >= self.frames.nr or bool(self.frames.flags[pfn] & PG_RESERVED)
 
-    def code_reused(self) -> None:
-        self.flush_code = True
-
     def code_changed(self, pfn: int) -> None:
         """A frame that may hold translated code is changed, by somebody else than the CPU."""
         if self.frames.flags[pfn] & PG_CODE:
             self.flush_code = True
+
+    def _try_to_swap_out(self, vma: VmArea, start: int, end: int, zone: Zone, goal: int) -> tuple[int, int]:
+        """What a ScanScheme is lent: it exists before reclaim does."""
+        assert isinstance(self.reclaim, SwapOut)
+        return self.reclaim.try_to_swap_out(vma, start, end, zone, goal)
 
     # --- the account
 
@@ -240,7 +283,7 @@ class Memory:
         slabs = {c.name: (c.frames, c.objects, c.slabs) for c in self.slab.caches.values()}
         return {"owned": list(owned), "slab": slabs, "vmalloc": self.slab.vmalloc_areas(), "virtual_ns": self.clock.now}
 
-    def _note_low(self) -> None:
+    def note_low(self) -> None:
         self.at_peak = self._owners()
 
     def lowmem_report(self) -> dict[str, Any]:

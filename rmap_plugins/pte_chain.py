@@ -106,8 +106,7 @@ class PteChain(WalkScheme):
         self.line = _line(env.machine, options)
         self._wide = bool(options.get("highpte", False)) and env.machine.paging == "pae"
         self.nrpte = (self.line - 4) // (8 if self._wide else 4)
-        self._cache = env.cache("pte_chain", self.line, hwcache=self.line)
-        self._cache.ctor = self._zero_slab
+        self._cache = env.cache("pte_chain", self.line, hwcache=self.line, ctor=self._zero_slab)
         self._indices: dict[int, _Index] = {}  # of the frames with long chains
         self._stash = 0  # local_pte_chain: one free node kept per cpu
         self._grown = 0  # slabs the cache took from the zones so far

@@ -8,6 +8,7 @@ can tell.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 from mmcore.audit import Auditor
@@ -23,12 +24,12 @@ class AuditingCpu:
     Everything else is the real `cpu`'s. Raises InvariantViolation out of `run`.
     """
 
-    def __init__(self, cpu: Any, auditor: Auditor) -> None:
+    def __init__(self, cpu: Any, auditor: Auditor, kernel: Callable[[], Any]) -> None:
+        """``kernel()`` is asked once guest code runs: the kernel is made after its processor."""
         self._cpu = cpu
         self._auditor = auditor
         self._seen = (0, 0, 0, 0)
-        self.kernel: Any = None
-        """Set once there is one; nothing runs before."""
+        self._kernel = kernel
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._cpu, name)
@@ -47,7 +48,7 @@ class AuditingCpu:
 
     def _happened(self) -> str:
         """What has happened since the last look, "" for nothing."""
-        kernel = self.kernel
+        kernel = self._kernel()
         vmstat = kernel.mem.vmstat
         now = (kernel.total_forks, len(kernel.records), vmstat.pageoutrun, vmstat.allocstall)
         before, self._seen = self._seen, now

@@ -139,9 +139,9 @@ def check_options(scheme: type, options: dict[str, Any]) -> None:
             raise ConfigError(f"[rmap.{card.name}] {key} = {value!r}: write it as its default {default!r} is written")
 
 
-def build_memory(config: Config, scheme: type[RmapScheme] | None = None) -> Memory:
-    """The memory of the machine `config` describes (`scheme`: its class, when loaded already), booted. Raises
-    `PluginError` and `ConfigError`."""
+def build_memory(config: Config, scheme: type[RmapScheme] | None = None, **kernel: Callable[..., Any]) -> Memory:
+    """The memory of the machine `config` describes (`scheme`: its class, when loaded already; `kernel`: what Memory
+    asks of the kernel above it), booted. Raises `PluginError` and `ConfigError`."""
     scheme = scheme or load_scheme(config.scheme)
     check_options(scheme, config.scheme_options)
     return Memory(
@@ -162,6 +162,7 @@ def build_memory(config: Config, scheme: type[RmapScheme] | None = None) -> Memo
             scheme_options=config.scheme_options,
         ),
         scheme,
+        **kernel,
     )
 
 
@@ -180,28 +181,36 @@ class _Running:
         self.config = config
         self.program = program
         self.argv = argv
-        self.mem = mem = build_memory(config, scheme)
-        self.auditor = Auditor(mem)
+        self.kernel: Any = None
+        self.mem = mem = build_memory(
+            config,
+            scheme,
+            tasks=lambda: self.kernel.oom_candidates() if self.kernel else (),
+            # Not mmcore's own: /proc/PID/maps shows its device and inode as any file's
+            shmem_zero_setup=lambda size, reserve: self.vfs.shmem_zero_setup(size, reserve),
+        )
+        self.auditor = Auditor(mem, lambda: pinned(self.kernel))
         cpu: Any = boot_cpu(mem)
         if config.audit == "full":
-            cpu = AuditingCpu(cpu, self.auditor)
+            cpu = AuditingCpu(cpu, self.auditor, lambda: self.kernel)
         self.vfs = Vfs(mem, mounts=config.mount_list(), seed=config.seed)
-        mem.shmem_zero_setup = self.vfs.shmem_zero_setup  # type: ignore[assignment]  # /proc/PID/maps shows its device and inode as any file's
-        self.kernel = Kernel(mem, cpu, self.vfs, clock=config.clock, seed=config.seed, time_limit=config.time_limit)
-        if config.audit == "full":
-            cpu.kernel = self.kernel
-        self.auditor.pins = lambda: pinned(self.kernel)
-        self.vfs.attach(self.kernel)
-        self.vfs.realtime = (
-            self.kernel.timers.realtime
-        )  # files bear the time that the guest reads, though it sets the clock
+        self.kernel = Kernel(
+            mem,
+            cpu,
+            self.vfs,
+            clock=config.clock,
+            seed=config.seed,
+            time_limit=config.time_limit,
+            mm_ended=(lambda task, mm, how: self.recorder.ended(task, mm, how)) if hash_memory else None,
+        )
+        # Files bear the time that the guest reads, though it sets the clock
+        self.vfs.attach(self.kernel, self.kernel.timers.realtime)
         self.recorder: Any = None
         self.image: Any = None
         if hash_memory:
             from sandbox.lab.memhash import MemoryRecorder
 
             self.recorder = MemoryRecorder(mem, self.kernel, self.vfs)
-            self.kernel.mm_ended = self.recorder.ended
 
     def run(self, stdout: int | Sink, stderr: int | Sink) -> Any:
         """The program from its first instruction to the end of the run; the kernel's Ending."""

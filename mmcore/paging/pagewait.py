@@ -45,7 +45,6 @@ class AwaitedPages:
         self.turns: dict[Any, int] = {}  # task -> virtual time at which its turn ends, in that order
         self.on_the_spot = False
         self._looking = False
-        mem.pages.last_resort = self.revoke
 
     # --- references
 

@@ -64,7 +64,7 @@ class KmemCache:
         "peak_objects",
         "peak_slabs",
         "allocations",
-        "ctor",
+        "_ctor",
         "_pages",
         "_slabs",
         "_partial",
@@ -75,7 +75,16 @@ class KmemCache:
         "slabs_scanned",
     )
 
-    def __init__(self, pages: PageAllocator, name: str, size: int, align: int = 0, hwcache: int = 0) -> None:
+    def __init__(
+        self,
+        pages: PageAllocator,
+        name: str,
+        size: int,
+        align: int = 0,
+        hwcache: int = 0,
+        ctor: Callable[[int, int], None] | None = None,
+    ) -> None:
+        """``ctor(pfn, order)`` is told of a new slab's frames, before its objects are handed out."""
         if size <= 0 or size > PAGE_SIZE << _MAX_ORDER:
             raise ValueError(f"slab cache {name}: object size {size} is out of range")
         self.name = name
@@ -92,9 +101,7 @@ class KmemCache:
         self.order = order
         self.per_slab = objects_per_slab(self.size, order)
         self.objects = self.peak_objects = self.peak_slabs = self.allocations = 0
-        self.ctor: Callable[[int, int], None] | None = (
-            None  # ctor(pfn, order): a new slab's frames, before its objects are handed out
-        )
+        self._ctor = ctor
         self._pages = pages
         self._slabs: dict[int, _Slab] = {}
         self._partial: dict[int, _Slab] = {}
@@ -184,8 +191,8 @@ class KmemCache:
         pfn = pages.alloc_pages(self.order, gfp, SLAB)
         for p in range(pfn, pfn + (1 << self.order)):
             pages.frames.flags[p] |= PG_SLAB
-        if self.ctor is not None:
-            self.ctor(pfn, self.order)
+        if self._ctor is not None:
+            self._ctor(pfn, self.order)
         base = PAGE_OFFSET + (pfn << PAGE_SHIFT)
         if self.size < _OFF_SLAB_SIZE:
             first = base + (PAGE_SIZE << self.order) - self.per_slab * self.size
@@ -268,12 +275,19 @@ class Slab:
         self._vmalloc: dict[int, tuple[str, list[int]]] = {}
         self._next_token = 1
 
-    def cache(self, name: str, size: int, align: int = 0, hwcache: int = 0) -> KmemCache:
+    def cache(
+        self,
+        name: str,
+        size: int,
+        align: int = 0,
+        hwcache: int = 0,
+        ctor: Callable[[int, int], None] | None = None,
+    ) -> KmemCache:
         """The cache of that name, made at the first call. ``size``, ``align`` in bytes; ``hwcache`` = cache-line size
-        to align to, or 0."""
+        to align to, or 0; ``ctor`` as KmemCache has it."""
         cache = self.caches.get(name)
         if cache is None:
-            cache = self.caches[name] = KmemCache(self._pages, name, size, align, hwcache)
+            cache = self.caches[name] = KmemCache(self._pages, name, size, align, hwcache, ctor)
         elif cache.objsize != size:
             raise ValueError(f"slab cache {name} exists with objects of {cache.objsize} bytes, not {size}")
         return cache

@@ -16,7 +16,16 @@ import numpy as np
 from mmcore.clock import VirtualClock
 from mmcore.errors import Hung, InvariantViolation, OutOfMemory
 from mmcore.physical.frames import BOOT, FREE, NR_OWNERS, PCP, PG_ACTIVE, PG_CODE, PG_LRU, PG_RESERVED, Frames
-from mmcore.physical.gfp import GFPF_DMA, GFPF_FS, GFPF_HIGH, GFPF_NOFAIL, GFPF_NORETRY, GFPF_REPEAT, GFPF_WAIT
+from mmcore.physical.gfp import (
+    GFPF_DMA,
+    GFPF_FS,
+    GFPF_HIGH,
+    GFPF_HIGHMEM,
+    GFPF_NOFAIL,
+    GFPF_NORETRY,
+    GFPF_REPEAT,
+    GFPF_WAIT,
+)
 from mmcore.physical.lru import LruList
 
 MAX_ORDER = 11
@@ -93,11 +102,37 @@ class Zone:
         return self.inactive.n
 
 
+class AllocatorHelp:
+    """What the allocator asks of the memory management around it. As it stands, nobody helps: so it is until all parts
+    are there."""
+
+    def wakeup_kswapd(self) -> None:
+        """A first pass found too little."""
+
+    def try_to_free_pages(self, gfp: int, order: int) -> int:
+        """Direct reclaim: 1 when it freed enough to go on, else 0. May charge time, and may kill."""
+        return 0
+
+    def last_resort(self) -> bool:
+        """Something that reclaim could not get may be got now."""
+        return False
+
+    def current_memdie(self) -> bool:
+        """PF_MEMDIE of the current task: it may use the reserves too."""
+        return False
+
+    def new_low(self) -> None:
+        """There was never less free memory than at this moment; it is about to grow."""
+
+    def code_reused(self) -> None:
+        """A frame that may hold translated code is handed out."""
+
+
 class PageAllocator:
-    """Hands out frames. The hooks ``try_to_free_pages``, ``wakeup_kswapd``, ``last_resort``, ``on_new_low`` and
-    ``on_code_reuse`` are set by their owners."""
+    """Hands out frames."""
 
     def __init__(self, frames: Frames, clock: VirtualClock) -> None:
+        self._help = AllocatorHelp()
         self.frames = frames
         self._flags, self._count, self._owner = frames.flags, frames.count, frames.owner
         self.clock = clock
@@ -116,19 +151,15 @@ class PageAllocator:
         frames.np_flags[:] = PG_RESERVED
         self.pgfree = 0
         self.memalloc = 0  # PF_MEMALLOC: depth of reclaim; its own allocations ignore the watermarks
-        self.current_memdie: Callable[[], bool] = lambda: (
-            False
-        )  # PF_MEMDIE of the current task: it may use the reserves too
         self.min_free = frames.nr
         self._min_is_new = False
-        self.try_to_free_pages: Callable[[int, int], int] = lambda gfp, order: 0
-        self.wakeup_kswapd: Callable[[], None] = lambda: None
-        self.last_resort: Callable[[], bool] = lambda: False  # something that reclaim could not get may be got now
-        self.on_new_low: Callable[[], None] = lambda: None
-        self.on_code_reuse: Callable[[], None] = lambda: None
         self.inject: Callable[[int], bool] | None = None  # tests: answers True where an allocation shall fail
 
     # --- boot
+
+    def attach(self, helper: AllocatorHelp) -> None:
+        """All parts are there: who helps from now on."""
+        self._help = helper
 
     def free_boot_range(self, start: int, end: int) -> None:
         """Frames of the boot reservation become free (free_all_bootmem)."""
@@ -209,7 +240,7 @@ class PageAllocator:
         """The passes of __alloc_pages. Linux: mm/page_alloc.c, 2.6.7."""
         if self.inject is not None and self.inject(order):
             raise OutOfMemory("injected")
-        kind = 0 if gfp & GFPF_DMA else 2 if gfp & 2 else 1
+        kind = 0 if gfp & GFPF_DMA else 2 if gfp & GFPF_HIGHMEM else 1
         zones = self.zonelists[kind]
         need = 1 << order
         wait = gfp & GFPF_WAIT  # who cannot wait may go below the protection of a zone that is balanced
@@ -218,7 +249,7 @@ class PageAllocator:
                 pfn = self._buffered_rmqueue(zone, order, owner)
                 if pfn >= 0:
                     return pfn
-        self.wakeup_kswapd()
+        self._help.wakeup_kswapd()
         for zone in zones:
             mark = need + zone.protection[kind] - (zone.pages_low >> 2 if gfp & GFPF_HIGH else 0)
             if zone.free_pages >= mark or not wait and zone.free_pages >= zone.pages_high:
@@ -228,7 +259,7 @@ class PageAllocator:
         give_up = self.clock.now + HUNG_NS
         napped = 0
         while True:
-            if self.memalloc or self.current_memdie():
+            if self.memalloc or self._help.current_memdie():
                 for zone in zones:
                     pfn = self._buffered_rmqueue(zone, order, owner)
                     if pfn >= 0:
@@ -236,7 +267,7 @@ class PageAllocator:
                 raise OutOfMemory("the reserves are empty")
             if not wait:
                 raise OutOfMemory("an atomic allocation found no free frame")
-            self.try_to_free_pages(gfp, order)
+            self._help.try_to_free_pages(gfp, order)
             for zone in zones:
                 if zone.free_pages >= need + zone.protection[kind]:
                     pfn = self._buffered_rmqueue(zone, order, owner)
@@ -244,7 +275,7 @@ class PageAllocator:
                         return pfn
             if gfp & GFPF_NORETRY or not (order <= 3 or gfp & (GFPF_REPEAT | GFPF_NOFAIL)) or not gfp & GFPF_FS:
                 raise OutOfMemory(f"no {need} free frames in a row")
-            if self.last_resort():
+            if self._help.last_resort():
                 continue
             self.clock.nap(HZ_50_NS)
             napped += HZ_50_NS
@@ -285,7 +316,7 @@ class PageAllocator:
         for p in range(pfn, pfn + n):
             if flags[p]:
                 flags[p] = 0
-                self.on_code_reuse()
+                self._help.code_reused()
 
     def _rmqueue(self, zone: Zone, order: int) -> int:
         """A block of ``1 << order`` frames out of the buddy lists, -1 if there is none."""
@@ -486,7 +517,7 @@ class PageAllocator:
     def _note_low(self) -> None:
         """Free memory is about to grow: what was there at its lowest is on record now."""
         self._min_is_new = False
-        self.on_new_low()
+        self._help.new_low()
 
     def settle_low(self) -> None:
         """End of the run: the lowest point may be now."""

@@ -11,7 +11,6 @@ to miss it. Linux: mm/oom_kill.c, 2.6.7 (init is nobody special).
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from math import isqrt
 from typing import TYPE_CHECKING, Any
@@ -45,15 +44,13 @@ class Kill:
 
 
 class OomKiller:
-    """``kills`` in order; ``on_kill(kill)`` is called for each."""
+    """``kills`` in order."""
 
     def __init__(self, mem: Memory) -> None:
         self.mem = mem
         self.kills: list[Kill] = []
-        self.on_kill: Callable[[Kill], None] = lambda kill: None
         self._first = self._last = self._lastkill = 0  # jiffies
         self._count = 0
-        mem.pages.current_memdie = lambda: mem.current.memdie
 
     def out_of_memory(self) -> None:
         """Maybe kills. Raises OomPanic when there is nobody left to kill."""
@@ -120,7 +117,6 @@ class OomKiller:
                 current_dies = current_dies or task is mem.current
         if not current_dies and mem.current.mm is not mm:
             self._reap(mm)
-        self.on_kill(kill)
 
     def _reap(self, mm: Mm) -> None:
         """Private memory of a dying address space goes now; its owner's exit finds the areas empty."""

@@ -38,7 +38,7 @@ def priority_24(priority: int) -> int:
 
 
 class SwapOut(Vmscan):
-    """Reclaim for a scheme that has SCAN. Lends it ``try_to_swap_out``."""
+    """Reclaim for a ScanScheme, which asks for ``try_to_swap_out``."""
 
     def __init__(self, mem: Memory) -> None:
         super().__init__(mem)
@@ -46,7 +46,6 @@ class SwapOut(Vmscan):
         # up over passes.
         self._mapped_met = [0] * len(self.zones)
         self._found = 0  # pages that the last swap_out made freeable, by our own count
-        mem.scheme.env.try_to_swap_out = self.try_to_swap_out
 
     # --- the lists
 

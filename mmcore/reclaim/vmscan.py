@@ -26,7 +26,7 @@ from mmcore.physical.frames import (
     PG_WRITEBACK,
     SLAB,
 )
-from mmcore.physical.gfp import GFP_KERNEL, GFPF_FS, GFPF_IO, GFPF_NORETRY
+from mmcore.physical.gfp import GFP_KERNEL, GFPF_DMA, GFPF_FS, GFPF_HIGHMEM, GFPF_IO, GFPF_NORETRY
 from mmcore.physical.zones import Zone
 from mmcore.reclaim.pagevec import LruCache
 from mmcore.rmap.core import SUCCESS, SWAP_AGAIN
@@ -88,8 +88,6 @@ class Vmscan(LruCache):
         self.total_memory = max(
             1, sum(z.present_pages - z.pages_high for z in self.zones if z.present_pages > z.pages_high)
         )
-        mem.pages.try_to_free_pages = self.try_to_free_pages
-        mem.pages.wakeup_kswapd = self.wakeup_kswapd
 
     # --- one zone
 
@@ -320,7 +318,7 @@ class Vmscan(LruCache):
         self.disk.congestion_wait(CONGESTION_NS)
 
     def _zonelist(self, gfp: int) -> list[Zone]:
-        return self.pages.zonelists[0 if gfp & 1 else 2 if gfp & 2 else 1]
+        return self.pages.zonelists[0 if gfp & GFPF_DMA else 2 if gfp & GFPF_HIGHMEM else 1]
 
     def wakeup_kswapd(self, zone: Zone | None = None) -> None:
         """The allocator missed its first pass. kswapd runs if a zone is at its low mark."""

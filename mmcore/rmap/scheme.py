@@ -153,6 +153,7 @@ class SchemeEnv:
         mms: dict[int, Mm],
         machine: MachineFacts,
         setup: Setup | None = None,
+        try_to_swap_out: Callable[[VmArea, int, int, Zone, int], tuple[int, int]] | None = None,
     ) -> None:
         self.frames = frames
         self.ram = ram
@@ -163,9 +164,9 @@ class SchemeEnv:
         self.machine = machine
         self.setup = setup or Setup()
         self.scheme_caches: list[KmemCache] = []
-        # try_to_swap_out(vma, start, end, zone, goal) -> (pages that became freeable, address to go on at): SCAN
-        # schemes only, see mmcore.reclaim.scan24
-        self.try_to_swap_out: Callable[[VmArea, int, int, Zone, int], tuple[int, int]] = _no_scan
+        # try_to_swap_out(vma, start, end, zone, goal) -> (pages that became freeable, address to go on at): a
+        # ScanScheme's only, see mmcore.reclaim.scan24
+        self.try_to_swap_out = try_to_swap_out or _no_scan
 
     def find_vma(self, mm: Mm, address: int) -> VmArea | None:
         """``mm.find_vma``, metered: for a walk or scan that knows only the address space. Linux: the find_vma of
@@ -174,9 +175,17 @@ class SchemeEnv:
         self.meters.vma_lookup_nodes += mm.lookup_nodes(address)
         return mm.find_vma(address)
 
-    def cache(self, name: str, size: int, align: int = 0, hwcache: int = 0) -> KmemCache:
-        """A slab cache of the scheme's own."""
-        cache = self.slab.cache(name, size, align, hwcache)
+    def cache(
+        self,
+        name: str,
+        size: int,
+        align: int = 0,
+        hwcache: int = 0,
+        ctor: Callable[[int, int], None] | None = None,
+    ) -> KmemCache:
+        """A slab cache of the scheme's own. ``ctor(pfn, order)`` is told of a new slab's frames before its objects are
+        handed out."""
+        cache = self.slab.cache(name, size, align, hwcache, ctor)
         if cache not in self.scheme_caches:
             self.scheme_caches.append(cache)
         return cache
@@ -188,7 +197,7 @@ class SchemeEnv:
 
 
 def _no_scan(vma: VmArea, start: int, end: int, zone: Zone, goal: int) -> tuple[int, int]:
-    raise RuntimeError("try_to_swap_out is lent to a ScanScheme, once the core is built")
+    raise RuntimeError("try_to_swap_out is lent to a ScanScheme only")
 
 
 class RmapScheme:

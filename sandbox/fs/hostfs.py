@@ -59,8 +59,6 @@ class HostSuper(SuperBlock):
         self.inodes: dict[tuple[int, int], HostInode] = {}
         self.opened: OrderedDict[HostInode, int] = OrderedDict()
         self.surplus = 0  # objects that reclaim has asked for
-        self.statfs = lambda: (1 << 20, 1 << 19, 1 << 16, 1 << 15)
-        self.sync = self.sync_all
         try:
             status = os.stat(path)
         except OSError as error:
@@ -107,7 +105,10 @@ class HostSuper(SuperBlock):
         finally:
             os.close(above)
 
-    def sync_all(self) -> None:
+    def statfs(self) -> tuple[int, int, int, int]:
+        return 1 << 20, 1 << 19, 1 << 16, 1 << 15  # the host's own would make runs differ
+
+    def sync(self) -> None:
         for inode in list(self.inodes.values()):
             inode.fsync()
 

@@ -62,8 +62,6 @@ class SuperBlock:
         "root",
         "covered",
         "next_ino",
-        "statfs",
-        "sync",
     )
 
     def __init__(self, fstype: str, source: str, dev: int, magic: int, caches: Caches, now: Callable[[], int]) -> None:
@@ -77,13 +75,13 @@ class SuperBlock:
         self.root: Dentry | None = None
         self.covered: Dentry | None = None  # the dentry it is mounted on; None for / and what is mounted nowhere
         self.next_ino = 1
-        self.statfs: Callable[[], tuple[int, int, int, int]] = lambda: (
-            0,
-            0,
-            0,
-            0,
-        )  # blocks, free blocks, files, free files
-        self.sync: Callable[[], None] | None = None
+
+    def statfs(self) -> tuple[int, int, int, int]:
+        """(blocks, free blocks, files, free files)"""
+        return 0, 0, 0, 0
+
+    def sync(self) -> None:
+        """Dirty pages go to where the file system keeps its files, if that is anywhere."""
 
     def new_ino(self) -> int:
         ino = self.next_ino

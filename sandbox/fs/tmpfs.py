@@ -12,6 +12,7 @@ from stat import S_IFDIR, S_IFLNK, S_IFREG, S_ISDIR
 from typing import Any
 
 from mmcore.errors import SysError
+from mmcore.files.shmem import ShmemSuper
 from sandbox.fs.dentry import Dentry
 from sandbox.fs.file import DirFile, File, RegularFile
 from sandbox.fs.inode import Inode, SuperBlock, check_size, init_owner
@@ -22,22 +23,30 @@ _INLINE_SYMLINK = 60
 
 
 class TmpfsSuper(SuperBlock):
-    """``new_space(inode)`` makes a page cache; at most ``max_inodes`` inodes."""
+    """``new_space(inode)`` makes a page cache; ``blocks`` counts the pages in all of them; at most ``max_inodes``
+    inodes."""
 
-    __slots__ = ("new_space", "max_inodes", "inodes", "open_special")
+    __slots__ = ("new_space", "blocks", "max_inodes", "inodes", "open_special")
 
     def __init__(
         self,
         *args: Any,
         new_space: Callable[[Inode], Any],
+        blocks: ShmemSuper,
         max_inodes: int,
         open_special: Callable[[Any, Dentry, int], File] | None = None,
     ) -> None:
         super().__init__(*args)
         self.new_space = new_space
+        self.blocks = blocks
         self.max_inodes = max_inodes
         self.inodes = 0
         self.open_special = open_special  # opens device nodes and FIFOs
+        self.root = Dentry(None, b"", TmpfsInode(self, S_IFDIR | 0o755), self).get()
+
+    def statfs(self) -> tuple[int, int, int, int]:
+        limit = self.blocks.max_blocks or 0
+        return limit, max(0, limit - self.blocks.used), self.max_inodes, self.max_inodes - self.inodes
 
 
 class TmpfsInode(Inode):

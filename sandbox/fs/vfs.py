@@ -151,8 +151,11 @@ class Vfs:
             self.mount_host(mount.host, mount.guest, getattr(mount, "mode", "ro") == "ro", number)
         self.fs = FsStruct(self.root)
 
-    def attach(self, kernel: Any) -> None:
+    def attach(self, kernel: Any, realtime: Callable[[], int] | None = None) -> None:
+        """The kernel is there. ``realtime()``: its clock, ns since 1970, for the times of files; without it they go by
+        the time since boot."""
         self.kernel = kernel
+        self.realtime = realtime or self.realtime
 
     core_pattern = b"core"
     core_uses_pid = 0
@@ -165,7 +168,7 @@ class Vfs:
         defaults)."""
         mem = self.mem
         blocks = ShmemSuper(max_blocks)
-        sb = TmpfsSuper(
+        return TmpfsSuper(
             "tmpfs",
             source,
             makedev(0, minor),
@@ -173,13 +176,10 @@ class Vfs:
             self.caches,
             self._now,
             new_space=lambda inode: ShmemSpace(mem, inode, blocks),
+            blocks=blocks,
             max_inodes=mem.total_pages // 2,
             open_special=lambda task, dentry, flags: open_special(self, task, dentry, flags),
         )
-        limit = max_blocks or 0
-        sb.statfs = lambda: (limit, max(0, limit - blocks.used), sb.max_inodes, sb.max_inodes - sb.inodes)
-        sb.root = Dentry(None, b"", TmpfsInode(sb, S_IFDIR | 0o755), sb).get()
-        return sb
 
     # boot
     def _populate(self) -> None:
@@ -360,8 +360,7 @@ class Vfs:
     def sync(self) -> None:
         """Dirty pages of every mount go to the host (sync(2), and the end of a run)."""
         for sb in self.supers:
-            if sb.sync is not None:
-                sb.sync()
+            sb.sync()
 
     def close(self) -> None:
         """The machine is switched off: the host's descriptors are closed, its terminal is as it was. ``sync`` comes

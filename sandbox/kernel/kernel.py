@@ -63,7 +63,8 @@ class TaskRecord(NamedTuple):
 
 class Kernel:
     """One running system. ``clock`` "virtual" or "host"; ``seed`` turns address randomisation on and feeds random
-    bytes; ``time_limit`` wall seconds or None."""
+    bytes; ``time_limit`` wall seconds or None. ``mm_ended(task, mm, how)`` is told before an address space is taken
+    apart, at "exit" or "exec"; ``tick_hook()`` of every tick of the timer."""
 
     def __init__(
         self,
@@ -74,6 +75,8 @@ class Kernel:
         clock: str = "virtual",
         seed: int | None = None,
         time_limit: float | None = None,
+        mm_ended: Callable[[Task, Any, str], None] | None = None,
+        tick_hook: Callable[[], None] | None = None,
     ) -> None:
         self.mem = mem
         self.cpu = cpu
@@ -106,10 +109,8 @@ class Kernel:
         self.notes: list[str] = []
         self.main_status: int | None = None
         self.stop_requested: str | None = None
-        self.tick_hook: Callable[[], None] | None = None
-        self.mm_ended: Callable[[Task, Any, str], None] | None = (
-            None  # told before an address space is taken apart: at "exit" or "exec"
-        )
+        self.tick_hook = tick_hook
+        self.mm_ended = mm_ended
         self.linger_ns = LINGER_NS
         self.notes_code = mem.config.paging == "2level"  # without NX any page may hold code: the CPU says which do
         self.hostname = b"rmapbox"
@@ -117,7 +118,6 @@ class Kernel:
         self.loop = Loop(self)
         self.program: Task | None = None  # leader of the first process
         self.init = self._make_init()
-        mem.tasks = self.oom_candidates
 
     # -- boot
 

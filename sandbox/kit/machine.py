@@ -3,6 +3,7 @@ fault as it would."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from mmcore.areas.mm import Mm
@@ -30,6 +31,7 @@ class Machine:
         swap: int = 32 << 20,
         paging: str = "pae",
         dirty_tracking: bool = False,
+        pins: Callable[[], dict[int, int]] = dict,
         **options: Any,
     ) -> None:
         config = MemoryConfig(
@@ -41,7 +43,7 @@ class Machine:
             scheme_options=options,
         )
         self.mem = Memory(config, scheme)
-        self.auditor = Auditor(self.mem)
+        self.auditor = Auditor(self.mem, pins)
 
     def new_mm(self) -> Mm:
         mm = mm_alloc(self.mem)

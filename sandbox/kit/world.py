@@ -54,7 +54,7 @@ class World(Comparison):
     """``spare``: free frames left at the start (None: all); few make every operation reclaim."""
 
     def __init__(self, scheme: type, paging: str = "pae", spare: int | None = None, **options: Any) -> None:
-        self.machine = Machine(scheme, memory=8 << 20, swap=16 << 20, paging=paging, **options)
+        self.machine = Machine(scheme, memory=8 << 20, swap=16 << 20, paging=paging, pins=self._pins, **options)
         self.mem = self.machine.mem
         self.trace: list[str] = []  # what was done, in words
         self.history: list[Step] = []  # the same as data, to be done again
@@ -63,7 +63,6 @@ class World(Comparison):
         )
         self.failed = False  # the allocation that was to fail in the last operation did
         self.pinned: list[int] = []
-        self.machine.auditor.pins = self._pins
         self.tlb: dict[Mm, dict[int, int]] = {}
         self.objects = [Object(FILE_PAGES << 12, tmpfs_file(self.mem, FILE_PAGES)) for _ in range(2)]
         words = [(1000 + i, 2000 + i) for i in range(FILE_PAGES)]

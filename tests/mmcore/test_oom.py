@@ -121,7 +121,7 @@ def test_the_current_task_pays_and_its_fault_fails():
         for i in range(5000):
             m.store(mm, a + (i << 12), i)
     assert task.signals == [9] and str(m.mem.oom.kills[0]) == "Out of Memory: Killed process 7 (task7)."
-    assert m.mem.pages.nr_free() == 0 or m.mem.pages.current_memdie()
+    assert m.mem.pages.nr_free() == 0 or task.memdie
     m.audit("killed")
     m.exit(mm)
     m.audit("exit")

@@ -14,6 +14,7 @@ from mmcore.memory import Memory, MemoryConfig
 from mmcore.paging.fault import OOM, WAIT
 from mmcore.physical.frames import PG_DIRECT, USER
 from mmcore.physical.gfp import GFP_ATOMIC, GFP_KERNEL
+from mmcore.physical.zones import AllocatorHelp
 from mmcore.reclaim.vmscan import DEF_PRIORITY, SHRINK_BATCH
 from rmap_plugins.anon_vma import AnonVma
 from rmap_plugins.pte_chain import PteChain
@@ -161,7 +162,12 @@ def test_who_cannot_wait_may_go_below_the_protection_of_a_balanced_zone() -> Non
     mem = Memory(MemoryConfig(64 << 20), AnonVma)
     pages = mem.pages
     dma, normal = pages.zones
-    pages.wakeup_kswapd = lambda: None
+
+    class Reclaim(AllocatorHelp):
+        def try_to_free_pages(self, gfp: int, order: int) -> int:
+            raise KeyboardInterrupt  # an allocation that can wait has come to reclaim
+
+    pages.attach(Reclaim())
     taken = []
     while normal.free_pages or normal.pcp:
         pfn = pages._buffered_rmqueue(normal, 0, USER)
@@ -173,11 +179,6 @@ def test_who_cannot_wait_may_go_below_the_protection_of_a_balanced_zone() -> Non
     assert dma.pages_high <= dma.free_pages < dma.protection[1] - (dma.pages_low >> 2)
     got = pages.alloc_page(GFP_ATOMIC, USER)
     assert pages.zone_of(got) is dma
-
-    def no_memory(gfp: int, order: int) -> int:
-        raise KeyboardInterrupt  # an allocation that can wait has come to reclaim
-
-    pages.try_to_free_pages = no_memory
     with pytest.raises(KeyboardInterrupt):
         pages.alloc_page(GFP_KERNEL, USER)
 
@@ -288,13 +289,14 @@ def test_an_allocation_naps_twenty_milliseconds_between_retries() -> None:
     pages.memalloc = 0
     tries: list[int] = []
 
-    def nothing(gfp: int, order: int) -> int:
-        tries.append(clock.now)
-        if len(tries) == 3:
-            pages.memalloc = 1  # ends the loop: the reserves are empty too
-        return 0
+    class Reclaim(AllocatorHelp):
+        def try_to_free_pages(self, gfp: int, order: int) -> int:
+            tries.append(clock.now)
+            if len(tries) == 3:
+                pages.memalloc = 1  # ends the loop: the reserves are empty too
+            return 0
 
-    pages.try_to_free_pages = nothing
+    pages.attach(Reclaim())
     with pytest.raises(OutOfMemory):
         pages.alloc_page(GFP_KERNEL, USER)
     assert np.diff(tries).tolist() == [20_000_000, 20_000_000]

@@ -144,7 +144,6 @@ def test_bulk_is_what_single_allocations_are() -> None:
 
 def test_failing_leaves_nothing() -> None:
     pages = allocator(1024)
-    pages.try_to_free_pages = lambda gfp, order: 0
     cache = KmemCache(pages, "x", 2000)
     with pytest.raises(OutOfMemory):
         cache.alloc_bulk(10_000, gfp=0)

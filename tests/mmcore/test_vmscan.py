@@ -326,7 +326,7 @@ def test_kswapd_restores_the_high_mark_and_does_nothing_above_it():
     held = []
     while zone.free_pages > zone.pages_low:
         held.append(mem.pages.alloc_page(GFP_HIGHUSER, USER))
-    mem.pages.wakeup_kswapd()
+    mem.reclaim.wakeup_kswapd()
     assert mem.reclaim.kswapd_wanted
     mem.reclaim.kswapd()
     mem.pages.drain_pcp()

@@ -15,7 +15,7 @@ from mmcore.errors import Hung, InvariantViolation, OutOfMemory
 from mmcore.memory import MemoryConfig
 from mmcore.physical.frames import BOOT, FREE, NR_OWNERS, PCP, PG_CODE, PG_LRU, PG_RESERVED, SLAB, STACK, USER, Frames
 from mmcore.physical.gfp import GFP_ATOMIC, GFP_KERNEL, GFPF_DMA, GFPF_NORETRY, GFPF_WAIT
-from mmcore.physical.zones import MAX_ORDER, PageAllocator
+from mmcore.physical.zones import MAX_ORDER, AllocatorHelp, PageAllocator
 from rmap_plugins.anon_vma import AnonVma
 from rmap_plugins.pte_chain import PteChain
 from sandbox.kit.machine import Machine
@@ -25,9 +25,30 @@ from sandbox.kit.world import World
 MB = 256  # frames
 
 
-def allocator(frames: int) -> PageAllocator:
+class Help(AllocatorHelp):
+    """Counts who was called for; reclaim frees nothing."""
+
+    def __init__(self) -> None:
+        self.woken: list[str] = []
+        self.orders: list[int] = []
+        self.codes = 0
+
+    def wakeup_kswapd(self) -> None:
+        self.woken.append("kswapd")
+
+    def try_to_free_pages(self, gfp: int, order: int) -> int:
+        self.orders.append(order)
+        return 0
+
+    def code_reused(self) -> None:
+        self.codes += 1
+
+
+def allocator(frames: int, helper: AllocatorHelp | None = None) -> PageAllocator:
     """All frames but the first are free, however many."""
     pages = PageAllocator(Frames(frames), VirtualClock())
+    if helper is not None:
+        pages.attach(helper)
     pages.free_boot_range(1, frames)
     pages.setup_watermarks()
     return pages
@@ -110,15 +131,13 @@ def _drain(pages: PageAllocator, gfp: int) -> int:
 
 
 def test_each_kind_stops_at_its_mark() -> None:
-    pages = allocator(64 * MB)
+    pages = allocator(64 * MB, helper := Help())
     low, high = pages.zones
-    woken = []
-    pages.wakeup_kswapd = lambda: woken.append(pages.nr_free())
     _drain(pages, GFP_KERNEL | GFPF_NORETRY)
     # A refill of the per-cpu list may take a batch more than the mark allows, as it did.
     assert high.protection[1] - high.pcp_batch <= high.free_pages <= high.protection[1]
     assert low.protection[1] - low.pcp_batch <= low.free_pages <= low.protection[1]
-    assert woken, "kswapd is called before anything fails"
+    assert helper.woken, "kswapd is called before anything fails"
     free = pages.nr_free()
     _drain(pages, GFP_ATOMIC)
     assert pages.nr_free() < free
@@ -151,44 +170,40 @@ def test_normal_memory_first_then_dma() -> None:
 
 
 def test_an_allocation_that_reclaim_cannot_help_ends() -> None:
-    pages = allocator(8 * MB)
-    rounds = []
-    pages.try_to_free_pages = lambda gfp, order: rounds.append(order) or 0
+    pages = allocator(8 * MB, helper := Help())
     with pytest.raises(Hung, match="low memory is exhausted .* more --memory"):
         while True:
             pages.alloc_page(GFP_KERNEL, USER)
-    assert len(rounds) > 100, "order 0 tries again and again, as 2.6.7 did"
+    assert len(helper.orders) > 100, "order 0 tries again and again, as 2.6.7 did"
 
 
 def test_large_blocks_fail_where_small_ones_retry() -> None:
-    pages = allocator(8 * MB)
+    pages = allocator(8 * MB, helper := Help())
     held = [pages.alloc_page(GFP_KERNEL, USER) for _ in range(1500)]
     for pfn in held[::2]:
         pages.put_page(pfn)
     pages.drain_pcp()
-    freed = []
-    pages.try_to_free_pages = lambda gfp, order: freed.append(order) or 0
     while True:
         try:
             pages.alloc_pages(5, GFP_KERNEL, USER)
         except OutOfMemory:
             break
-    assert freed == [5], "order 4 and above: one try"
+    assert helper.orders == [5], "order 4 and above: one try"
     assert pages.nr_free() > 700
     check(pages)
 
 
 def test_reclaim_helps() -> None:
-    pages = allocator(8 * MB)
     held: list[int] = []
 
-    def free_some(gfp: int, order: int) -> int:
-        for _ in range(32):
-            pages.put_page(held.pop())
-        pages.drain_pcp()
-        return 1
+    class Reclaim(AllocatorHelp):
+        def try_to_free_pages(self, gfp: int, order: int) -> int:
+            for _ in range(32):
+                pages.put_page(held.pop())
+            pages.drain_pcp()
+            return 1
 
-    pages.try_to_free_pages = free_some
+    pages = allocator(8 * MB, Reclaim())
     for _ in range(4000):
         held.append(pages.alloc_page(GFP_KERNEL, USER))
     check(pages)
@@ -321,14 +336,12 @@ def test_a_freed_frame_leaves_its_list_and_forgets_its_past() -> None:
 
 
 def test_translated_code_is_forgotten_when_its_frame_is_used_again() -> None:
-    pages = allocator(8 * MB)
-    told = []
-    pages.on_code_reuse = lambda: told.append(1)
+    pages = allocator(8 * MB, helper := Help())
     pfn = pages.alloc_page(GFP_KERNEL, USER)
     pages.frames.flags[pfn] |= PG_CODE
     pages.put_page(pfn)
-    assert pages.frames.flags[pfn] == PG_CODE and not told
-    assert pages.alloc_page(GFP_KERNEL, USER) == pfn and told == [1] and pages.frames.flags[pfn] == 0
+    assert pages.frames.flags[pfn] == PG_CODE and not helper.codes
+    assert pages.alloc_page(GFP_KERNEL, USER) == pfn and helper.codes == 1 and pages.frames.flags[pfn] == 0
 
 
 # --- the account

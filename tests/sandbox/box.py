@@ -20,13 +20,15 @@ class Box:
     ) -> None:
         load_all()
         self.mem = Memory(
-            MemoryConfig(memory_bytes=memory, swap_bytes=swap, paging=paging, overcommit=1), load_scheme(scheme)
+            MemoryConfig(memory_bytes=memory, swap_bytes=swap, paging=paging, overcommit=1),
+            load_scheme(scheme),
+            tasks=lambda: self.kernel.oom_candidates(),
+            shmem_zero_setup=lambda size, reserve: self.vfs.shmem_zero_setup(size, reserve),
         )
         self.cpu = boot_cpu(self.mem)
         self.vfs = Vfs(self.mem)
         self.kernel = Kernel(self.mem, self.cpu, self.vfs, **options)
         self.vfs.attach(self.kernel)
-        self.mem.shmem_zero_setup = self.vfs.shmem_zero_setup
         self._out: list[bytes] = []
         self._err: list[bytes] = []
 

@@ -120,8 +120,7 @@ def test_background_processes_do_not_run_for_ever(build) -> None:
 
 
 def test_a_request_to_stop_ends_the_run(build) -> None:
-    box = Box()
-    box.kernel.tick_hook = lambda: setattr(box.kernel, "stop_requested", "interrupted")
+    box = Box(tick_hook=lambda: setattr(box.kernel, "stop_requested", "interrupted"))
     assert box.run(build("for (;;); return 0;")).kind == "interrupted"
 
 
@@ -149,11 +148,13 @@ def test_unknown_system_calls_are_counted(build) -> None:
 
 def test_zombies_keep_their_stack(build) -> None:
     """A zombie holds its task_struct and its two stack frames until it is waited for; nothing else."""
-    box = Box()
     seen = []
-    box.kernel.tick_hook = lambda: seen.append(
-        (box.kernel.objects.task_struct.objects, box.mem.mm_cache.objects, box.kernel.objects.files.objects)
-    )
+
+    def look() -> None:
+        objects = box.kernel.objects
+        seen.append((objects.task_struct.objects, box.mem.mm_cache.objects, objects.files.objects))
+
+    box = Box(tick_hook=look)
     box.run(
         build(
             "if (!fork()) return 0; for (volatile int i = 0; i < 20000000; i++); wait(NULL); for (volatile int i = "
