@@ -34,7 +34,7 @@ from mmcore.physical.frames import (
     SLAB,
     USER,
 )
-from mmcore.physical.pgtable import FILE, PRESENT, P, W
+from mmcore.physical.pgtable import FILE, PRESENT, TASK_SIZE, P, W
 from mmcore.rmap.scheme import HIT, MISS, Purpose
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ class Auditor:
         swap_refs: dict[int, int] = {}
         nr_tables = 0
         for mm in mem.mms.values():
-            tables = pgtables.tables(mm.pgd, 0, 0xC0000000)
+            tables = pgtables.tables(mm.pgd, 0, TASK_SIZE)
             nr_tables += len(tables)
             if len(tables) != mm.nr_ptes:
                 wrong.append(f"mm {mm.addr:#x}: nr_ptes {mm.nr_ptes}, but {len(tables)} tables")

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 TRANSFER_NS = 50_000  # one page passing under the head: 80 MB/s
 SEEK_NS = 4_000_000  # before a request that does not begin where the last one ended
 MAX_PAGES = 31  # of a request: 255 sectors
+FIRST_FILE = 1 << 32  # position of the first file, in pages: behind the swap device
+FILE_DISTANCE = 1 << 24  # pages between the beginnings of two files
 NR_REQUESTS = 128  # queued in one direction before a submitter has to wait
 CONGESTION_ON = 113
 CONGESTION_OFF = 103
@@ -108,13 +110,13 @@ class Disk:
         self._head = 0
         self._starved = 0
         self._timer: Timer | None = None
-        self._next_file = 1 << 32
+        self._next_file = FIRST_FILE
         self.dirty_files: dict[FileSpace, None] = {}  # in the order in which they became dirty
 
     def file_position(self) -> int:
         """Where a new file's pages begin: files lie far apart."""
         position = self._next_file
-        self._next_file += 1 << 24
+        self._next_file += FILE_DISTANCE
         return position
 
     # --- waiting

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from mmcore.areas.vma import VM_GROWSDOWN, VM_LOCKED, VM_SHARED, VM_WRITE
 from mmcore.errors import OutOfMemory
 
 if TYPE_CHECKING:
@@ -91,13 +92,13 @@ def may_expand_vm(mem: Memory, mm: Mm, flags: int, pages: int) -> bool:
     if mm.total_vm + pages > limits[RLIMIT_AS][0] >> 12:
         return False
     limit = limits[RLIMIT_DATA][0]
-    # private, writable, not a stack: is_data_mapping
-    return not (limit < RLIM_INFINITY and flags & 0x10A == 2 and mm.data_vm + pages > limit >> 12)
+    is_data_mapping = flags & (VM_WRITE | VM_SHARED | VM_GROWSDOWN) == VM_WRITE  # private, writable, not a stack
+    return not (limit < RLIM_INFINITY and is_data_mapping and mm.data_vm + pages > limit >> 12)
 
 
 def mlock_future_ok(mem: Memory, mm: Mm, flags: int, nbytes: int) -> bool:
     """Whether RLIMIT_MEMLOCK lets an area with ``flags`` grow by ``nbytes``. Linux: mm/mmap.c, 6.5."""
-    if not flags & 0x2000 or capable(mem):  # VM_LOCKED
+    if not flags & VM_LOCKED or capable(mem):
         return True
     return mm.locked_vm + (nbytes + 4095 >> 12) <= rlimit(mem, RLIMIT_MEMLOCK) >> 12
 

@@ -27,7 +27,7 @@ from mmcore.areas.vma import (
 from mmcore.errors import NotHere, SysError
 from mmcore.paging.zap import pte_slices, zap_page_range
 from mmcore.physical.frames import PG_UPTODATE
-from mmcore.physical.pgtable import FILE, PRESENT, TASK_SIZE, D, P
+from mmcore.physical.pgtable import FILE, PRESENT, TASK_SIZE, A, D, P
 
 if TYPE_CHECKING:
     from mmcore.areas.mm import Mm
@@ -185,7 +185,7 @@ def _age(mem: Memory, vma: VmArea, start: int, end: int) -> None:
     for i, j in pte_slices(mem, vma, start, end):
         for k in range(i, j):
             pte = ptes[k]
-            if pte & P and pte & 0x20:
+            if pte & P and pte & A:
                 ptes[k] = pte & young
                 vma.vm_mm.flush_pending = True
 

@@ -17,6 +17,7 @@ from mmcore.areas.adjust import split_vma, vma_adjust, vma_link, vma_merge
 from mmcore.areas.overcommit import OVERCOMMIT_NEVER, can_do_mlock, may_expand_vm, mlock_future_ok
 from mmcore.areas.placement import MMAP_MIN_ADDR, gap_grew, get_unmapped_area
 from mmcore.areas.vma import (
+    VM_ACCESS_FLAGS,
     VM_ACCOUNT,
     VM_GROWSDOWN,
     VM_LOCKED,
@@ -76,7 +77,7 @@ def do_mmap(mem: Memory, mm: Mm, addr: int, length: int, prot: int, flags: int, 
     length = length + 4095 & ~4095
     if len(mm.vmas) > mm.max_map_count:
         raise SysError(errno.ENOMEM, "too many areas")
-    vm_flags = prot & 7 | mm.def_flags | VM_MAY_FLAGS
+    vm_flags = prot & VM_ACCESS_FLAGS | mm.def_flags | VM_MAY_FLAGS
     if flags & (MAP_GROWSDOWN | MAP_LOCKED):
         vm_flags |= flags & (MAP_GROWSDOWN | MAP_LOCKED)  # the same bits as VM_GROWSDOWN and VM_LOCKED
     addr = get_unmapped_area(mem, mm, addr, length, fixed)

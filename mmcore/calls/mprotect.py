@@ -73,7 +73,7 @@ def do_mprotect(mem: Memory, mm: Mm, start: int, length: int, prot: int) -> None
             raise SysError(errno.EINVAL)  # no area grows up on this machine
     read_implies_exec = mm.read_implies_exec and prot & PROT_READ
     while True:
-        flags = vma.vm_flags & ~VM_ACCESS_FLAGS | prot & 7
+        flags = vma.vm_flags & ~VM_ACCESS_FLAGS | prot & VM_ACCESS_FLAGS
         if read_implies_exec and vma.vm_flags & VM_MAYEXEC:
             flags |= VM_EXEC
         if flags & ~(flags >> 4) & VM_ACCESS_FLAGS:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 DONE, SIGSEGV_MAPERR, SIGSEGV_ACCERR, SIGBUS, OOM, WAIT = range(6)
 _ZERO = bytes(4096)
-_PF_PRESENT, _PF_WRITE, _PF_INSTR = 1, 2, 16
+PF_PROT, PF_WRITE, PF_USER, PF_INSTR = 1, 2, 4, 16  # of the CPU's error code
 
 
 class Faults:
@@ -83,11 +83,11 @@ class Faults:
                 except OutOfMemory:
                     return OOM
         flags = vma.vm_flags
-        write = error_code & _PF_WRITE
+        write = error_code & PF_WRITE
         if write:
             if not flags & VM_WRITE:
                 return SIGSEGV_ACCERR
-        elif error_code & _PF_INSTR:
+        elif error_code & PF_INSTR:
             if not flags & VM_EXEC:
                 return SIGSEGV_ACCERR
         elif not flags & (VM_READ | VM_EXEC | VM_WRITE):
@@ -397,7 +397,7 @@ class Faults:
                     if self.awaited.held:
                         self.awaited.keep_if_waited(pfn)
                     return pfn
-            answer = self.do_page_fault(mm, address, _PF_WRITE if write else 0)
+            answer = self.do_page_fault(mm, address, PF_WRITE if write else 0)
             if answer == DONE:
                 continue
             if answer == WAIT:

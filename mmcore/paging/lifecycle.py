@@ -21,6 +21,7 @@ from mmcore.areas.vma import (
 from mmcore.errors import OutOfMemory, SysError
 from mmcore.paging.fork import copy_page_range
 from mmcore.paging.zap import zap_page_range
+from mmcore.physical.pgtable import TASK_SIZE
 
 if TYPE_CHECKING:
     from mmcore.memory import Memory
@@ -164,5 +165,5 @@ def exit_mmap(mem: Memory, mm: Mm) -> None:
             vma.vm_file.put()
         vma.free(mem)
     if mm.nr_ptes:
-        pgtables.free_pgtables(mm, 0, 0xC0000000, 0, 0)
+        pgtables.free_pgtables(mm, 0, TASK_SIZE, 0, 0)
     scheme.mm_exited(mm)

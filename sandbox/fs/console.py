@@ -42,11 +42,11 @@ from sandbox.fs.uapi import (
     WRITABLE,
 )
 from sandbox.kernel.sched import Wait
+from sandbox.kernel.signo import SIGPIPE
 
 Sink = int | Callable[[bytes], Any]
 """Where output goes: a host descriptor, or a function that gets the bytes."""
 
-SIGPIPE = 13
 POLL_NS = 10_000_000  # virtual time between two looks at a terminal
 POLL_HOST_S = 0.005
 

@@ -132,5 +132,5 @@ def open_special(vfs: Vfs, task: Any, dentry: Dentry, flags: int) -> Any:
         if dev in (TTY, CONSOLE, PTS0) and vfs.console is not None:
             return vfs.console.open(dentry, flags)
     elif kind == S_IFBLK:
-        raise SysError(6)
+        raise SysError(ENXIO)
     raise SysError(ENXIO)

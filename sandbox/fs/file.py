@@ -12,7 +12,7 @@ Linux: fs/file_table.c, fs/read_write.c, 2.6.7.
 
 from __future__ import annotations
 
-from errno import EBADF, EFBIG, EINVAL, EISDIR, ENODEV, ENOTTY, ESPIPE
+from errno import EBADF, EFBIG, EINVAL, EISDIR, ENODEV, ENOENT, ENOTTY, ENXIO, ESPIPE
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +37,9 @@ from sandbox.fs.uapi import (
     SEEK_SET,
     WRITABLE,
 )
+from sandbox.kernel.rlimits import RLIMIT_FSIZE
 from sandbox.kernel.sched import Wait
+from sandbox.kernel.signo import SIGXFSZ
 
 if TYPE_CHECKING:
     from mmcore.wait import WaitQueue
@@ -181,7 +183,7 @@ class SeekableFile(File):
     def seek_hole(self, offset: int, whence: int) -> int:
         size = self.size()
         if offset < 0 or offset >= size:
-            raise SysError(6)  # ENXIO
+            raise SysError(ENXIO)
         return offset if whence == SEEK_DATA else size
 
 
@@ -224,13 +226,13 @@ class RegularFile(SeekableFile):
             )
         at = max(offset, index << 12)
         if at >= size:
-            raise SysError(6)  # ENXIO
+            raise SysError(ENXIO)
         return at
 
     def accept(self, task: Any, data: bytes) -> int:
         inode = self.inode
         pos = inode.i_size if self.f_flags & O_APPEND else self.pos
-        if task is not None and pos + len(data) > task.signal.rlimits[1][0]:
+        if task is not None and pos + len(data) > task.signal.rlimits[RLIMIT_FSIZE][0]:
             data = within_limit(task, pos, data)
         n = self.pwrite(pos, data)
         if inode.mode & 0o6000:
@@ -265,11 +267,11 @@ class RegularFile(SeekableFile):
 def within_limit(task: Any, pos: int, data: bytes) -> bytes:
     """What RLIMIT_FSIZE lets be written at ``pos``; nothing at all is SIGXFSZ and EFBIG. Linux:
     generic_write_checks."""
-    room = task.signal.rlimits[1][0] - pos
+    room = task.signal.rlimits[RLIMIT_FSIZE][0] - pos
     if room <= 0:
         from sandbox.fs.hooks import send_signal
 
-        send_signal(task, 25)  # SIGXFSZ
+        send_signal(task, SIGXFSZ)
         raise SysError(EFBIG)
     return data[:room]
 
@@ -297,7 +299,7 @@ class DirFile(SeekableFile):
         if listing is None or self.pos == 0:
             dentry = self.dentry
             if not dentry.hashed:
-                raise SysError(2)
+                raise SysError(ENOENT)
             parent = (
                 dentry.parent
                 if dentry.parent is not dentry

@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 from collections import OrderedDict
 from collections.abc import Callable
-from errno import EACCES, EIO, EISDIR, ENOENT, EPERM, EROFS
+from errno import EACCES, EINVAL, EIO, EISDIR, ENOENT, EPERM, EROFS
 from stat import S_IFDIR, S_IFIFO, S_IFLNK, S_IFREG, S_ISDIR
 from typing import Any
 
@@ -480,7 +480,7 @@ class HostInode(Inode):
 
     def readlink(self, task: Any) -> bytes:
         if self.mode & S_IFMT != S_IFLNK:
-            raise SysError(22)  # EINVAL
+            raise SysError(EINVAL)
         if self.target is None:
             parts = self.parts()
             try:

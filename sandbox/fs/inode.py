@@ -11,7 +11,7 @@ Linux: fs/inode.c, fs/super.c, 2.6.7.
 from __future__ import annotations
 
 from collections.abc import Callable
-from errno import EACCES, EINVAL, ENOTDIR, EPERM, EROFS
+from errno import EACCES, EFBIG, EINVAL, ENOTDIR, EPERM, EROFS
 from stat import S_IFDIR, S_IFREG, S_ISDIR, S_ISGID, S_ISLNK
 from typing import TYPE_CHECKING, Any
 
@@ -295,7 +295,7 @@ def init_owner(task: Any, inode: Inode, parent: Inode) -> None:
 
 def check_size(size: int) -> None:
     if size < 0 or size > MAX_LFS_FILESIZE:
-        raise SysError(27)  # EFBIG
+        raise SysError(EFBIG)
 
 
 def is_symlink(inode: Inode) -> bool:

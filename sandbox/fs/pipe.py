@@ -37,8 +37,8 @@ from sandbox.fs.uapi import (
     WRITABLE,
 )
 from sandbox.kernel.sched import Wait
+from sandbox.kernel.signo import SIGPIPE
 
-SIGPIPE = 13
 PIPE_INODE_INFO = 64  # bytes of struct pipe_inode_info. Linux: include/linux/pipe_fs_i.h, 2.6.7
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from mmcore.physical.frames import SLAB
+from mmcore.physical.slab import PAGE_OFFSET
 from sandbox.fs.devices import DISK_NAME, SWAP_NAME
 from sandbox.fs.inode import BOOT_EPOCH_S, BOOT_S
 from sandbox.kernel.sched import TASK_RUNNING, TASK_UNINTERRUPTIBLE
@@ -28,7 +29,7 @@ def meminfo(vfs: Vfs) -> str:
     cached = sum(len(space.pages) for space in mem.mappings.values())
     zones = mem.pages.zones
     vmalloc_total = (
-        VMALLOC_END - (0xC0000000 + (mem.frames.nr << 12) + VMALLOC_START_GAP & ~(VMALLOC_START_GAP - 1))
+        VMALLOC_END - (PAGE_OFFSET + (mem.frames.nr << 12) + VMALLOC_START_GAP & ~(VMALLOC_START_GAP - 1))
     ) >> 10
     vmalloc_used = sum(frames + 1 for _, frames in mem.slab.vmalloc_areas()) << 2
     swap_total, swap_free = mem.swap.si_swapinfo()
@@ -139,7 +140,7 @@ def uptime(vfs: Vfs) -> str:
 def loadavg(vfs: Vfs) -> str:
     kernel = vfs.kernel
     tasks = list(kernel.tasks.values()) if kernel is not None else []
-    running = max(1, sum(1 for task in tasks if task.state == 0))
+    running = max(1, sum(1 for task in tasks if task.state == TASK_RUNNING))
     return f"0.00 0.00 0.00 {running}/{max(1, len(tasks))} {max((task.pid for task in tasks), default=0)}\n"
 
 

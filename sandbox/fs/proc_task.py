@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mmcore.errors import MustWait, SysError
+from mmcore.physical.pgtable import TASK_SIZE
 from sandbox.fs import proc_areas
 from sandbox.fs.inode import BOOT_S
+from sandbox.kernel.rlimits import RLIMIT_RSS, RLIMIT_SIGPENDING
 from sandbox.kernel.sched import state_letter
 
 if TYPE_CHECKING:
     from sandbox.fs.vfs import Vfs
 
-TASK_SIZE = 0xC0000000
 USER_HZ_NS = 10_000_000
 _NAME_COLUMN = 49  # of the file name in maps: 25 + 4 x 6 on a 32-bit kernel
 _STATE_NAMES = {"R": "running", "S": "sleeping", "D": "disk sleep", "T": "stopped", "Z": "zombie", "X": "dead"}
@@ -152,7 +153,7 @@ def status(task: Any) -> str:
     capabilities = _mask(0xFFFFFEFF if task.euid == 0 else 0)
     lines += [
         f"Threads:\t{len(signal.threads)}",
-        f"SigQ:\t{queued}/{signal.rlimits[11][0]}",
+        f"SigQ:\t{queued}/{signal.rlimits[RLIMIT_SIGPENDING][0]}",
         f"SigPnd:\t{_mask(task.pending.set)}",
         f"ShdPnd:\t{_mask(signal.shared.set)}",
         f"SigBlk:\t{_mask(task.blocked)}",
@@ -210,7 +211,7 @@ def stat(task: Any) -> str:
         (task.start_ns + BOOT_S * 1_000_000_000) // USER_HZ_NS,
         mm.total_vm << 12 if mm else 0,
         mm.rss if mm else 0,
-        min(signal.rlimits[5][0], 0xFFFFFFFF),
+        min(signal.rlimits[RLIMIT_RSS][0], 0xFFFFFFFF),
         mm.start_code if mm else 0,
         mm.end_code if mm else 0,
         mm.start_stack if mm else 0,

@@ -7,7 +7,7 @@ A directory lists its newest entry first, as Linux's does. Linux: mm/shmem.c and
 from __future__ import annotations
 
 from collections.abc import Callable
-from errno import EISDIR, EMLINK, ENOENT, ENOSPC, ENOTEMPTY
+from errno import EINVAL, EISDIR, EMLINK, ENOENT, ENOSPC, ENOTEMPTY, ENXIO
 from stat import S_IFDIR, S_IFLNK, S_IFREG, S_ISDIR
 from typing import Any
 
@@ -79,7 +79,7 @@ class TmpfsInode(Inode):
         if kind == S_IFDIR:
             return DirFile(dentry, flags)
         if self.sb.open_special is None:
-            raise SysError(6)  # ENXIO
+            raise SysError(ENXIO)
         return self.sb.open_special(task, dentry, flags)
 
     def lookup(self, parent: Dentry, name: bytes) -> Dentry:
@@ -197,7 +197,7 @@ class TmpfsInode(Inode):
 
     def readlink(self, task: Any) -> bytes:
         if self.mode & S_IFMT != S_IFLNK:
-            raise SysError(22)  # EINVAL
+            raise SysError(EINVAL)
         return self.target
 
     def truncate(self, size: int) -> None:

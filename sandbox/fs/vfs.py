@@ -13,10 +13,11 @@ import os
 import random
 import types
 from collections.abc import Callable, Iterable
-from errno import EACCES, EEXIST, EINVAL, EISDIR, ELOOP, ENOENT, ENOTDIR, EOPNOTSUPP, EOVERFLOW, EROFS, ETXTBSY
+from errno import EACCES, EEXIST, EINVAL, EISDIR, ELOOP, ENOENT, ENOTDIR, EOPNOTSUPP, EOVERFLOW, EPERM, EROFS, ETXTBSY
 from stat import S_IFBLK, S_IFCHR, S_IFDIR, S_IFLNK, S_IFREG, S_ISDIR, S_ISLNK, S_ISREG, S_ISVTX
 from typing import Any
 
+from mmcore.areas.overcommit import Overcommit
 from mmcore.errors import ConfigError, NotHere, SysError
 from mmcore.files.filespace import FileSpace
 from mmcore.files.shmem import ShmemSpace, ShmemSuper
@@ -104,11 +105,15 @@ _LINKS = (
 class SharedMemoryFile(RegularFile):
     """The nameless file of a shared anonymous area, with the ``promised`` pages of commit that go when it goes."""
 
-    __slots__ = ("promised", "uncharge")
+    __slots__ = ("_overcommit", "_promised")
+
+    def __init__(self, dentry: Dentry, overcommit: Overcommit, promised: int) -> None:
+        super().__init__(dentry, O_RDWR)
+        self._overcommit, self._promised = overcommit, promised
 
     def release(self) -> None:
         super().release()
-        self.uncharge(self.promised)
+        self._overcommit.uncharge(self._promised)
 
 
 class Vfs:
@@ -346,11 +351,10 @@ class Vfs:
         root = self.shm_sb.root
         try:
             dentry = root.inode.tmpfile(None, root, 0o777, b"dev/zero")  # type: ignore[union-attr]
-            file = SharedMemoryFile(dentry, O_RDWR)
+            file = SharedMemoryFile(dentry, overcommit, promised)
         except SysError:
             overcommit.uncharge(promised)
             raise
-        file.promised, file.uncharge = promised, overcommit.uncharge
         file.inode.i_size = size
         return file
 
@@ -463,7 +467,7 @@ class Vfs:
         if not created:
             permission(task, inode, access | (MAY_WRITE if flags & O_TRUNC else 0))
             if flags & O_NOATIME and not owned(task, inode):
-                raise SysError(1)  # EPERM
+                raise SysError(EPERM)
             if kind == S_IFREG:
                 if (access & MAY_WRITE or flags & O_TRUNC) and inode.writers < 0:
                     raise SysError(ETXTBSY)
@@ -494,7 +498,7 @@ def may_delete(task: Any, parent: Dentry, child: Dentry) -> None:
         and parent.inode.mode & S_ISVTX
         and task.fsuid not in (child.inode.uid, parent.inode.uid)
     ):
-        raise SysError(1)  # EPERM
+        raise SysError(EPERM)
 
 
 def may_create(task: Any, parent: Dentry) -> None:

@@ -9,9 +9,9 @@ import errno
 import struct
 
 from mmcore.errors import SysError
+from mmcore.physical.pgtable import TASK_SIZE
 
 PAGE = 4096
-TASK_SIZE = 0xC0000000
 BINPRM_BUF_SIZE = 256
 ELF_MIN_ALIGN = PAGE
 

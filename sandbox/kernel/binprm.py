@@ -19,15 +19,17 @@ from typing import TYPE_CHECKING, Any
 from mmcore.areas.stack import expand_stack
 from mmcore.calls.exec_stack import bprm_stack, setup_arg_pages
 from mmcore.errors import SysError
+from mmcore.physical.pgtable import TASK_SIZE
 from sandbox.kernel.binfmt import EXSTACK_ENABLE_X
-from sandbox.kernel.task import RLIMIT_STACK, Task
+from sandbox.kernel.rlimits import RLIMIT_STACK
+from sandbox.kernel.task import Task
 from sandbox.kernel.uaccess import write_mm
 
 if TYPE_CHECKING:
     from sandbox.kernel.exec import Program
 
 PAGE = 4096
-STACK_TOP = 0xC0000000
+STACK_TOP = TASK_SIZE
 MAX_ARG_STRLEN = 32 * PAGE
 MAX_STACK_SHIFT = 2048  # pages of randomisation with a seed: 8 MB
 

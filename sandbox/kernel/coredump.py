@@ -26,6 +26,7 @@ from sandbox.cpu.regs import CS, DS, EAX, EBP, EBX, ECX, EDI, EDX, EFLAGS, EIP, 
 from sandbox.fs.dentry import d_path
 from sandbox.fs.uapi import O_CREAT, O_EXCL, O_NOFOLLOW, O_WRONLY
 from sandbox.kernel.exit import do_exit
+from sandbox.kernel.rlimits import RLIMIT_CORE, RLIMIT_FSIZE
 from sandbox.kernel.sched import Wait, state_letter, waiting
 from sandbox.kernel.signo import (
     SIGABRT,
@@ -41,7 +42,7 @@ from sandbox.kernel.signo import (
     SigInfo,
     sigset,
 )
-from sandbox.kernel.task import RLIMIT_CORE, RLIMIT_FSIZE, Task
+from sandbox.kernel.task import Task
 
 PAGE = 4096
 DUMPING = sigset(SIGQUIT, SIGILL, SIGTRAP, SIGABRT, SIGBUS, SIGFPE, SIGSEGV, SIGXCPU, SIGXFSZ, SIGSYS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from typing import Any, NamedTuple
 
+from mmcore.physical.pgtable import TASK_SIZE, P
 from sandbox.cpu.regs import EIP
 from sandbox.kernel.signo import SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGTRAP, SigInfo
 from sandbox.kernel.task import Task
@@ -64,10 +65,10 @@ def _peek(task: Task, address: int) -> bytes:
     """Code bytes that are in memory now; a crash report brings no page in and changes none."""
     tables, ram = task.mem.pgtables, task.mem.ram
     data = b""
-    while len(data) < CODE_BYTES and address < 0xC0000000:
+    while len(data) < CODE_BYTES and address < TASK_SIZE:
         index = tables.pte_index(task.mm.pgd, address)
         pte = tables.ptes[index] if index >= 0 else 0
-        if not pte & 1:
+        if not pte & P:
             break
         n = min(CODE_BYTES - len(data), 4096 - (address & 0xFFF))
         data += ram.read((pte >> 12 & tables.PFN_MASK) << 12 | address & 0xFFF, n)

@@ -26,9 +26,11 @@ from sandbox.kernel.signals import (
     send_pgrp,
 )
 from sandbox.kernel.signo import (
+    CLD_CONTINUED,
     CLD_DUMPED,
     CLD_EXITED,
     CLD_KILLED,
+    CLD_STOPPED,
     SA_NOCLDWAIT,
     SI_KERNEL,
     SIG_IGN,
@@ -336,9 +338,9 @@ def find_child(task: Task, which: int, ident: int, options: int) -> Event | None
                 return Event(child, _cld(code), code, killed or code >> 8 & 0xFF)
             continue
         if options & WSTOPPED and signal.stop_code:
-            return Event(child, 5, signal.stop_code << 8 | 0x7F, signal.stop_code)
+            return Event(child, CLD_STOPPED, signal.stop_code << 8 | 0x7F, signal.stop_code)
         if options & WCONTINUED and signal.continued:
-            return Event(child, 6, 0xFFFF, SIGCONT)
+            return Event(child, CLD_CONTINUED, 0xFFFF, SIGCONT)
     if not eligible:
         raise SysError(errno.ECHILD)
     return None
@@ -350,9 +352,9 @@ def consume(task: Task, event: Event, options: int) -> None:
         return
     child = event.task
     signal = child.signal
-    if event.kind == 5:
+    if event.kind == CLD_STOPPED:
         signal.stop_code = 0
-    elif event.kind == 6:
+    elif event.kind == CLD_CONTINUED:
         signal.continued = False
     else:
         mine = task.signal

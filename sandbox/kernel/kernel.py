@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 from mmcore.errors import MustWait, SysError
 from mmcore.physical.frames import PG_CODE
+from mmcore.physical.pgtable import P
 from sandbox.cpu.regs import EIP
 from sandbox.kernel import crash
 from sandbox.kernel.events import EventLog
@@ -28,7 +29,16 @@ from sandbox.kernel.exec import do_execve, open_exec
 from sandbox.kernel.exit import do_exit, release_thread
 from sandbox.kernel.loop import Loop
 from sandbox.kernel.objects import KernelObjects
-from sandbox.kernel.sched import TASK_RUNNING, TASK_UNINTERRUPTIBLE, TASK_ZOMBIE, RunQueue, Wait
+from sandbox.kernel.rlimits import RLIMIT_NOFILE
+from sandbox.kernel.sched import (
+    TASK_INTERRUPTIBLE,
+    TASK_RUNNING,
+    TASK_STOPPED,
+    TASK_UNINTERRUPTIBLE,
+    TASK_ZOMBIE,
+    RunQueue,
+    Wait,
+)
 from sandbox.kernel.signals import flush_queue
 from sandbox.kernel.signo import SIGCHLD, SIGKILL, SigInfo
 from sandbox.kernel.task import SigHand, SignalStruct, Task
@@ -129,7 +139,7 @@ class Kernel:
         init.signal.is_session_leader = True
         init.sighand = SigHand(0)
         init.rlimits = init.signal.rlimits
-        init.state = 1  # asleep for ever
+        init.state = TASK_INTERRUPTIBLE  # asleep for ever
         self.tasks[init.pid] = init
         return init
 
@@ -154,7 +164,7 @@ class Kernel:
         task.ctx = self.cpu.new_context()
         task.regs = task.ctx.regs
         task.start_ns = self.clock.now
-        files.limit = signal.rlimits[7][0]
+        files.limit = signal.rlimits[RLIMIT_NOFILE][0]
         self.add_task(task)
         task.gen = self._start(task, path, argv, envp)
         task.state = TASK_RUNNING
@@ -290,7 +300,7 @@ class Kernel:
         pages, count = state.pages, state.page_count
         for i in range(first, count):
             index = tables.pte_index(mm.pgd, pages[i] << 12)
-            if index >= 0 and ptes[index] & 1:
+            if index >= 0 and ptes[index] & P:
                 flags[ptes[index] >> 12 & mask] |= PG_CODE
         return count
 
@@ -350,7 +360,7 @@ class Kernel:
                 break
             where = name_of(task.syscall_nr) if task.gen is not None else f"eip {task.regs[EIP]:#010x}"
             queues = ", ".join(dict.fromkeys(queue.name for queue in task.queues)) or (
-                "SIGCONT" if task.state == 4 else "a signal"
+                "SIGCONT" if task.state == TASK_STOPPED else "a signal"
             )
             lines.append(f"{task.comm}[{task.pid}] in {where} waits for {queues}")
         return lines

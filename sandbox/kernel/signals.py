@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mmcore.errors import OutOfMemory
+from sandbox.kernel.rlimits import RLIMIT_SIGPENDING
 from sandbox.kernel.sched import TASK_RUNNING, TASK_STOPPED, TASK_ZOMBIE, WORK_SIGNAL
 from sandbox.kernel.signo import (
     CLD_CONTINUED,
@@ -34,7 +35,7 @@ from sandbox.kernel.signo import (
     SigInfo,
     child_info,
 )
-from sandbox.kernel.task import DEFAULT_ACTION, PF_EXITING, RLIMIT_SIGPENDING, Pending, SigAction, SignalStruct, Task
+from sandbox.kernel.task import DEFAULT_ACTION, PF_EXITING, Pending, SigAction, SignalStruct, Task
 
 if TYPE_CHECKING:
     from sandbox.kernel.timers import PosixTimer

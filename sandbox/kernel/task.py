@@ -15,6 +15,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from mmcore.wait import WaitQueue
+from sandbox.kernel.rlimits import default_rlimits
 from sandbox.kernel.sched import (
     TASK_INTERRUPTIBLE,
     TASK_KILLABLE,
@@ -23,7 +24,7 @@ from sandbox.kernel.sched import (
     WORK_RESCHED,
     WORK_SIGNAL,
 )
-from sandbox.kernel.signo import SIG_IGN, SigInfo
+from sandbox.kernel.signo import SIG_IGN, SS_DISABLE, SigInfo
 
 if TYPE_CHECKING:
     from sandbox.kernel.kernel import Kernel
@@ -47,40 +48,6 @@ PF_DEAD = 0x8
 PF_FORKNOEXEC = 0x40
 PF_MEMALLOC = 0x800
 PF_MEMDIE = 0x1000
-
-(
-    RLIMIT_CPU,
-    RLIMIT_FSIZE,
-    RLIMIT_DATA,
-    RLIMIT_STACK,
-    RLIMIT_CORE,
-    RLIMIT_RSS,
-    RLIMIT_NPROC,
-    RLIMIT_NOFILE,
-    RLIMIT_MEMLOCK,
-    RLIMIT_AS,
-    RLIMIT_LOCKS,
-    RLIMIT_SIGPENDING,
-    RLIMIT_MSGQUEUE,
-    RLIMIT_NICE,
-    RLIMIT_RTPRIO,
-    RLIMIT_RTTIME,
-) = range(16)
-RLIM_INFINITY = (1 << 64) - 1
-
-
-def default_rlimits() -> list[tuple[int, int]]:
-    """(soft, hard) of a login on an ordinary Linux; memory limits unlimited, stack 8 MB."""
-    limits = [(RLIM_INFINITY, RLIM_INFINITY)] * 16
-    limits[RLIMIT_STACK] = (8 << 20, RLIM_INFINITY)
-    limits[RLIMIT_CORE] = (0, RLIM_INFINITY)
-    limits[RLIMIT_NPROC] = (32768, 32768)
-    limits[RLIMIT_NOFILE] = (1024, 4096)
-    limits[RLIMIT_MEMLOCK] = (64 << 10, 64 << 10)
-    limits[RLIMIT_SIGPENDING] = (32768, 32768)
-    limits[RLIMIT_MSGQUEUE] = (819200, 819200)
-    limits[RLIMIT_NICE] = limits[RLIMIT_RTPRIO] = (0, 0)
-    return limits
 
 
 class SigAction:
@@ -340,7 +307,7 @@ class Task:
         self.saved_sigmask: int | None = None  # sigsuspend, ppoll, pselect: put back after the handler
         self.pending = Pending()
         self.sas_ss_sp = self.sas_ss_size = 0
-        self.sas_ss_flags = 2  # SS_DISABLE
+        self.sas_ss_flags = SS_DISABLE
         self.tls = (0, 0, 0)
         self.exit_code = 0
         self.exit_signal = 0

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from mmcore.errors import SysError
 from sandbox.fs.inode import BOOT_S
+from sandbox.kernel.rlimits import RLIM_INFINITY, RLIMIT_CPU, RLIMIT_SIGPENDING
 from sandbox.kernel.sched import TASK_ZOMBIE, TICK_NS
 from sandbox.kernel.signals import send_group, send_timer
 from sandbox.kernel.signo import NSIG, SI_KERNEL, SI_TIMER, SIGALRM, SIGKILL, SIGPROF, SIGVTALRM, SIGXCPU, SigInfo
-from sandbox.kernel.task import RLIM_INFINITY, RLIMIT_CPU, RLIMIT_SIGPENDING, SignalStruct, Task
+from sandbox.kernel.task import SignalStruct, Task
 
 if TYPE_CHECKING:
     from sandbox.kernel.kernel import Kernel

@@ -8,9 +8,12 @@ from __future__ import annotations
 import struct
 
 from mmcore.errors import MustWait, SysError
+from mmcore.paging.fault import SIGBUS as FAULT_SIGBUS
+from mmcore.paging.fault import SIGSEGV_ACCERR
 from sandbox.cpu import CpuError, CpuGap, trap
 from sandbox.cpu.insn import is_rdtsc
 from sandbox.cpu.regs import EAX, EDX, EIP
+from sandbox.cpu.trap import PF_PROT, PF_USER
 from sandbox.kernel.signals import force_sig, kill_group
 from sandbox.kernel.signo import (
     BUS_ADRALN,
@@ -81,11 +84,10 @@ def state_lost(task: Task, error: CpuError) -> None:
 
 def bad_area(task: Task, answer: int, address: int, error_code: int) -> None:
     """A page fault the program may not make. ``answer`` is the core's: SIGSEGV_MAPERR, SIGSEGV_ACCERR or SIGBUS."""
-    from mmcore.paging.fault import SIGBUS as FAULT_SIGBUS
-    from mmcore.paging.fault import SIGSEGV_ACCERR
-
     task.trap_no = 14
-    task.error_code = (error_code | 4) & (~1 if address >= TASK_SIZE else ~0)  # what the kernel maps there is not told
+    task.error_code = error_code | PF_USER
+    if address >= TASK_SIZE:
+        task.error_code &= ~PF_PROT  # what the kernel maps there is not told
     task.cr2 = address
     if answer == FAULT_SIGBUS:
         force_sig(task, fault_info(SIGBUS, BUS_ADRERR, address))

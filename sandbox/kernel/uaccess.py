@@ -15,17 +15,17 @@ from typing import TYPE_CHECKING, Any
 
 from mmcore.errors import SysError
 from mmcore.physical.frames import PG_CODE
+from mmcore.physical.pgtable import TASK_SIZE, A, D, P, U, W
 from sandbox.kernel.sched import WORK_PINS
 
 if TYPE_CHECKING:
     from sandbox.kernel.task import Task
 
-TASK_SIZE = 0xC0000000
 PAGE = 4096
-READABLE = 0x05  # _PAGE_PRESENT | _PAGE_USER
-WRITABLE = 0x07  # ... | _PAGE_RW
-ACCESSED = 0x20
-ACCESSED_DIRTY = 0x60
+_READABLE = P | U
+_READ_BEFORE = P | U | A  # nothing to do but read
+_WRITABLE = P | U | W
+_WRITTEN = A | D
 PFN_MASK = 0x000F_FFFF_FFFF_F000
 
 
@@ -39,9 +39,9 @@ def _read_page(mem: Any, mm: Any, addr: int) -> int:
     index = tables.pte_index(mm.pgd, addr)
     if index >= 0:
         pte = tables.ptes[index]
-        if pte & READABLE == READABLE:
-            if not pte & ACCESSED:
-                tables.ptes[index] = pte | ACCESSED
+        if pte & _READABLE == _READABLE:
+            if not pte & A:
+                tables.ptes[index] = pte | A
             return pte & PFN_MASK | addr & 0xFFF
     return mem.faults.fault_in(mm, addr, False) << 12 | addr & 0xFFF
 
@@ -52,9 +52,9 @@ def _write_page(mem: Any, mm: Any, addr: int) -> int:
     index = tables.pte_index(mm.pgd, addr)
     if index >= 0:
         pte = tables.ptes[index]
-        if pte & WRITABLE == WRITABLE:
-            if pte & ACCESSED_DIRTY != ACCESSED_DIRTY:
-                tables.ptes[index] = pte | ACCESSED_DIRTY
+        if pte & _WRITABLE == _WRITABLE:
+            if pte & _WRITTEN != _WRITTEN:
+                tables.ptes[index] = pte | _WRITTEN
             paddr = pte & PFN_MASK
             if mem.frames.flags[paddr >> 12] & PG_CODE:
                 mem.code_changed(paddr >> 12)
@@ -83,7 +83,7 @@ def read_mm(mem: Any, mm: Any, addr: int, n: int) -> bytes:
         tables = mem.pgtables
         index = tables.pte_index(mm.pgd, addr)
         pte = tables.ptes[index] if index >= 0 else 0
-        if pte & 0x25 == 0x25:  # present, user, accessed: nothing to do but read
+        if pte & _READ_BEFORE == _READ_BEFORE:
             paddr = pte & PFN_MASK | addr & 0xFFF
         else:
             paddr = _read_page(mem, mm, addr)

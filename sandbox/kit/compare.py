@@ -6,10 +6,10 @@ from __future__ import annotations
 import struct
 
 from mmcore.areas.mm import Mm
-from mmcore.areas.vma import VM_MAYSHARE, VM_NONLINEAR, VmArea
+from mmcore.areas.vma import VM_ACCESS_FLAGS, VM_MAYSHARE, VM_NONLINEAR, VmArea
 from mmcore.memory import Memory
 from mmcore.physical.frames import PG_ANON
-from mmcore.physical.pgtable import FILE, PRESENT, D, P, W
+from mmcore.physical.pgtable import FILE, PRESENT, TASK_SIZE, D, P, W
 from sandbox.kit.machine import Machine
 from sandbox.kit.model import HIGH, LOW, WRITE, ZERO, Process, Words
 
@@ -46,7 +46,7 @@ class Comparison:
         mm, slots = process.mm, process.slots
         mapped = 0
         for vma in mm.vmas:
-            prot, shared, mapping = vma.vm_flags & 7, bool(vma.vm_flags & VM_MAYSHARE), vma.mapping
+            prot, shared, mapping = vma.vm_flags & VM_ACCESS_FLAGS, bool(vma.vm_flags & VM_MAYSHARE), vma.mapping
             first = vma.vm_start >> 12
             n = vma.pages
             mapped += n
@@ -74,7 +74,7 @@ class Comparison:
                     process.data[first + k] = expected  # mlock and pins copy before anybody writes
         assert mapped == len(slots), f"after {after}: {mapped} pages mapped, {len(slots)} expected"
         span = 1 << self.mem.pgtables.SHIFT
-        for start, _ in self.mem.pgtables.tables(mm.pgd, 0, 0xC0000000):
+        for start, _ in self.mem.pgtables.tables(mm.pgd, 0, TASK_SIZE):
             assert mm.find_vma_intersection(start, start + span) is not None, (
                 f"after {after}: a page table for {start:#x}, where no area is"
             )
@@ -87,7 +87,7 @@ class Comparison:
         if pte & PRESENT:
             if pte & W:
                 assert vma.vm_flags & WRITE, f"{vma} is read-only, its PTE for {page:#x} is not"
-            assert bool(pte & P) == bool(vma.vm_flags & 7) or not pte & P, (
+            assert bool(pte & P) == bool(vma.vm_flags & VM_ACCESS_FLAGS) or not pte & P, (
                 f"{vma} allows nothing, its PTE for {page:#x} does"
             )
             return self._in_ram(pte >> 12 & mem.pgtables.PFN_MASK)

@@ -10,7 +10,7 @@ from mmcore.areas.mm import Mm
 from mmcore.audit import Auditor
 from mmcore.calls.mmap import do_mmap, do_munmap
 from mmcore.memory import Memory, MemoryConfig
-from mmcore.paging.fault import DONE, OOM, SIGBUS, WAIT
+from mmcore.paging.fault import DONE, OOM, PF_PROT, PF_USER, PF_WRITE, SIGBUS, WAIT
 from mmcore.paging.lifecycle import dup_mmap, mm_alloc, mmput
 from mmcore.physical.pgtable import A, D, P, W
 
@@ -82,7 +82,8 @@ class Machine:
             if pte & need == need:
                 mem.pgtables.ptes[i] = pte | (A | D if write else A)
                 return (pte >> 12 & mem.pgtables.PFN_MASK) << 12 | addr & 0xFFF
-            answer = mem.faults.do_page_fault(mm, addr, (2 if write else 0) | (1 if pte & P else 0) | 4)
+            error_code = PF_USER | (PF_WRITE if write else 0) | (PF_PROT if pte & P else 0)
+            answer = mem.faults.do_page_fault(mm, addr, error_code)
             if answer == WAIT:
                 assert mem.faults.wait_queue is not None
                 mem.reclaim.wait_sync(mem.faults.wait_queue)

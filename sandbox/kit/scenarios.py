@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from mmcore.areas.vma import VM_SHARED
 from sandbox.kit.world import ARENA, World
 
 PRIVATE, SHARED, TMPFS, TMPFS_PRIVATE, HOST, HOST_PRIVATE = 0, 1, 3, 2, 7, 6  # World.mmap's kinds
@@ -72,7 +73,7 @@ class Script:
         self.w.step("mremap", who, which, skip, 0, pages - 1, 0, 3)
 
     def nonlinear(self, who: int, at: int, pages: int, index: int) -> None:
-        shared = [vma for vma in self.w.process(who).mm.vmas if vma.vm_flags & 8]
+        shared = [vma for vma in self.w.process(who).mm.vmas if vma.vm_flags & VM_SHARED]
         which = next(k for k, vma in enumerate(shared) if vma.vm_start >> 12 <= ARENA + at < vma.vm_end >> 12)
         self.w.step("remap", who, which, ARENA + at - (shared[which].vm_start >> 12), pages - 1, index)
 

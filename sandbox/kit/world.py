@@ -28,7 +28,7 @@ from mmcore.calls.mprotect import do_mprotect
 from mmcore.calls.mremap import do_mremap
 from mmcore.errors import MustWait, SysError
 from mmcore.physical.frames import FREE, PCP, PG_ANON, PG_LOCKED, PG_WRITEBACK
-from mmcore.physical.pgtable import PRESENT
+from mmcore.physical.pgtable import PRESENT, TASK_SIZE
 from sandbox.kit.compare import Comparison
 from sandbox.kit.files import host_file, tmpfs_file
 from sandbox.kit.machine import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, MAP_SHARED, Fault, Machine
@@ -383,7 +383,7 @@ class World(Comparison):
                 raise GivenUp
         process = Process(self._new_mm())
         self.processes.append(process)
-        vma = self.call(bprm_stack, self.mem, process.mm, 0xC0000000)
+        vma = self.call(bprm_stack, self.mem, process.mm, TASK_SIZE)
         self.machine.store(process.mm, 0xBFFFF000, word)
         self.call(setup_arg_pages, self.mem, vma, top << 12, False)
         stack = process.mm.vmas[-1]
@@ -403,7 +403,7 @@ class World(Comparison):
         self.mem.pages.inject = inject
         try:
             mm = self._new_mm()
-            vma = self._patient(bprm_stack, self.mem, mm, 0xC0000000)
+            vma = self._patient(bprm_stack, self.mem, mm, TASK_SIZE)
             self.machine.store(mm, 0xBFFFF000, word)
             self._patient(setup_arg_pages, self.mem, vma, top << 12, False)
         except (SysError, MemoryError):

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import struct
-from errno import EACCES, EFAULT, EINVAL, EPERM, EROFS
+from errno import EACCES, EFAULT, EINVAL, EOPNOTSUPP, EPERM, EROFS
 from stat import S_IFLNK, S_ISDIR
 from typing import Any
 
@@ -70,7 +70,7 @@ def sys_fchmodat2(task: Any, dirfd: int, path: int, mode: int, flags: int) -> in
         task, dirfd, strncpy_from_user(task, path), not flags & AT_SYMLINK_NOFOLLOW, bool(flags & AT_EMPTY_PATH)
     )
     if dentry.inode.mode & S_IFMT == S_IFLNK:
-        raise SysError(95)  # EOPNOTSUPP
+        raise SysError(EOPNOTSUPP)
     return _chmod(task, dentry, mode)
 
 

@@ -3,7 +3,7 @@ mm/fadvise.c, 2.6.7; fallocate 2.6.23."""
 
 from __future__ import annotations
 
-from errno import EBADF, EFBIG, EINVAL, EISDIR, ENODEV, EOPNOTSUPP, EROFS, ESPIPE
+from errno import EBADF, EFBIG, EINVAL, EISDIR, ENODEV, ENOSPC, EOPNOTSUPP, EROFS, ESPIPE, ETXTBSY
 from stat import S_ISDIR, S_ISFIFO, S_ISREG
 from typing import Any
 
@@ -25,6 +25,8 @@ from sandbox.fs.uapi import (
     FALLOC_FL_KEEP_SIZE,
     FALLOC_FL_PUNCH_HOLE,
     FALLOC_FL_ZERO_RANGE,
+    FMODE_READ,
+    FMODE_WRITE,
     MAX_LFS_FILESIZE,
     MAY_WRITE,
     MFD_ALLOW_SEALING,
@@ -33,9 +35,14 @@ from sandbox.fs.uapi import (
     O_LARGEFILE,
     O_WRONLY,
 )
+from sandbox.kernel.rlimits import RLIMIT_FSIZE
 from sandbox.kernel.sched import TASK_UNINTERRUPTIBLE, Wait
+from sandbox.kernel.signo import SIGXFSZ
 from sandbox.kernel.table import syscall
 from sandbox.kernel.uaccess import strncpy_from_user
+
+_SYNC_FILE_RANGE = 7  # WAIT_BEFORE, WRITE, WAIT_AFTER
+POSIX_FADV_DONTNEED, POSIX_FADV_NOREUSE = 4, 5
 
 
 # size
@@ -52,7 +59,7 @@ def _truncate(task: Any, path: int, length: int) -> Any:
     if inode.sb.readonly:
         raise SysError(EROFS)
     if inode.writers < 0:
-        raise SysError(26)  # ETXTBSY
+        raise SysError(ETXTBSY)
     if inode.leases:
         return _truncate_leased(task, dentry, length)
     _set_size(task, dentry, length)
@@ -71,8 +78,8 @@ def _truncate_leased(task: Any, dentry: Dentry, length: int) -> Any:
 
 def _set_size(task: Any, dentry: Dentry, length: int) -> None:
     inode = dentry.inode
-    if length > inode.i_size and length > task.signal.rlimits[1][0]:
-        send_signal(task, 25)  # SIGXFSZ
+    if length > inode.i_size and length > task.signal.rlimits[RLIMIT_FSIZE][0]:
+        send_signal(task, SIGXFSZ)
         raise SysError(EFBIG)
     inode.truncate(length)
     drop_privileges(task, inode)
@@ -83,7 +90,7 @@ def _ftruncate(task: Any, fd: int, length: int, small: bool) -> int:
     if length < 0:
         raise SysError(EINVAL)
     file = fget(task, fd)
-    if not S_ISREG(file.inode.mode) or not file.f_mode & 2:
+    if not S_ISREG(file.inode.mode) or not file.f_mode & FMODE_WRITE:
         raise SysError(EINVAL)
     if small and length > 0x7FFFFFFF and not file.f_flags & O_LARGEFILE:
         raise SysError(EINVAL)
@@ -123,7 +130,7 @@ def _reserve_pages(inode: Inode, first: int, last: int) -> None:
         except SysError as error:
             for done in added:
                 mapping.drop_pages(done, done + 1)
-            raise SysError(28) from error if isinstance(error, OutOfMemory) else error  # ENOSPC
+            raise SysError(ENOSPC) from error if isinstance(error, OutOfMemory) else error
 
 
 def _fallocate(task: Any, dentry: Dentry, mode: int, offset: int, length: int) -> Any:
@@ -160,7 +167,7 @@ def sys_fallocate(task: Any, fd: int, mode: int, offset_low: int, offset_high: i
         raise SysError(EOPNOTSUPP)
     if mode & FALLOC_FL_PUNCH_HOLE and (not mode & FALLOC_FL_KEEP_SIZE or mode & FALLOC_FL_ZERO_RANGE):
         raise SysError(EOPNOTSUPP)
-    if not file.f_mode & 2:
+    if not file.f_mode & FMODE_WRITE:
         raise SysError(EBADF)
     inode = file.inode
     if S_ISFIFO(inode.mode):
@@ -229,7 +236,7 @@ def sys_syncfs(task: Any, fd: int) -> int:
 def sys_sync_file_range(
     task: Any, fd: int, offset_low: int, offset_high: int, n_low: int, n_high: int, flags: int
 ) -> int:
-    if flags & ~7 or s64(offset_low, offset_high) < 0 or s64(n_low, n_high) < 0:
+    if flags & ~_SYNC_FILE_RANGE or s64(offset_low, offset_high) < 0 or s64(n_low, n_high) < 0:
         raise SysError(EINVAL)
     file = fget(task, fd)
     if not (S_ISREG(file.inode.mode) or S_ISDIR(file.inode.mode)):
@@ -243,9 +250,9 @@ def _fadvise(task: Any, fd: int, advice: int) -> int:
     file = fget(task, fd)
     if S_ISFIFO(file.inode.mode):
         raise SysError(ESPIPE)
-    if advice > 5:
+    if advice > POSIX_FADV_NOREUSE:
         raise SysError(EINVAL)
-    if advice == 4 and S_ISREG(file.inode.mode):  # DONTNEED
+    if advice == POSIX_FADV_DONTNEED and S_ISREG(file.inode.mode):
         drop_clean(task.mem, file.inode.mapping)
     return 0
 
@@ -265,7 +272,7 @@ def sys_fadvise64_64(task: Any, fd: int, low: int, high: int, len_low: int, len_
 @syscall(225, "readahead", 4)
 def sys_readahead(task: Any, fd: int, low: int, high: int, count: int) -> int:
     file = fget(task, fd)
-    if not file.f_mode & 1:
+    if not file.f_mode & FMODE_READ:
         raise SysError(EBADF)
     if not file.regular:
         raise SysError(EINVAL)

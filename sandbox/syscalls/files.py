@@ -45,7 +45,9 @@ from sandbox.kernel.sched import Interrupted, Wait
 from sandbox.kernel.table import syscall
 from sandbox.kernel.uaccess import copy_to_user, pin_user, put_user64, read_mm, strncpy_from_user, write_mm
 
-_RWF_SUPPORTED = 0x1F & ~0x10  # HIPRI, DSYNC, SYNC, NOWAIT: accepted, they change nothing here
+_RWF_SUPPORTED = 0x0F  # HIPRI, DSYNC, SYNC, NOWAIT: accepted, they change nothing here
+_RWF_APPEND = 0x10
+_CLOSE_RANGE_UNSHARE, _CLOSE_RANGE_CLOEXEC = 2, 4
 
 
 @syscall(3, "read", 3)
@@ -191,11 +193,11 @@ def sys_preadv2(task: Any, fd: int, vec: int, count: int, low: int, high: int, f
 
 @syscall(379, "pwritev2", 6)
 def sys_pwritev2(task: Any, fd: int, vec: int, count: int, low: int, high: int, flags: int) -> Any:
-    if flags & ~(_RWF_SUPPORTED | 0x10):
+    if flags & ~(_RWF_SUPPORTED | _RWF_APPEND):
         raise SysError(EOPNOTSUPP)
     if s64(low, high) == -1:
         return sys_writev(task, fd, vec, count)
-    if flags & 0x10:  # RWF_APPEND
+    if flags & _RWF_APPEND:
         size = fget_write(task, fd).inode.i_size
         low, high = size & 0xFFFFFFFF, size >> 32
     return sys_pwritev(task, fd, vec, count, low, high)
@@ -282,9 +284,9 @@ def sys_close(task: Any, fd: int) -> int:
 
 @syscall(436, "close_range", 3)
 def sys_close_range(task: Any, first: int, last: int, flags: int) -> int:
-    if first > last or flags & ~6:
+    if first > last or flags & ~(_CLOSE_RANGE_UNSHARE | _CLOSE_RANGE_CLOEXEC):
         raise SysError(EINVAL)
-    if flags & 2 and task.files.users > 1:  # CLOSE_RANGE_UNSHARE
+    if flags & _CLOSE_RANGE_UNSHARE and task.files.users > 1:
         address = task.kernel.objects.files.alloc()
         own = task.files.copy()
         task.files.put(task)
@@ -292,7 +294,7 @@ def sys_close_range(task: Any, first: int, last: int, flags: int) -> int:
     files = task.files
     for fd in range(first, min(last, len(files.fds) - 1) + 1):
         if files.fds[fd] is not None:
-            if flags & 4:
+            if flags & _CLOSE_RANGE_CLOEXEC:
                 files.cloexec.add(fd)
             else:
                 files.close(fd, task)

@@ -18,6 +18,7 @@ SYSNAME, RELEASE, MACHINE = b"Linux", b"2.6.7-rmapbox", b"i686"
 VERSION = b"#1 Sat May 22 00:00:00 UTC 2004"
 UTS_FIELD = 65
 ADDR_NO_RANDOMIZE = 0x0040000
+_GRND_NONBLOCK, _GRND_RANDOM, _GRND_INSECURE = 1, 2, 4
 
 
 @syscall(122, "uname", 1)
@@ -88,7 +89,7 @@ def sys_sysinfo(task: Task, addr: int) -> int:
 
 @syscall(355, "getrandom", 3)
 def sys_getrandom(task: Task, addr: int, n: int, flags: int) -> int:
-    if flags & ~7 or flags & 6 == 6:
+    if flags & ~(_GRND_NONBLOCK | _GRND_RANDOM | _GRND_INSECURE) or (flags & _GRND_RANDOM and flags & _GRND_INSECURE):
         raise SysError(errno.EINVAL)
     n = min(n, 0x7FFFF000)
     done = 0

@@ -30,11 +30,11 @@ from sandbox.fs.uapi import (
 )
 from sandbox.kernel.sched import ERESTARTNOHAND, Interrupted, Wait
 from sandbox.kernel.signals import set_blocked
+from sandbox.kernel.signo import UNBLOCKABLE
 from sandbox.kernel.table import syscall
 from sandbox.kernel.uaccess import copy_from_user, copy_to_user, get_user32, pin_user
 
 _ALWAYS = POLLERR | POLLHUP
-_UNBLOCKABLE = 1 << 8 | 1 << 18  # SIGKILL, SIGSTOP
 POLLIN_SET = POLLRDNORM | POLLRDBAND | POLLIN | POLLHUP | POLLERR
 POLLOUT_SET = POLLWRBAND | POLLWRNORM | POLLOUT | POLLERR
 POLLEX_SET = POLLPRI
@@ -144,7 +144,7 @@ def _with_mask(task: Any, mask_at: int, size: int, timeout: tuple[int, int | Non
             raise SysError(EINVAL)
         mask = struct.unpack("<Q", copy_from_user(task, mask_at, 8))[0]
         saved = task.blocked
-        set_blocked(task, mask & ~_UNBLOCKABLE)
+        set_blocked(task, mask & ~UNBLOCKABLE)
     start = task.kernel.clock.now
     try:
         result = call()

@@ -10,9 +10,10 @@ import errno
 import struct
 
 from mmcore.errors import SysError
+from sandbox.kernel.rlimits import RLIM_INFINITY, RLIMIT_CPU, RLIMIT_NICE, RLIMIT_NOFILE, RLIMIT_RTPRIO
 from sandbox.kernel.sched import SLICE_NS
 from sandbox.kernel.table import syscall
-from sandbox.kernel.task import RLIM_INFINITY, RLIMIT_CPU, RLIMIT_NICE, RLIMIT_NOFILE, RLIMIT_RTPRIO, Task
+from sandbox.kernel.task import Task
 from sandbox.kernel.timespec import put_timespec32, put_timespec64, timeval32
 from sandbox.kernel.uaccess import copy_from_user, copy_to_user, prepare_result, put_user32
 from sandbox.syscalls.creds import same_owner

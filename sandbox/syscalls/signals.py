@@ -37,6 +37,7 @@ from sandbox.kernel.signo import (
     SIGKILL,
     SIGSEGV,
     SIGSTOP,
+    SS_AUTODISARM,
     UNBLOCKABLE,
     SigInfo,
     user_info,
@@ -191,7 +192,7 @@ def sys_sigpending(task: Task, addr: int) -> int:
 def sys_sigaltstack(task: Task, new: int, old: int) -> int:
     sp = task.regs[ESP]
     before = struct.pack(
-        "<3I", task.sas_ss_sp, sas_ss_flags(task, sp) | task.sas_ss_flags & 0x80000000, task.sas_ss_size
+        "<3I", task.sas_ss_sp, sas_ss_flags(task, sp) | task.sas_ss_flags & SS_AUTODISARM, task.sas_ss_size
     )
     wanted = struct.unpack("<3I", copy_from_user(task, new, 12)) if new else None
     if old:
