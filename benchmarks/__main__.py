@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks import core, cpu_trap, guest
-from benchmarks.table import Outcome, Row, collect, outcome, render, render_markdown
+from benchmarks.table import Figure, FigureOutcome, collect, outcome, render, render_markdown
 from mmcore.rmap import WalkScheme
 from sandbox.schemes.registry import load_scheme, scheme_names
 
@@ -57,7 +57,7 @@ QUICK = {
 }
 
 ROWS = [
-    Row(
+    Figure(
         "A",
         "compute",
         "compiled code without system calls",
@@ -68,7 +68,7 @@ ROWS = [
         "ms",
         against="Unicorn without hooks",
     ),
-    Row(
+    Figure(
         "A",
         "lcg",
         "one block over and over, state in memory",
@@ -79,7 +79,7 @@ ROWS = [
         "ns",
         against="Unicorn without hooks",
     ),
-    Row(
+    Figure(
         "A",
         "tightloop",
         "a two-instruction loop",
@@ -90,11 +90,11 @@ ROWS = [
         "ns",
         against="Unicorn without hooks",
     ),
-    Row("A", "touch", "anonymous first touch, a page", "here:touch", "fault", 3, 1.7, against="no-op fault"),
-    Row("A", "cow", "copy on write in a child, a page", "here:cow", "native:cow", 5, 3),
-    Row("A", "fork64", "fork + exit + wait, 64 MB touched", "here:fork64", "native:fork64", 1.5, 0.5, "ms"),
-    Row("A", "mremap64", "mremap moves 64 MB", "here:mremap64", "native:mremap64", 10, 2),
-    Row(
+    Figure("A", "touch", "anonymous first touch, a page", "here:touch", "fault", 3, 1.7, against="no-op fault"),
+    Figure("A", "cow", "copy on write in a child, a page", "here:cow", "native:cow", 5, 3),
+    Figure("A", "fork64", "fork + exit + wait, 64 MB touched", "here:fork64", "native:fork64", 1.5, 0.5, "ms"),
+    Figure("A", "mremap64", "mremap moves 64 MB", "here:mremap64", "native:mremap64", 10, 2),
+    Figure(
         "A",
         "mmap_touch_munmap",
         "mmap + touch + munmap, one page",
@@ -103,9 +103,9 @@ ROWS = [
         12,
         8,
     ),
-    Row("A", "getppid", "getppid", "here:getppid", "trap", 4, 2.3, against="no-op trap"),
-    Row("A", "pipe", "pipe ping-pong, a round", "here:pipe", "native:pipe", 15, 7),
-    Row(
+    Figure("A", "getppid", "getppid", "here:getppid", "trap", 4, 2.3, against="no-op trap"),
+    Figure("A", "pipe", "pipe ping-pong, a round", "here:pipe", "native:pipe", 15, 7),
+    Figure(
         "A",
         "hello",
         "`rmapbox run hello`, wall, warm",
@@ -117,13 +117,15 @@ ROWS = [
         "here",
         against="python, numpy, unicorn",
     ),
-    Row("A", "rss", "host memory, 64 MB guest that touches 32 MB", "rss", "", 150, 100, "MB", "here"),
-    Row("B", "unmap", "one try_to_unmap of a page mapped once", "unmap", "", 30, 12, "us", "here"),
-    Row("B", "walk", "a walk: one candidate", "walk", "", 4, 1.5, "us", "here"),
-    Row("C", "swap", "sequential write of twice the RAM, pages/s", "swap", "", 15000, 40000, "/s", "here", rate=True),
-    Row("C", "scan", "scanning a page that stays", "scan", "", 15, 5, "us", "here"),
-    Row("C", "exit64", "exit of the last owner of 64 MB", "here:exit64", "native:exit64", 4, 1, "ms"),
-    Row(
+    Figure("A", "rss", "host memory, 64 MB guest that touches 32 MB", "rss", "", 150, 100, "MB", "here"),
+    Figure("B", "unmap", "one try_to_unmap of a page mapped once", "unmap", "", 30, 12, "us", "here"),
+    Figure("B", "walk", "a walk: one candidate", "walk", "", 4, 1.5, "us", "here"),
+    Figure(
+        "C", "swap", "sequential write of twice the RAM, pages/s", "swap", "", 15000, 40000, "/s", "here", rate=True
+    ),
+    Figure("C", "scan", "scanning a page that stays", "scan", "", 15, 5, "us", "here"),
+    Figure("C", "exit64", "exit of the last owner of 64 MB", "here:exit64", "native:exit64", 4, 1, "ms"),
+    Figure(
         "C",
         "areas",
         "18,000 areas in one address space (1/32 of test-mmap3)",
@@ -134,15 +136,15 @@ ROWS = [
         "s",
         "here",
     ),
-    Row("C", "audit", "auditor, full pass over 100,000 mapped pages", "audit", "", 2, 0.5, "s", "here"),
-    Row("-", "fork0", "fork + exit + wait, next to nothing touched", "here:fork0", "native:fork0"),
-    Row("-", "mmap_munmap", "mmap + munmap, one page", "here:mmap_munmap", "native:mmap_munmap"),
-    Row("-", "mprotect_split", "mprotect that splits and merges", "here:mprotect_split", "native:mprotect_split"),
-    Row("-", "shared_touch", "shared file page, first touch", "here:shared_touch", "native:shared_touch"),
+    Figure("C", "audit", "auditor, full pass over 100,000 mapped pages", "audit", "", 2, 0.5, "s", "here"),
+    Figure("-", "fork0", "fork + exit + wait, next to nothing touched", "here:fork0", "native:fork0"),
+    Figure("-", "mmap_munmap", "mmap + munmap, one page", "here:mmap_munmap", "native:mmap_munmap"),
+    Figure("-", "mprotect_split", "mprotect that splits and merges", "here:mprotect_split", "native:mprotect_split"),
+    Figure("-", "shared_touch", "shared file page, first touch", "here:shared_touch", "native:shared_touch"),
 ]
 
 
-def scheme_rows() -> list[Row]:
+def scheme_rows() -> list[Figure]:
     """Every other scheme: fork of 64 MB, against anon_vma; what its walks cost, if it has any."""
     rows = []
     for name in scheme_names():
@@ -150,7 +152,7 @@ def scheme_rows() -> list[Row]:
             continue
         owed, reach = (15, 5) if name in PER_PAGE else (1.3, 1.1)
         rows.append(
-            Row(
+            Figure(
                 "B",
                 f"fork64:{name}",
                 f"fork of 64 MB under {name}",
@@ -164,10 +166,12 @@ def scheme_rows() -> list[Row]:
         )
         if issubclass(load_scheme(name), WalkScheme):
             rows.append(
-                Row("B", f"unmap:{name}", f"one try_to_unmap under {name}", f"unmap:{name}", "", 30, 12, "us", "here")
+                Figure(
+                    "B", f"unmap:{name}", f"one try_to_unmap under {name}", f"unmap:{name}", "", 30, 12, "us", "here"
+                )
             )
             rows.append(
-                Row(
+                Figure(
                     "B",
                     f"walk:{name}",
                     f"one candidate of a walk under {name}",
@@ -219,7 +223,7 @@ def explain() -> str:
     )
 
 
-def document(results: list[Outcome]) -> str:
+def document(results: list[FigureOutcome]) -> str:
     """docs/benchmarks.md."""
     return (
         "# Benchmarks\n\nWritten by `python -m benchmarks --write`: " + explain() + ".\n\n"

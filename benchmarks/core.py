@@ -13,17 +13,17 @@ from mmcore.physical.gfp import GFP_KERNEL
 from mmcore.physical.pgtable import A
 from mmcore.reclaim.vmscan import ScanControl
 from mmcore.rmap.core import SUCCESS
-from sandbox.kit.machine import PROT_READ, RW, Machine
+from sandbox.kit.machine import PROT_READ, RW, CpulessMachine
 from sandbox.schemes.registry import load_scheme
 
 SHARERS = 64
 
 
-def _machine(scheme: str, megabytes: int, **options: Any) -> Machine:
-    return Machine(load_scheme(scheme), memory=megabytes << 20, swap=2 * megabytes << 20, **options)
+def _machine(scheme: str, megabytes: int, **options: Any) -> CpulessMachine:
+    return CpulessMachine(load_scheme(scheme), memory=megabytes << 20, swap=2 * megabytes << 20, **options)
 
 
-def _touched(machine: Machine, pages: int) -> tuple[Mm, int, list[int]]:
+def _touched(machine: CpulessMachine, pages: int) -> tuple[Mm, int, list[int]]:
     """A process with so many anonymous pages: its address space, where they start, and their frames."""
     mm = machine.new_mm()
     at = machine.mmap(mm, pages)
@@ -47,7 +47,7 @@ def unmap_once(scheme: str = "anon_vma", pages: int = 4096) -> float:
     return (time.perf_counter() - start) / pages
 
 
-def _rest(machine: Machine) -> None:
+def _rest(machine: CpulessMachine) -> None:
     """No PTE is young."""
     ptes = machine.mem.pgtables.np_ptes
     for mm in machine.mem.mms.values():

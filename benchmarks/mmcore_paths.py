@@ -16,7 +16,7 @@ from benchmarks import core
 from mmcore.calls.mremap import do_mremap
 from rmap_plugins.anon_vma import AnonVma
 from rmap_plugins.pte_chain import PteChain
-from sandbox.kit.machine import Machine
+from sandbox.kit.machine import CpulessMachine
 
 SCHEMES: dict[str, tuple[type, dict[str, Any]]] = {
     "anon_vma": (AnonVma, {}),
@@ -27,10 +27,10 @@ SCHEMES: dict[str, tuple[type, dict[str, Any]]] = {
 ROUNDS = 3
 
 
-def _process(scheme: str, megabytes: int, touched: int, swap: int = 1) -> tuple[Machine, Any, int, int]:
+def _process(scheme: str, megabytes: int, touched: int, swap: int = 1) -> tuple[CpulessMachine, Any, int, int]:
     """A machine with a process that has touched so many MB: (machine, mm, address, pages)."""
     kind, options = SCHEMES[scheme]
-    machine = Machine(kind, memory=megabytes << 20, swap=swap << 20, **options)
+    machine = CpulessMachine(kind, memory=megabytes << 20, swap=swap << 20, **options)
     mm = machine.new_mm()
     pages = touched << 8
     at = machine.mmap(mm, pages) if pages else 0
@@ -38,7 +38,7 @@ def _process(scheme: str, megabytes: int, touched: int, swap: int = 1) -> tuple[
     return machine, mm, at, pages
 
 
-def _fault_each(machine: Machine, mm: Any, at: int, pages: int) -> None:
+def _fault_each(machine: CpulessMachine, mm: Any, at: int, pages: int) -> None:
     """A write fault for every page, as the CPU would report it."""
     fault = machine.mem.faults.do_page_fault
     machine.mem.current.mm = mm

@@ -11,7 +11,7 @@ LATE = 2.0  # a row this many times beyond what is owed fails the run
 
 
 @dataclass(frozen=True)
-class Row:
+class Figure:
     """One figure. ``here`` and ``other`` name measures (seconds unless ``unit`` says otherwise); with ``judged``
     "ratio" what is promised is here / other, with "here" it is the figure itself. ``rate``: more is better. Without
     ``owed`` the row is shown and not judged."""
@@ -34,11 +34,11 @@ _UNITS = {"us": (1e6, 2), "ms": (1e3, 2), "s": (1, 3), "ns": (1e9, 1), "MB": (1 
 
 
 @dataclass
-class Outcome:
+class FigureOutcome:
     """Medians over the rounds; ``ratio`` is the median of the rounds' own ratios, since only what was measured side by
     side compares."""
 
-    row: Row
+    row: Figure
     here: float
     other: float | None
     ratio: float | None
@@ -98,14 +98,14 @@ class Outcome:
         }
 
 
-def outcome(row: Row, samples: Samples) -> Outcome | None:
+def outcome(row: Figure, samples: Samples) -> FigureOutcome | None:
     """The row's figures, or None when one of its measures could not be taken."""
     here, other = samples.get(row.here), samples.get(row.other) if row.other else None
     if not here or (row.other and not other):
         return None
     ratios = [a / b for a, b in zip(here, other) if b] if other else []
     detail = {row.here: here} | ({row.other: other} if other else {})
-    return Outcome(
+    return FigureOutcome(
         row,
         statistics.median(here),
         statistics.median(other) if other else None,
@@ -118,7 +118,7 @@ def outcome(row: Row, samples: Samples) -> Outcome | None:
 _HEAD = ("", "figure", "here", "other side", "", "ratio", "owed", "reach", "")
 
 
-def _cells(result: Outcome) -> tuple[str, ...]:
+def _cells(result: FigureOutcome) -> tuple[str, ...]:
     row = result.row
     ratio = f"{result.ratio:.2f}" if result.ratio is not None else ""
     return (
@@ -134,7 +134,7 @@ def _cells(result: Outcome) -> tuple[str, ...]:
     )
 
 
-def render(results: Sequence[Outcome]) -> str:
+def render(results: Sequence[FigureOutcome]) -> str:
     """The table for a terminal."""
     lines = [_HEAD, *map(_cells, results)]
     widths = [max(len(line[i]) for line in lines) for i in range(len(_HEAD))]
@@ -148,7 +148,7 @@ def render(results: Sequence[Outcome]) -> str:
     return "\n".join(shown)
 
 
-def render_markdown(results: Sequence[Outcome]) -> str:
+def render_markdown(results: Sequence[FigureOutcome]) -> str:
     """The table for a document."""
     lines = [
         ("row", "figure", "here", "other side", "which is", "ratio", "owed", "reach", "verdict"),

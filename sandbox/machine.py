@@ -86,7 +86,7 @@ class Machine:
         loaded = load_program(argv[0], mounts=bool(self.config.mounts))
         scheme = load_scheme(self.config.scheme)
         try:
-            return self._run(_Running(self.config, loaded, argv, scheme, hash_memory), start, capture, status)
+            return self._run(_Boot(self.config, loaded, argv, scheme, hash_memory), start, capture, status)
         except BaseException as error:
             fault = scheme_fault(error, self.config.scheme, scheme)
             if fault is not None:
@@ -95,7 +95,7 @@ class Machine:
                 raise InvariantViolation(f"under scheme {self.config.scheme!r}: {error}") from error
             raise
 
-    def _run(self, running: _Running, start: float, capture: bool, status: IO[str] | None) -> Result:
+    def _run(self, running: _Boot, start: float, capture: bool, status: IO[str] | None) -> Result:
         out: list[bytes] = []
         err: list[bytes] = []
         sinks: tuple[Any, Any] = (out.append, err.append) if capture else (1, 2)
@@ -166,7 +166,7 @@ def build_memory(config: Config, scheme: type[RmapScheme] | None = None, **kerne
     )
 
 
-class _Running:
+class _Boot:
     """One boot."""
 
     def __init__(

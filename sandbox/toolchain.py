@@ -396,7 +396,7 @@ def _place(program: Path, destination: Path) -> None:
 
 
 @dataclass(frozen=True)
-class Program:
+class BundledProgram:
     """A bundled guest program and its card.
 
     `arguments` is the card's text, "name=default" words; `defaults` the same as a dictionary.
@@ -422,7 +422,7 @@ class Program:
 _CARD_KEYS = ("name", "summary", "drives", "arguments", "look at")
 
 
-def parse_card(source: Path) -> Program:
+def parse_card(source: Path) -> BundledProgram:
     """Read the card that opens a bundled program: a comment of `key: text` lines in the order of _CARD_KEYS, where a
     line without a key continues the one before. Raises CompileError naming what is wrong.
     """
@@ -444,11 +444,11 @@ def parse_card(source: Path) -> Program:
         )
     if card["name"] != source.stem:
         raise CompileError(f"{source.name}: its card is named {card['name']!r}")
-    return Program(card["name"], source, card["summary"], card["drives"], card["arguments"], card["look at"])
+    return BundledProgram(card["name"], source, card["summary"], card["drives"], card["arguments"], card["look at"])
 
 
 @functools.cache
-def bundled() -> dict[str, Program]:
+def bundled() -> dict[str, BundledProgram]:
     """The bundled programs by name, sorted."""
     return {source.stem: parse_card(source) for source in sorted(GUEST_PROGRAMS.glob("*.c"))}
 

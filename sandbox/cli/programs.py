@@ -29,14 +29,14 @@ def main(words: list[str]) -> int:
     return 0
 
 
-def _show(program: toolchain.Program) -> None:
+def _show(program: toolchain.BundledProgram) -> None:
     print(f"{program.name}: {program.summary}")
     for label, text in (("drives", program.drives), ("arguments", program.arguments), ("look at", program.look_at)):
         if text:
             print(f"    {label:<10}{text}")
 
 
-def _show_usage(program: toolchain.Program) -> None:
+def _show_usage(program: toolchain.BundledProgram) -> None:
     """How its arguments are written, by the example of its own defaults."""
     defaults = program.defaults
     if defaults and not program.arguments.startswith("["):

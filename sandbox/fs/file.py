@@ -67,7 +67,7 @@ class File:
         self.pos = 0
         self.mapping: Any = inode.mapping
         self.count = 1
-        self.owner: Any = None  # who is told by signal (sigio.Owner)
+        self.owner: Any = None  # who is told by signal (sigio.SignalOwner)
         self.signum = 0
         dentry.count += 1
         if self.f_mode & FMODE_WRITE:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sandbox.fs.inode import Inode
 
 
-class Watch:
+class DirectoryWatch:
     __slots__ = ("kernel", "file", "fd", "table", "mask")
 
     def __init__(self, kernel: Any, file: File, fd: int, table: Any) -> None:
@@ -42,7 +42,7 @@ def watch(task: Any, file: File, fd: int, mask: int) -> None:
         raise SysError(ENOTDIR)
     mine = next((one for one in inode.watches or () if one.file is file and one.table is task.files), None)
     if mine is None:
-        mine = Watch(task.kernel, file, fd, task.files)
+        mine = DirectoryWatch(task.kernel, file, fd, task.files)
         inode.watches = [*(inode.watches or ()), mine]
     mine.fd = fd
     mine.mask |= mask
@@ -54,7 +54,7 @@ def forget(file: File, table: Any) -> None:
     _keep(file.inode, [one for one in file.inode.watches or () if one.file is not file or one.table is not table])
 
 
-def _keep(inode: Inode, watches: list[Watch]) -> None:
+def _keep(inode: Inode, watches: list[DirectoryWatch]) -> None:
     inode.watches = watches or None
 
 

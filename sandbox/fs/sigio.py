@@ -17,7 +17,7 @@ POLL_MSG = 3  # si_code: leases and directory notification
 _BAND = POLLIN | POLLRDNORM | POLLMSG
 
 
-class Owner:
+class SignalOwner:
     """``kind`` F_OWNER_* and the number it names, and on whose behalf the signals are sent."""
 
     __slots__ = ("kind", "ident", "uid", "euid")
@@ -44,13 +44,13 @@ def set_owner(task: Any, file: File, kind: int, ident: int) -> None:
         raise SysError(EINVAL)
     if ident and not _named(task.kernel, kind, ident):
         raise SysError(ESRCH)
-    file.owner = Owner(task, kind, ident)
+    file.owner = SignalOwner(task, kind, ident)
 
 
 def own_by_default(task: Any, file: File) -> None:
     """Leases and notification tell the process that asked for them, unless somebody else was named before."""
     if file.owner is None or not file.owner.ident:
-        file.owner = Owner(task, F_OWNER_PID, task.tgid)
+        file.owner = SignalOwner(task, F_OWNER_PID, task.tgid)
 
 
 def get_owner(task: Any, file: File) -> tuple[int, int]:

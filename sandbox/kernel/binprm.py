@@ -26,7 +26,7 @@ from sandbox.kernel.task import Task
 from sandbox.kernel.uaccess import write_mm
 
 if TYPE_CHECKING:
-    from sandbox.kernel.exec import Program
+    from sandbox.kernel.exec import Executable
 
 PAGE = 4096
 STACK_TOP = TASK_SIZE
@@ -59,7 +59,7 @@ AT_SECURE, AT_RANDOM, AT_HWCAP2, AT_EXECFN = 23, 25, 26, 31
 class StackImage:
     """Builds the stack in ``mm``, which no task runs in yet. ``sp`` is the stack pointer reached so far."""
 
-    def __init__(self, task: Task, mm: Any, program: Program, envp: list[bytes]) -> None:
+    def __init__(self, task: Task, mm: Any, program: Executable, envp: list[bytes]) -> None:
         """Copies file name, environment and arguments. Raises E2BIG, ENOMEM, or MustWait."""
         self.task = task
         self.mm = mm

@@ -106,7 +106,7 @@ class ExeFile:
             close_exec(self.file)
 
 
-class Program:
+class Executable:
     """What execve found out before it changed anything: files, headers, the final argv."""
 
     __slots__ = ("file", "image", "interp_file", "interp", "argv", "filename", "comm")
@@ -158,7 +158,7 @@ def do_execve(
     """The system call once its arguments are in the kernel; ``file`` (from open_exec) is the callee's to close. Returns
     0 in the new program, or raises SysError in the old one."""
     kernel = task.kernel
-    program = Program(task, filename, file, argv)
+    program = Executable(task, filename, file, argv)
     mm = None
     try:
         mm = mm_alloc(task.mem)
@@ -207,7 +207,7 @@ def de_thread(task: Task) -> Generator[Wait, bool, None]:
         task.sighand = new
 
 
-def _flush_old_exec(task: Task, mm: Any, program: Program) -> None:
+def _flush_old_exec(task: Task, mm: Any, program: Executable) -> None:
     """Point of no return: the old address space goes, and with it what belonged to the old program. Linux:
     flush_old_exec."""
     kernel, mem = task.kernel, task.mem
@@ -256,7 +256,7 @@ def _unshare_files(task: Task) -> Any:
     return copy
 
 
-def _load(task: Task, mm: Any, program: Program, stack: StackImage) -> Generator[Wait, bool, int]:
+def _load(task: Task, mm: Any, program: Executable, stack: StackImage) -> Generator[Wait, bool, int]:
     """Maps the program and its interpreter; returns the first instruction's address."""
     image = program.image
     image.check()

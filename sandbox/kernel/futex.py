@@ -49,7 +49,7 @@ FUTEX_WAITERS, FUTEX_OWNER_DIED, FUTEX_TID_MASK = 0x80000000, 0x40000000, 0x3FFF
 ROBUST_LIST_LIMIT = 2048
 
 
-class Waiter:
+class FutexWaiter:
     """One sleeper. ``queue`` has the task in it while it sleeps; ``key`` is None once it was woken."""
 
     __slots__ = ("key", "bitset", "queue")
@@ -119,7 +119,7 @@ def wake_address(task: Task, addr: int, n: int) -> None:
             _wake(task, key, n, MATCH_ANY)
 
 
-def _forget(task: Task, waiter: Waiter) -> bool:
+def _forget(task: Task, waiter: FutexWaiter) -> bool:
     """The sleeper gives up; False: it was woken meanwhile."""
     key = waiter.key
     if key is None:
@@ -145,7 +145,7 @@ def _futex_sleep(
     task: Task, key: Hashable, addr: int, value: int, private: bool, bitset: int, deadline: int | None
 ) -> Generator[Wait, bool, int]:
     queue = WaitQueue(f"futex {addr:#x}")
-    waiter = Waiter(key, bitset, queue)
+    waiter = FutexWaiter(key, bitset, queue)
     task.kernel.futexes.setdefault(key, []).append(waiter)
     try:
         while (yield Wait((queue,), deadline)) and waiter.key is not None:

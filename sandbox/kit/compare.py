@@ -10,14 +10,14 @@ from mmcore.areas.vma import VM_ACCESS_FLAGS, VM_MAYSHARE, VM_NONLINEAR, VmArea
 from mmcore.memory import Memory
 from mmcore.physical.frames import PG_ANON
 from mmcore.physical.pgtable import FILE, PRESENT, TASK_SIZE, D, P, W
-from sandbox.kit.machine import Machine
+from sandbox.kit.machine import CpulessMachine
 from sandbox.kit.model import HIGH, LOW, WRITE, ZERO, Process, Words
 
 
-class Comparison:
+class WorldComparison:
     """What World compares after each operation."""
 
-    machine: Machine
+    machine: CpulessMachine
     mem: Memory
     processes: list[Process]
     tlb: dict[Mm, dict[int, int]]  # by page number: the PTE that the CPU may still use

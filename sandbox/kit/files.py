@@ -10,7 +10,7 @@ from mmcore.memory import Memory
 PAGE = 4096
 
 
-class Inode:
+class BareInode:
     """``i_size`` in bytes; ``addr`` a slab object, so that low memory pays for it as it does for a real one."""
 
     def __init__(self, mem: Memory, size: int) -> None:
@@ -49,7 +49,7 @@ class OpenFile:
     path = "/test"
     f_mode = 3
 
-    def __init__(self, mapping: AddressSpace, inode: Inode, host: Host | None) -> None:
+    def __init__(self, mapping: AddressSpace, inode: BareInode, host: Host | None) -> None:
         self.mapping = mapping
         self.inode = inode
         self.host = host
@@ -73,13 +73,13 @@ class OpenFile:
 
 
 def tmpfs_file(mem: Memory, pages: int) -> OpenFile:
-    inode = Inode(mem, pages * PAGE)
+    inode = BareInode(mem, pages * PAGE)
     return OpenFile(ShmemSpace(mem, inode), inode, None)
 
 
 def host_file(mem: Memory, contents: list[bytes]) -> OpenFile:
     """``contents``: the bytes of each page."""
-    inode = Inode(mem, len(contents) * PAGE)
+    inode = BareInode(mem, len(contents) * PAGE)
     host = Host()
     host.written = {index: data.ljust(PAGE, b"\0") for index, data in enumerate(contents)}
     return OpenFile(FileSpace(mem, inode, host), inode, host)

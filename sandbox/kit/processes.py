@@ -54,7 +54,7 @@ def usage(pid: int) -> tuple[float, bool]:
     return ticks / _TICK, runs
 
 
-class _Running:
+class _Child:
     """One process and what it has used."""
 
     def __init__(self, position: int, seconds: float, process: Any) -> None:
@@ -103,7 +103,7 @@ def in_processes(
 
     The answer is `Late` when it did not end in time, None when its process died, ``failed(error)`` when it raised."""
     context = multiprocessing.get_context("fork")
-    running: dict[Any, _Running] = {}
+    running: dict[Any, _Child] = {}
     waiting = list(enumerate(todo))
     looked = time.monotonic()
     try:
@@ -114,7 +114,7 @@ def in_processes(
                 process = context.Process(target=_child, args=(theirs, fn, os.getpid(), failed), daemon=True)
                 process.start()
                 theirs.close()
-                running[ours] = _Running(position, seconds, process)
+                running[ours] = _Child(position, seconds, process)
             for ready in wait(list(running), _POLL):
                 job = running.pop(ready)
                 try:

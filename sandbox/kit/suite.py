@@ -49,7 +49,7 @@ class Outcome(NamedTuple):
 
 
 @dataclass
-class Row:
+class CheckRow:
     """One check's line in the table."""
 
     name: str
@@ -72,7 +72,7 @@ class Job(NamedTuple):
 class Report:
     """What came of it. ``first`` is the failure to show, made small."""
 
-    rows: list[Row]
+    rows: list[CheckRow]
     first: Failure | None
     seconds: float
     interrupted: bool = False
@@ -209,7 +209,7 @@ def _parts(names: Sequence[str], n: int) -> list[list[str]]:
     return [list(names[k::n]) for k in range(n)]
 
 
-def jobs(scheme: str, kind: type, options: dict[str, Any], until: float) -> tuple[list[Row], list[Job]]:
+def jobs(scheme: str, kind: type, options: dict[str, Any], until: float) -> tuple[list[CheckRow], list[Job]]:
     """The table's rows and what has to be run for them."""
     walks = issubclass(kind, WalkScheme)
     lost = incomplete(kind, options)
@@ -217,13 +217,13 @@ def jobs(scheme: str, kind: type, options: dict[str, Any], until: float) -> tupl
     keeps = next(in_processes([(lambda: at_hand(kind, options), _JOB_SECONDS)]))[1]
     keeps = keeps if keeps in (0, 1) else 1
     rows = [
-        Row("contract", "points"),
-        Row("hooks", "runs watched"),
-        Row("exact walks", "runs audited"),
-        Row("balance", "exits of all"),
-        Row("failures", "allocations failed"),
-        Row("programs", "programs"),
-        Row("state machine", f"programs of {STEPS} operations"),
+        CheckRow("contract", "points"),
+        CheckRow("hooks", "runs watched"),
+        CheckRow("exact walks", "runs audited"),
+        CheckRow("balance", "exits of all"),
+        CheckRow("failures", "allocations failed"),
+        CheckRow("programs", "programs"),
+        CheckRow("state machine", f"programs of {STEPS} operations"),
     ]
     todo = [Job("contract", lambda: check_contract(kind, options))]
     names = list(SCENARIOS)
@@ -262,7 +262,7 @@ def jobs(scheme: str, kind: type, options: dict[str, Any], until: float) -> tupl
     return rows, todo
 
 
-def _program_jobs(row: Row, todo: list[Job], scheme: str, kind: type, options: dict[str, Any]) -> None:
+def _program_jobs(row: CheckRow, todo: list[Job], scheme: str, kind: type, options: dict[str, Any]) -> None:
     from sandbox.kit import programs
 
     trouble = programs.available()
@@ -326,7 +326,7 @@ def run(
     return Report(rows, first, time.monotonic() - start, interrupted)
 
 
-def _enter(row: Row, job: Job, answer: Any) -> bool:
+def _enter(row: CheckRow, job: Job, answer: Any) -> bool:
     """Puts a job's answer into its row; does it say that all agree with a native run?"""
     what = f"{job.what}: " if job.what else ""
     if answer is None:
@@ -364,7 +364,7 @@ def _small(kind: type, big: Failure) -> tuple[Failure, bool]:
     return small if isinstance(small, Failure) else big, False
 
 
-def _first(rows: Sequence[Row]) -> Failure | None:
+def _first(rows: Sequence[CheckRow]) -> Failure | None:
     """The first failure of the table, one that can be done again if there is one."""
     failures = [failure for row in rows for failure in row.failures]
     return next((failure for failure in failures if failure.steps), failures[0] if failures else None)
@@ -416,4 +416,4 @@ def _quick(kind: type, options: dict[str, Any], seeds: int) -> Iterator[Failure]
             yield found
 
 
-__all__ = ["FAILED", "NOT_APPLICABLE", "OK", "Failure", "Report", "Row", "quick", "replay", "run"]
+__all__ = ["FAILED", "NOT_APPLICABLE", "OK", "Failure", "Report", "CheckRow", "quick", "replay", "run"]

@@ -29,9 +29,9 @@ from mmcore.calls.mremap import do_mremap
 from mmcore.errors import MustWait, SysError
 from mmcore.physical.frames import FREE, PCP, PG_ANON, PG_LOCKED, PG_WRITEBACK
 from mmcore.physical.pgtable import PRESENT, TASK_SIZE
-from sandbox.kit.compare import Comparison
+from sandbox.kit.compare import WorldComparison
 from sandbox.kit.files import host_file, tmpfs_file
-from sandbox.kit.machine import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, MAP_SHARED, Fault, Machine
+from sandbox.kit.machine import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, MAP_SHARED, CpulessMachine, Fault
 from sandbox.kit.model import HIGH, LOW, READ, WRITE, ZERO, Object, Process, Slot
 
 ARENA = 0x40000000 - (40 << 12) >> 12  # page number; the arena lies across a table's end in both layouts
@@ -50,11 +50,11 @@ class GivenUp(Exception):
     """An operation whose allocation failed is not tried again."""
 
 
-class World(Comparison):
+class World(WorldComparison):
     """``spare``: free frames left at the start (None: all); few make every operation reclaim."""
 
     def __init__(self, scheme: type, paging: str = "pae", spare: int | None = None, **options: Any) -> None:
-        self.machine = Machine(scheme, memory=8 << 20, swap=16 << 20, paging=paging, pins=self._pins, **options)
+        self.machine = CpulessMachine(scheme, memory=8 << 20, swap=16 << 20, paging=paging, pins=self._pins, **options)
         self.mem = self.machine.mem
         self.trace: list[str] = []  # what was done, in words
         self.history: list[Step] = []  # the same as data, to be done again

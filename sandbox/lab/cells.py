@@ -17,7 +17,7 @@ from mmcore import errors
 from mmcore.errors import ConfigError
 from sandbox.config import Config
 from sandbox.hostsignals import handle_interrupt, restore_interrupt
-from sandbox.lab.cell import LENGTH, Job
+from sandbox.lab.cell import LENGTH, CellJob
 from sandbox.result import Result
 
 _START = "import sys; sys.path[:] = sys.argv[1:]; from sandbox.lab.cell import main; main()"
@@ -33,7 +33,7 @@ class Watcher(Protocol):
 class _Cell:
     """A running process and what it has said so far."""
 
-    def __init__(self, label: str, job: Job) -> None:
+    def __init__(self, label: str, job: CellJob) -> None:
         self.label = label
         self.last: tuple[Any, ...] | None = None
         self._read = bytearray()
@@ -127,7 +127,7 @@ def run_cells(
             while waiting or running:
                 while waiting and len(running) < workers:
                     number, (label, config) = waiting.popleft()
-                    cell = _Cell(label, Job(config, argv, hash_memory, watch is not None, os.getpid()))
+                    cell = _Cell(label, CellJob(config, argv, hash_memory, watch is not None, os.getpid()))
                     running[cell.out] = number, cell
                     selector.register(cell.out, selectors.EVENT_READ)
                 for key, _ in selector.select():

@@ -221,7 +221,7 @@ def test_a_reader_that_went_is_neither_an_error_nor_a_difference(tmp_path, envir
 
 
 def test_the_report_of_a_check_that_cannot_be_written(capsys, monkeypatch):
-    report = suite.Report([suite.Row("contract", "points", count=1)], None, 1.0)
+    report = suite.Report([suite.CheckRow("contract", "points", count=1)], None, 1.0)
     monkeypatch.setattr(suite, "run", lambda *_: report)
     assert main.command(["schemes", "check", "anon_vma:sharing=false", "--json", "/dev/full"]) == 2
     assert (
@@ -297,7 +297,7 @@ def test_a_check_of_a_scheme_that_loops_gives_up_early(monkeypatch):
         while True:
             time.sleep(1)
 
-    rows = [suite.Row(name, "things") for name in ("first", "second", "third")]
+    rows = [suite.CheckRow(name, "things") for name in ("first", "second", "third")]
     jobs = [suite.Job(name, forever, 0.5) for name in ("first", "second", *["third"] * 50)]
     monkeypatch.setattr(suite, "jobs", lambda *_: (rows, jobs))
     report = suite.run("loops", AnonVma, {}, 1.0)

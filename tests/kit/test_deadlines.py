@@ -61,7 +61,7 @@ def test_what_was_started_goes_too(tmp_path: Path) -> None:
 
 
 def _with_jobs(monkeypatch: pytest.MonkeyPatch, *jobs: suite.Job) -> None:
-    rows = [suite.Row(name, "things") for name in ("contract", "programs", "state machine")]
+    rows = [suite.CheckRow(name, "things") for name in ("contract", "programs", "state machine")]
     monkeypatch.setattr(suite, "jobs", lambda *arguments: (rows, list(jobs)))
 
 
@@ -98,7 +98,7 @@ SLOW = """
 import sys, time
 from sandbox.cli import main
 from sandbox.kit import suite
-rows = [suite.Row("contract", "points"), suite.Row("state machine", "programs")]
+rows = [suite.CheckRow("contract", "points"), suite.CheckRow("state machine", "programs")]
 def told():
     print("begun", file=sys.stderr, flush=True)
 suite.jobs = lambda *arguments: (rows, [suite.Job("contract", lambda: suite.Outcome(84)), suite.Job("state machine",

@@ -20,7 +20,7 @@ from rmap_plugins.partial_objrmap import PartialObjrmap
 from rmap_plugins.pte_chain import PteChain
 from rmap_plugins.rmap_series import RmapSeries
 from rmap_plugins.virtual_scan import VirtualScan
-from sandbox.kit.machine import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, RW, Machine
+from sandbox.kit.machine import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, RW, CpulessMachine
 from tests.mmcore.scan_scheme import ScanEverything
 
 SCHEMES: dict[str, tuple[type, dict[str, Any]]] = {
@@ -60,7 +60,7 @@ def needs_walk(scheme: str) -> None:
         pytest.skip(f"not applicable: {scheme} has no walk")
 
 
-class Box(Machine):
+class Box(CpulessMachine):
     """One process to begin with; pages count from ``AT``."""
 
     def __init__(self, scheme: str, paging: str = "pae", **more: Any) -> None:

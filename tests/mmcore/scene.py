@@ -13,7 +13,7 @@ from mmcore.calls.mremap import do_mremap
 from mmcore.errors import InvariantViolation
 from mmcore.physical.pgtable import PRESENT
 from sandbox.kit.files import tmpfs_file
-from sandbox.kit.machine import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, MAP_SHARED, PROT_READ, RW, Machine
+from sandbox.kit.machine import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, MAP_SHARED, PROT_READ, RW, CpulessMachine
 from tests.mmcore.box import KINDS
 
 PRIVATE, FILE, LINEAR, QUIET, LOCKED, SWAPPED = 0x40000000, 0x41000000, 0x42000000, 0x43000000, 0x44000000, 0x45000000
@@ -24,7 +24,7 @@ class Scene:
     read-only; SWAPPED is out."""
 
     def __init__(self, scheme: type) -> None:
-        m = self.m = Machine(scheme, memory=8 << 20)
+        m = self.m = CpulessMachine(scheme, memory=8 << 20)
         mem = self.mem = m.mem
         mm = self.parent = m.new_mm()
         fixed = MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS

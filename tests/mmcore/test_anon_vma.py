@@ -18,13 +18,13 @@ from mmcore.rmap import MISS, STOP, MachineFacts, Purpose
 from mmcore.rmap.core import SUCCESS, SWAP_FAIL
 from rmap_plugins.anon_vma import AnonVma
 from sandbox.kit.files import tmpfs_file
-from sandbox.kit.machine import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, PROT_READ, RW, Machine
+from sandbox.kit.machine import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, PROT_READ, RW, CpulessMachine
 
 AT = 0x50000000
 FIXED = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED
 
 
-class Box(Machine):
+class Box(CpulessMachine):
     """One process and short words for what the tests do; pages count from ``AT``."""
 
     def __init__(self, **options: Any) -> None:

@@ -26,7 +26,7 @@ from mmcore.calls.mremap import do_mremap
 from mmcore.errors import OutOfMemory, SysError
 from rmap_plugins.anon_vma import AnonVma
 from sandbox.kit.files import tmpfs_file
-from sandbox.kit.machine import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, MAP_SHARED, RW, Fault, Machine
+from sandbox.kit.machine import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, MAP_SHARED, RW, CpulessMachine, Fault
 from tests.mmcore.box import KINDS as SCHEMES
 
 P = 4096
@@ -39,8 +39,8 @@ def at(page: int) -> int:
 
 
 @pytest.fixture(params=SCHEMES, ids=lambda s: s.card.name)
-def machine(request) -> Machine:
-    return Machine(request.param, memory=24 << 20)
+def machine(request) -> CpulessMachine:
+    return CpulessMachine(request.param, memory=24 << 20)
 
 
 def shape(mm: Mm) -> list[tuple[int, int, str]]:
@@ -101,7 +101,7 @@ def test_merge_cases(machine, case, prepare, act, expected, touch):
 
 def test_a_refused_merge_is_counted():
     """Two areas whose anonymous pages belong to different anon_vmas stay two, though all else is equal."""
-    machine = Machine(AnonVma)
+    machine = CpulessMachine(AnonVma)
     mm = machine.new_mm()
     machine.mmap(mm, 4, RW, FIXED, at(0))
     machine.mmap(mm, 4, RW, FIXED, at(8))
@@ -121,7 +121,7 @@ def test_a_refused_merge_is_counted():
 
 
 def test_file_areas_merge_by_offset():
-    machine = Machine(AnonVma)
+    machine = CpulessMachine(AnonVma)
     mm = machine.new_mm()
     file = tmpfs_file(machine.mem, 16)
     for lo, pgoff in ((0, 0), (4, 4), (8, 9)):
@@ -138,7 +138,7 @@ def test_file_areas_merge_by_offset():
 def test_mprotect_carries_the_anonymous_pages_owner_over_a_moving_boundary():
     """The area that grows had no anon_vma: reclaim must still find the pages that came to it (2.6.7 forgot, mended
     2004-06-20)."""
-    machine = Machine(AnonVma)
+    machine = CpulessMachine(AnonVma)
     mm = machine.new_mm()
     machine.mmap(mm, 8, RW, FIXED, at(0))
     do_mprotect(machine.mem, mm, at(0), 4 * P, 1)
@@ -169,7 +169,7 @@ def brute_force_topdown(mm: Mm, length: int) -> int:
 
 @pytest.mark.parametrize("seed", range(8))
 def test_the_highest_gap_is_found(seed):
-    machine = Machine(AnonVma)
+    machine = CpulessMachine(AnonVma)
     mm = machine.new_mm()
     rng = random.Random(seed)
     mapped: list[tuple[int, int]] = []
@@ -195,7 +195,7 @@ def test_the_highest_gap_is_found(seed):
 
 
 def test_bottom_up_when_the_top_is_full_and_as_a_layout():
-    machine = Machine(AnonVma)
+    machine = CpulessMachine(AnonVma)
     mm = machine.new_mm()
     mem = machine.mem
     machine.mmap(mm, (0xB8000000 - 0x1000) // P, 0, FIXED, 0x1000)
@@ -211,7 +211,7 @@ def test_bottom_up_when_the_top_is_full_and_as_a_layout():
 # --- promises and limits
 
 
-def promised(machine: Machine) -> int:
+def promised(machine: CpulessMachine) -> int:
     areas = [v for mm in machine.mem.mms.values() for v in mm.vmas]
     shared = {v.vm_file for v in areas if v.vm_file is not None}
     return sum(v.pages for v in areas if v.vm_flags & 0x100000) + sum(file.promised for file in shared)
@@ -219,7 +219,7 @@ def promised(machine: Machine) -> int:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_committed_memory_is_the_sum_of_accounted_areas(seed):
-    machine = Machine(AnonVma)
+    machine = CpulessMachine(AnonVma)
     rng = random.Random(seed)
     mm = machine.new_mm()
     mms = [mm]
@@ -248,7 +248,7 @@ def test_committed_memory_is_the_sum_of_accounted_areas(seed):
 
 
 def test_overcommit_modes():
-    machine = Machine(AnonVma, memory=16 << 20, swap=16 << 20)
+    machine = CpulessMachine(AnonVma, memory=16 << 20, swap=16 << 20)
     mm, overcommit = machine.new_mm(), machine.mem.overcommit
     huge = 64 << 20 >> 12
     assert machine.mmap(mm, huge)  # mode 1
@@ -295,7 +295,7 @@ def fails(code: int, function: Callable[..., Any], *args: Any) -> None:
 
 
 def test_limits():
-    machine = Machine(AnonVma)
+    machine = CpulessMachine(AnonVma)
     mem, mm = machine.mem, machine.new_mm()
     machine.mmap(mm, 8, RW, FIXED, at(0))
     mem.current = Limited(mm, as_=16 * P)
@@ -324,7 +324,7 @@ def test_limits():
 
 
 def test_too_many_areas(monkeypatch):
-    machine = Machine(AnonVma)
+    machine = CpulessMachine(AnonVma)
     mem, mm = machine.mem, machine.new_mm()
     monkeypatch.setattr(Mm, "max_map_count", 8)
     machine.mmap(mm, 64, RW, FIXED, at(0))
@@ -377,7 +377,7 @@ def test_the_stack_far_from_home_moves_whole_tables(machine):
 
 
 def test_the_stack_grows_to_its_guard_gap():
-    machine = Machine(AnonVma)
+    machine = CpulessMachine(AnonVma)
     mm, mem = machine.new_mm(), machine.mem
     stack = bprm_stack(mem, mm, 0xC0000000)
     below = machine.mmap(mm, 1, RW, FIXED, 0xBF000000)
@@ -399,7 +399,7 @@ def test_the_stack_grows_to_its_guard_gap():
 @pytest.mark.parametrize("shift", [0, 3])
 @pytest.mark.parametrize("scheme", SCHEMES, ids=lambda s: s.card.name)
 def test_moving_keeps_pages_swap_and_tables(scheme, shift, paging):
-    machine = Machine(scheme, memory=24 << 20, paging=paging)
+    machine = CpulessMachine(scheme, memory=24 << 20, paging=paging)
     mm, mem = machine.new_mm(), machine.mem
     pages = 1600
     machine.mmap(mm, pages, RW, FIXED, at(0))
@@ -426,7 +426,7 @@ def test_moving_keeps_pages_swap_and_tables(scheme, shift, paging):
 
 
 def test_moving_over_a_mapping_leaves_only_tables_in_use():
-    machine = Machine(AnonVma, memory=24 << 20)
+    machine = CpulessMachine(AnonVma, memory=24 << 20)
     mm, mem = machine.new_mm(), machine.mem
     machine.mmap(mm, 2048, RW, FIXED, at(0))
     machine.store(mm, at(1500), 1)  # the third table of four
@@ -549,7 +549,7 @@ def test_random_operations_match_a_model(machine, seed):
     machine.audit("gone")
 
 
-def unlock_everything(machine: Machine, mm: Mm) -> None:
+def unlock_everything(machine: CpulessMachine, mm: Mm) -> None:
     for start, end in [(v.vm_start, v.vm_end) for v in mm.vmas if v.vm_flags & VM_LOCKED]:
         do_munlock(machine.mem, mm, start, end - start)
 
@@ -557,7 +557,7 @@ def unlock_everything(machine: Machine, mm: Mm) -> None:
 # --- every allocation fails once
 
 
-def picture(machine: Machine) -> Any:
+def picture(machine: CpulessMachine) -> Any:
     """Everything a failed call must leave alone."""
     mem = machine.mem
     mms = [
@@ -644,7 +644,7 @@ def test_a_failed_allocation_leaves_everything_as_it_was(machine, operation):
 
 def test_a_merge_that_the_scheme_cannot_afford_is_no_merge(monkeypatch):
     """A scheme may need memory to move a boundary; without it the range simply gets an area of its own."""
-    machine = Machine(AnonVma)
+    machine = CpulessMachine(AnonVma)
     mm = machine.new_mm()
     machine.mmap(mm, 4, RW, FIXED, at(0))
 

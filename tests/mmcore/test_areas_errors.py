@@ -25,7 +25,7 @@ from mmcore.calls.mremap import do_mremap
 from mmcore.errors import SysError
 from rmap_plugins.anon_vma import AnonVma
 from sandbox.kit.files import tmpfs_file
-from sandbox.kit.machine import Machine
+from sandbox.kit.machine import CpulessMachine
 
 ANON, FIXED, NOREPLACE = 0x22, 0x32, 0x100022
 A, B = 0x20000000, 0x21000000
@@ -53,7 +53,7 @@ class Guest:
     """An address space with system calls: each returns the result or minus the errno."""
 
     def __init__(self) -> None:
-        self.machine = Machine(AnonVma, memory=32 << 20)
+        self.machine = CpulessMachine(AnonVma, memory=32 << 20)
         self.mem = self.machine.mem
         self.mm: Mm = self.machine.new_mm()
         stack = bprm_stack(self.mem, self.mm, 0xC0000000)

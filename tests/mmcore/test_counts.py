@@ -17,14 +17,14 @@ from rmap_plugins.anonmm_chained import SLOTS, AnonMmChained
 from rmap_plugins.partial_objrmap import PartialObjrmap
 from rmap_plugins.pte_chain import PteChain
 from sandbox.kit.files import tmpfs_file
-from sandbox.kit.machine import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, MAP_SHARED, PROT_READ, RW, Machine
+from sandbox.kit.machine import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, MAP_SHARED, PROT_READ, RW, CpulessMachine
 
 AT = 0x50000000
 ANON = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED
 SHARED = MAP_SHARED | MAP_FIXED
 
 
-class Counted(Machine):
+class Counted(CpulessMachine):
     """``processes`` that share ``pages`` pages: of one file each maps itself, or of one parent that forks them."""
 
     def __init__(

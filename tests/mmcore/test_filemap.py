@@ -14,11 +14,11 @@ from mmcore.files.shmem import ShmemSpace, ShmemSuper, shmem_inode_cache
 from mmcore.physical.frames import PAGECACHE, PG_LOCKED, PG_SWAPCACHE
 from rmap_plugins.anon_vma import AnonVma
 from rmap_plugins.pte_chain import PteChain
-from sandbox.kit.machine import MAP_PRIVATE, MAP_SHARED, PROT_READ, RW, Fault, Machine
+from sandbox.kit.machine import MAP_PRIVATE, MAP_SHARED, PROT_READ, RW, CpulessMachine, Fault
 
 
 class Inode:
-    def __init__(self, m: Machine, size: int = 0) -> None:
+    def __init__(self, m: CpulessMachine, size: int = 0) -> None:
         self.addr = shmem_inode_cache(m.mem).alloc()
         self.i_size = size
         self.ino = 7
@@ -66,7 +66,7 @@ class File:
         self.count -= 1
 
 
-def waiting(m: Machine, fn, *args, **kw):
+def waiting(m: CpulessMachine, fn, *args, **kw):
     """Calls, waits for the disk and calls again, as the system-call layer does."""
     try:
         for _ in range(1000):
@@ -79,14 +79,14 @@ def waiting(m: Machine, fn, *args, **kw):
         m.mem.awaited.let_go(m.mem.current)
 
 
-def file_space(m: Machine, data: bytes) -> tuple[FileSpace, Store, File]:
+def file_space(m: CpulessMachine, data: bytes) -> tuple[FileSpace, Store, File]:
     inode = Inode(m, len(data))
     store = Store(inode, data)
     space = FileSpace(m.mem, inode, store)
     return space, store, File(space, inode)
 
 
-def shmem(m: Machine, size: int, limit: int | None = None) -> tuple[ShmemSpace, File]:
+def shmem(m: CpulessMachine, size: int, limit: int | None = None) -> tuple[ShmemSpace, File]:
     inode = Inode(m, size)
     space = ShmemSpace(m.mem, inode, ShmemSuper(limit))
     return space, File(space, inode)
@@ -100,7 +100,7 @@ def pattern(n: int) -> bytes:
 
 
 def test_read_waits_reads_ahead_and_ends_at_eof():
-    m = Machine(AnonVma)
+    m = CpulessMachine(AnonVma)
     data = pattern(100_001)
     space, store, _ = file_space(m, data)
     with pytest.raises(MustWait):
@@ -117,7 +117,7 @@ def test_read_waits_reads_ahead_and_ends_at_eof():
 
 
 def test_mapping_and_read_are_one_page():
-    m = Machine(AnonVma)
+    m = CpulessMachine(AnonVma)
     space, store, file = file_space(m, pattern(16384))
     mm = m.new_mm()
     a = m.mmap(mm, 4, RW, MAP_SHARED, file=file)
@@ -136,7 +136,7 @@ def test_mapping_and_read_are_one_page():
 
 
 def test_private_mapping_copies_and_leaves_the_file_alone():
-    m = Machine(AnonVma)
+    m = CpulessMachine(AnonVma)
     space, store, file = file_space(m, pattern(8192))
     mm = m.new_mm()
     a = m.mmap(mm, 2, RW, MAP_PRIVATE, file=file)
@@ -150,7 +150,7 @@ def test_private_mapping_copies_and_leaves_the_file_alone():
 
 @pytest.mark.parametrize("scheme", [AnonVma, PteChain])
 def test_clean_file_pages_are_dropped_and_read_again(scheme):
-    m = Machine(scheme, memory=8 << 20)
+    m = CpulessMachine(scheme, memory=8 << 20)
     n = 1500
     data = pattern(n << 12)
     space, store, file = file_space(m, data)
@@ -167,7 +167,7 @@ def test_clean_file_pages_are_dropped_and_read_again(scheme):
 
 
 def test_dirty_file_pages_are_written_back_by_reclaim():
-    m = Machine(AnonVma, memory=8 << 20)
+    m = CpulessMachine(AnonVma, memory=8 << 20)
     n = 2500
     space, store, _ = file_space(m, b"")
     for i in range(n):
@@ -185,7 +185,7 @@ def test_dirty_file_pages_are_written_back_by_reclaim():
 
 
 def test_a_failed_read_is_eio_and_tried_anew():
-    m = Machine(AnonVma)
+    m = CpulessMachine(AnonVma)
     space, store, file = file_space(m, pattern(4096))
     store.broken = True
     with pytest.raises(SysError) as error:
@@ -200,7 +200,7 @@ def test_a_failed_read_is_eio_and_tried_anew():
 
 
 def test_a_write_that_has_to_wait_changes_nothing():
-    m = Machine(AnonVma)
+    m = CpulessMachine(AnonVma)
     space, store, _ = file_space(m, pattern(3 * 4096))
     with pytest.raises(MustWait):
         space.write(0, b"z" * 4500)  # the first page whole, the second in part: that one has to be read
@@ -211,7 +211,7 @@ def test_a_write_that_has_to_wait_changes_nothing():
 
 
 def test_truncation_unmaps_and_forgets_io_under_way():
-    m = Machine(AnonVma)
+    m = CpulessMachine(AnonVma)
     space, store, file = file_space(m, pattern(40 * 4096))
     mm = m.new_mm()
     a = m.mmap(mm, 40, RW, MAP_SHARED, file=file)
@@ -236,7 +236,7 @@ def test_truncation_unmaps_and_forgets_io_under_way():
 
 @pytest.mark.parametrize("scheme", [AnonVma, PteChain])
 def test_tmpfs_larger_than_ram_goes_through_swap(scheme):
-    m = Machine(scheme, memory=8 << 20, swap=32 << 20)
+    m = CpulessMachine(scheme, memory=8 << 20, swap=32 << 20)
     n = 2500
     space, file = shmem(m, 0)
     for i in range(n):
@@ -263,7 +263,7 @@ def test_tmpfs_larger_than_ram_goes_through_swap(scheme):
 
 @pytest.mark.parametrize("scheme", [AnonVma, PteChain])
 def test_shared_anonymous_memory_is_shared_across_fork_and_swap(scheme):
-    m = Machine(scheme, memory=8 << 20, swap=32 << 20)
+    m = CpulessMachine(scheme, memory=8 << 20, swap=32 << 20)
     mm = m.new_mm()
     file = m.mem.shmem_zero_setup(2000 << 12)
     a = m.mmap(mm, 2000, RW, MAP_SHARED, file=file)
@@ -287,7 +287,7 @@ def test_shared_anonymous_memory_is_shared_across_fork_and_swap(scheme):
 
 
 def test_a_mapped_page_goes_to_the_swap_cache_first_and_comes_back_dirty():
-    m = Machine(AnonVma, swap=16 << 20)
+    m = CpulessMachine(AnonVma, swap=16 << 20)
     space, file = shmem(m, 40 << 12)
     mm = m.new_mm()
     a = m.mmap(mm, 40, RW, MAP_SHARED, file=file)
@@ -303,7 +303,7 @@ def test_a_mapped_page_goes_to_the_swap_cache_first_and_comes_back_dirty():
 
 
 def test_holes_cost_nothing_until_touched_and_clean_ones_vanish():
-    m = Machine(AnonVma)
+    m = CpulessMachine(AnonVma)
     space, file = shmem(m, 1 << 30)
     assert space.read(12345, 10_000) == bytes(10_000) and space.blocks == 0
     mm = m.new_mm()
@@ -318,7 +318,7 @@ def test_holes_cost_nothing_until_touched_and_clean_ones_vanish():
 
 
 def test_a_full_tmpfs_is_enospc_after_what_fits():
-    m = Machine(AnonVma)
+    m = CpulessMachine(AnonVma)
     space, _ = shmem(m, 0, limit=10)
     assert space.write(0, b"x" * (15 << 12)) == 10 << 12
     with pytest.raises(SysError) as error:
@@ -330,7 +330,7 @@ def test_a_full_tmpfs_is_enospc_after_what_fits():
 
 
 def test_index_pages_of_a_large_file_are_frames():
-    m = Machine(AnonVma)
+    m = CpulessMachine(AnonVma)
     space, _ = shmem(m, 0)
     free = m.mem.pages.owned[PAGECACHE]
     space.write(15 << 12, b"x")
@@ -348,7 +348,7 @@ def test_index_pages_of_a_large_file_are_frames():
 
 
 def test_punching_a_hole():
-    m = Machine(AnonVma)
+    m = CpulessMachine(AnonVma)
     space, file = shmem(m, 0)
     space.write(0, pattern(5 << 12))
     mm = m.new_mm()
@@ -377,7 +377,7 @@ operations = st.lists(
 @settings(max_examples=40, deadline=None)
 @given(steps=operations)
 def test_any_history_reads_like_a_bytearray(kind, steps):
-    m = Machine(AnonVma, memory=8 << 20, swap=8 << 20)
+    m = CpulessMachine(AnonVma, memory=8 << 20, swap=8 << 20)
     start = pattern(30_000)
     if kind == "file":
         space, store, file = file_space(m, start)

@@ -31,7 +31,17 @@ from mmcore.physical.pgtable import FILE, PRESENT, PROTNONE, A, D, P, W
 from mmcore.physical.zones import DMA_END
 from mmcore.rmap import HIT, MISS, Card, Purpose, ScanScheme, WalkScheme
 from sandbox.kit.files import host_file, tmpfs_file
-from sandbox.kit.machine import MAP_FIXED, MAP_PRIVATE, MAP_SHARED, PROT_EXEC, PROT_NONE, PROT_READ, RW, Fault, Machine
+from sandbox.kit.machine import (
+    MAP_FIXED,
+    MAP_PRIVATE,
+    MAP_SHARED,
+    PROT_EXEC,
+    PROT_NONE,
+    PROT_READ,
+    RW,
+    CpulessMachine,
+    Fault,
+)
 from tests.mmcore.box import AT, SCHEMES, Box
 from tests.mmcore.scan_scheme import ScanEverything
 
@@ -343,7 +353,7 @@ def test_state_of_a_page_and_its_place_on_the_list(scheme: str) -> None:
 def test_from_one_zone_to_the_other(scheme: str, active: bool) -> None:
     """The list is another then: the page becomes the newest there."""
     kind, options = SCHEMES[scheme]
-    m = Machine(kind, memory=32 << 20, **options)
+    m = CpulessMachine(kind, memory=32 << 20, **options)
     mem, mm = m.mem, m.new_mm()
     at = m.mmap(mm, 4)
     for page in range(4):
@@ -738,7 +748,7 @@ class ByFrame(ScanEverything):
 
 
 def test_a_scheme_that_keeps_records_by_frame_is_told() -> None:
-    m = Machine(ByFrame)
+    m = CpulessMachine(ByFrame)
     mm = m.new_mm()
     m.mmap(mm, 4, RW, MAP_PRIVATE | MAP_FIXED | 0x20, AT)
     for k in range(4):

@@ -6,7 +6,7 @@ import pytest
 
 from mmcore.errors import OomPanic
 from rmap_plugins.anon_vma import AnonVma
-from sandbox.kit.machine import Machine
+from sandbox.kit.machine import CpulessMachine
 
 SECOND = 1_000_000_000
 
@@ -35,14 +35,14 @@ class Size:
         self.vmas: list[object] = []
 
 
-def machine_with(tasks: list[Task], swap: int = 0) -> Machine:
-    m = Machine(AnonVma, swap=swap)
+def machine_with(tasks: list[Task], swap: int = 0) -> CpulessMachine:
+    m = CpulessMachine(AnonVma, swap=swap)
     m.mem.tasks = lambda: tasks
     m.mem.current = tasks[0] if tasks else m.mem.current
     return m
 
 
-def fail(m: Machine, times: int, step_ms: int) -> None:
+def fail(m: CpulessMachine, times: int, step_ms: int) -> None:
     for _ in range(times):
         m.mem.clock.charge(step_ms * 1_000_000)
         m.mem.oom.out_of_memory()
@@ -111,7 +111,7 @@ def test_nobody_left_is_a_panic():
 
 
 def test_the_current_task_pays_and_its_fault_fails():
-    m = Machine(AnonVma, memory=8 << 20, swap=0)
+    m = CpulessMachine(AnonVma, memory=8 << 20, swap=0)
     mm = m.new_mm()
     task = Task(7, mm)
     m.mem.tasks = lambda: [task]
@@ -128,7 +128,7 @@ def test_the_current_task_pays_and_its_fault_fails():
 
 
 def test_another_task_pays_and_the_current_one_goes_on():
-    m = Machine(AnonVma, memory=8 << 20, swap=0)
+    m = CpulessMachine(AnonVma, memory=8 << 20, swap=0)
     big, small = m.new_mm(), m.new_mm()
     b = m.mmap(big, 1000)
     for i in range(700):

@@ -15,7 +15,7 @@ from mmcore.paging.lifecycle import mm_alloc
 from mmcore.physical.frames import PAGETABLE
 from mmcore.physical.pgtable import FILE, PRESENT, PROTNONE, A, P, PaeTables, TwoLevelTables, U, W
 from rmap_plugins.anon_vma import AnonVma
-from sandbox.kit.machine import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, RW, Machine
+from sandbox.kit.machine import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, RW, CpulessMachine
 
 PAGINGS = ("pae", "2level")
 LAYOUTS = {"pae": PaeTables, "2level": TwoLevelTables}
@@ -115,7 +115,7 @@ def test_tables_are_found(paging: str) -> None:
 @pytest.mark.parametrize("seed", range(6))
 def test_tables_go_with_the_last_area(paging: str, seed: int) -> None:
     """A table lives exactly as long as an area with a touched page is in its range (2.6.12 and later)."""
-    m = Machine(AnonVma, memory=8 << 20, paging=paging)
+    m = CpulessMachine(AnonVma, memory=8 << 20, paging=paging)
     mm = m.new_mm()
     rng = random.Random(seed)
     pgtables = m.mem.pgtables

@@ -22,7 +22,7 @@ from mmcore.rmap.core import SUCCESS, SWAP_FAIL
 from mmcore.rmap.scheme import SchemeEnv
 from rmap_plugins.pte_chain import PteChain
 from sandbox.kit.files import tmpfs_file
-from sandbox.kit.machine import MAP_SHARED, Machine
+from sandbox.kit.machine import MAP_SHARED, CpulessMachine
 
 LINES = (32, 64, 128)
 VARIANTS = (
@@ -355,7 +355,7 @@ def test_unmapping_with_any_answers(line: int, paging: str, highpte: bool) -> No
 @pytest.mark.parametrize("paging", ["pae", "2level"])
 def test_a_pte_tells_whose_it_is(paging: str) -> None:
     """ptep_to_mm and ptep_to_address: the page-table page's struct page."""
-    m = Machine(PteChain, memory=8 << 20, paging=paging)
+    m = CpulessMachine(PteChain, memory=8 << 20, paging=paging)
     mm = m.new_mm()
     for where in (0x08000000, 0x3FFFF000, 0x40000000, 0xBFFFF000):
         m.mmap(mm, 1, flags=0x32, addr=where)
@@ -364,9 +364,9 @@ def test_a_pte_tells_whose_it_is(paging: str) -> None:
         assert m.mem.scheme.env.pte_owner(pte) == (mm, where)
 
 
-def _shared_page(processes: int, **options: Any) -> tuple[Machine, list[Any], int, int]:
+def _shared_page(processes: int, **options: Any) -> tuple[CpulessMachine, list[Any], int, int]:
     """A tmpfs page mapped by so many processes: (machine, mms, address, pfn)."""
-    m = Machine(PteChain, memory=8 << 20, **options)
+    m = CpulessMachine(PteChain, memory=8 << 20, **options)
     file = tmpfs_file(m.mem, 4)
     mms = []
     for _ in range(processes):
@@ -479,7 +479,7 @@ def _ceil(a: int, b: int) -> int:
 @pytest.mark.parametrize("children, pages", [(1, 30), (6, 20), (7, 20), (14, 5), (20, 9)])
 def test_fork_costs_what_the_closed_form_says(line: int, children: int, pages: int) -> None:
     """N processes x M shared pages: M x ceil(N / NRPTE) nodes, for N > 1; their slabs of 119, 61 or 31."""
-    m = Machine(PteChain, memory=16 << 20, cache_line=line)
+    m = CpulessMachine(PteChain, memory=16 << 20, cache_line=line)
     mm = m.new_mm()
     at = m.mmap(mm, pages)
     for k in range(pages):
@@ -501,7 +501,7 @@ def test_fork_costs_what_the_closed_form_says(line: int, children: int, pages: i
 
 
 def test_a_shared_file_costs_the_same() -> None:
-    m = Machine(PteChain, memory=8 << 20)
+    m = CpulessMachine(PteChain, memory=8 << 20)
     file = tmpfs_file(m.mem, 10)
     for n in range(1, 18):
         mm = m.new_mm()

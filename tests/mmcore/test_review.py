@@ -19,13 +19,13 @@ from mmcore.reclaim.vmscan import DEF_PRIORITY, SHRINK_BATCH
 from rmap_plugins.anon_vma import AnonVma
 from rmap_plugins.pte_chain import PteChain
 from sandbox.kit.files import host_file
-from sandbox.kit.machine import MAP_ANONYMOUS, MAP_SHARED, Machine
+from sandbox.kit.machine import MAP_ANONYMOUS, MAP_SHARED, CpulessMachine
 from tests.mmcore.test_oom import SECOND, Size, Task, fail, machine_with
 
 PAGES = 300  # more nodes than two slabs of 32-byte lines hold
 
 
-def _fork_while(m: Machine, mm: Any, meanwhile: Callable[[], object]) -> Any:
+def _fork_while(m: CpulessMachine, mm: Any, meanwhile: Callable[[], object]) -> Any:
     """fork, where every new slab of nodes is got after ``meanwhile`` ran, as reclaim or the OOM killer would."""
     scheme: Any = m.mem.scheme
     reserve = scheme.reserve
@@ -50,7 +50,7 @@ def _fork_while(m: Machine, mm: Any, meanwhile: Callable[[], object]) -> Any:
         del scheme.reserve
 
 
-def _mapped_once(m: Machine) -> list[int]:
+def _mapped_once(m: CpulessMachine) -> list[int]:
     found: list[int] = np.nonzero(m.mem.frames.np_mapcount == 1)[0].tolist()
     return found
 
@@ -58,7 +58,7 @@ def _mapped_once(m: Machine) -> list[int]:
 def test_fork_reserves_again_when_reclaim_collapsed_chains_of_one_entry() -> None:
     """A chain with one entry has room for another; direct, the page needs a node. Reclaim makes the one into the other
     while fork reserves."""
-    m = Machine(PteChain)
+    m = CpulessMachine(PteChain)
     mm = m.new_mm()
     base = m.mmap(mm, 2 * PAGES)
     for k in range(PAGES):
@@ -80,7 +80,7 @@ def test_fork_reserves_again_when_reclaim_collapsed_chains_of_one_entry() -> Non
 def test_fork_reserves_again_when_another_mapper_died_meanwhile() -> None:
     """The OOM killer takes a victim's memory at once: a head that had room may be gone with it, and the node below is
     full."""
-    m = Machine(PteChain)
+    m = CpulessMachine(PteChain)
     mm = m.new_mm()
     base = m.mmap(mm, 2 * PAGES)
     n = m.mem.scheme.nrpte  # type: ignore[attr-defined]
@@ -135,7 +135,7 @@ def test_inodes_grow_by_what_the_scheme_adds_to_address_space() -> None:
     """Two list heads up to 2.6.6, 16 bytes; in 2.6.7 a tree's root, a count and a list head, 20."""
     sizes = {}
     for scheme in (PteChain, AnonVma):
-        m = Machine(scheme)
+        m = CpulessMachine(scheme)
         m.mmap(m.new_mm(), 1, flags=MAP_SHARED | MAP_ANONYMOUS)
         sizes[scheme] = m.mem.slab.caches["shmem_inode_cache"].objsize
     assert sizes == {PteChain: 392, AnonVma: 396}
@@ -144,7 +144,7 @@ def test_inodes_grow_by_what_the_scheme_adds_to_address_space() -> None:
 def test_distress_is_noted_for_zones_that_direct_reclaim_passes_over() -> None:
     """2.6.7 sets temp_priority and prev_priority before it looks at all_unreclaimable: a zone that yields nothing is in
     distress, not at ease."""
-    m = Machine(AnonVma)
+    m = CpulessMachine(AnonVma)
     zone = m.mem.pages.zones[0]
     zone.all_unreclaimable = True
     m.mem.pages.memalloc += 1  # no OOM killer at the end: nobody is there to be killed
@@ -184,7 +184,7 @@ def test_who_cannot_wait_may_go_below_the_protection_of_a_balanced_zone() -> Non
 
 
 def test_a_shrinker_that_cannot_now_is_asked_for_the_rest_later() -> None:
-    m = Machine(AnonVma)
+    m = CpulessMachine(AnonVma)
     asked: list[int] = []
     able = False
 
@@ -207,7 +207,7 @@ def test_a_shrinker_that_cannot_now_is_asked_for_the_rest_later() -> None:
 def test_pages_brought_in_by_populate_count_as_faults_of_the_task() -> None:
     """handle_mm_fault counts whoever calls it; what had to wait is major, and leaves nothing behind for the next
     fault."""
-    m = Machine(AnonVma)
+    m = CpulessMachine(AnonVma)
     mm = m.new_mm()
     current, vmstat = m.mem.current, m.mem.vmstat
     base = m.mmap(mm, 8)
@@ -222,7 +222,7 @@ def test_pages_brought_in_by_populate_count_as_faults_of_the_task() -> None:
 
 
 def test_a_fault_that_fails_after_it_waited_does_not_make_the_next_one_major() -> None:
-    m = Machine(AnonVma)
+    m = CpulessMachine(AnonVma)
     mm = m.new_mm()
     file = host_file(m.mem, [b"a"])
     at = m.mmap(mm, 1, 1, MAP_SHARED, file=file)
@@ -259,7 +259,7 @@ def test_cancelled_timers_do_not_pile_up() -> None:
 def test_direct_flag_follows_the_word() -> None:
     """After each of a fork's two ways of adding (bulk, single) no page is direct and chained at once."""
     for n in (4, 40):
-        m = Machine(PteChain)
+        m = CpulessMachine(PteChain)
         mm = m.new_mm()
         base = m.mmap(mm, n)
         for k in range(n):
@@ -280,7 +280,7 @@ def test_a_victim_is_found_even_when_nobody_has_points() -> None:
 
 
 def test_an_allocation_naps_twenty_milliseconds_between_retries() -> None:
-    m = Machine(AnonVma)
+    m = CpulessMachine(AnonVma)
     pages, clock = m.mem.pages, m.mem.clock
     pages.memalloc = 1
     with pytest.raises(OutOfMemory):

@@ -13,7 +13,7 @@ from mmcore.reclaim.vmscan import ScanControl
 from mmcore.swap.device import SWAPFILE_CLUSTER, SwapDevice
 from rmap_plugins.anon_vma import AnonVma
 from rmap_plugins.pte_chain import PteChain
-from sandbox.kit.machine import Machine
+from sandbox.kit.machine import CpulessMachine
 from tests.mmcore.box import KINDS as SCHEMES
 
 
@@ -97,7 +97,7 @@ def test_readahead_is_the_aligned_block_up_to_the_first_free_slot():
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_twice_the_ram_is_written_and_read_back(scheme):
-    m = Machine(scheme, memory=8 << 20, swap=32 << 20)
+    m = CpulessMachine(scheme, memory=8 << 20, swap=32 << 20)
     mm = m.new_mm()
     pages = 3000
     a = m.mmap(mm, pages)
@@ -119,7 +119,7 @@ def test_twice_the_ram_is_written_and_read_back(scheme):
 @pytest.mark.parametrize("first", ["parent", "child"])
 def test_shared_by_fork_then_swapped_then_written(scheme, first):
     """Both come back from one slot; a write after swap-in is seen by its writer only."""
-    m = Machine(scheme, swap=16 << 20)
+    m = CpulessMachine(scheme, swap=16 << 20)
     mm = m.new_mm()
     a = m.mmap(mm, 64)
     for i in range(64):
@@ -143,7 +143,7 @@ def test_shared_by_fork_then_swapped_then_written(scheme, first):
 
 def test_a_pinned_page_stays_under_its_address():
     """Bug class 19: the holder of a pin and the process go on seeing the same frame."""
-    m = Machine(AnonVma, swap=16 << 20)
+    m = CpulessMachine(AnonVma, swap=16 << 20)
     mm = m.new_mm()
     a = m.mmap(mm, 8)
     for i in range(8):
@@ -159,7 +159,7 @@ def test_a_pinned_page_stays_under_its_address():
 
 
 def test_an_exclusive_page_gives_up_its_slot_when_swap_is_half_full():
-    m = Machine(AnonVma, memory=16 << 20, swap=1 << 20)
+    m = CpulessMachine(AnonVma, memory=16 << 20, swap=1 << 20)
     mm = m.new_mm()
     a = m.mmap(mm, 200)
     for i in range(200):
@@ -174,7 +174,7 @@ def test_an_exclusive_page_gives_up_its_slot_when_swap_is_half_full():
 
 
 def test_a_zapped_entry_frees_slot_and_cached_page():
-    m = Machine(AnonVma, swap=16 << 20)
+    m = CpulessMachine(AnonVma, swap=16 << 20)
     mm = m.new_mm()
     a = m.mmap(mm, 32)
     for i in range(32):
@@ -190,7 +190,7 @@ def test_a_zapped_entry_frees_slot_and_cached_page():
 
 
 def test_swap_in_reads_neighbours_together_and_waits():
-    m = Machine(AnonVma, swap=16 << 20)
+    m = CpulessMachine(AnonVma, swap=16 << 20)
     mem = m.mem
     mm = m.new_mm()
     a = m.mmap(mm, 64)
@@ -212,14 +212,14 @@ def test_swap_in_reads_neighbours_together_and_waits():
 
 
 def test_swap_duplicate_refuses_what_is_not_in_use():
-    m = Machine(AnonVma, swap=1 << 20)
+    m = CpulessMachine(AnonVma, swap=1 << 20)
     for entry in (0, 5, 1 << 20, -1):
         with pytest.raises(SysError):
             m.mem.swap.swap_duplicate(entry)
 
 
 def test_the_audit_notices_damage():
-    m = Machine(AnonVma, swap=16 << 20)
+    m = CpulessMachine(AnonVma, swap=16 << 20)
     mm = m.new_mm()
     a = m.mmap(mm, 16)
     for i in range(16):
@@ -235,7 +235,7 @@ def test_the_audit_notices_damage():
 
 def test_nothing_is_lost_while_it_is_written():
     """A page taken back while its write is under way keeps the newer bytes."""
-    m = Machine(AnonVma, swap=16 << 20)
+    m = CpulessMachine(AnonVma, swap=16 << 20)
     mem = m.mem
     mm = m.new_mm()
     a = m.mmap(mm, 40)

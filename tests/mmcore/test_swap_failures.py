@@ -10,7 +10,7 @@ import pytest
 from mmcore.errors import OutOfMemory
 from rmap_plugins.anon_vma import AnonVma
 from rmap_plugins.pte_chain import PteChain
-from sandbox.kit.machine import Machine
+from sandbox.kit.machine import CpulessMachine
 from tests.mmcore.test_filemap import file_space, pattern, shmem, waiting
 
 
@@ -26,7 +26,7 @@ class FailFrom:
         return self.left <= 0
 
 
-def swap_in(m: Machine) -> Callable[[], None]:
+def swap_in(m: CpulessMachine) -> Callable[[], None]:
     mm = m.new_mm()
     a = m.mmap(mm, 40)
     for i in range(40):
@@ -41,7 +41,7 @@ def swap_in(m: Machine) -> Callable[[], None]:
     return go
 
 
-def tmpfs_write(m: Machine) -> Callable[[], None]:
+def tmpfs_write(m: CpulessMachine) -> Callable[[], None]:
     space, _ = shmem(m, 0)
     data = pattern(100_000)
 
@@ -54,7 +54,7 @@ def tmpfs_write(m: Machine) -> Callable[[], None]:
     return go
 
 
-def tmpfs_swapped(m: Machine) -> Callable[[], None]:
+def tmpfs_swapped(m: CpulessMachine) -> Callable[[], None]:
     space, _ = shmem(m, 0)
     space.write(0, pattern(40 << 12))
     m.mem.reclaim.shrink_all(100)
@@ -69,7 +69,7 @@ def tmpfs_swapped(m: Machine) -> Callable[[], None]:
     return go
 
 
-def file_read_and_write(m: Machine) -> Callable[[], None]:
+def file_read_and_write(m: CpulessMachine) -> Callable[[], None]:
     space, store, _ = file_space(m, pattern(70 << 12))
 
     def go() -> None:
@@ -88,7 +88,7 @@ def file_read_and_write(m: Machine) -> Callable[[], None]:
 def test_any_allocation_may_fail(scenario, scheme):
     failures = 0
     for nth in range(1, 400, 3 if scenario is not file_read_and_write else 1):
-        m = Machine(scheme, swap=4 << 20)
+        m = CpulessMachine(scheme, swap=4 << 20)
         go = scenario(m)
         m.mem.pages.inject = inject = FailFrom(nth)
         try:

@@ -23,7 +23,7 @@ from mmcore.rmap import Card, ScanScheme
 from mmcore.rmap.core import SWAP_FAIL
 from rmap_plugins.virtual_scan import VirtualScan
 from sandbox.kit.files import tmpfs_file
-from sandbox.kit.machine import MAP_FIXED, MAP_PRIVATE, MAP_SHARED, PROT_READ, Machine
+from sandbox.kit.machine import MAP_FIXED, MAP_PRIVATE, MAP_SHARED, PROT_READ, CpulessMachine
 from sandbox.schemes.registry import load_scheme
 from tests.mmcore.box import AT, Box
 from tests.mmcore.test_filemap import file_space, pattern
@@ -194,7 +194,7 @@ def test_what_the_scan_leaves_alone(paging: str) -> None:
 
 
 def test_pages_of_another_zone_are_passed_over() -> None:
-    m = Machine(VirtualScan, memory=24 << 20)
+    m = CpulessMachine(VirtualScan, memory=24 << 20)
     mem = m.mem
     mm = m.new_mm()
     at = m.mmap(mm, 64)
@@ -215,7 +215,7 @@ def test_pages_of_another_zone_are_passed_over() -> None:
     m.audit()
 
 
-def _rest(m: Machine, mm: Any) -> None:
+def _rest(m: CpulessMachine, mm: Any) -> None:
     ptes = m.mem.pgtables.np_ptes
     for _, base in m.mem.pgtables.tables(mm.pgd, 0, 0xC0000000):
         ptes[base : base + m.mem.pgtables.PTRS] &= ptes.dtype.type(~A & (1 << 8 * ptes.itemsize) - 1)
@@ -498,14 +498,14 @@ def test_the_trigger_gives_up_on_locked_memory() -> None:
     b.audit()
 
 
-def _free(m: Machine) -> int:
+def _free(m: CpulessMachine) -> int:
     return sum(zone.free_pages for zone in m.mem.pages.zones)
 
 
 @both
 def test_twice_the_memory_and_most_of_it_locked(paging: str) -> None:
     """A storm over what two thirds of locked memory leave: it ends, nobody is killed, every word is right."""
-    m = Machine(VirtualScan, memory=8 << 20, paging=paging)
+    m = CpulessMachine(VirtualScan, memory=8 << 20, paging=paging)
     mm = m.new_mm()
     total = _free(m)
     locked, pages = total * 2 // 3, total
@@ -523,7 +523,7 @@ def test_twice_the_memory_and_most_of_it_locked(paging: str) -> None:
 @both
 @pytest.mark.parametrize("sharing", [MAP_PRIVATE, MAP_SHARED])
 def test_files_beyond_memory_without_swap(paging: str, sharing: int) -> None:
-    m = Machine(VirtualScan, memory=7 << 20, swap=0, paging=paging)
+    m = CpulessMachine(VirtualScan, memory=7 << 20, swap=0, paging=paging)
     mm = m.new_mm()
     pages = 2 * _free(m)
     _, _, file = file_space(m, pattern(pages << 12))
@@ -544,7 +544,7 @@ def test_files_beyond_memory_without_swap(paging: str, sharing: int) -> None:
 
 
 def test_many_sharers_of_more_than_memory() -> None:
-    m = Machine(VirtualScan, memory=8 << 20, swap=32 << 20)
+    m = CpulessMachine(VirtualScan, memory=8 << 20, swap=32 << 20)
     mm = m.new_mm()
     pages = _free(m) * 5 // 4
     at = m.mmap(mm, pages)
@@ -621,7 +621,7 @@ def test_the_documented_example_works() -> None:
         def remove(self, vma: Any, pfns: Any, ptes: Any) -> None:
             taken.extend(pfns.tolist())
 
-    m = Machine(Example, memory=8 << 20)
+    m = CpulessMachine(Example, memory=8 << 20)
     mm = m.new_mm()
     pages = _free(m) * 3 // 2
     at = m.mmap(mm, pages)

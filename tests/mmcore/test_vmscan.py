@@ -26,12 +26,12 @@ from mmcore.reclaim.pagevec import PAGEVEC_SIZE
 from mmcore.reclaim.vmscan import ScanControl
 from rmap_plugins.anon_vma import AnonVma
 from rmap_plugins.pte_chain import PteChain
-from sandbox.kit.machine import MAP_PRIVATE, PROT_READ, Machine
+from sandbox.kit.machine import MAP_PRIVATE, PROT_READ, CpulessMachine
 from tests.mmcore.test_filemap import file_space, pattern, waiting
 
 
-def touched(pages: int, scheme: type = AnonVma, **kw: int) -> tuple[Machine, object, int]:
-    m = Machine(scheme, **kw)
+def touched(pages: int, scheme: type = AnonVma, **kw: int) -> tuple[CpulessMachine, object, int]:
+    m = CpulessMachine(scheme, **kw)
     mm = m.new_mm()
     a = m.mmap(mm, pages)
     for i in range(pages):
@@ -40,7 +40,7 @@ def touched(pages: int, scheme: type = AnonVma, **kw: int) -> tuple[Machine, obj
     return m, mm, a
 
 
-def pfn_at(m: Machine, mm: object, address: int) -> int:
+def pfn_at(m: CpulessMachine, mm: object, address: int) -> int:
     pte = m.mem.pgtables.ptes[m.mem.pgtables.pte_index(mm.pgd, address)]
     return pte >> 12 & m.mem.pgtables.PFN_MASK
 
@@ -49,7 +49,7 @@ def pfn_at(m: Machine, mm: object, address: int) -> int:
 
 
 def test_pagevecs_hold_sixteen_and_forget_the_freed():
-    m = Machine(AnonVma)
+    m = CpulessMachine(AnonVma)
     mem = m.mem
     zone = mem.pages.zones[0]
     pfns = [mem.pages.alloc_page(GFP_HIGHUSER, USER) for _ in range(PAGEVEC_SIZE)]
@@ -73,7 +73,7 @@ def test_pagevecs_hold_sixteen_and_forget_the_freed():
 
 
 def test_mark_page_accessed_climbs_in_three_steps():
-    m = Machine(AnonVma)
+    m = CpulessMachine(AnonVma)
     mem, flags = m.mem, m.mem.frames.flags
     pfn = mem.pages.alloc_page(GFP_HIGHUSER, USER)
     mark = mem.reclaim.mark_page_accessed
@@ -138,7 +138,7 @@ def test_bulk_list_operations_are_the_single_ones(steps, busy):
     ],
 )
 def test_how_much_is_scanned(active, inactive, priority, refill, shrink, monkeypatch):
-    m = Machine(AnonVma)
+    m = CpulessMachine(AnonVma)
     scan, asked = m.mem.reclaim, {"refill": 0, "shrink": 0}
     zone = m.mem.pages.zones[0]
     monkeypatch.setattr(scan, "_refill_inactive_zone", lambda z, n, sc: asked.__setitem__("refill", n))
@@ -214,7 +214,7 @@ def test_without_swap_anonymous_pages_stay_active():
 # --- a page's way
 
 
-def to_inactive(m: Machine, mm: object, a: int, pages: int) -> list[int]:
+def to_inactive(m: CpulessMachine, mm: object, a: int, pages: int) -> list[int]:
     zone = m.mem.pages.zones[0]
     zone.prev_priority = 0
     for i in range(pages):
@@ -285,7 +285,7 @@ def test_swap_needs_io_and_files_need_fs(gfp, written):
 
 
 def test_clean_unmapped_file_pages_go_at_once():
-    m = Machine(AnonVma)
+    m = CpulessMachine(AnonVma)
     space, store, file = file_space(m, pattern(20 << 12))
     waiting(m, space.read, 0, 20 << 12)
     m.mem.reclaim.lru_add_drain()
@@ -316,7 +316,7 @@ def test_a_failing_disk_slot_activates():
 
 
 def test_kswapd_restores_the_high_mark_and_does_nothing_above_it():
-    m = Machine(AnonVma, memory=16 << 20)
+    m = CpulessMachine(AnonVma, memory=16 << 20)
     mem, zone = m.mem, m.mem.pages.zones[0]
     mem.reclaim.kswapd()
     assert mem.vmstat.pgscan_kswapd_dma == 0
@@ -410,7 +410,7 @@ def test_reclaim_is_deterministic():
 # --- the disk
 
 
-def submit(m: Machine, write: bool, position: int) -> int:
+def submit(m: CpulessMachine, write: bool, position: int) -> int:
     pfn = m.mem.pages.alloc_page(GFP_HIGHUSER, USER)
     m.mem.frames.flags[pfn] |= PG_WRITEBACK if write else 1
     m.mem.vmstat.nr_writeback += write
@@ -419,7 +419,7 @@ def submit(m: Machine, write: bool, position: int) -> int:
 
 
 def test_seeks_cost_and_neighbours_share_a_request():
-    m = Machine(AnonVma)
+    m = CpulessMachine(AnonVma)
     disk, clock = m.mem.disk, m.mem.clock
     start = clock.now
     pfns = [submit(m, True, 100 + i) for i in range(1 + MAX_PAGES + 1)]
@@ -435,7 +435,7 @@ def test_seeks_cost_and_neighbours_share_a_request():
 
 
 def test_reads_pass_writes_but_not_for_ever():
-    m = Machine(AnonVma)
+    m = CpulessMachine(AnonVma)
     order: list[str] = []
     disk, flags = m.mem.disk, m.mem.frames.flags
     writes = [submit(m, True, i * 100) for i in range(4)]
@@ -449,7 +449,7 @@ def test_reads_pass_writes_but_not_for_ever():
 
 
 def test_a_long_charge_lets_the_disk_work_all_the_while():
-    m = Machine(AnonVma)
+    m = CpulessMachine(AnonVma)
     for i in range(10):
         submit(m, True, i * 100)
     m.mem.clock.charge(20 * (SEEK_NS + TRANSFER_NS))
@@ -457,7 +457,7 @@ def test_a_long_charge_lets_the_disk_work_all_the_while():
 
 
 def test_congestion_and_a_full_queue():
-    m = Machine(AnonVma)
+    m = CpulessMachine(AnonVma)
     disk, clock = m.mem.disk, m.mem.clock
     for i in range(CONGESTION_ON + 1):
         assert not disk.congested

@@ -18,7 +18,7 @@ from mmcore.physical.gfp import GFP_ATOMIC, GFP_KERNEL, GFPF_DMA, GFPF_NORETRY, 
 from mmcore.physical.zones import MAX_ORDER, AllocatorHelp, PageAllocator
 from rmap_plugins.anon_vma import AnonVma
 from rmap_plugins.pte_chain import PteChain
-from sandbox.kit.machine import Machine
+from sandbox.kit.machine import CpulessMachine
 from sandbox.kit.wander import OPERATIONS
 from sandbox.kit.world import World
 
@@ -377,7 +377,7 @@ def test_the_account_holds_at_any_moment(scheme: type, seed: int) -> None:
 
 
 def test_the_snapshot_at_the_lowest_point_is_of_one_moment() -> None:
-    m = Machine(AnonVma, memory=16 << 20)
+    m = CpulessMachine(AnonVma, memory=16 << 20)
     pages = m.mem.pages
     rng = random.Random(1)
     held: list[int] = []
@@ -402,7 +402,7 @@ def test_the_snapshot_at_the_lowest_point_is_of_one_moment() -> None:
 
 @pytest.mark.parametrize("scheme", [AnonVma, PteChain])
 def test_the_report_adds_up_to_all_memory(scheme: type) -> None:
-    m = Machine(scheme, memory=16 << 20)
+    m = CpulessMachine(scheme, memory=16 << 20)
     mm = m.new_mm()
     at = m.mmap(mm, 900)
     for k in range(900):
@@ -423,12 +423,12 @@ def test_mem_map_is_charged_by_scheme() -> None:
     """28 bytes a frame without reverse mapping, 32 with either scheme here; the zero frame, hole and image are boot's
     too."""
     for scheme in (AnonVma, PteChain):
-        m = Machine(scheme, memory=64 << 20)
+        m = CpulessMachine(scheme, memory=64 << 20)
         assert m.mem.struct_page_bytes == 32
         assert m.mem.boot_owners["mem_map"] == 64 * MB * 32 // 4096
         assert m.mem.pages.owned[BOOT] == sum(m.mem.boot_owners.values())
         assert int(np.count_nonzero(m.mem.frames.np_flags & PG_RESERVED)) == m.mem.pages.owned[BOOT]
-    wide = Machine(PteChain, memory=64 << 20, highpte=True)
+    wide = CpulessMachine(PteChain, memory=64 << 20, highpte=True)
     assert wide.mem.struct_page_bytes == 36
 
 
@@ -441,6 +441,6 @@ def test_memory_sizes_that_cannot_be() -> None:
     with pytest.raises(ConfigError, match="HighMem.*at most 896M"):
         Memory(MemoryConfig(1 << 30), AnonVma)
     for mbytes in (5, 8, 16, 17, 20, 24, 64):
-        m = Machine(AnonVma, memory=mbytes << 20)
+        m = CpulessMachine(AnonVma, memory=mbytes << 20)
         m.audit()
         assert m.mem.pages.nr_free() > 300
