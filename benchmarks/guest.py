@@ -135,7 +135,7 @@ def swap_out(megabytes: int, memory: str, swap: str) -> float:
 
 def bare(row: str, n: int = 0) -> float:
     """Seconds per unit of a row that computes and does not need a kernel, on an engine without block hooks, over page
-    tables of the machine's layout.
+    tables of the machine's paging.
 
     An interrupt callback answers the handful of calls of the runtime's start; no code of the guest's is instrumented.
     """

@@ -66,7 +66,7 @@ class MemoryConfig:
     overcommit_ratio: int = 50
     swappiness: int = 60
     page_cluster: int = -1  # -1: 2 below 16 MB of RAM, else 3
-    layout: str = "topdown"
+    layout: str = "topdown"  # of address spaces; or "legacy": see placement.py
     smp: bool = False
     cache_line: int = 32
     accounting: str = "isolated"

@@ -1,4 +1,4 @@
-"""Page tables in guest RAM: the two i386 layouts, walking, entries, ranges.
+"""Page tables in guest RAM: the two ways of i386 paging, walking, entries, ranges.
 
                  PAE + NX (default)                                2-level
  root     CR3 -> 4 entries of 8 bytes (1 GB each)           CR3 -> 1024 entries of 4 bytes (4 MB each)
@@ -32,7 +32,14 @@ from mmcore.stats import VmStat
 if TYPE_CHECKING:
     from mmcore.areas.mm import Mm
 
-P, W, U, PWT, PCD, A, D, PSE, G = 1, 2, 4, 8, 0x10, 0x20, 0x40, 0x80, 0x100
+# Bits of an entry the CPU may use. Intel's manual: P, R/W, U/S, A, D; Linux: _PAGE_PRESENT, _PAGE_RW, _PAGE_USER,
+# _PAGE_ACCESSED, _PAGE_DIRTY. NX is a table's (PageTables.NX).
+P = 0x1  # present
+W = 0x2  # writable
+U = 0x4  # user mode may use it
+A = 0x20  # accessed: young
+D = 0x40  # dirty
+# Bits of an entry without P. Linux: _PAGE_FILE, _PAGE_PROTNONE.
 FILE = 0x40
 PROTNONE = 0x80
 PRESENT = P | PROTNONE  # maps a frame, whether the CPU may use it or not
@@ -43,7 +50,7 @@ _VM_READ, _VM_WRITE, _VM_EXEC, _VM_SHARED = 1, 2, 4, 8
 
 
 class PageTables:
-    """What both layouts share. ``ENTRY`` bytes per entry, ``PTRS`` entries per table, one table maps ``1 << SHIFT``
+    """What both kinds share. ``ENTRY`` bytes per entry, ``PTRS`` entries per table, one table maps ``1 << SHIFT``
     bytes."""
 
     ENTRY: int
@@ -176,7 +183,7 @@ class PageTables:
         frames = self.pages.frames
         return frames.mapping[pfn], (frames.index[pfn] + index % self.PTRS) << PAGE_SHIFT
 
-    # --- given by the layout
+    # --- given by the kind of paging
 
     def pgd_alloc(self, mm: Mm | None) -> int:
         raise NotImplementedError

@@ -73,14 +73,19 @@ def _hooks(kind: type[RmapScheme]) -> Iterator[str]:
 
 def _machines(kind: type[RmapScheme], options: dict[str, Any]) -> Iterator[str]:
     """It boots on every machine, and nothing is taken before the first area."""
-    for paging, smp, era in itertools.product(("pae", "2level"), (False, True), ("isolated", "historic")):
+    for paging, smp, accounting in itertools.product(("pae", "2level"), (False, True), ("isolated", "historic")):
         config = MemoryConfig(
-            memory_bytes=8 << 20, swap_bytes=8 << 20, paging=paging, smp=smp, accounting=era, scheme_options=options
+            memory_bytes=8 << 20,
+            swap_bytes=8 << 20,
+            paging=paging,
+            smp=smp,
+            accounting=accounting,
+            scheme_options=options,
         )
         try:
             mem = Memory(config, kind)
         except PluginError as error:
-            yield f"does not boot ({paging}, smp {smp}, {era}): {error}"
+            yield f"does not boot ({paging}, smp {smp}, {accounting}): {error}"
             continue
         wrong = mem.scheme.check()
         yield f"check() on a fresh machine answers {wrong!r}" if wrong != [] else ""

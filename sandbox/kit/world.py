@@ -34,7 +34,7 @@ from sandbox.kit.files import host_file, tmpfs_file
 from sandbox.kit.machine import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, MAP_SHARED, CpulessMachine, Fault
 from sandbox.kit.model import HIGH, LOW, READ, WRITE, ZERO, Object, Process, Slot
 
-ARENA = 0x40000000 - (40 << 12) >> 12  # page number; the arena lies across a table's end in both layouts
+ARENA = 0x40000000 - (40 << 12) >> 12  # page number; the arena lies across a table's end under either paging
 ARENA_PAGES = 96
 FILE_PAGES = 24
 MAX_PROCESSES = 4

@@ -1,4 +1,4 @@
-"""A bare machine for the CPU's tests: RAM, page tables built by hand in either layout, code given as bytes."""
+"""A bare machine for the CPU's tests: RAM, page tables built by hand for either paging, code given as bytes."""
 
 import ctypes
 import mmap
@@ -86,7 +86,7 @@ class Bench:
         return table + (va >> 12) % (512 if self.pae else 1024) * (8 if self.pae else 4)
 
     def map(self, va, pa=None, flags=P | W | U, cr3=None):
-        """Map one page; a fresh frame unless one is given. Returns the frame. NX is dropped in the 2-level layout."""
+        """Map one page; a fresh frame unless one is given. Returns the frame. NX is dropped under 2-level paging."""
         pa = self.frame() if pa is None else pa
         self.entry(self.pte(va, cr3, make=True), pa | (flags if self.pae else flags & ~NX))
         return pa

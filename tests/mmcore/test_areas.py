@@ -14,13 +14,13 @@ from mmcore.areas.adjust import vma_merge
 from mmcore.areas.mm import Mm
 from mmcore.areas.placement import get_unmapped_area
 from mmcore.areas.stack import expand_stack
-from mmcore.areas.vma import VM_GROWSDOWN, VM_LOCKED, VM_STACK_FLAGS
+from mmcore.areas.vma import VM_ACCESS_FLAGS, VM_ACCOUNT, VM_GROWSDOWN, VM_LOCKED, VM_STACK_FLAGS
 from mmcore.calls.brk import set_brk
 from mmcore.calls.exec_stack import bprm_stack, setup_arg_pages
 from mmcore.calls.fremap import remap_file_pages
 from mmcore.calls.madvise import do_madvise
 from mmcore.calls.mlock import do_mlock, do_munlock
-from mmcore.calls.mmap import do_mmap, do_munmap
+from mmcore.calls.mmap import MAP_GROWSDOWN, MAP_NORESERVE, do_mmap, do_munmap
 from mmcore.calls.mprotect import do_mprotect
 from mmcore.calls.mremap import do_mremap
 from mmcore.errors import OutOfMemory, SysError
@@ -187,7 +187,7 @@ def test_the_highest_gap_is_found(seed):
         else:
             pages = rng.choice([1, 1, 2, 3, 8, 40, 400])
             expected = brute_force_topdown(mm, pages * P)
-            flags = MAP_PRIVATE | MAP_ANONYMOUS | (0x100 if rng.random() < 0.1 else 0)
+            flags = MAP_PRIVATE | MAP_ANONYMOUS | (MAP_GROWSDOWN if rng.random() < 0.1 else 0)
             addr = do_mmap(machine.mem, mm, 0, pages * P, rng.choice([1, 3]), flags, None, 0)
             assert addr == expected
             mapped.append((addr, pages))
@@ -214,7 +214,7 @@ def test_bottom_up_when_the_top_is_full_and_as_a_layout():
 def promised(machine: CpulessMachine) -> int:
     areas = [v for mm in machine.mem.mms.values() for v in mm.vmas]
     shared = {v.vm_file for v in areas if v.vm_file is not None}
-    return sum(v.pages for v in areas if v.vm_flags & 0x100000) + sum(file.promised for file in shared)
+    return sum(v.pages for v in areas if v.vm_flags & VM_ACCOUNT) + sum(file.promised for file in shared)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -230,7 +230,7 @@ def test_committed_memory_is_the_sum_of_accounted_areas(seed):
         try:
             if what < 2:
                 sharing = rng.choice([FIXED, FIXED, MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED])
-                machine.mmap(mm, n, rng.choice([0, 1, 3]), sharing | rng.choice([0, 0x4000]), at(page))
+                machine.mmap(mm, n, rng.choice([0, 1, 3]), sharing | rng.choice([0, MAP_NORESERVE]), at(page))
             elif what == 2:
                 machine.munmap(mm, at(page), n)
             elif what == 3:
@@ -257,14 +257,14 @@ def test_overcommit_modes():
     with pytest.raises(OutOfMemory):
         machine.mmap(mm, huge)
     assert machine.mmap(mm, huge, 1)  # no promise is made for what cannot be written
-    assert machine.mmap(mm, huge, RW, MAP_PRIVATE | MAP_ANONYMOUS | 0x4000)
+    assert machine.mmap(mm, huge, RW, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE)
     assert [machine.mmap(mm, huge // 4) for _ in range(6)]  # each by itself would fit
     machine.munmap(mm, 0, 0xB8000000 >> 12)
     overcommit.mode = 2
     limit = overcommit.commit_limit()
     addr = machine.mmap(mm, limit - 200)
     with pytest.raises(OutOfMemory):
-        machine.mmap(mm, 300, RW, MAP_PRIVATE | MAP_ANONYMOUS | 0x4000)
+        machine.mmap(mm, 300, RW, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE)
     with pytest.raises(OutOfMemory):
         machine.fork(mm)
     assert overcommit.committed == limit - 200
@@ -542,8 +542,8 @@ def test_random_operations_match_a_model(machine, seed):
             machine.audit(f"step {step} {what}")
     for v in mm.vmas:
         for p in range(v.vm_start - BASE >> 12, v.vm_end - BASE >> 12):
-            assert v.vm_flags & 7 == model.slot[p][0]
-            if v.vm_flags & 7:
+            assert v.vm_flags & VM_ACCESS_FLAGS == model.slot[p][0]
+            if v.vm_flags & VM_ACCESS_FLAGS:
                 assert machine.load(mm, at(p)) == model.word.get(p, 0)
     machine.exit(mm)
     machine.audit("gone")

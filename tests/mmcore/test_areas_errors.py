@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from mmcore.areas.mm import Mm
+from mmcore.areas.vma import VM_SHARED
 from mmcore.calls.brk import set_brk
 from mmcore.calls.exec_stack import bprm_stack, setup_arg_pages
 from mmcore.calls.fremap import remap_file_pages
@@ -187,7 +188,7 @@ def test_mmap_of_files(guest):
             ("mprotect", (0xB7FFE000, 0x1000, 3), 0),
         ],
     )
-    assert [v.vm_flags & 8 for v in guest.mm.vmas if v.mapping is not None and v.vm_start == 0xB7FFF000] == [0]
+    assert [v.vm_flags & VM_SHARED for v in guest.mm.vmas if v.mapping is not None and v.vm_start == 0xB7FFF000] == [0]
 
 
 def test_munmap(guest):

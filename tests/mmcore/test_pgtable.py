@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mmcore.areas.vma import VM_ACCESS_FLAGS
 from mmcore.errors import OutOfMemory
 from mmcore.memory import Memory, MemoryConfig
 from mmcore.paging.lifecycle import mm_alloc
@@ -66,7 +67,7 @@ def test_protections(paging: str, nx: int) -> None:
     READ, WRITE, EXEC, SHARED = 1, 2, 4, 8
     for flags in range(16):
         bits = prot(flags | 0x70)
-        if not flags & 7:
+        if not flags & VM_ACCESS_FLAGS:
             assert bits == PROTNONE | A
             continue
         assert bits & (P | U | A) == P | U | A
