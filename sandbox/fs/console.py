@@ -43,6 +43,7 @@ from sandbox.fs.uapi import (
 )
 from sandbox.kernel.sched import Wait
 from sandbox.kernel.signo import SIGPIPE
+from sandbox.kernel.uaccess import copy_from_user, copy_to_user
 
 Sink = int | Callable[[bytes], Any]
 """Where output goes: a host descriptor, or a function that gets the bytes."""
@@ -180,7 +181,6 @@ class TtyFile(File):
         return WRITABLE | (READABLE if self.console.fill() else 0)
 
     def ioctl(self, task: Any, cmd: int, arg: int) -> int:
-        from sandbox.kernel.uaccess import copy_from_user, copy_to_user
 
         console = self.console
         if cmd == TCGETS:

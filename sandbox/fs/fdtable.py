@@ -11,6 +11,8 @@ from typing import Any
 from mmcore.errors import SysError
 from sandbox.fs.dentry import Dentry
 from sandbox.fs.file import File
+from sandbox.fs.locks import forget_posix
+from sandbox.fs.notify import forget
 
 NR_OPEN_DEFAULT = 1024
 
@@ -113,12 +115,8 @@ class FileTable:
 
     def _close(self, file: File, task: Any) -> None:
         if file.inode.locks:
-            from sandbox.fs.locks import forget_posix
-
             forget_posix(file.inode, self)
         if file.inode.watches:
-            from sandbox.fs.notify import forget
-
             forget(file, self)
         file.on_flush(task)
         file.count -= 1

@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 from mmcore.errors import SysError
 from sandbox.fs.dentry import Dentry, d_path
+from sandbox.fs.hooks import send_signal
 from sandbox.fs.inode import drop_privileges
+from sandbox.fs.locks import forget_flock
 from sandbox.fs.notify import touched
 from sandbox.fs.uapi import (
     DN_ACCESS,
@@ -89,8 +91,6 @@ class File:
         """The last reference is gone."""
         inode = self.inode
         if inode.flocks:
-            from sandbox.fs.locks import forget_flock
-
             forget_flock(self)
         if inode.leases:
             from sandbox.fs.leases import forget_lease
@@ -269,8 +269,6 @@ def within_limit(task: Any, pos: int, data: bytes) -> bytes:
     generic_write_checks."""
     room = task.signal.rlimits[RLIMIT_FSIZE][0] - pos
     if room <= 0:
-        from sandbox.fs.hooks import send_signal
-
         send_signal(task, SIGXFSZ)
         raise SysError(EFBIG)
     return data[:room]

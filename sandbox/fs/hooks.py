@@ -1,15 +1,15 @@
-"""The few places where the file system calls up into the kernel, bound late so that it can be tested without one."""
+"""Where the file system calls up into the kernel. A task of None stands for the machine itself: it gets no signals."""
 
 from __future__ import annotations
 
 from typing import Any
+
+from sandbox.kernel.signals import send_task
+from sandbox.kernel.signo import user_info
 
 
 def send_signal(task: Any, sig: int) -> None:
     """``sig`` to the task itself (SIGPIPE, SIGXFSZ), as the kernel sends it."""
     if task is None:
         return
-    from sandbox.kernel.signals import send_task
-    from sandbox.kernel.signo import user_info
-
     send_task(task, user_info(sig, task.tgid, task.uid))

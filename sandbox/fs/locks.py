@@ -14,6 +14,7 @@ from mmcore.errors import SysError
 from mmcore.wait import WaitQueue
 from sandbox.fs.inode import Inode
 from sandbox.fs.uapi import F_UNLCK, F_WRLCK
+from sandbox.kernel.sched import Wait
 
 OFFSET_MAX = (1 << 63) - 1
 
@@ -120,7 +121,6 @@ _waiting: dict[Any, tuple[Inode, int, int, int]] = {}
 
 def wait_posix(inode: Inode, owner: Any, kind: int, start: int, end: int) -> Any:
     """A generator that returns once nothing conflicts; EDEADLK for a circle of waiters."""
-    from sandbox.kernel.sched import Wait
 
     try:
         while (lock := find_conflict(inode, owner, kind, start, end)) is not None:

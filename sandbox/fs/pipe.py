@@ -20,6 +20,7 @@ from mmcore.errors import SysError
 from mmcore.wait import WaitQueue
 from sandbox.fs.dentry import Dentry
 from sandbox.fs.file import File
+from sandbox.fs.hooks import send_signal
 from sandbox.fs.inode import Inode, SuperBlock
 from sandbox.fs.pipequota import PAGE, PipeQuota, round_size
 from sandbox.fs.uapi import (
@@ -38,6 +39,7 @@ from sandbox.fs.uapi import (
 )
 from sandbox.kernel.sched import Wait
 from sandbox.kernel.signo import SIGPIPE
+from sandbox.kernel.uaccess import put_user32
 
 PIPE_INODE_INFO = 64  # bytes of struct pipe_inode_info. Linux: include/linux/pipe_fs_i.h, 2.6.7
 
@@ -240,8 +242,6 @@ class PipeFile(File):
     def accept(self, task: Any, data: bytes) -> int:
         pipe = self.pipe
         if not pipe.readers:
-            from sandbox.fs.hooks import send_signal
-
             send_signal(task, SIGPIPE)
             raise SysError(EPIPE)
         n = len(data)
@@ -281,8 +281,6 @@ class PipeFile(File):
 
     def ioctl(self, task: Any, cmd: int, arg: int) -> int:
         if cmd == FIONREAD:
-            from sandbox.kernel.uaccess import put_user32
-
             put_user32(task, arg, self.pipe.nbytes)
             return 0
         return super().ioctl(task, cmd, arg)
@@ -376,7 +374,6 @@ def open_fifo(task: Any, dentry: Dentry, flags: int) -> Any:
 
 
 def _wait_for_partner(file: PipeFile, access: int) -> Any:
-    from sandbox.kernel.sched import Wait
 
     pipe = file.pipe
     seen = pipe.writer_opens if access == 0 else pipe.reader_opens

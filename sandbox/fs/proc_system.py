@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from mmcore.physical.frames import SLAB
 from mmcore.physical.slab import PAGE_OFFSET
+from sandbox.fs.dentry import d_path
 from sandbox.fs.devices import DISK_NAME, SWAP_NAME
 from sandbox.fs.inode import BOOT_EPOCH_S, BOOT_S
 from sandbox.kernel.sched import TASK_RUNNING, TASK_UNINTERRUPTIBLE
@@ -153,7 +154,6 @@ def filesystems(vfs: Vfs) -> str:
 
 
 def mounts(vfs: Vfs) -> str:
-    from sandbox.fs.dentry import d_path
 
     lines = []
     for sb in vfs.supers:

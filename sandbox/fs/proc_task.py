@@ -15,6 +15,7 @@ from sandbox.fs import proc_areas
 from sandbox.fs.inode import BOOT_S
 from sandbox.kernel.rlimits import RLIMIT_RSS, RLIMIT_SIGPENDING
 from sandbox.kernel.sched import state_letter
+from sandbox.kernel.uaccess import read_mm
 
 if TYPE_CHECKING:
     from sandbox.fs.vfs import Vfs
@@ -258,7 +259,6 @@ def statm(task: Any) -> str:
 # what lies in the process's own memory
 def _range(task: Any, start: int, end: int) -> bytes:
     """User memory of the task, as far as it can be read; one page at most, as 2.6.7 gave."""
-    from sandbox.kernel.uaccess import read_mm
 
     mm = task.mm
     if mm is None or end <= start:

@@ -10,6 +10,8 @@ from typing import Any
 from mmcore.errors import SysError
 from sandbox.fs.file import File
 from sandbox.fs.uapi import F_OWNER_PGRP, F_OWNER_PID, F_OWNER_TID, POLLIN, POLLMSG, POLLRDNORM
+from sandbox.kernel.signals import group_members, send_group, send_task
+from sandbox.kernel.signo import SigInfo
 
 SIGIO = 29
 SI_KERNEL = 0x80
@@ -31,8 +33,6 @@ class SignalOwner:
 def _named(kernel: Any, kind: int, ident: int) -> list[Any]:
     """The thread, or the leaders of the processes, that an owner names now."""
     if kind == F_OWNER_PGRP:
-        from sandbox.kernel.signals import group_members
-
         return group_members(kernel, ident)
     task = kernel.find_task(ident)
     return [] if task is None else [task if kind == F_OWNER_TID else task.signal.leader]
@@ -63,8 +63,6 @@ def get_owner(task: Any, file: File) -> tuple[int, int]:
 
 def send_sigio(kernel: Any, file: File, fd: int) -> None:
     """Tells the owner: by the signal of F_SETSIG, with descriptor and reason, or by plain SIGIO. Linux: send_sigio."""
-    from sandbox.kernel.signals import send_group, send_task
-    from sandbox.kernel.signo import SigInfo
 
     owner = file.owner
     if owner is None or not owner.ident:

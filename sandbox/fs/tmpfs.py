@@ -16,6 +16,7 @@ from mmcore.files.shmem import ShmemSuper
 from sandbox.fs.dentry import Dentry
 from sandbox.fs.file import DirFile, File, RegularFile
 from sandbox.fs.inode import Inode, SuperBlock, check_size, init_owner
+from sandbox.fs.memfd import check_resize_seals
 from sandbox.fs.uapi import S_IFMT
 
 BOGO_DIRENT_SIZE = 20  # what a directory entry adds to a directory's size. Linux: mm/shmem.c
@@ -205,8 +206,6 @@ class TmpfsInode(Inode):
             raise SysError(EISDIR if S_ISDIR(self.mode) else 22)
         check_size(size)
         if self.seals:
-            from sandbox.fs.memfd import check_resize_seals
-
             check_resize_seals(self, size)
         self.mapping.truncate(size)
         self.i_size = size

@@ -33,6 +33,7 @@ from sandbox.fs.leases import break_lease
 from sandbox.fs.memfd import memfd
 from sandbox.fs.namei import child_of, walk, walk_parent
 from sandbox.fs.notify import happened, touched
+from sandbox.fs.pseudofs import mount_root
 from sandbox.fs.tmpfs import TmpfsInode, TmpfsSuper
 from sandbox.fs.uapi import (
     DN_CREATE,
@@ -250,7 +251,6 @@ class Vfs:
             return False
 
     def _mount(self, sb: SuperBlock, path: str, tree: Any) -> None:
-        from sandbox.fs.pseudofs import mount_root
 
         self._cover(self.mkdir(path.encode()), mount_root(sb, tree))
 

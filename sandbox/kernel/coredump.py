@@ -43,6 +43,7 @@ from sandbox.kernel.signo import (
     sigset,
 )
 from sandbox.kernel.task import Task
+from sandbox.syscalls.names import CWD, do_unlinkat
 
 PAGE = 4096
 DUMPING = sigset(SIGQUIT, SIGILL, SIGTRAP, SIGABRT, SIGBUS, SIGFPE, SIGSEGV, SIGXCPU, SIGXFSZ, SIGSYS)
@@ -89,7 +90,6 @@ def do_coredump(task: Task, info: SigInfo) -> Generator[Wait, bool, bool]:
 
 def _create(task: Task, name: bytes) -> Any:
     """A new file in place of an old core or whatever else can be unlinked there."""
-    from sandbox.syscalls.names import CWD, do_unlinkat  # system calls import the kernel
 
     with suppress(SysError):
         do_unlinkat(task, CWD, name)

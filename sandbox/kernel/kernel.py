@@ -41,6 +41,7 @@ from sandbox.kernel.sched import (
 )
 from sandbox.kernel.signals import flush_queue
 from sandbox.kernel.signo import SIGCHLD, SIGKILL, SigInfo
+from sandbox.kernel.table import name_of
 from sandbox.kernel.task import SigHand, SignalStruct, Task
 from sandbox.kernel.timers import Timers
 
@@ -349,7 +350,6 @@ class Kernel:
 
     def describe_waiters(self) -> list[str]:
         """What every task waits for, one line each: the text of a deadlock."""
-        from sandbox.kernel.table import name_of
 
         lines: list[str] = []
         for task in self.tasks.values():
