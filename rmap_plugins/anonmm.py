@@ -33,10 +33,13 @@ from mmcore.rmap import (
     ANSWER,
     COPY,
     HIT,
+    NEXT,
     OK,
     STOP,
     Card,
+    Draft,
     MachineFacts,
+    Picture,
     Purpose,
     SchemeEnv,
     Setup,
@@ -265,3 +268,29 @@ class AnonMm(WalkScheme):
             if mm.rmap is None or mm.rmap.mm is not mm or mm.rmap.address not in self._objects:
                 wrong.append(f"mm {mm.addr:#x} has no anonmm of its own")
         return wrong
+
+    def picture(self, pfn: int) -> Picture:
+        """frame -> the anonmm it names -> on around the family; each living address space is asked for its PTE."""
+        draft = Draft(self.env, pfn)
+        named = self._objects.get(self._mapping[pfn])
+        if named is None:
+            return draft.picture
+        addresses = self.addresses(pfn)
+        place = 0
+        for member in named.family():
+            parts = ["head of the family"] if member.head is member else []
+            if member is named:
+                parts.append(f"index: address {addresses[0]:08x}")
+            if member.mm is None:
+                parts.append("its address space is gone")
+            what, owner = "; ".join(parts), member.mm.addr if member.mm is not None else 0
+            edge = NEXT if place else "mapping"
+            place = draft.add("anonmm", member.address, self._cache.objsize, what, place, edge, owner)
+            if member.mm is not None:
+                for address in addresses:
+                    draft.pte(member.mm, address, place)
+        return draft.picture
+
+    def addresses(self, pfn: int) -> list[int]:
+        """At which user addresses each address space of the family is asked for the page."""
+        return [self._index[pfn]]

@@ -29,7 +29,23 @@ import numpy as np
 
 from mmcore.areas.vma import VM_NONLINEAR, linear_page_index
 from mmcore.physical.frames import PG_ANON
-from mmcore.rmap import ANSWER, HIT, OK, STOP, Card, MachineFacts, Purpose, RmapScheme, SchemeEnv, Setup, Visit
+from mmcore.rmap import (
+    ANSWER,
+    FRAME,
+    HIT,
+    NEXT,
+    OK,
+    STOP,
+    Card,
+    Draft,
+    MachineFacts,
+    Picture,
+    Purpose,
+    RmapScheme,
+    SchemeEnv,
+    Setup,
+    Visit,
+)
 from rmap_plugins.anonmm import AnonMm
 
 if TYPE_CHECKING:
@@ -265,3 +281,20 @@ class AnonMmChained(AnonMm):
                     f"{len(chain.addresses)} addresses"
                 )
         return wrong
+
+    def picture(self, pfn: int) -> Picture:
+        """anonmm's, whose members are asked for every address, and the chain that holds all addresses but the first."""
+        picture = super().picture(pfn)
+        word = self._rmap[pfn]
+        if word:
+            chain = self._chains[word]
+            draft, place, first = Draft(self.env, pfn, picture), FRAME, 0
+            for k, node in enumerate(chain.nodes):
+                last = min(first + SLOTS - (k == 0), len(chain.addresses))
+                what = " ".join(f"{address:08x}" for address in chain.addresses[first:last])
+                place = draft.add("rmap_chain", node, NODE_BYTES, what, place, NEXT if k else "chain")
+                first = last
+        return picture
+
+    def addresses(self, pfn: int) -> list[int]:
+        return [*super().addresses(pfn), *self._known(pfn)]

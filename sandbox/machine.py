@@ -219,6 +219,8 @@ class _Running:
         argv = [self._called(path, environment.get("PATH", "")), *(os.fsencode(word) for word in self.argv[1:])]
         self.kernel.spawn_init(path, argv, envp, files, self.vfs.fs)
         ending = self.kernel.run()
+        if self.config.audit == "full":
+            self.auditor.pictures = -1  # of every frame, this once
         if self.config.audit != "off" and not ending.torn:
             self.auditor.audit("at the end", given_up=ending.kind in _GIVEN_UP)
         if self.recorder is not None and not ending.torn and ending.kind not in _CUT:
