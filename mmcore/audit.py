@@ -2,7 +2,7 @@
 
 The truth is read by brute force from every table of every address space. Compared with it: frames.mapcount and count,
 every scheme walk (each PTE found, once, and nothing else), the scheme's pictures, rss, swap counts, LRU membership, the
-buddy lists and the low-memory account, slab sums, the scheme's own invariants. An audit changes nothing and meters nothing.
+buddy lists and the low-memory account, slab sums, the scheme's own invariants. An audit changes and meters nothing.
 """
 
 from __future__ import annotations
