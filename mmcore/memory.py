@@ -179,6 +179,7 @@ class Memory:
         self.shmem_zero_setup = ShmemMount(self)
         self.faults = Faults(self)
         self.at_peak = self._owners()
+        self.at_low: Callable[[], None] | None = None  # told of each new low, as it is about to end
         self.pages.on_new_low = self._note_low
 
     # --- boot
@@ -242,6 +243,8 @@ class Memory:
 
     def _note_low(self) -> None:
         self.at_peak = self._owners()
+        if self.at_low is not None:
+            self.at_low()
 
     def lowmem_report(self) -> dict[str, Any]:
         """total, free, min_free (bytes; free = in the buddy lists) and the owners at exit and at the lowest point."""

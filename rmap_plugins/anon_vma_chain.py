@@ -542,7 +542,11 @@ class AnonVmaChain(WalkScheme):
         parent = "a root" if home.root is home else f"child of {home.parent.address:08x}"
         what = f"{parent}, {n} link{'' if n == 1 else 's'}; index {index:#x}"
         top = draft.add("anon_vma", home.address, self._cache.objsize, what, edge="mapping")
-        for avc in home.links.overlapping(index, index):
+        visited = home.links.visited
+        covering = list(home.links.overlapping(index, index))
+        if isinstance(home.links, _LinkTree):
+            home.links.visited = visited  # a picture meters nothing
+        for avc in covering:
             vma = avc.vma
             link = draft.add("avc", avc.address, self._avc_cache.objsize, f"pages {avc.start:#x}-{avc.last:#x}", top)
             address = vma.vm_start + (index - vma.vm_pgoff << 12)

@@ -278,9 +278,9 @@ class AnonMm(WalkScheme):
         addresses = self.addresses(pfn)
         place = 0
         for member in named.family():
-            parts = ["head of the family"] if member.head is member else []
-            if member is named:
-                parts.append(f"index: address {addresses[0]:08x}")
+            parts = [f"index {addresses[0]:08x}"] if member is named else []
+            if member.head is member:
+                parts.append("the family's head")
             if member.mm is None:
                 parts.append("its address space is gone")
             what, owner = "; ".join(parts), member.mm.addr if member.mm is not None else 0

@@ -124,7 +124,7 @@ class Draft:
         if mapped == self.picture.pfn:
             what = "writable" if value & W else "read-only"
         elif mapped >= 0:
-            what = f"maps frame {mapped:#x} instead"
+            what = f"frame {mapped:#x} instead"
         elif not value:
             what = "empty"
         else:
