@@ -539,7 +539,7 @@ class AnonVmaChain(WalkScheme):
         if home is None:
             return draft.picture
         index, n = self._index[pfn], len(home.links)
-        parent = "a root" if home.root is home else f"child of {home.parent.address:08x}"
+        parent = "a root" if home.root is home else f"under {home.parent.address:08x}"
         what = f"{parent}, {n} link{'' if n == 1 else 's'}; index {index:#x}"
         top = draft.add("anon_vma", home.address, self._cache.objsize, what, edge="mapping")
         visited = home.links.visited

@@ -32,6 +32,7 @@ from mmcore.physical.frames import PG_ANON
 from mmcore.rmap import (
     ANSWER,
     COPY,
+    FRAME,
     HIT,
     NEXT,
     OK,
@@ -272,25 +273,24 @@ class AnonMm(WalkScheme):
     def picture(self, pfn: int) -> Picture:
         """frame -> the anonmm it names -> on around the family; each living address space is asked for its PTE."""
         draft = Draft(self.env, pfn)
-        named = self._objects.get(self._mapping[pfn])
+        self._draw_family(draft, [self._index[pfn]])
+        return draft.picture
+
+    def _draw_family(self, draft: Draft, addresses: list[int]) -> None:
+        """``addresses``: where each address space of the family is asked for the page, the page's index first."""
+        named = self._objects.get(self._mapping[draft.picture.pfn])
         if named is None:
-            return draft.picture
-        addresses = self.addresses(pfn)
-        place = 0
+            return
+        place, edge = FRAME, "mapping"
         for member in named.family():
             parts = [f"index {addresses[0]:08x}"] if member is named else []
             if member.head is member:
-                parts.append("the family's head")
+                parts.append("head")
             if member.mm is None:
                 parts.append("its address space is gone")
-            what, owner = "; ".join(parts), member.mm.addr if member.mm is not None else 0
-            edge = NEXT if place else "mapping"
+            what, owner = ", ".join(parts), member.mm.addr if member.mm is not None else 0
             place = draft.add("anonmm", member.address, self._cache.objsize, what, place, edge, owner)
+            edge = NEXT
             if member.mm is not None:
                 for address in addresses:
                     draft.pte(member.mm, address, place)
-        return draft.picture
-
-    def addresses(self, pfn: int) -> list[int]:
-        """At which user addresses each address space of the family is asked for the page."""
-        return [self._index[pfn]]

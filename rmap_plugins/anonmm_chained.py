@@ -283,18 +283,13 @@ class AnonMmChained(AnonMm):
         return wrong
 
     def picture(self, pfn: int) -> Picture:
-        """anonmm's, whose members are asked for every address, and the chain that holds all addresses but the first."""
-        picture = super().picture(pfn)
-        word = self._rmap[pfn]
-        if word:
-            chain = self._chains[word]
-            draft, place, first = Draft(self.env, pfn, picture), FRAME, 0
-            for k, node in enumerate(chain.nodes):
-                last = min(first + SLOTS - (k == 0), len(chain.addresses))
-                what = " ".join(f"{address:08x}" for address in chain.addresses[first:last])
-                place = draft.add("rmap_chain", node, NODE_BYTES, what, place, NEXT if k else "chain")
-                first = last
-        return picture
-
-    def addresses(self, pfn: int) -> list[int]:
-        return [*super().addresses(pfn), *self._known(pfn)]
+        """The chain with all addresses but the first; anonmm's family, whose members are asked for all of them."""
+        draft, word = Draft(self.env, pfn), self._rmap[pfn]
+        place, edge, first = FRAME, "chain", 0
+        for k, node in enumerate(self._chains[word].nodes if word else ()):
+            last = first + SLOTS - (k == 0)
+            what = " ".join(f"{address:08x}" for address in self._known(pfn)[first:last])
+            place = draft.add("rmap_chain", node, NODE_BYTES, what, place, edge)
+            edge, first = NEXT, last
+        self._draw_family(draft, [self._index[pfn], *self._known(pfn)])
+        return draft.picture

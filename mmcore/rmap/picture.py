@@ -171,9 +171,9 @@ def of_file(env: SchemeEnv, pfn: int, mapping: int, walk: Callable[[Visit], None
     """A page of a file, by the file's index of areas. ``mapping``: kernel address of its AddressSpace."""
     draft = Draft(env, pfn)
     index = env.frames.index[pfn]
-    top = draft.add("address_space", mapping, 0, f"its index of areas is a {env.setup.file_index}", edge="mapping")
+    top = draft.add("address_space", mapping, 0, f"i_mmap = {env.setup.file_index}", edge="mapping")
     for mm, address, vma, pte in offers(walk):
-        parent = top if vma is None else draft.area(vma, top, "i_mmap")
+        parent = top if vma is None else draft.area(vma, top)
         odd = vma is not None and linear_page_index(vma, address) != index
         draft.pte(mm, address, parent, "nonlinear" if odd else "", pte)
     return draft.picture
@@ -201,5 +201,5 @@ def add_lost(env: SchemeEnv, picture: Picture) -> Picture:
         for mm, address, index in lost:
             draft.pte(mm, address, ROOT, index=index)
         if lost and not picture.note:
-            picture.note = f"{len(lost)} of its PTEs are lost: nothing leads to them"
+            picture.note = "lost: nothing leads to what follows"
     return picture
