@@ -142,9 +142,8 @@ def test_looking_changes_nothing():
         config = Config(memory="6M", scheme=scheme)
         return Machine(config).run(["fork_cow", "400"], capture=True, pictures=pictures)
 
-    wanted = [
-        f"{pid}:{0x804E000 + 0x1000 * page}{peak}" for pid in (2, 3) for page in range(8) for peak in ("", "@peak")
-    ]
+    pages = [0xB7F00000 + 0x8000 * k for k in range(12)]  # of the memory that fork_cow shares
+    wanted = [f"{pid}:{page:#x}{peak}" for pid in (2, 3) for page in pages for peak in ("", "@peak")]
     for scheme in ("pte_chain", "anonmm", "anon_vma_chain", "virtual_scan"):
         plain, looked = run(scheme, ()), run(scheme, wanted)
         for name in plain.__struct_fields__:
