@@ -267,9 +267,8 @@ class AnonVma(WalkScheme):
         what = f"lists {n} area{'' if n == 1 else 's'}; index {index:#x}"
         top = draft.add("anon_vma", anon_vma.address, self._cache.objsize, what, edge="mapping")
         for vma in reversed(anon_vma.areas):
-            address = vma.vm_start + ((index - vma.vm_pgoff & 0xFFFFFFFF) << 12)
-            shows = address < vma.vm_end
-            area = draft.area(vma, top, shows=shows)
-            if shows:
-                draft.pte(vma.vm_mm, address, area)
+            page = index - vma.vm_pgoff & 0xFFFFFFFF
+            area = draft.area(vma, top, shows=page < vma.pages)
+            if page < vma.pages:
+                draft.pte(vma.vm_mm, vma.vm_start + (page << 12), area)
         return draft.picture
