@@ -13,6 +13,7 @@ from typing import Any
 
 from mmcore.areas.mm import Mm
 from mmcore.calls.mremap import do_mremap
+from sandbox.config import Config
 from sandbox.kit.files import tmpfs_file
 from sandbox.kit.machine import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, MAP_SHARED, RW, Machine
 from sandbox.lab.picture import tree
@@ -69,8 +70,6 @@ class Story:
 def story(spec: str, moment: str) -> Story:
     """``spec``: a scheme with its options, as `--rmap` has it. Raises `ConfigError` and `PluginError`."""
     name, given = parse_spec(spec)
-    from sandbox.config import Config
-
     config = with_options(Config(scheme=name), spec, given)
     return Story(load_scheme(name), moment, **config.scheme_options)
 
