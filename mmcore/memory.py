@@ -220,6 +220,8 @@ class Memory:
         self.shmem_zero_setup: Callable[..., Any] = shmem_zero_setup or ShmemMount(self)
         self.faults = Faults(self)
         self.at_peak = self._owners()
+        # Told of each new low, as it is about to end
+        self.at_low: Callable[[], None] | None = None
         self.pages.attach(_Help(self))
 
     # --- boot
@@ -285,6 +287,8 @@ class Memory:
 
     def note_low(self) -> None:
         self.at_peak = self._owners()
+        if self.at_low is not None:
+            self.at_low()
 
     def lowmem_report(self) -> dict[str, Any]:
         """total, free, min_free (bytes; free = in the buddy lists) and the owners at exit and at the lowest point."""

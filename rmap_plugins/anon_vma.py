@@ -26,7 +26,19 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from mmcore.errors import InvariantViolation, PluginError
-from mmcore.rmap import OK, STOP, Card, MachineFacts, Purpose, SchemeEnv, Setup, Visit, WalkScheme
+from mmcore.rmap import (
+    OK,
+    STOP,
+    Card,
+    Draft,
+    MachineFacts,
+    Picture,
+    Purpose,
+    SchemeEnv,
+    Setup,
+    Visit,
+    WalkScheme,
+)
 
 if TYPE_CHECKING:
     from mmcore.areas.vma import VmArea
@@ -244,3 +256,19 @@ class AnonVma(WalkScheme):
                         f"{mm.addr:#x}"
                     )
         return wrong
+
+    def picture(self, pfn: int) -> Picture:
+        """frame -> anon_vma -> its areas in the order of a walk -> the PTE that each is asked for."""
+        draft = Draft(self.env, pfn)
+        anon_vma = self._objects.get(self._mapping[pfn])
+        if anon_vma is None:
+            return draft.picture
+        index, n = self._index[pfn], len(anon_vma.areas)
+        what = f"lists {n} area{'' if n == 1 else 's'}; index {index:#x}"
+        top = draft.add("anon_vma", anon_vma.address, self._cache.objsize, what, edge="mapping")
+        for vma in reversed(anon_vma.areas):
+            page = index - vma.vm_pgoff & 0xFFFFFFFF
+            area = draft.area(vma, top, shows=page < vma.pages)
+            if page < vma.pages:
+                draft.pte(vma.vm_mm, vma.vm_start + (page << 12), area)
+        return draft.picture

@@ -39,7 +39,19 @@ from typing import TYPE_CHECKING, Any
 from mmcore.areas.vma import FORK, SPLIT
 from mmcore.errors import InvariantViolation, OutOfMemory, PluginError
 from mmcore.files.index.interval import IntervalNode, IntervalTree
-from mmcore.rmap import OK, STOP, Card, MachineFacts, Purpose, SchemeEnv, Setup, Visit, WalkScheme
+from mmcore.rmap import (
+    OK,
+    STOP,
+    Card,
+    Draft,
+    MachineFacts,
+    Picture,
+    Purpose,
+    SchemeEnv,
+    Setup,
+    Visit,
+    WalkScheme,
+)
 from rmap_plugins.anon_vma import alike_neighbours
 
 if TYPE_CHECKING:
@@ -519,3 +531,27 @@ class AnonVmaChain(WalkScheme):
                     f"{where}: the areas of mm {vma.vm_mm.addr:#x} that are at home in it have different chains"
                 )
         return wrong
+
+    def picture(self, pfn: int) -> Picture:
+        """frame -> its anon_vma -> the links that a walk looks at -> area -> the PTE that each is asked for."""
+        draft = Draft(self.env, pfn)
+        home = self._objects.get(self._mapping[pfn])
+        if home is None:
+            return draft.picture
+        index, n = self._index[pfn], len(home.links)
+        parent = "a root" if home.root is home else f"under {home.parent.address:08x}"
+        what = f"{parent}, {n} link{'' if n == 1 else 's'}; index {index:#x}"
+        top = draft.add("anon_vma", home.address, self._cache.objsize, what, edge="mapping")
+        visited = home.links.visited
+        covering = list(home.links.overlapping(index, index))
+        if isinstance(home.links, _LinkTree):
+            home.links.visited = visited  # a picture meters nothing
+        for avc in covering:
+            vma = avc.vma
+            link = draft.add("avc", avc.address, self._avc_cache.objsize, f"pages {avc.start:#x}-{avc.last:#x}", top)
+            address = vma.vm_start + (index - vma.vm_pgoff << 12)
+            shows = vma.vm_start <= address < vma.vm_end
+            area = draft.area(vma, link, shows=shows)
+            if shows:
+                draft.pte(vma.vm_mm, address, area)
+        return draft.picture

@@ -32,11 +32,15 @@ from mmcore.physical.frames import PG_ANON
 from mmcore.rmap import (
     ANSWER,
     COPY,
+    FRAME,
     HIT,
+    NEXT,
     OK,
     STOP,
     Card,
+    Draft,
     MachineFacts,
+    Picture,
     Purpose,
     SchemeEnv,
     Setup,
@@ -265,3 +269,28 @@ class AnonMm(WalkScheme):
             if mm.rmap is None or mm.rmap.mm is not mm or mm.rmap.address not in self._objects:
                 wrong.append(f"mm {mm.addr:#x} has no anonmm of its own")
         return wrong
+
+    def picture(self, pfn: int) -> Picture:
+        """frame -> the anonmm it names -> on around the family; each living address space is asked for its PTE."""
+        draft = Draft(self.env, pfn)
+        self._draw_family(draft, [self._index[pfn]])
+        return draft.picture
+
+    def _draw_family(self, draft: Draft, addresses: list[int]) -> None:
+        """``addresses``: where each address space of the family is asked for the page, the page's index first."""
+        named = self._objects.get(self._mapping[draft.picture.pfn])
+        if named is None:
+            return
+        place, edge = FRAME, "mapping"
+        for member in named.family():
+            parts = [f"index {addresses[0]:08x}"] if member is named else []
+            if member.head is member:
+                parts.append("head")
+            if member.mm is None:
+                parts.append("its address space is gone")
+            what, owner = ", ".join(parts), member.mm.addr if member.mm is not None else 0
+            place = draft.add("anonmm", member.address, self._cache.objsize, what, place, edge, owner)
+            edge = NEXT
+            if member.mm is not None:
+                for address in addresses:
+                    draft.pte(member.mm, address, place)

@@ -29,7 +29,23 @@ import numpy as np
 
 from mmcore.areas.vma import VM_NONLINEAR, linear_page_index
 from mmcore.physical.frames import PG_ANON
-from mmcore.rmap import ANSWER, HIT, OK, STOP, Card, MachineFacts, Purpose, RmapScheme, SchemeEnv, Setup, Visit
+from mmcore.rmap import (
+    ANSWER,
+    FRAME,
+    HIT,
+    NEXT,
+    OK,
+    STOP,
+    Card,
+    Draft,
+    MachineFacts,
+    Picture,
+    Purpose,
+    RmapScheme,
+    SchemeEnv,
+    Setup,
+    Visit,
+)
 from rmap_plugins.anonmm import AnonMm
 
 if TYPE_CHECKING:
@@ -265,3 +281,15 @@ class AnonMmChained(AnonMm):
                     f"{len(chain.addresses)} addresses"
                 )
         return wrong
+
+    def picture(self, pfn: int) -> Picture:
+        """The chain with all addresses but the first; anonmm's family, whose members are asked for all of them."""
+        draft, word = Draft(self.env, pfn), self._rmap[pfn]
+        place, edge, first = FRAME, "chain", 0
+        for k, node in enumerate(self._chains[word].nodes if word else ()):
+            last = first + SLOTS - (k == 0)
+            what = " ".join(f"{address:08x}" for address in self._known(pfn)[first:last])
+            place = draft.add("rmap_chain", node, NODE_BYTES, what, place, edge)
+            edge, first = NEXT, last
+        self._draw_family(draft, [self._index[pfn], *self._known(pfn)])
+        return draft.picture

@@ -28,11 +28,15 @@ from mmcore.rmap import (
     AGAIN,
     ANSWER,
     FAIL,
+    FRAME,
     HIT,
+    NEXT,
     OK,
     STOP,
     Card,
+    Draft,
     MachineFacts,
+    Picture,
     Purpose,
     SchemeEnv,
     Setup,
@@ -564,3 +568,24 @@ class PteChain(WalkScheme):
         if nodes != self._cache.objects:
             wrong.append(f"pte_chain: {nodes} nodes in chains and stash, {self._cache.objects} in the cache")
         return wrong
+
+    def picture(self, pfn: int) -> Picture:
+        """frame -> its only PTE, or the nodes of its chain -> the PTE in each used slot."""
+        draft, frames, entry = Draft(self.env, pfn), self._frames, self._entry
+        word = frames.rmap[pfn]
+        if frames.flags[pfn] & PG_DIRECT:
+            pte = word // entry
+            draft.pte(*self.env.pte_owner(pte), FRAME, "pte.direct", pte)
+            return draft.picture
+        slots, words, n = self._slots, self._words, self.nrpte
+        node, place = word, FRAME
+        while node:
+            head = words[node >> 2]
+            free, base = head & n, self._slot(node, 0)
+            what, edge = f"{n - free} of {n} slots used", NEXT if place else "pte.chain"
+            place = draft.add("pte_chain", node + _PAGE_OFFSET, self.line, what, place, edge)
+            for i in range(free, n):
+                pte = slots[base + i] // entry
+                draft.pte(*self.env.pte_owner(pte), place, f"slot {i}", pte)
+            node = head & ~n
+        return draft.picture

@@ -27,7 +27,7 @@ from functools import cache
 from typing import Any
 
 from mmcore.errors import PluginError
-from mmcore.rmap import OK, MachineFacts, Purpose, RmapScheme, SchemeEnv, Setup, Visit, WalkScheme
+from mmcore.rmap import OK, Draft, MachineFacts, Picture, Purpose, RmapScheme, SchemeEnv, Setup, Visit, WalkScheme
 from rmap_plugins.anon_vma import AnonVma
 from rmap_plugins.anonmm import AnonMm
 from rmap_plugins.partial_objrmap import PartialObjrmap, file_index_bytes, i_mmap_option
@@ -60,6 +60,9 @@ class _NoAnonRmap(WalkScheme):
 
     def walk(self, pfn: int, purpose: Purpose, visit: Visit) -> None:
         """Nothing is offered."""
+
+    def picture(self, pfn: int) -> Picture:
+        return Draft(self.env, pfn).picture
 
 
 class _AnonMmStays(AnonMm):

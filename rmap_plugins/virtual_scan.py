@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mmcore.rmap import Card, MachineFacts, ScanScheme, SchemeEnv, Setup
+from mmcore.rmap import NEXT, ROOT, Card, Draft, MachineFacts, Picture, ScanScheme, SchemeEnv, Setup, search
 
 if TYPE_CHECKING:
     from mmcore.areas.mm import Mm
@@ -164,3 +164,29 @@ class VirtualScan(ScanScheme):
         if self._swap_mm is not self._init_mm and (self._swap_mm.mm is None or self._swap_mm.mm.addr not in listed):
             wrong.append("swap_mm is not on mmlist")
         return wrong
+
+    def picture(self, pfn: int) -> Picture:
+        """Nothing leads from the frame anywhere: the address spaces as the scan will come by, and what each maps."""
+        draft = Draft(self.env, pfn)
+        maps: dict[int, list[tuple[int, int]]] = {}
+        for owner, address, index in search(self.env, pfn):
+            maps.setdefault(owner.addr, []).append((address, index))
+        first = place = self._swap_mm
+        node = ROOT
+        while True:
+            mm = place.mm
+            if mm is not None:
+                found = maps.get(mm.addr, ())
+                at = place.swap_address
+                what = (
+                    "its round is over" if at == _TASK_SIZE else f"scanned up to {at:08x}" if at else "not scanned yet"
+                )
+                node = draft.space(mm, node, NEXT, what if found else what + "; does not map it")
+                for address, index in found:
+                    area = draft.area(mm.vmas[mm.find_index(address)], node)
+                    draft.pte(mm, address, area, index=index)
+            place = place.next
+            if place is first:
+                break
+        draft.picture.note = "nothing leads from the frame: the address spaces, in the order of the scan"
+        return draft.picture

@@ -24,8 +24,9 @@ from sandbox.config import Config
 from sandbox.configfile import nearest
 from sandbox.kernel.signo import name as signal_name
 from sandbox.kernel.table import name_of
+from sandbox.picturing import PictureTaker
 from sandbox.program import Program, argument_list, load_program
-from sandbox.result import Area, AuditResult, Crash, LowMem, Notes, Owner, Result, Snapshot, TaskResult
+from sandbox.result import Area, AuditResult, Crash, LowMem, Notes, Owner, PageShown, Result, Snapshot, TaskResult
 from sandbox.schemes.blame import foreign, scheme_fault
 from sandbox.schemes.registry import load_scheme
 from sandbox.status import Sample, StatusLine
@@ -72,21 +73,23 @@ class Machine:
         capture: bool = False,
         status: IO[str] | None = None,
         hash_memory: bool = False,
+        pictures: Sequence[str] = (),
     ) -> Result:
         """Boot, run `program` (a name or file, see `sandbox.program`; or a list of it and its arguments) to its end,
         return the result.
 
         The guest's output goes to this process's descriptors 1 and 2, or with `capture` into the result. `status` is a
-        terminal to keep a status line on. `hash_memory` fills the result's `memory_hash` (null for a run that was cut);
-        nothing else depends on it. Ctrl-C ends the run, not the caller. Raises `ConfigError`, `PluginError`, and
-        InvariantViolation when an audit in mid-run finds something wrong (one at the end counts it in the result).
+        terminal to keep a status line on. `hash_memory` fills the result's `memory_hash` (null for a run that was cut),
+        `pictures` (as `--picture` has them) the pages to draw in its notes; nothing else depends on either. Ctrl-C ends
+        the run, not the caller. Raises `ConfigError`, `PluginError`, and InvariantViolation when an audit in mid-run
+        finds something wrong (one at the end counts it in the result).
         """
         argv = argument_list(program)
         start = time.monotonic()
         loaded = load_program(argv[0], mounts=bool(self.config.mounts))
         scheme = load_scheme(self.config.scheme)
         try:
-            return self._run(_Boot(self.config, loaded, argv, scheme, hash_memory), start, capture, status)
+            return self._run(_Boot(self.config, loaded, argv, scheme, hash_memory, pictures), start, capture, status)
         except BaseException as error:
             fault = scheme_fault(error, self.config.scheme, scheme)
             if fault is not None:
@@ -170,7 +173,13 @@ class _Boot:
     """One boot."""
 
     def __init__(
-        self, config: Config, program: Program, argv: list[str], scheme: type[RmapScheme], hash_memory: bool
+        self,
+        config: Config,
+        program: Program,
+        argv: list[str],
+        scheme: type[RmapScheme],
+        hash_memory: bool,
+        pictures: Sequence[str],
     ) -> None:
         from sandbox.fs.vfs import Vfs
         from sandbox.kernel.boot import boot_cpu
@@ -201,7 +210,7 @@ class _Boot:
             clock=config.clock,
             seed=config.seed,
             time_limit=config.time_limit,
-            mm_ended=(lambda task, mm, how: self.recorder.ended(task, mm, how)) if hash_memory else None,
+            mm_ended=self._mm_ended if hash_memory or pictures else None,
         )
         # Files bear the time that the guest reads, though it sets the clock
         self.vfs.attach(self.kernel, self.kernel.timers.realtime)
@@ -211,6 +220,10 @@ class _Boot:
             from sandbox.lab.memhash import MemoryRecorder
 
             self.recorder = MemoryRecorder(mem, self.kernel, self.vfs)
+        self.taker = PictureTaker(mem, self.kernel, pictures) if pictures else None
+        self.shown: list[PageShown] = []
+        if self.taker is not None:
+            mem.at_low = self.taker.low
 
     def run(self, stdout: int | Sink, stderr: int | Sink) -> Any:
         """The program from its first instruction to the end of the run; the kernel's Ending."""
@@ -228,13 +241,24 @@ class _Boot:
         argv = [self._called(path, environment.get("PATH", "")), *(os.fsencode(word) for word in self.argv[1:])]
         self.kernel.spawn_init(path, argv, envp, files, self.vfs.fs)
         ending = self.kernel.run()
+        if self.config.audit == "full":
+            self.auditor.pictures = -1  # of every frame, this once
         if self.config.audit != "off" and not ending.torn:
             self.auditor.audit("at the end", given_up=ending.kind in _GIVEN_UP)
+        if self.taker is not None:
+            self.shown = self.taker.finish(ending.torn)
         if self.recorder is not None and not ending.torn and ending.kind not in _CUT:
             self.image = self.recorder.image()
         self.vfs.sync()
         self.vfs.close()
         return ending
+
+    def _mm_ended(self, task: Any, mm: Any, how: str) -> None:
+        """Before an address space is taken apart: who looks at it once more."""
+        if self.recorder is not None:
+            self.recorder.ended(task, mm, how)
+        if self.taker is not None:
+            self.taker.ended(task, mm, how)
 
     def _called(self, path: bytes, search: str) -> bytes:
         """The program's argv[0]: as the user typed it where the guest finds a file by it, itself or along PATH, else
@@ -275,6 +299,7 @@ class _Boot:
             },
             violations=list(self.auditor.violations),
             memory=self.image,
+            pictures=self.shown,
         )
         return Result(
             exit_status=exit_status(ending),

@@ -7,6 +7,7 @@ The program's pages are user pages and page cache at the moment when most memory
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import isqrt
 from typing import NamedTuple
 
@@ -83,15 +84,15 @@ def measuring(config: Config) -> Config:
     return config.replace(memory=MAX_MEMORY, audit="off", stdin=b"" if config.stdin is None else config.stdin)
 
 
-def run_under_pressure(config: Config, argv: list[str], *, status=None) -> Result:
-    """Measure, size, run; the result is the second run's. `status` as for `Machine.run`. Raises `ConfigError` as
-    `measuring` does."""
+def run_under_pressure(config: Config, argv: list[str], *, status=None, pictures: Sequence[str] = ()) -> Result:
+    """Measure, size, run; the result is the second run's. `status` and `pictures` as for `Machine.run`. Raises
+    `ConfigError` as `measuring` does."""
     measured = Machine(measuring(config)).run(argv, capture=True)
     if measured.ended in ("time_limit", "interrupted"):
         measured.notes.pressure = "cut short while measuring, with ample memory"
         return measured
     found = sizes(measured)
-    result = Machine(config.replace(memory=found.memory, swap=found.swap)).run(argv, status=status)
+    result = Machine(config.replace(memory=found.memory, swap=found.swap)).run(argv, status=status, pictures=pictures)
     result.notes.pressure = describe(found)
     if failed(measured) and not failed(result):
         result.notes.pressure += f"; measured, with ample memory, on a program that failed: {how_it_ended(measured)}"

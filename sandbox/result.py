@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from mmcore.errors import ConfigError
+from mmcore.rmap import Picture
 
 ENDED = ("exited", "signalled", "time_limit", "interrupted", "deadlock", "hung", "oom_panic")
 
@@ -127,6 +128,17 @@ class MemoryImage(NamedTuple):
     files: list[FileMemory]
 
 
+class PageShown(NamedTuple):
+    """What `--picture` asked for, as it was `wanted` ("2:0x8050000@peak"): its `picture` at the `moment` ("as sh[2]
+    exits"), with the `names` of address spaces by kernel address; or None, for a `reason`."""
+
+    wanted: str
+    moment: str = ""
+    picture: Picture | None = None
+    names: dict[int, str] = {}
+    reason: str = ""
+
+
 class Notes(msgspec.Struct):
     """What the command says after the run and the result file does not hold."""
 
@@ -150,6 +162,8 @@ class Notes(msgspec.Struct):
     """How `--pressure` sized the machine, in one line."""
     memory: MemoryImage | None = None
     """What `memory_hash` was made of, when it was asked for."""
+    pictures: list[PageShown] = []
+    """The pages that `--picture` asked for."""
     stdout: bytes | None = None
     """The guest's output when it was captured, else None."""
     stderr: bytes | None = None

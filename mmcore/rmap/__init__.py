@@ -1,6 +1,8 @@
-"""Reverse mapping: the scheme interface (``scheme``), what the core does with the answers (``core``)."""
+"""Reverse mapping: the scheme interface (``scheme``), what the core does with the answers (``core``), and the
+drawing of a frame's way to its PTEs (``picture``)."""
 
 from mmcore.areas.vma import FORK, MOVE, SPLIT
+from mmcore.rmap.picture import FRAME, NEXT, ROOT, Draft, Edge, Node, Picture, offers, search, searched, walked
 from mmcore.rmap.scheme import (
     AGAIN,
     ANSWER,
@@ -27,14 +29,21 @@ __all__ = [
     "COPY",
     "FAIL",
     "FORK",
+    "FRAME",
     "HIT",
     "MISS",
     "MOVE",
+    "NEXT",
     "OK",
+    "ROOT",
     "SPLIT",
     "STOP",
     "Card",
+    "Draft",
+    "Edge",
     "MachineFacts",
+    "Node",
+    "Picture",
     "Purpose",
     "RmapScheme",
     "ScanScheme",
@@ -42,4 +51,8 @@ __all__ = [
     "Setup",
     "Visit",
     "WalkScheme",
+    "offers",
+    "search",
+    "searched",
+    "walked",
 ]

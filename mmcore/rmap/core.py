@@ -19,6 +19,7 @@ from mmcore.areas.vma import VM_LOCKED, VM_MAYSHARE, VM_RESERVED
 from mmcore.errors import InvariantViolation, SysError
 from mmcore.physical.frames import PG_ANON, PG_DIRTY, PG_REFERENCED, PG_SWAPCACHE
 from mmcore.physical.pgtable import FILE, PRESENT, A, D
+from mmcore.rmap.picture import Picture, add_lost, of_file
 from mmcore.rmap.scheme import FAIL, HIT, MISS, STOP, Purpose, RmapScheme, Visit, WalkScheme
 from mmcore.stats import WalkLengths
 
@@ -290,6 +291,19 @@ class Rmap:
             self.walk(pfn, purpose, visit)
         else:
             self._walk_file(pfn, purpose, visit)
+
+    def picture(self, pfn: int) -> Picture:
+        """What leads from a frame to its PTEs: the scheme's structures, or the file's index, and PTEs that nothing
+        leads to. Metered by nobody."""
+        before = self.meters.as_dict()  # the file's index meters its visits
+        if self.flags[pfn] & PG_ANON or self.walks_files or not self.exact:
+            picture = self.scheme.picture(pfn)
+        else:
+            mapping = self.frames.mapping[pfn]
+            picture = of_file(self.scheme.env, pfn, mapping, lambda visit: self._walk_file(pfn, Purpose.AUDIT, visit))
+        for name, value in before.items():
+            setattr(self.meters, name, value)
+        return add_lost(self.scheme.env, picture)
 
     def _find(self, pfn: int, mm: Mm, address: int, pte: int) -> int:
         """Index of the PTE if it maps the frame, else -1; meters the candidate."""

@@ -34,6 +34,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from mmcore.rmap.picture import Picture, searched, walked
+
 if TYPE_CHECKING:
     from mmcore.areas.mm import Mm
     from mmcore.areas.vma import VmArea
@@ -317,6 +319,11 @@ class RmapScheme:
         """The scheme's own invariants; a list of what is broken."""
         return []
 
+    def picture(self, pfn: int) -> Picture:
+        """The scheme's own structures between a frame and its PTEs; `mmcore.rmap.picture.Draft` draws. Asked for the
+        frames that ``walk`` is asked for. Changes and meters nothing; as it stands here: the PTEs alone."""
+        return searched(self.env, pfn, "no structure leads from the frame to its PTEs: found in all page tables")
+
 
 class WalkScheme(RmapScheme):
     """A scheme that leads from a page to its PTEs."""
@@ -330,6 +337,9 @@ class WalkScheme(RmapScheme):
         """The user addresses at which nonlinear areas map a file page, for a scheme that keeps them; None: it does not,
         and the core searches the areas."""
         return None
+
+    def picture(self, pfn: int) -> Picture:
+        return walked(self.env, pfn, lambda visit: self.walk(pfn, Purpose.AUDIT, visit))
 
 
 class ScanScheme(RmapScheme):

@@ -40,6 +40,15 @@ def make_parser() -> Parser:
         metavar="NAME[:key=value]",
         help="reverse-mapping scheme with its options, or path/to/file.py:Class",
     )
+    parser.add_argument(
+        "--picture",
+        dest="pictures",
+        metavar="PID:ADDRESS[@peak]",
+        action="append",
+        default=[],
+        help="draw what leads from this page to its PTEs: just before the process gives its memory up (exit, or exec; "
+        "the last time counts), or @peak: when least low memory is free; may be repeated. The program is process 2",
+    )
     add_options(parser)
     return parser
 
@@ -129,6 +138,7 @@ def _opened(path: str) -> BinaryIO:
 def main(words: list[str]) -> int:
     """Run a program; the summary goes to stderr, the guest's output passes through."""
     from sandbox.configfile import build_config
+    from sandbox.picturing import parse_request
     from sandbox.schemes.spec import parse_spec, with_options
 
     parser = make_parser()
@@ -143,6 +153,8 @@ def main(words: list[str]) -> int:
         names["scheme"] = "--rmap"
     settings = with_options(build_config(given.config, overrides, names), given.scheme, options)
     check_given(given)
+    for text in given.pictures:
+        parse_request(text)
     if not given.quiet:
         tell_strays(words, program, arguments, parser.own_options(), "stand before them")
 
@@ -154,9 +166,9 @@ def main(words: list[str]) -> int:
     if given.pressure:
         from sandbox.pressure import run_under_pressure
 
-        result = run_under_pressure(settings, argv, status=sys.stderr if terminal else None)
+        result = run_under_pressure(settings, argv, status=sys.stderr if terminal else None, pictures=given.pictures)
     else:
-        result = Machine(settings).run(argv, status=sys.stderr if terminal else None)
+        result = Machine(settings).run(argv, status=sys.stderr if terminal else None, pictures=given.pictures)
     try:
         if given.json is not None:
             write_json(given.json, result.to_json())
@@ -207,13 +219,17 @@ def _check_writable(path: str) -> None:
 def _report(result, quiet: bool) -> None:
     from sandbox.lab.console import wrapped
     from sandbox.lab.crash import crash_report, more_crashes
+    from sandbox.lab.picture import shown
     from sandbox.lab.summary import summary
 
-    if quiet:
+    lines: list[str] = []
+    if not quiet:
+        lines += [crash_report(crash) for crash in result.notes.crashes]
+        lines += more_crashes(result.notes.more_crashes)
+        lines += wrapped(summary(result).splitlines(), sys.stderr)
+    lines += [shown(page, sys.stderr.encoding) for page in result.notes.pictures]  # asked for, so told with --quiet too
+    if not lines:
         return
-    lines = [crash_report(crash) for crash in result.notes.crashes]
-    lines += more_crashes(result.notes.more_crashes)
-    lines += wrapped(summary(result).splitlines(), sys.stderr)
     try:
         print("\n".join(lines), file=sys.stderr, flush=True)
     except OSError:

@@ -46,7 +46,7 @@ _ALLOCATING = frozenset({"reserve", "vma_copied", "vma_adjust_begin", "mm_create
 _PURE = frozenset({"can_merge", "move_pgoff", "move_check"})
 # The core asks once whether these are overridden, and takes other paths where they are not.
 _OPTIONAL = frozenset({"dup", "remove", "released", "reused", "add_file", "move", "move_check"})
-_LEFT_ALONE = frozenset({"check", "walk", "swap_out"})
+_LEFT_ALONE = frozenset({"check", "picture", "walk", "swap_out"})
 _OWN_FLAGS = PG_DIRECT  # struct page's flags a scheme may change
 _CORE_ARRAYS = ("count", "mapcount", "owner", "private", "stamp")
 _PROBES = 24  # frames asked with answers of our own at each look

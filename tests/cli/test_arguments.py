@@ -66,6 +66,7 @@ def test_the_options_are_the_documented_ones():
         "--time-limit": True,
         "--audit": True,
         "--pressure": False,
+        "--picture": True,
         "--json": True,
         "--quiet": False,
     }

@@ -94,3 +94,16 @@ def test_every_program_is_in_the_document():
         else:
             row = re.search(rf"^\| `{name}` \|.*", text, re.MULTILINE)
             assert row and all(argument in row[0] for argument in program.defaults), name
+
+
+def test_the_picture_of_the_document_is_one(rmapbox):
+    """All but what the compiler of the host decides: addresses, frames, and what is swapped out."""
+
+    def shape(text):
+        return [re.sub(r"[0-9a-f]{3,8}\b.*|0x.*", "", line) for line in text.splitlines()]
+
+    command, shown = re.search(
+        r"```\nrmapbox ([^\n]* --picture [^\n]*)\n```.*?```\n(picture .*?)```", RUNNING, re.S
+    ).groups()
+    found = rmapbox(*command.split()).err
+    assert len(shape(shown)) == 11 and shape(found[found.index("picture ") :]) == shape(shown)
