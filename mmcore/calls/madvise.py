@@ -25,9 +25,10 @@ from mmcore.areas.vma import (
     linear_page_index,
 )
 from mmcore.errors import NotHere, SysError
-from mmcore.paging.zap import pte_slices, zap_page_range
+from mmcore.paging.zap import zap_page_range
 from mmcore.physical.frames import PG_UPTODATE
 from mmcore.physical.pgtable import FILE, PRESENT, TASK_SIZE, D, P
+from mmcore.physical.pterange import pte_slices
 
 if TYPE_CHECKING:
     from mmcore.areas.mm import Mm
@@ -182,7 +183,7 @@ def _populate(mem: Memory, mm: Mm, vma: VmArea, start: int, end: int, write: boo
 def _age(mem: Memory, vma: VmArea, start: int, end: int) -> None:
     """The pages look idle to the next ageing."""
     ptes, young = mem.pgtables.ptes, ~0x20
-    for i, j in pte_slices(mem, vma, start, end):
+    for i, j in pte_slices(mem.pgtables, vma.vm_mm.pgd, start, end):
         for k in range(i, j):
             pte = ptes[k]
             if pte & P and pte & 0x20:
@@ -267,7 +268,7 @@ def do_msync(mem: Memory, mm: Mm, start: int, length: int, flags: int) -> tuple[
 def _collect_dirty(mem: Memory, vma: VmArea, start: int, end: int) -> None:
     """Dirty bits of PTEs move to their pages. Linux: filemap_sync, mm/msync.c, 2.6.7."""
     ptes, mask, set_page_dirty = mem.pgtables.ptes, mem.pgtables.PFN_MASK, mem.rmap.set_page_dirty
-    for i, j in pte_slices(mem, vma, start, end):
+    for i, j in pte_slices(mem.pgtables, vma.vm_mm.pgd, start, end):
         for k in range(i, j):
             pte = ptes[k]
             if pte & P and pte & D:

@@ -30,9 +30,9 @@ from mmcore.areas.vma import (
     vm_stat_account,
 )
 from mmcore.errors import SysError
-from mmcore.paging.zap import pte_slices
 from mmcore.physical.frames import PG_CODE
 from mmcore.physical.pgtable import PRESENT, A, D
+from mmcore.physical.pterange import pte_slices
 
 if TYPE_CHECKING:
     from mmcore.areas.mm import Mm
@@ -139,7 +139,7 @@ def change_protection(mem: Memory, vma: VmArea, start: int, end: int, prot: int)
         i = pgtables.pte_index(vma.vm_mm.pgd, start)
         slices = [(i, i + 1)] if i >= 0 else []
     else:
-        slices = pte_slices(mem, vma, start, end)
+        slices = pte_slices(mem.pgtables, vma.vm_mm.pgd, start, end)
     for i, j in slices:
         if j - i <= _FEW:
             for k in range(i, j):

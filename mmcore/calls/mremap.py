@@ -25,7 +25,7 @@ from mmcore.calls.mmap import do_munmap, unmap_areas
 from mmcore.errors import MustWait, NotHere, OutOfMemory, SysError
 from mmcore.paging.fault import DONE, WAIT
 from mmcore.physical.pgtable import TASK_SIZE
-from mmcore.physical.pterange import PteRange
+from mmcore.physical.pterange import PteRange, move_ptes
 
 if TYPE_CHECKING:
     import numpy as np
@@ -207,7 +207,8 @@ def _commit_move(mem: Memory, plan: _Plan, vma: VmArea, new: VmArea, addr: int, 
     if flags & VM_LOCKED:
         mm.locked_vm += new_pages
     plan.move(vma, new)
-    plan.release()
+    if plan.token is not None:
+        plan.release()
     if old_len:
         unmap_areas(mem, mm, mm.find_index(addr), addr, addr + old_len)
         mm.hiwater_vm = peak  # what moves is not there twice
@@ -257,7 +258,7 @@ def _copy_shared(mem: Memory, mm: Mm, vma: VmArea, start: int, length: int, delt
 class _Plan:
     """A move in the making: all that can fail, each gain with its undo, and then the move itself.
 
-    sources   runs of PTEs, cut where either side's table ends
+    sources   runs ``[i, j)`` of PTE indices, cut where either side's table ends
     targets   where each of them goes; the tables exist
     whole     (address, target) of tables that move as they are: all their entries move together, and the scheme need
               not be told
@@ -283,8 +284,8 @@ class _Plan:
         self.mem = mem
         self.mm = mm
         # What prepare decides.
-        self.sources: PteRange
-        self.targets: PteRange
+        self.sources: list[tuple[int, int]]
+        self.targets: list[tuple[int, int]]
         self.whole: list[tuple[int, int]]
         self.delta: int
         self.apart: bool  # the ranges do not overlap
@@ -358,12 +359,11 @@ class _Plan:
     def prepare(self, start: int, length: int, delta: int) -> None:
         """Plans (or plans again) the move of ``[start, start + length)`` by ``delta`` bytes and makes the tables it
         needs. Raises OutOfMemory."""
-        pgtables, mm = self.mem.pgtables, self.mm
-        self.sources, self.targets = PteRange(pgtables), PteRange(pgtables)
-        self.whole, self.delta = [], delta
+        self.sources, self.targets, self.whole, self.delta = [], [], [], delta
         self.apart = abs(delta) >= length
         if not length:
             return
+        pgtables, mm = self.mem.pgtables, self.mm
         ptes, np_ptes, span = pgtables.ptes, pgtables.np_ptes, 1 << pgtables.SHIFT
         end = start + length
         movable = not delta & span - 1 and self.apart and not self.mem.rmap.has_move
@@ -383,8 +383,8 @@ class _Plan:
                     j = pgtables.pte_alloc(mm, target)
                     if mm.nr_ptes > nr:
                         self._made.append(target >> pgtables.SHIFT << pgtables.SHIFT)
-                    self.sources.add(i, n, addr)
-                    self.targets.add(j, n, target)
+                    self.sources.append((i, i + n))
+                    self.targets.append((j, j + n))
                 addr = until
 
     # --- what cannot
@@ -394,26 +394,26 @@ class _Plan:
         does not fill go too."""
         pgtables, mm = self.mem.pgtables, self.mm
         span = 1 << pgtables.SHIFT
-        needed = {target >> pgtables.SHIFT << pgtables.SHIFT for target in self.targets.starts}
         floor = mm.vmas[i - 1].vm_end if i else 0
         ceiling = mm.starts[i] if i < len(mm.starts) else 0
-        for first, _ in pgtables.tables(mm.pgd, start, end):
-            if first not in needed:
+        needed = {j // pgtables.PTRS * pgtables.PTRS for j, _ in self.targets}
+        for first, base in pgtables.tables(mm.pgd, start, end):
+            if base not in needed:
                 pgtables.free_pgtables(mm, max(first, start), min(first + span, end), floor, ceiling)
 
     def move(self, vma: VmArea, new: VmArea) -> None:
         """Moves the PTEs, whatever they hold, and tells the scheme. The ranges may overlap (exec's stack)."""
-        mem, mm = self.mem, self.mm
+        mem, mm, pgtables = self.mem, self.mm, self.mem.pgtables
         for first, target in self.whole:
-            mem.pgtables.move_table(mm, first, target)
+            pgtables.move_table(mm, first, target)
             mm.flush_pending = True
-        sources, targets = self.sources, self.targets
-        if not sources.slices:
+        if not self.sources:
             return
-        sources.move_to(targets, self.apart)
+        move_ptes(pgtables, self.sources, self.targets, self.apart)
         mm.flush_pending = True
         if not mem.rmap.has_move:
             return
+        sources, targets = PteRange(pgtables, self.sources), PteRange(pgtables, self.targets)
         at, pfns = targets.pages(mem.frames, targets.read().present())
         if len(pfns):
             mem.scheme.move(vma, new, self.delta, pfns, sources.indices(at), targets.indices(at), self.token)

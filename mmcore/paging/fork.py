@@ -17,7 +17,7 @@ from mmcore.areas.vma import (
 from mmcore.paging.zap import FEW
 from mmcore.physical.frames import PG_ANON, PG_RESERVED
 from mmcore.physical.pgtable import FILE, PRESENT, A, D, W
-from mmcore.physical.pterange import PteRange
+from mmcore.physical.pterange import PteRange, pte_slices
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,7 +39,7 @@ def copy_page_range(mem: Memory, src: VmArea, dst: VmArea) -> None:
         if len(few) <= FEW:
             _copy_few(mem, src, dst, few)
             return
-    source, target = _make_tables(mem, src, dst)
+    source, target = _make_tables(mem, src, dst, tables)
     if not source.slices:
         return
     present, at, pfns, token = _read_and_reserve(mem, source, dst)
@@ -57,18 +57,19 @@ def copy_page_range(mem: Memory, src: VmArea, dst: VmArea) -> None:
         mem.scheme.release(token)
 
 
-def _make_tables(mem: Memory, src: VmArea, dst: VmArea) -> tuple[PteRange, PteRange]:
+def _make_tables(mem: Memory, src: VmArea, dst: VmArea, tables: list[tuple[int, int]]) -> tuple[PteRange, PteRange]:
     """Makes the child's tables; one with nothing in it is not made. Answers where there is something to copy, and where
     it is copied to, slice by slice. Raises OutOfMemory."""
     pgtables, child = mem.pgtables, dst.vm_mm
     ptes, np_ptes = pgtables.ptes, pgtables.np_ptes
-    source, target = PteRange(pgtables), PteRange(pgtables)
-    whole = PteRange.of(pgtables, src.vm_mm.pgd, src.vm_start, src.vm_end)
-    for (i, j), address in zip(whole.slices, whole.starts, strict=True):
+    sources, targets = [], []
+    slices = pte_slices(pgtables, src.vm_mm.pgd, src.vm_start, src.vm_end)
+    for (first, base), (i, j) in zip(tables, slices, strict=True):
         if ptes[i] or np_ptes[i:j].any():
-            source.add(i, j - i, address)
-            target.add(pgtables.pte_alloc(child, address), j - i, address)
-    return source, target
+            delta = pgtables.pte_alloc(child, first) - base
+            sources.append((i, j))
+            targets.append((i + delta, j + delta))
+    return PteRange(pgtables, sources), PteRange(pgtables, targets)
 
 
 def _read_and_reserve(mem: Memory, source: PteRange, dst: VmArea) -> tuple[np.ndarray, np.ndarray, np.ndarray, Any]:

@@ -13,7 +13,7 @@ import numpy as np
 from mmcore.areas.vma import VM_NONLINEAR
 from mmcore.physical.frames import PG_ANON, PG_RESERVED, PG_SWAPCACHE
 from mmcore.physical.pgtable import FILE, PRESENT, A, D
-from mmcore.physical.pterange import PteRange
+from mmcore.physical.pterange import PteRange, pte_slices
 
 if TYPE_CHECKING:
     from mmcore.areas.vma import VmArea
@@ -22,11 +22,6 @@ if TYPE_CHECKING:
 
 FEW = 24  # up to so many entries the scalar loop wins
 _SMALL = 8 << 12  # ranges so small are not worth a look at whole tables
-
-
-def pte_slices(mem: Memory, vma: VmArea, start: int, end: int) -> list[tuple[int, int]]:
-    """Ranges ``[i, j)`` of PTE indices that map ``[start, end)``, only where tables exist."""
-    return PteRange.of(mem.pgtables, vma.vm_mm.pgd, start, end).slices
 
 
 def zap_page_range(mem: Memory, vma: VmArea, start: int, end: int) -> None:
@@ -156,7 +151,7 @@ def unmap_mapping_range(mem: Memory, mapping: AddressSpace, first: int, last: in
 
 def _zap_file_pages(mem: Memory, vma: VmArea, start: int, end: int) -> None:
     ptes, mask = mem.pgtables.ptes, mem.pgtables.PFN_MASK
-    for i, j in pte_slices(mem, vma, start, end):
+    for i, j in pte_slices(mem.pgtables, vma.vm_mm.pgd, start, end):
         few = [k for k in range(i, j) if ptes[k] & PRESENT and not mem.frames.flags[ptes[k] >> 12 & mask] & PG_ANON]
         _zap_few(mem, vma, few)
 
@@ -166,7 +161,7 @@ def _zap_nonlinear(mem: Memory, vma: VmArea, first: int, last: int) -> None:
     another page)."""
     pgtables, frames = mem.pgtables, mem.frames
     ptes, mask = pgtables.ptes, pgtables.PFN_MASK
-    for i, j in pte_slices(mem, vma, vma.vm_start, vma.vm_end):
+    for i, j in pte_slices(pgtables, vma.vm_mm.pgd, vma.vm_start, vma.vm_end):
         for k in range(i, j):
             pte = ptes[k]
             if not pte & PRESENT:

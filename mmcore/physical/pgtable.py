@@ -187,6 +187,11 @@ class PageTables:
         frames = self.pages.frames
         return frames.mapping[pfn], (frames.index[pfn] + index % self.PTRS) << PAGE_SHIFT
 
+    def np_address_of(self, indices: np.ndarray) -> np.ndarray:
+        """The virtual addresses that PTE indices belong to (int64)."""
+        first = self.pages.frames.np_index[indices // self.PTRS].astype(np.int64)
+        return first + indices % self.PTRS << PAGE_SHIFT
+
     # --- given by the layout
 
     def pgd_alloc(self, mm: Mm | None) -> int:
