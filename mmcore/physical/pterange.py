@@ -87,9 +87,13 @@ class PteRange:
     def _words(self, at: np.ndarray) -> np.ndarray:
         return self.entries if len(at) == len(self.entries) else self.entries[at]
 
+    def pfns(self, at: np.ndarray) -> np.ndarray:
+        """The frames of the present entries ``at`` (ascending)."""
+        return self.pgtables.np_pfns(self._words(at))
+
     def pages(self, frames: Frames, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(positions, pfns) of the present entries ``at``, ascending, whose frames reverse mapping counts."""
-        pfns = self.pgtables.np_pfns(self._words(at))
+        """(positions, pfns) of those of the present entries ``at`` (ascending) whose frames reverse mapping counts."""
+        pfns = self.pfns(at)
         counted = frames.counted(pfns)
         return (at, pfns) if counted.all() else (at[counted], pfns[counted])
 
@@ -144,14 +148,11 @@ class PteRange:
         np_ptes = self.pgtables.np_ptes
         np_ptes[self.indices(at)] &= ~np_ptes.dtype.type(bits)
 
-    def protect(self, keep: int, bits: int) -> bool:
-        """The present entries keep of their bits ``keep`` and take ``bits``. Answers whether there were any."""
+    def protect(self, keep: int, bits: int) -> None:
+        """The present entries keep of their bits ``keep`` and take ``bits``."""
         present, entries = self._present(), self.entries
-        if not present.any():
-            return False
         kind = entries.dtype.type
         self.write(np.where(present, entries & kind(keep) | kind(bits), entries))
-        return True
 
     def clear(self) -> None:
         """Empties the entries; ``entries`` stays as it was read."""
