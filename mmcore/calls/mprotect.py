@@ -149,15 +149,10 @@ def change_protection(mem: Memory, vma: VmArea, start: int, end: int, prot: int)
         slices = [(i, i + 1)] if i >= 0 else []
     else:
         slices = pte_slices(pgtables, vma.vm_mm.pgd, start, end)
+    many = []
     for i, j in slices:
         if j - i > _FEW:
-            many = PteRange(pgtables, [(i, j)]).read()
-            at = many.present()
-            if len(at):
-                many.protect(keep, prot)
-                changed = True
-                if code:
-                    mem.frames.np_flags[many.pfns(at)] |= np.uint32(PG_CODE)
+            many.append((i, j))
             continue
         for k in range(i, j):
             pte = ptes[k]
@@ -166,6 +161,12 @@ def change_protection(mem: Memory, vma: VmArea, start: int, end: int, prot: int)
                 changed = True
                 if code:
                     flags[pte >> 12 & pgtables.PFN_MASK] |= PG_CODE
+    if many:
+        entries = PteRange(pgtables, many).read()
+        if entries.protect(keep, prot):
+            changed = True
+            if code:
+                mem.frames.np_flags[entries.pfns(entries.present())] |= np.uint32(PG_CODE)
     if changed:
         vma.vm_mm.flush_pending = True
         if code:

@@ -82,7 +82,7 @@ class PteRange:
             self._full = len(at) == len(self.entries)
             return at
         mask = self._present() if len(at) == len(self.entries) else self.pgtables.np_present(self.entries[at])
-        return at if mask.all() else at[mask]
+        return at if np.count_nonzero(mask) == len(at) else at[mask]
 
     def _words(self, at: np.ndarray) -> np.ndarray:
         return self.entries if len(at) == len(self.entries) else self.entries[at]
@@ -95,7 +95,7 @@ class PteRange:
         """(positions, pfns) of those of the present entries ``at`` (ascending) whose frames reverse mapping counts."""
         pfns = self.pfns(at)
         counted = frames.counted(pfns)
-        return (at, pfns) if counted.all() else (at[counted], pfns[counted])
+        return (at, pfns) if np.count_nonzero(counted) == len(at) else (at[counted], pfns[counted])
 
     def swapped(self) -> list[int]:
         """The swap entries in it, in order."""
@@ -122,10 +122,14 @@ class PteRange:
     def write(self, words: np.ndarray) -> None:
         """Puts one word into each entry."""
         np_ptes, slices = self.pgtables.np_ptes, self.slices
-        k = 0
-        for i, j in slices:
-            np_ptes[i:j] = words[k : k + j - i]
-            k += j - i
+        if len(slices) == 1:
+            i, j = slices[0]
+            np_ptes[i:j] = words
+        else:
+            k = 0
+            for i, j in slices:
+                np_ptes[i:j] = words[k : k + j - i]
+                k += j - i
         self.entries = words
         self._mask = self._full = None
 
@@ -134,7 +138,7 @@ class PteRange:
         present, entries = self._present(), self.entries
         cleared = entries & ~entries.dtype.type(bits)
         if self._full is None:
-            self._full = bool(present.all())
+            self._full = np.count_nonzero(present) == len(present)
         return cleared if self._full else np.where(present, cleared, entries)
 
     def clear_bits(self, bits: int) -> None:
@@ -146,13 +150,22 @@ class PteRange:
     def clear_bits_at(self, bits: int, at: np.ndarray) -> None:
         """The entries at these positions lose the bits, whatever they hold by now; ``entries`` stays as it was read."""
         np_ptes = self.pgtables.np_ptes
-        np_ptes[self.indices(at)] &= ~np_ptes.dtype.type(bits)
+        if len(self.slices) == 1:
+            i, j = self.slices[0]
+            np_ptes[i:j][at] &= ~np_ptes.dtype.type(bits)
+        else:
+            np_ptes[self.indices(at)] &= ~np_ptes.dtype.type(bits)
 
-    def protect(self, keep: int, bits: int) -> None:
-        """The present entries keep of their bits ``keep`` and take ``bits``."""
+    def protect(self, keep: int, bits: int) -> bool:
+        """The present entries keep of their bits ``keep`` and take ``bits``. Answers whether there are any."""
         present, entries = self._present(), self.entries
+        if not np.count_nonzero(present):  # a quarter of what any() takes
+            return False
         kind = entries.dtype.type
-        self.write(np.where(present, entries & kind(keep) | kind(bits), entries))
+        words = np.where(present, entries & kind(keep) | kind(bits), entries)
+        self.write(words)
+        self._mask = present
+        return True
 
     def clear(self) -> None:
         """Empties the entries; ``entries`` stays as it was read."""
