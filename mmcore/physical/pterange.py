@@ -157,8 +157,8 @@ class PteRange:
             np_ptes[self.indices(at)] &= ~np_ptes.dtype.type(bits)
 
     def protect(self, keep: int, bits: int) -> bool:
-        """The present entries keep of their bits ``keep`` and take ``bits``, P or PROTNONE among them. Answers whether there
-        are any."""
+        """The present entries keep of their bits ``keep`` and take ``bits``, P or PROTNONE among them. Answers whether
+        there are any."""
         present, entries = self._present(), self.entries
         if not np.count_nonzero(present):  # a quarter of what any() takes
             return False
