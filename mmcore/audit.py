@@ -34,7 +34,7 @@ from mmcore.physical.frames import (
     SLAB,
     USER,
 )
-from mmcore.physical.pgtable import FILE, PRESENT, TASK_SIZE, P, W
+from mmcore.physical.pgtable import PRESENT, TASK_SIZE, P, W
 from mmcore.rmap.picture import Picture
 from mmcore.rmap.scheme import HIT, MISS, Purpose
 
@@ -109,7 +109,6 @@ class Auditor:
         the way."""
         mem, pgtables, frames = self.mem, self.mem.pgtables, self.mem.frames
         np_ptes = pgtables.np_ptes
-        kind = np_ptes.dtype.type
         all_pfns, all_ptes = [], []
         swap_refs: dict[int, int] = {}
         nr_tables = 0
@@ -144,8 +143,7 @@ class Auditor:
                 all_ptes.append(where[counted])
                 rss = len(all_pfns[-1])
                 anon, shmem = self._kinds(all_pfns[-1])
-                rest = entries[~present]
-                rest = rest[(rest & kind(FILE)) == 0]
+                rest = entries[pgtables.np_swapped(entries)]
                 moving = pgtables.np_migration_pfn(rest)
                 for pfn in moving[moving >= 0].tolist():
                     wrong.append(
@@ -203,7 +201,7 @@ class Auditor:
     ) -> None:
         """Every PTE lies in an area and allows nothing that the area does not; one that may write to private memory has
         its page to itself."""
-        mem, frames, kind = self.mem, self.mem.frames, entries.dtype.type
+        mem, frames, has = self.mem, self.mem.frames, self.mem.pgtables.np_has
         ends = np.array([vma.vm_end for vma in mm.vmas] or [0])
         flags = np.array([vma.vm_flags for vma in mm.vmas] or [0])
         k = np.searchsorted(np.array([vma.vm_start for vma in mm.vmas] or [0]), addresses, "right") - 1
@@ -211,10 +209,11 @@ class Auditor:
         for address in addresses[outside].tolist():
             wrong.append(f"mm {mm.addr:#x}: a PTE at {address:#x} outside every area")
         flags = np.where(outside, 0, flags[k])
-        writes = present & ((entries & kind(W)) != 0)
-        excess = writes & ((flags & VM_WRITE) == 0) | ((entries & kind(P)) != 0) & ((flags & VM_ACCESS_FLAGS) == 0)
+        usable = has(entries, P)
+        writes = present & has(entries, W)
+        excess = writes & ((flags & VM_WRITE) == 0) | usable & ((flags & VM_ACCESS_FLAGS) == 0)
         if mem.pgtables.NX:
-            excess |= ((entries & kind(P)) != 0) & ((entries & kind(mem.pgtables.NX)) == 0) & ((flags & VM_EXEC) == 0)
+            excess |= usable & ~has(entries, mem.pgtables.NX) & ((flags & VM_EXEC) == 0)
         for i in np.nonzero(excess & ~outside)[0].tolist():
             wrong.append(
                 f"mm {mm.addr:#x}: the PTE {int(entries[i]):#x} at {int(addresses[i]):#x} allows what its area "

@@ -25,9 +25,10 @@ from mmcore.areas.vma import (
     linear_page_index,
 )
 from mmcore.errors import NotHere, SysError
-from mmcore.paging.zap import pte_slices, zap_page_range
+from mmcore.paging.zap import zap_page_range
 from mmcore.physical.frames import PG_UPTODATE
 from mmcore.physical.pgtable import FILE, PRESENT, TASK_SIZE, A, D, P
+from mmcore.physical.pterange import pte_slices
 
 if TYPE_CHECKING:
     from mmcore.areas.mm import Mm
@@ -51,6 +52,7 @@ _FLAG_ADVICE = {
     MADV_WIPEONFORK: (VM_WIPEONFORK, 0),
     MADV_KEEPONFORK: (0, VM_WIPEONFORK),
 }
+_NOT_LOCKED = (MADV_DONTNEED, MADV_REMOVE, MADV_FREE, MADV_COLD, MADV_PAGEOUT)  # not for a VM_LOCKED area
 # Linux knows advice only about what it was built with.
 _NOT_HERE = {
     MADV_MERGEABLE: "MADV_MERGEABLE",
@@ -108,18 +110,11 @@ def do_madvise(mem: Memory, mm: Mm, start: int, length: int, advice: int) -> Non
 def _advise(mem: Memory, mm: Mm, i: int, vma: VmArea, start: int, end: int, advice: int) -> None:
     """One area's share."""
     flags = vma.vm_flags
-    change = _FLAG_ADVICE.get(advice)
-    if change is not None:
-        if advice == MADV_DOFORK and flags & VM_IO or advice == MADV_DODUMP and flags & VM_SPECIAL:
-            raise SysError(errno.EINVAL)
-        if advice == MADV_WIPEONFORK and (vma.mapping is not None or flags & VM_SHARED):
-            raise SysError(errno.EINVAL)
-        flags = flags & ~change[1] | change[0]
-        if flags != vma.vm_flags:
-            vma_modify_flags(mem, mm, i, start, end, flags).vm_flags = flags
-    elif advice == MADV_DONTNEED or advice == MADV_DONTNEED_LOCKED:
-        if flags & VM_LOCKED and advice == MADV_DONTNEED:
-            raise SysError(errno.EINVAL)
+    if advice in _FLAG_ADVICE:
+        _advise_flags(mem, mm, i, vma, start, end, advice)
+    elif advice in _NOT_LOCKED and flags & VM_LOCKED:
+        raise SysError(errno.EINVAL)
+    elif advice in (MADV_DONTNEED, MADV_DONTNEED_LOCKED):
         if flags & VM_NONLINEAR:
             _forget_nonlinear(mem, vma, start, end)
         else:
@@ -128,24 +123,40 @@ def _advise(mem: Memory, mm: Mm, i: int, vma: VmArea, start: int, end: int, advi
         if vma.mapping is not None:
             vma.mapping.read_ahead(linear_page_index(vma, start), end - start >> 12)
     elif advice == MADV_REMOVE:
-        if flags & VM_LOCKED or vma.mapping is None:
-            raise SysError(errno.EINVAL)
-        if flags & (VM_SHARED | VM_MAYWRITE) != VM_SHARED | VM_MAYWRITE:
-            raise SysError(errno.EACCES)
-        if vma.mapping.write_sealed:
-            raise SysError(errno.EPERM)
-        pos = linear_page_index(vma, start) << 12
-        vma.mapping.punch_hole(pos, pos + end - start)
-    elif advice == MADV_POPULATE_READ or advice == MADV_POPULATE_WRITE:
+        _remove(vma, start, end)
+    elif advice in (MADV_POPULATE_READ, MADV_POPULATE_WRITE):
         _populate(mem, mm, vma, start, end, advice == MADV_POPULATE_WRITE)
     elif advice == MADV_FREE:
         # The kernel may drop the pages from now on, or keep them: they are kept.
-        if flags & VM_LOCKED or vma.mapping is not None:
+        if vma.mapping is not None:
             raise SysError(errno.EINVAL)
     elif advice in (MADV_COLD, MADV_PAGEOUT):
-        if flags & VM_LOCKED:
-            raise SysError(errno.EINVAL)
         _age(mem, vma, start, end)
+
+
+def _advise_flags(mem: Memory, mm: Mm, i: int, vma: VmArea, start: int, end: int, advice: int) -> None:
+    """Advice that is kept as flags of the area. Raises EINVAL (an area it does not fit), ENOMEM."""
+    flags = vma.vm_flags
+    if advice == MADV_DOFORK and flags & VM_IO or advice == MADV_DODUMP and flags & VM_SPECIAL:
+        raise SysError(errno.EINVAL)
+    if advice == MADV_WIPEONFORK and (vma.mapping is not None or flags & VM_SHARED):
+        raise SysError(errno.EINVAL)
+    set_, cleared = _FLAG_ADVICE[advice]
+    flags = flags & ~cleared | set_
+    if flags != vma.vm_flags:
+        vma_modify_flags(mem, mm, i, start, end, flags).vm_flags = flags
+
+
+def _remove(vma: VmArea, start: int, end: int) -> None:
+    """Punches a hole into the file. Raises EINVAL (no file), EACCES (not shared and writable), EPERM (sealed)."""
+    if vma.mapping is None:
+        raise SysError(errno.EINVAL)
+    if vma.vm_flags & (VM_SHARED | VM_MAYWRITE) != VM_SHARED | VM_MAYWRITE:
+        raise SysError(errno.EACCES)
+    if vma.mapping.write_sealed:
+        raise SysError(errno.EPERM)
+    pos = linear_page_index(vma, start) << 12
+    vma.mapping.punch_hole(pos, pos + end - start)
 
 
 def _forget_nonlinear(mem: Memory, vma: VmArea, start: int, end: int) -> None:
@@ -182,7 +193,7 @@ def _populate(mem: Memory, mm: Mm, vma: VmArea, start: int, end: int, write: boo
 def _age(mem: Memory, vma: VmArea, start: int, end: int) -> None:
     """The pages look idle to the next ageing."""
     ptes, young = mem.pgtables.ptes, ~0x20
-    for i, j in pte_slices(mem, vma, start, end):
+    for i, j in pte_slices(mem.pgtables, vma.vm_mm.pgd, start, end):
         for k in range(i, j):
             pte = ptes[k]
             if pte & P and pte & A:
@@ -267,7 +278,7 @@ def do_msync(mem: Memory, mm: Mm, start: int, length: int, flags: int) -> tuple[
 def _collect_dirty(mem: Memory, vma: VmArea, start: int, end: int) -> None:
     """Dirty bits of PTEs move to their pages. Linux: filemap_sync, mm/msync.c, 2.6.7."""
     ptes, mask, set_page_dirty = mem.pgtables.ptes, mem.pgtables.PFN_MASK, mem.rmap.set_page_dirty
-    for i, j in pte_slices(mem, vma, start, end):
+    for i, j in pte_slices(mem.pgtables, vma.vm_mm.pgd, start, end):
         for k in range(i, j):
             pte = ptes[k]
             if pte & P and pte & D:

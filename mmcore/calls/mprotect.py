@@ -30,9 +30,9 @@ from mmcore.areas.vma import (
     vm_stat_account,
 )
 from mmcore.errors import SysError
-from mmcore.paging.zap import pte_slices
 from mmcore.physical.frames import PG_CODE
 from mmcore.physical.pgtable import PRESENT, A, D
+from mmcore.physical.pterange import PteRange, pte_slices
 
 if TYPE_CHECKING:
     from mmcore.areas.mm import Mm
@@ -55,22 +55,11 @@ def do_mprotect(mem: Memory, mm: Mm, start: int, length: int, prot: int) -> None
     end = start + (length + 4095 & ~4095)
     if prot & ~(7 | PROT_SEM):
         raise SysError(errno.EINVAL)
-    i = mm.find_index(start)
+    i = _first_area(mm, start, end, grows)
     vmas = mm.vmas
-    if i >= len(vmas):
-        raise SysError(errno.ENOMEM)
     vma = vmas[i]
-    if grows & PROT_GROWSDOWN:
-        if vma.vm_start >= end:
-            raise SysError(errno.ENOMEM)
+    if grows:
         start = vma.vm_start
-        if not vma.vm_flags & VM_GROWSDOWN:
-            raise SysError(errno.EINVAL)
-    else:
-        if vma.vm_start > start:
-            raise SysError(errno.ENOMEM)
-        if grows:
-            raise SysError(errno.EINVAL)  # no area grows up on this machine
     read_implies_exec = mm.read_implies_exec and prot & PROT_READ
     while True:
         flags = vma.vm_flags & ~VM_ACCESS_FLAGS | prot & VM_ACCESS_FLAGS
@@ -88,6 +77,26 @@ def do_mprotect(mem: Memory, mm: Mm, start: int, length: int, prot: int) -> None
         if i >= len(vmas) or vmas[i].vm_start > start:  # it starts below where the one before has just joined it
             raise SysError(errno.ENOMEM)
         vma = vmas[i]
+
+
+def _first_area(mm: Mm, start: int, end: int, grows: int) -> int:
+    """Position of the area the change begins in, at its start for PROT_GROWSDOWN. Raises ENOMEM (none), EINVAL (it does
+    not grow that way)."""
+    i = mm.find_index(start)
+    if i >= len(mm.vmas):
+        raise SysError(errno.ENOMEM)
+    vma = mm.vmas[i]
+    if grows & PROT_GROWSDOWN:
+        if vma.vm_start >= end:
+            raise SysError(errno.ENOMEM)
+        if not vma.vm_flags & VM_GROWSDOWN:
+            raise SysError(errno.EINVAL)
+        return i
+    if vma.vm_start > start:
+        raise SysError(errno.ENOMEM)
+    if grows:
+        raise SysError(errno.EINVAL)  # no area grows up on this machine
+    return i
 
 
 def mprotect_fixup(mem: Memory, mm: Mm, i: int, start: int, end: int, flags: int) -> VmArea:
@@ -130,7 +139,7 @@ def mprotect_fixup(mem: Memory, mm: Mm, i: int, start: int, end: int, flags: int
 def change_protection(mem: Memory, vma: VmArea, start: int, end: int, prot: int) -> None:
     """The present PTEs of ``[start, end)`` keep frame, A and D, and take the bits ``prot``."""
     pgtables = mem.pgtables
-    ptes, np_ptes = pgtables.ptes, pgtables.np_ptes
+    ptes = pgtables.ptes
     keep = pgtables.PFN_MASK << 12 | A | D
     changed = False
     code = vma.vm_flags & VM_EXEC
@@ -139,30 +148,27 @@ def change_protection(mem: Memory, vma: VmArea, start: int, end: int, prot: int)
         i = pgtables.pte_index(vma.vm_mm.pgd, start)
         slices = [(i, i + 1)] if i >= 0 else []
     else:
-        slices = pte_slices(mem, vma, start, end)
+        slices = pte_slices(pgtables, vma.vm_mm.pgd, start, end)
+    many = []
     for i, j in slices:
-        if j - i <= _FEW:
-            for k in range(i, j):
-                pte = ptes[k]
-                if pte & PRESENT:
-                    ptes[k] = pte & keep | prot
-                    changed = True
-                    if code:
-                        flags[pte >> 12 & pgtables.PFN_MASK] |= PG_CODE
+        if j - i > _FEW:
+            many.append((i, j))
             continue
-        entries = np_ptes[i:j]
-        kind = entries.dtype.type
-        present = pgtables.np_present(entries)
-        if not present.any():
-            continue
-        changed = True
-        np_ptes[i:j] = np.where(present, entries & kind(keep) | kind(prot), entries)
-        if code:
-            pfns = pgtables.np_pfns(entries[present])
-            mem.frames.np_flags[pfns] |= np.uint32(PG_CODE)
+        for k in range(i, j):
+            pte = ptes[k]
+            if pte & PRESENT:
+                ptes[k] = pte & keep | prot
+                changed = True
+                if code:
+                    flags[pte >> 12 & pgtables.PFN_MASK] |= PG_CODE
+    if many:
+        entries = PteRange(pgtables, many).read()
+        if entries.protect(keep, prot):
+            changed = True
+            if code:
+                mem.frames.np_flags[entries.pfns(entries.present())] |= np.uint32(PG_CODE)
     if changed:
         vma.vm_mm.flush_pending = True
         if code:
-            mem.flush_code = (
-                True  # stores through a writable, non-executable mapping leave translations of the page standing
-            )
+            # Stores through a writable, non-executable mapping leave translations of the page standing.
+            mem.flush_code = True

@@ -17,8 +17,6 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from mmcore.areas.adjust import split_vma, vma_link_copy, vma_merge
 from mmcore.areas.overcommit import may_expand_vm, mlock_future_ok
 from mmcore.areas.placement import get_unmapped_area
@@ -27,8 +25,11 @@ from mmcore.calls.mmap import do_munmap, unmap_areas
 from mmcore.errors import MustWait, NotHere, OutOfMemory, SysError
 from mmcore.paging.fault import DONE, WAIT
 from mmcore.physical.pgtable import TASK_SIZE
+from mmcore.physical.pterange import PteRange, move_ptes
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from mmcore.areas.mm import Mm
     from mmcore.memory import Memory
 
@@ -44,35 +45,14 @@ def do_mremap(mem: Memory, mm: Mm, addr: int, old_len: int, new_len: int, flags:
     have moved the first ones."""
     old_len = old_len + 4095 & ~4095
     new_len = new_len + 4095 & ~4095
-    if flags & ~(MREMAP_MAYMOVE | MREMAP_FIXED) or addr & 4095 or not new_len or new_len > TASK_SIZE:
-        if flags & ~(MREMAP_MAYMOVE | MREMAP_FIXED) == MREMAP_DONTUNMAP and flags & MREMAP_MAYMOVE:
-            raise NotHere(errno.EINVAL, "MREMAP_DONTUNMAP (mremap)")
-        raise SysError(errno.EINVAL)
-    if flags & MREMAP_FIXED:
-        if new_addr > TASK_SIZE - new_len or new_addr & 4095 or not flags & MREMAP_MAYMOVE:
-            raise SysError(errno.EINVAL)
-        if addr + old_len > new_addr and new_addr + new_len > addr:
-            raise SysError(errno.EINVAL)
-        if len(mm.vmas) + 2 >= mm.max_map_count - 3:
-            raise SysError(errno.ENOMEM, "too many areas")
-        if old_len == new_len:
-            return _move_areas(mem, mm, addr, old_len, new_addr)
+    _check_arguments(mm, addr, old_len, new_len, flags, new_addr)
+    if flags & MREMAP_FIXED and old_len == new_len:
+        return _move_areas(mem, mm, addr, old_len, new_addr)
     vma = mm.find_vma(addr)
     if vma is None or vma.vm_start > addr:
         raise SysError(errno.EFAULT)
     if flags & MREMAP_FIXED:
-        end = addr + old_len
-        if old_len > new_len:  # what does not move may span areas and gaps (6.17 and later)
-            _check_range(mem, mm, vma, addr, new_len, new_len)
-            old_len = min(old_len, vma.vm_end - addr)
-        _check_range(mem, mm, vma, addr, old_len, new_len)
-        get_unmapped_area(mem, mm, new_addr, new_len, fixed=True)
-        move_vma(mem, mm, vma, addr, old_len, new_addr, new_len, replace=True)
-        if addr + old_len < end:
-            do_munmap(
-                mem, mm, addr + old_len, end - addr - old_len
-            )  # from an area's end on: no hole to cut, so it cannot fail
-        return new_addr
+        return _move_to(mem, mm, vma, addr, old_len, new_addr, new_len)
     if old_len == new_len:
         return addr
     if old_len > new_len:
@@ -85,6 +65,36 @@ def do_mremap(mem: Memory, mm: Mm, addr: int, old_len: int, new_len: int, flags:
         raise SysError(errno.ENOMEM)
     new_addr = get_unmapped_area(mem, mm, 0, new_len, fixed=False)
     return move_vma(mem, mm, vma, addr, old_len, new_addr, new_len, replace=False)
+
+
+def _check_arguments(mm: Mm, addr: int, old_len: int, new_len: int, flags: int, new_addr: int) -> None:
+    """What can be said before any area is looked at; lengths in whole pages. Raises EINVAL, ENOMEM (too many areas)."""
+    if flags & ~(MREMAP_MAYMOVE | MREMAP_FIXED) or addr & 4095 or not new_len or new_len > TASK_SIZE:
+        if flags & ~(MREMAP_MAYMOVE | MREMAP_FIXED) == MREMAP_DONTUNMAP and flags & MREMAP_MAYMOVE:
+            raise NotHere(errno.EINVAL, "MREMAP_DONTUNMAP (mremap)")
+        raise SysError(errno.EINVAL)
+    if flags & MREMAP_FIXED:
+        if new_addr > TASK_SIZE - new_len or new_addr & 4095 or not flags & MREMAP_MAYMOVE:
+            raise SysError(errno.EINVAL)
+        if addr + old_len > new_addr and new_addr + new_len > addr:
+            raise SysError(errno.EINVAL)
+        if len(mm.vmas) + 2 >= mm.max_map_count - 3:
+            raise SysError(errno.ENOMEM, "too many areas")
+
+
+def _move_to(mem: Memory, mm: Mm, vma: VmArea, addr: int, old_len: int, new_addr: int, new_len: int) -> int:
+    """MREMAP_FIXED with another length; returns ``new_addr``."""
+    end = addr + old_len
+    if old_len > new_len:  # what does not move may span areas and gaps (6.17 and later)
+        _check_range(mem, mm, vma, addr, new_len, new_len)
+        old_len = min(old_len, vma.vm_end - addr)
+    _check_range(mem, mm, vma, addr, old_len, new_len)
+    get_unmapped_area(mem, mm, new_addr, new_len, fixed=True)
+    move_vma(mem, mm, vma, addr, old_len, new_addr, new_len, replace=True)
+    if addr + old_len < end:
+        # From an area's end on: no hole to cut, so it cannot fail.
+        do_munmap(mem, mm, addr + old_len, end - addr - old_len)
+    return new_addr
 
 
 def _check_range(mem: Memory, mm: Mm, vma: VmArea, addr: int, old_len: int, new_len: int) -> None:
@@ -152,64 +162,41 @@ def move_vma(
     """``[addr, addr + old_len)`` of one area becomes ``[new_addr, new_addr + new_len)``; ``replace``: whatever lies
     there goes. The ranges do not overlap; limits are checked. ``old_len`` 0 leaves the old mapping. Raises
     SysError(ENOMEM) or MustWait with nothing changed."""
-    scheme, overcommit = mem.scheme, mem.overcommit
     if len(mm.vmas) >= mm.max_map_count - 3:
         raise SysError(errno.ENOMEM, "too many areas")
     moved = min(old_len, new_len)
-    new_end = new_addr + new_len
-    flags = vma.vm_flags
-    account = flags & VM_ACCOUNT
-    new_pages, old_pages = new_len >> 12, old_len >> 12
+    more = new_len - old_len >> 12 if vma.vm_flags & VM_ACCOUNT and new_len > old_len else 0
     _copy_shared(mem, mm, vma, addr, moved, new_addr - addr)
-    if account and new_pages > old_pages:
-        overcommit.vm_enough_memory(mm, new_pages - old_pages)
-    new: VmArea | None = None
-    token: Any = None
-    linked = False
+    if more:
+        mem.overcommit.vm_enough_memory(mm, more)
     plan = _Plan(mem, mm)
-    cuts: list[int] = []
     try:
-        new = vma.clone(mem, mm)
-        new.vm_start, new.vm_end = new_addr, new_end
-        if vma.mapping is not None:
-            new.vm_pgoff = vma.vm_pgoff + (addr - vma.vm_start >> 12)
-        else:
-            new.vm_pgoff = scheme.move_pgoff(vma, addr, new_addr)
-        scheme.vma_copied(new, vma, MOVE)
-        linked = True
+        new = plan.make_area(vma, addr, new_addr, new_len)
         if old_len:
-            _cut_hole(mem, mm, addr, addr + old_len, cuts)
+            plan.cut_hole(addr, addr + old_len)
         if replace:
-            _cut_hole(mem, mm, new_addr, new_end, cuts)
+            plan.cut_hole(new_addr, new_addr + new_len)
         vma = mm.vmas[mm.find_index(addr)]
-        while True:
-            plan.prepare(addr, moved, new_addr - addr)
-            if not mem.rmap.has_move or not moved:
-                break
-            before = mem.rmap.unmapped
-            if token is not None:
-                scheme.release(token)
-                token = None
-            token = scheme.reserve("move", new, _mapped(mem, vma, addr, addr + moved)[0])
-            if mem.rmap.unmapped == before:
-                break
+        plan.reserve(vma, new, addr, moved, new_addr - addr)
     except SysError:
-        if token is not None:
-            scheme.release(token)
         plan.undo()
-        for at in reversed(cuts):
-            _rejoin(mem, mm, at)
-        if new is not None:
-            if linked:
-                scheme.vma_unlinked(new, None)
-            new.free(mem)
-        if account and new_pages > old_pages:
-            overcommit.uncharge(new_pages - old_pages)
+        if more:
+            mem.overcommit.uncharge(more)
         raise
-    # From here on nothing allocates and nothing fails.
+    _commit_move(mem, plan, vma, new, addr, old_len)
+    return new_addr
+
+
+def _commit_move(mem: Memory, plan: _Plan, vma: VmArea, new: VmArea, addr: int, old_len: int) -> None:
+    """Links ``new`` instead of what lies there, moves the PTEs, unmaps the old range and merges. Nothing in it
+    allocates, and nothing fails."""
+    mm, flags = plan.mm, vma.vm_flags
+    new_addr, new_end = new.vm_start, new.vm_end
+    new_pages = new_end - new_addr >> 12
     peak = max(mm.hiwater_vm, mm.total_vm)
-    if account:
-        overcommit.committed += min(old_pages, new_pages)  # the old range's promise moves; unmapping it gives it back
+    if flags & VM_ACCOUNT:
+        # The old range's promise moves; unmapping it gives it back.
+        mem.overcommit.committed += min(old_len >> 12, new_pages)
     i = mm.find_index(new_addr)
     if i < len(mm.vmas) and mm.starts[i] < new_end:
         unmap_areas(mem, mm, i, new_addr, new_end, keep_tables=True)
@@ -219,10 +206,9 @@ def move_vma(
     vm_stat_account(mm, flags, new_pages)
     if flags & VM_LOCKED:
         mm.locked_vm += new_pages
-    if moved:
-        plan.move(vma, new, token)
-    if token is not None:
-        scheme.release(token)
+    plan.move(vma, new)
+    if plan.token is not None:
+        plan.release()
     if old_len:
         unmap_areas(mem, mm, mm.find_index(addr), addr, addr + old_len)
         mm.hiwater_vm = peak  # what moves is not there twice
@@ -230,18 +216,6 @@ def move_vma(
     vma_merge(mem, mm, i, new_addr, new_end, flags, new, new.vm_file, new.vm_pgoff)
     if flags & VM_LOCKED:
         mem.faults.make_pages_present(mm, new_addr + old_len, new_end)
-    return new_addr
-
-
-def _cut_hole(mem: Memory, mm: Mm, start: int, end: int, cuts: list[int]) -> None:
-    """Splits the area that has ``[start, end)`` in its middle at ``end``, so that unmapping the range cannot fail;
-    notes where."""
-    i = mm.find_index(start)
-    if i < len(mm.vmas):
-        vma = mm.vmas[i]
-        if vma.vm_start < start and vma.vm_end > end:
-            split_vma(mem, mm, i, end, new_below=False)
-            cuts.append(end)
 
 
 def _rejoin(mem: Memory, mm: Mm, at: int) -> None:
@@ -254,28 +228,11 @@ def _rejoin(mem: Memory, mm: Mm, at: int) -> None:
 # --- pages
 
 
-def _mapped(mem: Memory, vma: VmArea, start: int, end: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(pfns, pte indices, addresses) of the present, counted pages of a range."""
-    pgtables, frames = mem.pgtables, mem.frames
-    np_ptes = pgtables.np_ptes
-    wheres, addresses = [], []
-    for first, base in pgtables.tables(vma.vm_mm.pgd, start, end):
-        lo = max(start - first >> 12, 0)
-        hi = min(end - first >> 12, pgtables.PTRS)
-        at = pgtables.np_present(np_ptes[base + lo : base + hi]).nonzero()[0]
-        if len(at):
-            wheres.append(at + (base + lo))
-            addresses.append((at + lo << 12) + first)
-    if not wheres:
-        none = np.zeros(0, np.int64)
-        return none, none, none
-    where = np.concatenate(wheres)
-    address = np.concatenate(addresses)
-    pfns = pgtables.np_pfns(np_ptes[where])
-    counted = frames.counted(pfns)
-    if not counted.all():
-        return pfns[counted], where[counted], address[counted]
-    return pfns, where, address
+def _mapped(mem: Memory, vma: VmArea, start: int, end: int) -> tuple[PteRange, np.ndarray, np.ndarray]:
+    """(PTEs of a range of an area, positions and pfns of the present ones of counted pages)."""
+    found = PteRange.of(mem.pgtables, vma.vm_mm.pgd, start, end).read()
+    at, pfns = found.pages(mem.frames, found.present())
+    return found, at, pfns
 
 
 def _copy_shared(mem: Memory, mm: Mm, vma: VmArea, start: int, length: int, delta: int) -> None:
@@ -284,11 +241,11 @@ def _copy_shared(mem: Memory, mm: Mm, vma: VmArea, start: int, length: int, delt
     if not mem.rmap.has_move_check or not length:
         return
     while True:
-        pfns, where, addresses = _mapped(mem, vma, start, start + length)
-        positions = mem.scheme.move_check(vma, vma, delta, pfns, where) if len(pfns) else None
-        if positions is None or not len(positions):
+        found, at, pfns = _mapped(mem, vma, start, start + length)
+        shared = mem.scheme.move_check(vma, vma, delta, pfns, found.indices(at)) if len(pfns) else None
+        if shared is None or not len(shared):
             return
-        for address in addresses[positions].tolist():
+        for address in found.addresses(at)[shared].tolist():
             answer = mem.faults.handle_mm_fault(mm, vma, address, True)
             if answer == WAIT:
                 assert mem.faults.wait_queue is not None
@@ -299,29 +256,110 @@ def _copy_shared(mem: Memory, mm: Mm, vma: VmArea, start: int, length: int, delt
 
 
 class _Plan:
-    """Which PTEs of a range move where, decided while things may still fail.
+    """A move in the making: all that can fail, each gain with its undo, and then the move itself.
 
-    pieces    runs of entries, cut where either side's table ends: (first index, entries, target address); their target
-    tables exist
+    sources   runs ``[i, j)`` of PTE indices, cut where either side's table ends
+    targets   where each of them goes; the tables exist
     whole     (address, target) of tables that move as they are: all their entries move together, and the scheme need
-    not be told
+              not be told
+    token     what the scheme reserved, or None
     """
 
-    __slots__ = ("mem", "mm", "pieces", "whole", "made", "delta", "apart")
+    __slots__ = (
+        "mem",
+        "mm",
+        "sources",
+        "targets",
+        "whole",
+        "delta",
+        "apart",
+        "token",
+        "_made",
+        "_cuts",
+        "_area",
+        "_told",
+    )
 
     def __init__(self, mem: Memory, mm: Mm) -> None:
         self.mem = mem
         self.mm = mm
-        self.pieces: list[tuple[int, int, int]] = []
-        self.whole: list[tuple[int, int]] = []
-        self.made: list[int] = []  # first addresses of tables made for it
-        self.delta = 0
-        self.apart = True  # the ranges do not overlap
+        # What prepare decides.
+        self.sources: list[tuple[int, int]]
+        self.targets: list[tuple[int, int]]
+        self.whole: list[tuple[int, int]]
+        self.delta: int
+        self.apart: bool  # the ranges do not overlap
+        self.token: Any = None
+        self._made: list[int] = []  # first addresses of tables made for it
+        self._cuts: list[int] = []  # where areas were split for it
+        self._area: VmArea | None = None
+        self._told = False  # the scheme knows the area
+
+    # --- what can fail
+
+    def make_area(self, vma: VmArea, addr: int, new_addr: int, new_len: int) -> VmArea:
+        """The area that what lies at ``addr`` in ``vma`` moves into, known to the scheme, not linked. Raises
+        OutOfMemory."""
+        scheme = self.mem.scheme
+        self._area = new = vma.clone(self.mem, self.mm)
+        new.vm_start, new.vm_end = new_addr, new_addr + new_len
+        if vma.mapping is not None:
+            new.vm_pgoff = vma.vm_pgoff + (addr - vma.vm_start >> 12)
+        else:
+            new.vm_pgoff = scheme.move_pgoff(vma, addr, new_addr)
+        scheme.vma_copied(new, vma, MOVE)
+        self._told = True
+        return new
+
+    def cut_hole(self, start: int, end: int) -> None:
+        """Splits the area that has ``[start, end)`` in its middle at ``end``, so that unmapping the range cannot fail.
+        Raises SysError(ENOMEM)."""
+        mm = self.mm
+        i = mm.find_index(start)
+        if i < len(mm.vmas):
+            vma = mm.vmas[i]
+            if vma.vm_start < start and vma.vm_end > end:
+                split_vma(self.mem, mm, i, end, new_below=False)
+                self._cuts.append(end)
+
+    def reserve(self, vma: VmArea, new: VmArea, start: int, length: int, delta: int) -> None:
+        """Tables, and what the scheme needs for the pages of ``[start, start + length)`` of ``vma`` in ``new``;
+        again if making room unmapped some of them. Raises OutOfMemory."""
+        mem, rmap = self.mem, self.mem.rmap
+        while True:
+            self.prepare(start, length, delta)
+            if not rmap.has_move or not length:
+                return
+            before = rmap.unmapped
+            self.release()
+            self.token = mem.scheme.reserve("move", new, _mapped(mem, vma, start, start + length)[2])
+            if rmap.unmapped == before:
+                return
+
+    def release(self) -> None:
+        """The scheme gets back what it did not need."""
+        if self.token is not None:
+            self.mem.scheme.release(self.token)
+            self.token = None
+
+    def undo(self) -> None:
+        """Everything is as it was, in the reverse order: the tables it made are empty and go."""
+        self.release()
+        pgtables = self.mem.pgtables
+        span = 1 << pgtables.SHIFT
+        for first in self._made:
+            pgtables.free_pgtables(self.mm, first, first + span, first, first + span)
+        for at in reversed(self._cuts):
+            _rejoin(self.mem, self.mm, at)
+        if self._area is not None:
+            if self._told:
+                self.mem.scheme.vma_unlinked(self._area, None)
+            self._area.free(self.mem)
 
     def prepare(self, start: int, length: int, delta: int) -> None:
         """Plans (or plans again) the move of ``[start, start + length)`` by ``delta`` bytes and makes the tables it
         needs. Raises OutOfMemory."""
-        self.pieces, self.whole, self.delta = [], [], delta
+        self.sources, self.targets, self.whole, self.delta = [], [], [], delta
         self.apart = abs(delta) >= length
         if not length:
             return
@@ -342,68 +380,43 @@ class _Plan:
                 n = until - addr >> 12
                 if ptes[i] or np_ptes[i : i + n].any():
                     nr = mm.nr_ptes
-                    pgtables.pte_alloc(mm, target)
+                    j = pgtables.pte_alloc(mm, target)
                     if mm.nr_ptes > nr:
-                        self.made.append(target >> pgtables.SHIFT << pgtables.SHIFT)
-                    self.pieces.append((i, n, target))
+                        self._made.append(target >> pgtables.SHIFT << pgtables.SHIFT)
+                    self.sources.append((i, i + n))
+                    self.targets.append((j, j + n))
                 addr = until
 
-    def undo(self) -> None:
-        """The tables it made are empty: they go."""
-        span = 1 << self.mem.pgtables.SHIFT
-        for first in self.made:
-            self.mem.pgtables.free_pgtables(self.mm, first, first + span, first, first + span)
+    # --- what cannot
 
     def free_unused_tables(self, i: int, start: int, end: int) -> None:
         """What lay at the target ``[start, end)`` is gone, area ``i`` is the first above: tables there that the move
         does not fill go too."""
         pgtables, mm = self.mem.pgtables, self.mm
         span = 1 << pgtables.SHIFT
-        needed = {target >> pgtables.SHIFT << pgtables.SHIFT for _, _, target in self.pieces}
         floor = mm.vmas[i - 1].vm_end if i else 0
         ceiling = mm.starts[i] if i < len(mm.starts) else 0
-        for first, _ in pgtables.tables(mm.pgd, start, end):
-            if first not in needed:
+        needed = {j // pgtables.PTRS * pgtables.PTRS for j, _ in self.targets}
+        for first, base in pgtables.tables(mm.pgd, start, end):
+            if base not in needed:
                 pgtables.free_pgtables(mm, max(first, start), min(first + span, end), floor, ceiling)
 
-    def move(self, vma: VmArea, new: VmArea, token: Any) -> None:
-        """Moves the PTEs, whatever they hold, and tells the scheme. The ranges may overlap (exec's stack). Cannot
-        fail."""
-        mem, mm = self.mem, self.mm
-        pgtables, rmap = mem.pgtables, mem.rmap
+    def move(self, vma: VmArea, new: VmArea) -> None:
+        """Moves the PTEs, whatever they hold, and tells the scheme. The ranges may overlap (exec's stack)."""
+        mem, mm, pgtables = self.mem, self.mm, self.mem.pgtables
         for first, target in self.whole:
             pgtables.move_table(mm, first, target)
             mm.flush_pending = True
-        pieces = self.pieces
-        if not pieces:
+        if not self.sources:
             return
-        ptes, np_ptes = pgtables.ptes, pgtables.np_ptes
-        targets = [pgtables.pte_index(mm.pgd, target) for _, _, target in pieces]
-        if self.apart:
-            none = memoryview(bytes(pgtables.PTRS * pgtables.ENTRY)).cast(ptes.format)
-            for (i, n, _), j in zip(pieces, targets, strict=True):
-                ptes[j : j + n] = ptes[i : i + n]
-                ptes[i : i + n] = none[:n]
-        else:
-            entries = [np_ptes[i : i + n].copy() for i, n, _ in pieces]
-            for i, n, _ in pieces:
-                np_ptes[i : i + n] = 0
-            for moved, j in zip(entries, targets, strict=True):
-                into = np_ptes[j : j + len(moved)]
-                into |= moved  # it is empty, or holds what another piece put there
+        move_ptes(pgtables, self.sources, self.targets, self.apart)
         mm.flush_pending = True
-        if not rmap.has_move:
+        if not mem.rmap.has_move:
             return
-        values = np.concatenate([np_ptes[j : j + n] for j, (_, n, _) in zip(targets, pieces, strict=True)])
-        at = pgtables.np_present(values).nonzero()[0]
-        pfns = pgtables.np_pfns(values[at])
-        counted = mem.frames.counted(pfns)
-        if not counted.all():
-            at, pfns = at[counted], pfns[counted]
+        sources, targets = PteRange(pgtables, self.sources), PteRange(pgtables, self.targets)
+        at, pfns = targets.pages(mem.frames, targets.read().present())
         if len(pfns):
-            src = np.concatenate([np.arange(i, i + n) for i, n, _ in pieces])[at]
-            dst = np.concatenate([np.arange(j, j + n) for j, (_, n, _) in zip(targets, pieces, strict=True)])[at]
-            mem.scheme.move(vma, new, self.delta, pfns, src, dst, token)
+            mem.scheme.move(vma, new, self.delta, pfns, sources.indices(at), targets.indices(at), self.token)
 
 
 def shift_arg_pages(mem: Memory, vma: VmArea, shift: int) -> None:
@@ -416,20 +429,20 @@ def shift_arg_pages(mem: Memory, vma: VmArea, shift: int) -> None:
     if new_start < (mm.vmas[i - 1].vm_end if i else 0):
         raise SysError(errno.ENOMEM)
     plan = _Plan(mem, mm)
-    token: Any = None
     try:
         plan.prepare(start, end - start, -shift)
         if mem.rmap.has_move:
-            token = scheme.reserve("move", vma, _mapped(mem, vma, start, end)[0])
+            plan.token = scheme.reserve("move", vma, _mapped(mem, vma, start, end)[2])
         adjusting = scheme.vma_adjust_begin(vma, new_start, new_end, None)
     except OutOfMemory:
-        scheme.release(token)
+        scheme.release(plan.token)
+        plan.token = None
         plan.undo()
         raise
     vma.vm_start = mm.starts[i] = new_start
     vma.vm_end = new_end
     mm.mmap_cache = None
     scheme.vma_adjust_end(adjusting)
-    plan.move(vma, vma, token)
-    scheme.release(token)
+    plan.move(vma, vma)
+    scheme.release(plan.token)
     pgtables.free_pgtables(mm, max(start, new_end), end, new_end, mm.starts[i + 1] if i + 1 < len(mm.starts) else 0)

@@ -7,20 +7,21 @@ Linux: dup_mmap, copy_page_range, exit_mmap, 2.6.7; private PTEs of shared mappi
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from mmcore.areas.vma import (
     VM_MAYWRITE,
     VM_NONLINEAR,
     VM_SHARED,
 )
-from mmcore.paging.zap import FEW, pte_slices
+from mmcore.paging.zap import FEW
 from mmcore.physical.frames import PG_ANON, PG_RESERVED
 from mmcore.physical.pgtable import FILE, PRESENT, A, D, W
+from mmcore.physical.pterange import PteRange, pte_slices
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from mmcore.areas.vma import VmArea
     from mmcore.memory import Memory
 
@@ -31,37 +32,55 @@ _SHORT = 64  # entries that a list holds sooner than numpy finds them
 def copy_page_range(mem: Memory, src: VmArea, dst: VmArea) -> None:
     """Copies the PTEs of ``src`` into ``dst``, write-protecting both where the pages are to be copied on write. Raises
     OutOfMemory."""
-    pgtables, frames, rmap, scheme = mem.pgtables, mem.frames, mem.rmap, mem.scheme
-    ptes, np_ptes, child = pgtables.ptes, pgtables.np_ptes, dst.vm_mm
-    # Tables first; one with nothing in it is not made.
-    pairs: list[tuple[int, int, int]] = []
+    pgtables, rmap = mem.pgtables, mem.rmap
     tables = pgtables.tables(src.vm_mm.pgd, src.vm_start, src.vm_end)
     if len(tables) <= 2 and not rmap.has_dup:
         few = _populated(mem, src, tables)
         if len(few) <= FEW:
             _copy_few(mem, src, dst, few)
             return
-    for (first, base), (i, j) in zip(tables, pte_slices(mem, src, src.vm_start, src.vm_end), strict=True):
-        if ptes[i] or np_ptes[i:j].any():
-            pairs.append((i, j, pgtables.pte_alloc(child, first) - base))
-    if not pairs:
+    source, target = _make_tables(mem, src, dst, tables)
+    if not source.slices:
         return
-    kind = np_ptes.dtype.type
-    present_bits = kind(PRESENT)
+    present, at, pfns, token = _read_and_reserve(mem, source, dst)
+    if len(present) < len(source.entries):
+        for entry in source.swapped():
+            mem.swap.swap_duplicate(entry)
+    if src.vm_flags & (VM_SHARED | VM_MAYWRITE) == VM_MAYWRITE:
+        source.clear_bits(W)
+        src.vm_mm.flush_pending = True
+    target.write(source.without(A | D if src.vm_flags & VM_SHARED else A))
+    if len(pfns):
+        src_ptes, dst_ptes = (source.indices(at), target.indices(at)) if rmap.has_dup else (at, at)
+        rmap.dup_range(src, dst, pfns, src_ptes, dst_ptes, token, not src.vm_flags & VM_NONLINEAR)
+    if token is not None:
+        mem.scheme.release(token)
+
+
+def _make_tables(mem: Memory, src: VmArea, dst: VmArea, tables: list[tuple[int, int]]) -> tuple[PteRange, PteRange]:
+    """Makes the child's tables; one with nothing in it is not made. Answers where there is something to copy, and where
+    it is copied to, slice by slice. Raises OutOfMemory."""
+    pgtables, child = mem.pgtables, dst.vm_mm
+    ptes, np_ptes = pgtables.ptes, pgtables.np_ptes
+    sources, targets = [], []
+    slices = pte_slices(pgtables, src.vm_mm.pgd, src.vm_start, src.vm_end)
+    for (first, base), (i, j) in zip(tables, slices, strict=True):
+        if ptes[i] or np_ptes[i:j].any():
+            delta = pgtables.pte_alloc(child, first) - base
+            sources.append((i, j))
+            targets.append((i + delta, j + delta))
+    return PteRange(pgtables, sources), PteRange(pgtables, targets)
+
+
+def _read_and_reserve(mem: Memory, source: PteRange, dst: VmArea) -> tuple[np.ndarray, np.ndarray, np.ndarray, Any]:
+    """Reads the PTEs and has the scheme reserve what it needs for their pages, again if that unmapped any of them.
+    Answers (positions of present entries, positions and pfns of those that count, the reservation or None). Raises
+    OutOfMemory."""
+    rmap, scheme = mem.rmap, mem.scheme
     token = None
     while True:
-        entries = (
-            np_ptes[pairs[0][0] : pairs[0][1]].copy()
-            if len(pairs) == 1
-            else np.concatenate([np_ptes[i:j] for i, j, _ in pairs])
-        )
-        present = (entries & present_bits) != 0
-        at = present.nonzero()[0]
-        full = len(at) == len(entries)
-        pfns = pgtables.np_pfns(entries if full else entries[at])
-        counted = frames.counted(pfns)
-        if not counted.all():
-            at, pfns = at[counted], pfns[counted]
+        present = source.read().present()
+        at, pfns = source.pages(mem.frames, present)
         if not rmap.has_dup or not len(pfns):
             break
         before = rmap.unmapped
@@ -70,35 +89,7 @@ def copy_page_range(mem: Memory, src: VmArea, dst: VmArea) -> None:
         token = scheme.reserve("fork", dst, pfns)
         if rmap.unmapped == before:
             break
-    if not full:
-        swapped = entries[~present & (entries != 0)]
-        swapped = swapped[(swapped & kind(FILE)) == 0]
-        for entry in pgtables.np_pte_to_swp(swapped).tolist():
-            mem.swap.swap_duplicate(entry)
-    if src.vm_flags & (VM_SHARED | VM_MAYWRITE) == VM_MAYWRITE:
-        keep = ~kind(W)
-        protected = entries & keep if full else np.where(present, entries & keep, entries)
-        k = 0
-        for i, j, _ in pairs:
-            np_ptes[i:j] = protected[k : k + j - i]
-            k += j - i
-        src.vm_mm.flush_pending = True
-        new = protected & ~kind(A) if full else np.where(present, protected & ~kind(A), protected)
-    else:
-        bits = kind(A | D) if src.vm_flags & VM_SHARED else kind(A)
-        new = np.where(present, entries & ~bits, entries)
-    k = 0
-    for i, j, delta in pairs:
-        np_ptes[i + delta : j + delta] = new[k : k + j - i]
-        k += j - i
-    if len(pfns):
-        src_ptes = dst_ptes = at
-        if rmap.has_dup:
-            src_ptes = np.concatenate([np.arange(i, j) for i, j, _ in pairs])[at]
-            dst_ptes = np.concatenate([np.arange(i + d, j + d) for i, j, d in pairs])[at]
-        rmap.dup_range(src, dst, pfns, src_ptes, dst_ptes, token, not src.vm_flags & VM_NONLINEAR)
-    if token is not None:
-        scheme.release(token)
+    return present, at, pfns, token
 
 
 def _populated(mem: Memory, vma: VmArea, tables: list[tuple[int, int]]) -> list[tuple[int, int]]:

@@ -13,6 +13,7 @@ import numpy as np
 from mmcore.areas.vma import VM_NONLINEAR
 from mmcore.physical.frames import PG_ANON, PG_RESERVED, PG_SWAPCACHE
 from mmcore.physical.pgtable import FILE, PRESENT, A, D
+from mmcore.physical.pterange import PteRange, pte_slices
 
 if TYPE_CHECKING:
     from mmcore.areas.vma import VmArea
@@ -21,18 +22,6 @@ if TYPE_CHECKING:
 
 FEW = 24  # up to so many entries the scalar loop wins
 _SMALL = 8 << 12  # ranges so small are not worth a look at whole tables
-
-
-def pte_slices(mem: Memory, vma: VmArea, start: int, end: int) -> list[tuple[int, int]]:
-    """Ranges ``[i, j)`` of PTE indices that map ``[start, end)``, only where tables exist."""
-    pgtables = mem.pgtables
-    span = 1 << pgtables.SHIFT
-    out = []
-    for first, base in pgtables.tables(vma.vm_mm.pgd, start, end):
-        lo = start - first >> 12 if start > first else 0
-        hi = end - first >> 12 if end < first + span else pgtables.PTRS
-        out.append((base + lo, base + hi))
-    return out
 
 
 def zap_page_range(mem: Memory, vma: VmArea, start: int, end: int) -> None:
@@ -47,38 +36,17 @@ def zap_page_range(mem: Memory, vma: VmArea, start: int, end: int) -> None:
         if few:
             _zap_few(mem, vma, few)
         return
-    slices = pte_slices(mem, vma, start, end)
-    if not slices:
+    span = PteRange.of(mem.pgtables, vma.vm_mm.pgd, start, end)
+    if not span.slices:
         return
-    np_ptes = mem.pgtables.np_ptes
-    if len(slices) == 1:
-        i, j = slices[0]
-        entries = np_ptes[i:j]
-        at = entries.nonzero()[0]
-        if len(at) == 0:
-            return
-        if len(at) <= FEW:
-            _zap_few(mem, vma, (at + i).tolist())
-            return
-        entries = entries[at]
-        where = at + i
-    else:
-        entries = np.concatenate([np_ptes[i:j] for i, j in slices])
-        at = entries.nonzero()[0]
-        if len(at) == 0:
-            return
-        if mem.rmap.has_remove or len(at) <= FEW:
-            where = np.concatenate([np.arange(i, j) for i, j in slices])[at]
-        else:
-            where = at  # only a scheme that keeps PTEs wants to know which they were
-        if len(at) <= FEW:
-            _zap_few(mem, vma, where.tolist())
-            return
-        if len(at) < len(entries):
-            entries = entries[at]
-    for i, j in slices:
-        np_ptes[i:j] = 0
-    _drop(mem, vma, entries, where)
+    at = span.read().filled()
+    if len(at) == 0:
+        return
+    if len(at) <= FEW:
+        _zap_few(mem, vma, span.indices(at).tolist())
+        return
+    span.clear()
+    _drop(mem, vma, span, at)
 
 
 def _zap_few(mem: Memory, vma: VmArea, indices: list[int]) -> None:
@@ -107,55 +75,58 @@ def _zap_few(mem: Memory, vma: VmArea, indices: list[int]) -> None:
             mem.swap.free_swap_and_cache(mem.pgtables.pte_to_swp(pte))
 
 
-def _drop(mem: Memory, vma: VmArea, entries: np.ndarray, where: np.ndarray) -> None:
-    """What the cleared PTEs ``entries`` (at indices ``where``) held is let go."""
-    mm, frames, pgtables = vma.vm_mm, mem.frames, mem.pgtables
-    kind = entries.dtype.type
-    present = pgtables.np_present(entries)
-    if not present.all():
-        gone = entries[~present]
-        swapped = gone[(gone & kind(FILE)) == 0]
-        if len(swapped):
-            free = mem.swap.free_swap_and_cache
-            for entry in pgtables.np_pte_to_swp(swapped).tolist():
-                free(entry)
-        entries, where = entries[present], where[present]
-        if len(entries) == 0:
+def _drop(mem: Memory, vma: VmArea, cleared: PteRange, at: np.ndarray) -> None:
+    """What the cleared PTEs at the positions ``at`` held is let go."""
+    frames, rmap = mem.frames, mem.rmap
+    present = cleared.present(at)
+    if len(present) < len(at):
+        free_swap = mem.swap.free_swap_and_cache
+        for entry in cleared.swapped():
+            free_swap(entry)
+        if len(present) == 0:
             return
-    mm.flush_pending = True
-    pfns = pgtables.np_pfns(entries)
-    keep = frames.counted(pfns)
-    if not keep.all():
-        entries, where, pfns = entries[keep], where[keep], pfns[keep]
-        if len(pfns) == 0:
-            return
+    vma.vm_mm.flush_pending = True
+    at, pfns = cleared.pages(frames, present)
+    if len(pfns) == 0:
+        return
     flags = frames.np_flags[pfns]
     anon = (flags & PG_ANON) != 0
     if not anon.all():
-        rmap, mark = mem.rmap, mem.reclaim.mark_page_accessed
-        files = ~anon
-        for pfn, pte in zip(pfns[files].tolist(), entries[files].tolist(), strict=True):
-            if pte & D:
-                rmap.set_page_dirty(pfn)
-            if pte & A:
-                mark(pfn)
+        _leave_files(mem, cleared, at[~anon], pfns[~anon])
     distinct = not vma.vm_flags & VM_NONLINEAR
-    mem.rmap.remove_range(vma, pfns, where, distinct, int(np.count_nonzero(anon)))
+    # Only a scheme that keeps PTEs wants to know which they were.
+    where = cleared.indices(at) if rmap.has_remove else at
+    rmap.remove_range(vma, pfns, where, distinct, int(np.count_nonzero(anon)))
     cached = (flags & PG_SWAPCACHE) != 0
     if cached.any():
-        dirty = (entries & kind(D)) != 0
-        for pfn, was_dirty in zip(pfns[cached].tolist(), dirty[cached].tolist(), strict=True):
-            if was_dirty:
-                mem.rmap.set_page_dirty(pfn)
+        for pfn, dirty in zip(pfns[cached].tolist(), cleared.has(D, at[cached]).tolist(), strict=True):
+            if dirty:
+                rmap.set_page_dirty(pfn)
             mem.swap.free_page_and_swap_cache(pfn)
         pfns = pfns[~cached]
-    if not distinct:
-        np.subtract.at(frames.np_count, pfns, np.ones(len(pfns), np.int32))
-        pfns = np.unique(pfns)
-        left = frames.np_count[pfns]
+    _put_pages(mem, pfns, distinct)
+
+
+def _leave_files(mem: Memory, cleared: PteRange, at: np.ndarray, pfns: np.ndarray) -> None:
+    """What the PTEs of file pages knew is told to their pages: written to, used."""
+    rmap, mark = mem.rmap, mem.reclaim.mark_page_accessed
+    for pfn, pte in zip(pfns.tolist(), cleared.entries[at].tolist(), strict=True):
+        if pte & D:
+            rmap.set_page_dirty(pfn)
+        if pte & A:
+            mark(pfn)
+
+
+def _put_pages(mem: Memory, pfns: np.ndarray, distinct: bool) -> None:
+    """One reference less for each; pages without any are freed. ``distinct``: no frame stands twice in ``pfns``."""
+    np_count = mem.frames.np_count
+    if distinct:
+        left = np_count[pfns] - np.int32(1)
+        np_count[pfns] = left
     else:
-        left = frames.np_count[pfns] - np.int32(1)
-        frames.np_count[pfns] = left
+        np.subtract.at(np_count, pfns, np.ones(len(pfns), np.int32))
+        pfns = np.unique(pfns)
+        left = np_count[pfns]
     free = pfns[left == 0]
     if len(free):
         mem.pages.free_bulk(free)
@@ -180,7 +151,7 @@ def unmap_mapping_range(mem: Memory, mapping: AddressSpace, first: int, last: in
 
 def _zap_file_pages(mem: Memory, vma: VmArea, start: int, end: int) -> None:
     ptes, mask = mem.pgtables.ptes, mem.pgtables.PFN_MASK
-    for i, j in pte_slices(mem, vma, start, end):
+    for i, j in pte_slices(mem.pgtables, vma.vm_mm.pgd, start, end):
         few = [k for k in range(i, j) if ptes[k] & PRESENT and not mem.frames.flags[ptes[k] >> 12 & mask] & PG_ANON]
         _zap_few(mem, vma, few)
 
@@ -190,7 +161,7 @@ def _zap_nonlinear(mem: Memory, vma: VmArea, first: int, last: int) -> None:
     another page)."""
     pgtables, frames = mem.pgtables, mem.frames
     ptes, mask = pgtables.ptes, pgtables.PFN_MASK
-    for i, j in pte_slices(mem, vma, vma.vm_start, vma.vm_end):
+    for i, j in pte_slices(pgtables, vma.vm_mm.pgd, vma.vm_start, vma.vm_end):
         for k in range(i, j):
             pte = ptes[k]
             if not pte & PRESENT:

@@ -105,13 +105,24 @@ class PageTables:
 
     @staticmethod
     def np_present(ptes: np.ndarray) -> np.ndarray:
-        """Which of the entries map a frame (bool, one for each)."""
+        """Which of the entries map a frame (bool each)."""
         return (ptes & ptes.dtype.type(PRESENT)) != 0
 
     def np_pfns(self, ptes: np.ndarray) -> np.ndarray:
         """The frames of entries that map one (int64)."""
         kind = ptes.dtype.type
         return (ptes >> kind(12) & kind(self.PFN_MASK)).astype(np.int64)
+
+    @staticmethod
+    def np_has(ptes: np.ndarray, bits: int) -> np.ndarray:
+        """Which of the entries have any of the bits (bool each)."""
+        return (ptes & ptes.dtype.type(bits)) != 0
+
+    @staticmethod
+    def np_swapped(ptes: np.ndarray) -> np.ndarray:
+        """Which of the entries hold a swap entry: neither empty nor present nor of a nonlinear file (bool each). A
+        migration entry is one."""
+        return (ptes != 0) & ((ptes & ptes.dtype.type(PRESENT | FILE)) == 0)
 
     def np_migration_pfn(self, ptes: np.ndarray) -> np.ndarray:
         """The same for entries that are neither present nor of a nonlinear file."""
@@ -182,6 +193,11 @@ class PageTables:
         pfn = index // self.PTRS
         frames = self.pages.frames
         return frames.mapping[pfn], (frames.index[pfn] + index % self.PTRS) << PAGE_SHIFT
+
+    def np_address_of(self, indices: np.ndarray) -> np.ndarray:
+        """The virtual addresses that PTE indices belong to (int64)."""
+        first = self.pages.frames.np_index[indices // self.PTRS].astype(np.int64)
+        return first + indices % self.PTRS << PAGE_SHIFT
 
     # --- given by the kind of paging
 

@@ -20,7 +20,8 @@ import numpy as np
 from mmcore.areas.vma import VM_LOCKED, VM_NONLINEAR, VM_RESERVED
 from mmcore.physical.frames import PG_ACTIVE, PG_ANON, PG_LOCKED, PG_LRU, PG_REFERENCED, PG_SWAPCACHE, PG_WRITEBACK
 from mmcore.physical.gfp import GFP_KERNEL
-from mmcore.physical.pgtable import PRESENT, A, D
+from mmcore.physical.pgtable import A, D
+from mmcore.physical.pterange import PteRange
 from mmcore.physical.zones import Zone
 from mmcore.reclaim.vmscan import SWAP_CLUSTER_MAX, ScanControl, Vmscan
 
@@ -220,22 +221,17 @@ class SwapOut(Vmscan):
         """PTEs i to j - 1 of one table: (pages that became freeable, PTE to go on at). Only PTEs that go are handled
         one by one."""
         pgtables, frames, meters = self.mem.pgtables, self.frames, self.mem.meters
-        entries = pgtables.np_ptes[i:j]
-        kind = entries.dtype.type
-        at = np.nonzero(entries & kind(PRESENT))[0]
+        entries = PteRange(pgtables, [(i, j)]).read()
+        at = entries.present()
         if not len(at):
             meters.ptes_probed += j - i
             return 0, j
-        values = entries[at]
-        pfns = pgtables.np_pfns(values)
-        counted = frames.counted(pfns)
-        if not counted.all():
-            at, values, pfns = at[counted], values[counted], pfns[counted]
+        at, pfns = entries.pages(frames, at)
         if vma.vm_flags & VM_NONLINEAR and len(np.unique(pfns)) < len(pfns):
             return self._scan_in_turn(vma, i, j, at.tolist(), zone, goal)
         locked = vma.vm_flags & VM_LOCKED
         stop, done = j, 0
-        young = np.ones(len(at), bool) if locked else (values & kind(A)) != 0
+        young = np.ones(len(at), bool) if locked else entries.has(A, at)
         if not young.all():
             flags = frames.np_flags[pfns]
             idle = ~young & ((flags & _BUSY) == 0) & (pfns >= zone.start_pfn) & (pfns < zone.end_pfn)
@@ -251,7 +247,7 @@ class SwapOut(Vmscan):
             at, pfns = at[young], pfns[young]
             meters.scan_young += len(at)
             if not locked:
-                entries[at] &= kind(~A & (1 << 8 * entries.itemsize) - 1)
+                entries.clear_bits_at(A, at)
                 vma.vm_mm.flush_pending = True
             self._mark_accessed(pfns)
         return done, stop

@@ -11,6 +11,7 @@ import numpy as np
 
 from mmcore.errors import MustWait, SysError
 from mmcore.physical.pgtable import TASK_SIZE
+from mmcore.physical.pterange import PteRange
 from sandbox.fs import proc_areas
 from sandbox.fs.inode import BOOT_S
 from sandbox.kernel.rlimits import RLIMIT_RSS, RLIMIT_SIGPENDING
@@ -75,12 +76,8 @@ def maps(task: Any) -> str:
 def swap_entries(mem: Any, mm: Any) -> int:
     """Pages of the mm that are in swap: entries of its page tables that are neither present nor empty nor a nonlinear
     file's."""
-    tables = mem.pgtables
-    found = 0
-    for _, base in tables.tables(mm.pgd, 0, TASK_SIZE):
-        entries = tables.np_ptes[base : base + tables.PTRS]
-        found += int(np.count_nonzero((entries != 0) & (entries & entries.dtype.type(0x1 | 0x40 | 0x80) == 0)))
-    return found
+    entries = PteRange.of(mem.pgtables, mm.pgd, 0, TASK_SIZE).read().entries
+    return int(np.count_nonzero(mem.pgtables.np_swapped(entries)))
 
 
 # status, stat, statm

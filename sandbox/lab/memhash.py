@@ -25,11 +25,10 @@ from itertools import pairwise
 from stat import S_ISDIR, S_ISLNK, S_ISREG
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from mmcore.areas.vma import VM_GROWSDOWN, VM_MAYSHARE, VM_NONLINEAR, VmArea
 from mmcore.errors import SysError
 from mmcore.physical.pgtable import FILE, PRESENT
+from mmcore.physical.pterange import PteRange
 from sandbox.cpu.regs import ESP
 from sandbox.kernel.binprm import AT_RANDOM
 from sandbox.result import FileMemory, MemoryImage, Pages, SpaceMemory
@@ -242,15 +241,10 @@ def _file_name(vma: VmArea) -> str:
 
 def _entries(mem: Memory, vma: VmArea) -> Iterator[tuple[int, int]]:
     """(page number, PTE) of every entry of the area that is not empty."""
-    tables = mem.pgtables
-    for first, base in tables.tables(vma.vm_mm.pgd, vma.vm_start, vma.vm_end):
-        low = max(vma.vm_start, first) - first >> 12
-        high = min(vma.vm_end, first + (1 << tables.SHIFT)) - first >> 12
-        part = tables.np_ptes[base + low : base + high]
-        at = np.nonzero(part)[0]
-        page = (first >> 12) + low
-        for k, pte in zip(at.tolist(), part[at].tolist()):
-            yield page + k, pte
+    found = PteRange.of(mem.pgtables, vma.vm_mm.pgd, vma.vm_start, vma.vm_end).read()
+    at = found.filled()
+    for address, pte in zip(found.addresses(at).tolist(), found.entries[at].tolist(), strict=True):
+        yield address >> 12, pte
 
 
 def _runs(mem: Memory, vma: VmArea) -> list[tuple[int, int, int]]:
