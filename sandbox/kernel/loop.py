@@ -15,7 +15,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from mmcore.errors import Hung, MustWait, NotHere, OomPanic, SysError
-from mmcore.paging.fault import DONE, OOM, WAIT
+from mmcore.paging.fault import COPIED, DONE, OOM
 from sandbox.cpu.regs import EAX, EBP, EBX, ECX, EDI, EDX, EIP, ESI
 from sandbox.cpu.trap import BUDGET, PAGE_FAULT, PF_PROT, SYSCALL
 from sandbox.hostsignals import handle_interrupt, restore_interrupt
@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from sandbox.kernel.kernel import Ending, Kernel
 
 ENOSYS = 38
+FAULT_WAITS = EVENT_FAULT | 5 << 40
 FAULT_DONE = tuple(EVENT_FAULT | error_code << 32 for error_code in range(32))
 
 
@@ -301,12 +302,16 @@ class Loop:
 
     def _page_fault(self, task: Task, mm: Any) -> bool:
         """False: the page is under way, and the task waits for it; then the instruction starts over."""
-        faults, log = self.mem.faults, self.kernel.log
+        log = self.kernel.log
         address, error_code = self.trapped.fault_address, self.trapped.error_code
-        faults.store_flushes = False
-        answer = faults.do_page_fault(mm, address, error_code)
-        if answer == DONE:
-            if faults.store_flushes and error_code & PF_PROT and not (task.work or self.kernel.notes_code):
+        try:
+            answer = self.mem.faults.do_page_fault(mm, address, error_code)
+        except MustWait as wait:
+            log(FAULT_WAITS | error_code << 32 | address)
+            self.park(task, (wait.queue,), None, TASK_UNINTERRUPTIBLE)
+            return False
+        if answer <= DONE:
+            if answer == COPIED and error_code & PF_PROT and not (task.work or self.kernel.notes_code):
                 # The TLB still reads the old frame at this address, but the store that faulted runs before anything
                 # else does and fills that entry anew: no flush, once it has run (tests/cpu holds Unicorn to it).
                 # Flushing all is what copy on write costs most.
@@ -315,9 +320,6 @@ class Loop:
             log(FAULT_DONE[error_code] | address)
             return True
         log(EVENT_FAULT | answer << 40 | error_code << 32 | address)
-        if answer == WAIT:
-            self.park(task, (faults.wait_queue,), None, TASK_UNINTERRUPTIBLE)
-            return False
         if answer == OOM:
             self._out_of_memory(task)
         else:

@@ -8,8 +8,9 @@ from typing import Any
 from mmcore.areas.mm import Mm
 from mmcore.audit import Auditor
 from mmcore.calls.mmap import do_mmap, do_munmap
+from mmcore.errors import MustWait
 from mmcore.memory import Memory, MemoryConfig
-from mmcore.paging.fault import DONE, OOM, SIGBUS, WAIT
+from mmcore.paging.fault import DONE, OOM, SIGBUS
 from mmcore.paging.lifecycle import dup_mmap, mm_alloc, mmput
 from mmcore.physical.pgtable import A, D, P, W
 
@@ -80,15 +81,15 @@ class Machine:
             if pte & need == need:
                 mem.pgtables.ptes[i] = pte | (A | D if write else A)
                 return (pte >> 12 & mem.pgtables.PFN_MASK) << 12 | addr & 0xFFF
-            answer = mem.faults.do_page_fault(mm, addr, (2 if write else 0) | (1 if pte & P else 0) | 4)
-            if answer == WAIT:
-                assert mem.faults.wait_queue is not None
-                mem.reclaim.wait_sync(mem.faults.wait_queue)
+            try:
+                answer = mem.faults.do_page_fault(mm, addr, (2 if write else 0) | (1 if pte & P else 0) | 4)
+            except MustWait as wait:
+                mem.reclaim.wait_sync(wait.queue)
                 continue
             mem.awaited.let_go(mem.current)
             if answer == OOM:
                 raise MemoryError
-            if answer != DONE:
+            if answer > DONE:
                 raise Fault("SIGBUS" if answer == SIGBUS else "SIGSEGV")
             if mem.reclaim.kswapd_wanted:
                 mem.reclaim.kswapd()
