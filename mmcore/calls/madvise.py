@@ -105,7 +105,9 @@ def do_madvise(mem: Memory, mm: Mm, start: int, length: int, advice: int) -> Non
         raise SysError(errno.ENOMEM)
 
 
-def _advise(mem: Memory, mm: Mm, i: int, vma: VmArea, start: int, end: int, advice: int) -> None:
+def _advise(  # noqa: C901 one case for each advice
+    mem: Memory, mm: Mm, i: int, vma: VmArea, start: int, end: int, advice: int
+) -> None:
     """One area's share."""
     flags = vma.vm_flags
     change = _FLAG_ADVICE.get(advice)

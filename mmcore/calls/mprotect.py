@@ -43,7 +43,7 @@ PROT_GROWSDOWN, PROT_GROWSUP = 0x01000000, 0x02000000
 _FEW = 24  # up to so many entries the scalar loop wins
 
 
-def do_mprotect(mem: Memory, mm: Mm, start: int, length: int, prot: int) -> None:
+def do_mprotect(mem: Memory, mm: Mm, start: int, length: int, prot: int) -> None:  # noqa: C901 ordered refusals
     """Gives ``[start, start + length)`` (bytes) the permissions ``prot``. Raises EINVAL (arguments), ENOMEM (a hole,
     limits; what lies before the hole is changed), EACCES (a file's mode forbids it). Linux: do_mprotect_pkey, 6.18."""
     grows = prot & (PROT_GROWSDOWN | PROT_GROWSUP)

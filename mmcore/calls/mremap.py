@@ -35,7 +35,9 @@ if TYPE_CHECKING:
 MREMAP_MAYMOVE, MREMAP_FIXED, MREMAP_DONTUNMAP = 1, 2, 4
 
 
-def do_mremap(mem: Memory, mm: Mm, addr: int, old_len: int, new_len: int, flags: int, new_addr: int) -> int:
+def do_mremap(  # noqa: C901 ordered refusals
+    mem: Memory, mm: Mm, addr: int, old_len: int, new_len: int, flags: int, new_addr: int
+) -> int:
     """Resizes or moves ``[addr, addr + old_len)`` to ``new_len`` bytes; returns where it is. ``new_addr`` counts with
     MREMAP_FIXED only.
 
@@ -146,7 +148,7 @@ def _expand_in_place(mem: Memory, mm: Mm, vma: VmArea, delta: int) -> bool:
     return True
 
 
-def move_vma(
+def move_vma(  # noqa: C901, PLR0915 to be cut: gains, move and undo share a dozen locals
     mem: Memory, mm: Mm, vma: VmArea, addr: int, old_len: int, new_addr: int, new_len: int, replace: bool
 ) -> int:
     """``[addr, addr + old_len)`` of one area becomes ``[new_addr, new_addr + new_len)``; ``replace``: whatever lies

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _SHORT = 64  # entries that a list holds sooner than numpy finds them
 
 
-def copy_page_range(mem: Memory, src: VmArea, dst: VmArea) -> None:
+def copy_page_range(mem: Memory, src: VmArea, dst: VmArea) -> None:  # noqa: C901, PLR0915 to be cut
     """Copies the PTEs of ``src`` into ``dst``, write-protecting both where the pages are to be copied on write. Raises
     OutOfMemory."""
     pgtables, frames, rmap, scheme = mem.pgtables, mem.frames, mem.rmap, mem.scheme

@@ -107,7 +107,7 @@ def _zap_few(mem: Memory, vma: VmArea, indices: list[int]) -> None:
             mem.swap.free_swap_and_cache(mem.pgtables.pte_to_swp(pte))
 
 
-def _drop(mem: Memory, vma: VmArea, entries: np.ndarray, where: np.ndarray) -> None:
+def _drop(mem: Memory, vma: VmArea, entries: np.ndarray, where: np.ndarray) -> None:  # noqa: C901 to be cut
     """What the cleared PTEs ``entries`` (at indices ``where``) held is let go."""
     mm, frames, pgtables = vma.vm_mm, mem.frames, mem.pgtables
     kind = entries.dtype.type
