@@ -117,18 +117,7 @@ class Auditor:
             nr_tables += len(tables)
             if len(tables) != mm.nr_ptes:
                 wrong.append(f"mm {mm.addr:#x}: nr_ptes {mm.nr_ptes}, but {len(tables)} tables")
-            rows = []
-            for first, base in tables:
-                table_pfn = base // pgtables.PTRS
-                if (
-                    frames.owner[table_pfn] != PAGETABLE
-                    or frames.mapping[table_pfn] != mm.addr
-                    or frames.index[table_pfn] != first >> 12
-                ):
-                    wrong.append(f"mm {mm.addr:#x}: table for {first:#x} does not say so: {frames.describe(table_pfn)}")
-                at = np_ptes[base : base + pgtables.PTRS].nonzero()[0]
-                if len(at):
-                    rows.append((at + base, (at << 12) + first))
+            rows = self._filled(mm, tables, wrong)
             rss = anon = shmem = 0
             if rows:
                 where = np.concatenate([row[0] for row in rows])
@@ -143,16 +132,7 @@ class Auditor:
                 all_ptes.append(where[counted])
                 rss = len(all_pfns[-1])
                 anon, shmem = self._kinds(all_pfns[-1])
-                rest = entries[pgtables.np_swapped(entries)]
-                moving = pgtables.np_migration_pfn(rest)
-                for pfn in moving[moving >= 0].tolist():
-                    wrong.append(
-                        f"mm {mm.addr:#x}: a migration entry is left: "
-                        f"{frames.describe(pfn) if pfn < frames.nr else hex(pfn)}"
-                    )
-                rest = rest[moving < 0]
-                for entry in pgtables.np_pte_to_swp(rest).tolist():
-                    swap_refs[entry] = swap_refs.get(entry, 0) + 1
+                self._count_swapped(mm, entries[~present], swap_refs, wrong)
             if rss != mm.rss:
                 wrong.append(f"mm {mm.addr:#x}: rss {mm.rss}, but {rss} pages mapped")
             if (anon, shmem) != (mm.anon_rss, mm.shmem_rss):
@@ -166,6 +146,37 @@ class Auditor:
         wrong += mem.swap.audit(swap_refs)
         empty = np.zeros(0, np.int64)
         return (np.concatenate(all_pfns) if all_pfns else empty), (np.concatenate(all_ptes) if all_ptes else empty)
+
+    def _filled(self, mm: Mm, tables: list[tuple[int, int]], wrong: list[str]) -> list[tuple[np.ndarray, np.ndarray]]:
+        """For each table with entries that are not 0: (PTE indices, addresses). Checks that the frame of each says what
+        it maps."""
+        pgtables, frames = self.mem.pgtables, self.mem.frames
+        rows = []
+        for first, base in tables:
+            table_pfn = base // pgtables.PTRS
+            if (
+                frames.owner[table_pfn] != PAGETABLE
+                or frames.mapping[table_pfn] != mm.addr
+                or frames.index[table_pfn] != first >> 12
+            ):
+                wrong.append(f"mm {mm.addr:#x}: table for {first:#x} does not say so: {frames.describe(table_pfn)}")
+            at = pgtables.np_ptes[base : base + pgtables.PTRS].nonzero()[0]
+            if len(at):
+                rows.append((at + base, (at << 12) + first))
+        return rows
+
+    def _count_swapped(self, mm: Mm, absent: np.ndarray, swap_refs: dict[int, int], wrong: list[str]) -> None:
+        """Adds the swap entries among PTEs that are not present to ``swap_refs`` (entry -> PTEs); no migration entry
+        may be left."""
+        pgtables, frames = self.mem.pgtables, self.mem.frames
+        rest = absent[pgtables.np_swapped(absent)]
+        moving = pgtables.np_migration_pfn(rest)
+        for pfn in moving[moving >= 0].tolist():
+            wrong.append(
+                f"mm {mm.addr:#x}: a migration entry is left: {frames.describe(pfn) if pfn < frames.nr else hex(pfn)}"
+            )
+        for entry in pgtables.np_pte_to_swp(rest[moving < 0]).tolist():
+            swap_refs[entry] = swap_refs.get(entry, 0) + 1
 
     def _kinds(self, pfns: np.ndarray) -> tuple[int, int]:
         """How many of the frames are (anonymous, of shared memory or tmpfs)."""

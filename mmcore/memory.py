@@ -151,6 +151,20 @@ class _Help(AllocatorHelp):
         self.mem.flush_code = True
 
 
+def _ram_bytes(config: MemoryConfig) -> int:
+    """Bytes of RAM, whole pages. Raises ConfigError for what cannot be a machine."""
+    if config.memory_bytes < MIN_MEMORY:
+        raise ConfigError(
+            f"memory of {config.memory_bytes >> 10} KB is too small to boot: give at least {MIN_MEMORY >> 20}M"
+        )
+    if config.memory_bytes > MAX_MEMORY:
+        raise ConfigError(
+            f"memory of {config.memory_bytes >> 20} MB needs HighMem, which is not there yet: give at most "
+            f"{MAX_MEMORY >> 20}M"
+        )
+    return config.memory_bytes >> PAGE_SHIFT << PAGE_SHIFT
+
+
 class Memory:
     """One machine's memory management. See the module's text for where what lies at boot.
 
@@ -166,16 +180,7 @@ class Memory:
     ) -> None:
         self.config = config
         self.layout_rng = random.Random(config.seed) if config.seed is not None else None
-        if config.memory_bytes < MIN_MEMORY:
-            raise ConfigError(
-                f"memory of {config.memory_bytes >> 10} KB is too small to boot: give at least {MIN_MEMORY >> 20}M"
-            )
-        if config.memory_bytes > MAX_MEMORY:
-            raise ConfigError(
-                f"memory of {config.memory_bytes >> 20} MB needs HighMem, which is not there yet: give at most "
-                f"{MAX_MEMORY >> 20}M"
-            )
-        size = config.memory_bytes >> PAGE_SHIFT << PAGE_SHIFT
+        size = _ram_bytes(config)
         self.machine = MachineFacts(config.paging, config.smp, config.cache_line, config.accounting)
         self.setup = configure(scheme_class, self.machine, config.scheme_options)
         scheme_class = self.setup.scheme or scheme_class

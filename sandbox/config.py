@@ -169,6 +169,22 @@ class Config(msgspec.Struct, kw_only=True, metaclass=_Checked):
     audit: str = "off"
 
     def __post_init__(self) -> None:
+        self._sizes()
+        self._choices()
+        if self.seed is not None:
+            self._whole("seed", 0, (1 << 63) - 1)
+        if self.time_limit is not None:
+            self._time_limit()
+        if not isinstance(self.scheme, str) or not self.scheme:
+            raise BadValue("scheme", "must be a scheme's name, or path/to/file.py:Class")
+        check_name(self.scheme)
+        if not isinstance(self.scheme_options, dict):
+            raise BadValue("scheme_options", "must be a table of the scheme's own options")
+        self._mounts()
+        self._env()
+        self._stdin()
+
+    def _sizes(self) -> None:
         given = self.memory
         self.memory = self._pages("memory")
         self.swap = self._pages("swap")
@@ -186,6 +202,8 @@ class Config(msgspec.Struct, kw_only=True, metaclass=_Checked):
                 "swap",
                 f"{format_size(self.swap)} is more than swap entries can number: give at most {format_size(MAX_SWAP)}",
             )
+
+    def _choices(self) -> None:
         for field, allowed in CHOICES.items():
             value = getattr(self, field)
             if value not in allowed:
@@ -200,15 +218,9 @@ class Config(msgspec.Struct, kw_only=True, metaclass=_Checked):
         for field in ("smp", "dirty_tracking"):
             if not isinstance(getattr(self, field), bool):
                 raise BadValue(field, f"{getattr(self, field)!r} is not true or false")
-        if self.seed is not None:
-            self._whole("seed", 0, (1 << 63) - 1)
-        if self.time_limit is not None:
-            self._time_limit()
-        if not isinstance(self.scheme, str) or not self.scheme:
-            raise BadValue("scheme", "must be a scheme's name, or path/to/file.py:Class")
-        check_name(self.scheme)
-        if not isinstance(self.scheme_options, dict):
-            raise BadValue("scheme_options", "must be a table of the scheme's own options")
+
+    def _mounts(self) -> None:
+        """No two at one place."""
         mounts = [mount if isinstance(mount, Mount) else Mount.parse(mount) for mount in self.mounts]
         taken: dict[tuple[str, ...], Mount] = {}
         for mount in mounts:
@@ -221,8 +233,6 @@ class Config(msgspec.Struct, kw_only=True, metaclass=_Checked):
                     f"of them",
                 )
         self.mounts = tuple(mounts)
-        self._env()
-        self._stdin()
 
     def _pages(self, field: str) -> int:
         size = parse_size(getattr(self, field), field)

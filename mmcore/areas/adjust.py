@@ -165,21 +165,13 @@ def can_vma_merge(mem: Memory, area: VmArea, like: VmArea | None, flags: int, fi
     return False
 
 
-def vma_merge(
+def _alike(
     mem: Memory, mm: Mm, i: int, start: int, end: int, flags: int, vma: VmArea | None, file: Any, pgoff: int
-) -> VmArea | None:
-    """Joins the range ``[start, end)`` to its neighbours if they are alike; returns the area that holds it now, or
-    None.
-
-    ``vma`` is the area that has the range now (mprotect & co; it is at position ``i``), None for a range that is free
-    (then ``i`` is the position of the first area above it; the caller accounts the new pages). Never fails: a scheme's
-    refusal is "cannot merge"."""
-    if flags & VM_SPECIAL:
-        return None
+) -> tuple[VmArea | None, VmArea | None]:
+    """The neighbours below and above that ``vma_merge`` may join the range to; both only if all three may be one area.
+    An area's own rest is no neighbour of its."""
     vmas = mm.vmas
-    # The neighbours that touch the range on either side; the area's own rest is no neighbour.
     prev = nxt = None
-    at_prev = i - 1
     if vma is None or start == vma.vm_start:
         if i and vmas[i - 1].vm_end == start:
             prev = vmas[i - 1]
@@ -191,12 +183,28 @@ def vma_merge(
             nxt = vmas[j]
             if nxt.vm_pgoff != pgoff + (end - start >> 12) or not can_vma_merge(mem, nxt, vma, flags, file):
                 nxt = None
-    if prev is None and nxt is None:
-        return None
-    whole = vma is not None and start == vma.vm_start and end == vma.vm_end
     if prev is not None and nxt is not None and not mem.scheme.can_merge(prev, nxt):
         mem.meters.merges_refused += 1
         nxt = None
+    return prev, nxt
+
+
+def vma_merge(
+    mem: Memory, mm: Mm, i: int, start: int, end: int, flags: int, vma: VmArea | None, file: Any, pgoff: int
+) -> VmArea | None:
+    """Joins the range ``[start, end)`` to its neighbours if they are alike; returns the area that holds it now, or
+    None.
+
+    ``vma`` is the area that has the range now (mprotect & co; it is at position ``i``), None for a range that is free
+    (then ``i`` is the position of the first area above it; the caller accounts the new pages). Never fails: a scheme's
+    refusal is "cannot merge"."""
+    if flags & VM_SPECIAL:
+        return None
+    prev, nxt = _alike(mem, mm, i, start, end, flags, vma, file, pgoff)
+    if prev is None and nxt is None:
+        return None
+    whole = vma is not None and start == vma.vm_start and end == vma.vm_end
+    at_prev = i - 1
     joined = False
     try:
         if prev is not None:

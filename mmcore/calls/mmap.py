@@ -87,21 +87,14 @@ def do_mmap(mem: Memory, mm: Mm, addr: int, length: int, prot: int, flags: int, 
         raise SysError(errno.EPERM)
     if vm_flags & VM_LOCKED and not mlock_future_ok(mem, mm, vm_flags, length):
         raise SysError(errno.EAGAIN)
-    kind = flags & MAP_TYPE
     if file is not None:
-        vm_flags = _file_flags(file, kind, flags, prot, vm_flags, pgoff, length)
+        vm_flags = _file_flags(file, flags & MAP_TYPE, flags, prot, vm_flags, pgoff, length)
         if file.mapping is None:
             file = None  # /dev/zero
-            pgoff = 0 if vm_flags & VM_MAYSHARE else addr >> 12
-    elif kind == MAP_PRIVATE:
-        pgoff = addr >> 12
-    elif kind == MAP_SHARED:
-        if vm_flags & VM_GROWSDOWN:
-            raise SysError(errno.EINVAL)
-        pgoff = 0
-        vm_flags |= VM_SHARED | VM_MAYSHARE
     else:
-        raise NotHere(errno.EOPNOTSUPP, "MAP_DROPPABLE (mmap)") if kind == MAP_DROPPABLE else SysError(errno.EINVAL)
+        vm_flags = _anonymous_flags(flags & MAP_TYPE, vm_flags)
+    if file is None:
+        pgoff = 0 if vm_flags & VM_MAYSHARE else addr >> 12
     if flags & MAP_NORESERVE and mem.overcommit.mode != OVERCOMMIT_NEVER:
         vm_flags |= VM_NORESERVE
     mmap_region(mem, mm, addr, length, vm_flags, pgoff, file)
@@ -138,22 +131,46 @@ def _file_flags(file: Any, kind: int, flags: int, prot: int, vm_flags: int, pgof
     return vm_flags
 
 
+def _anonymous_flags(kind: int, vm_flags: int) -> int:
+    """vm_flags of a mapping without a file. Raises EINVAL, EOPNOTSUPP."""
+    if kind == MAP_PRIVATE:
+        return vm_flags
+    if kind == MAP_DROPPABLE:
+        raise NotHere(errno.EOPNOTSUPP, "MAP_DROPPABLE (mmap)")
+    if kind != MAP_SHARED or vm_flags & VM_GROWSDOWN:
+        raise SysError(errno.EINVAL)
+    return vm_flags | VM_SHARED | VM_MAYSHARE
+
+
+def _covered(mm: Mm, i: int, start: int, end: int) -> tuple[int, int]:
+    """Pages of ``[start, end)`` that lie in areas (those from position ``i`` on), and how many of them are charged to
+    the commit."""
+    covered = accounted = 0
+    vmas = mm.vmas
+    while i < len(vmas) and vmas[i].vm_start < end:
+        vma = vmas[i]
+        i += 1
+        n = min(end, vma.vm_end) - max(start, vma.vm_start) >> 12
+        covered += n
+        if vma.vm_flags & VM_ACCOUNT:
+            accounted += n
+    return covered, accounted
+
+
+def _new_area(mem: Memory, mm: Mm, start: int, end: int, vm_flags: int, pgoff: int, file: Any) -> VmArea:
+    """An area that is in no list yet. Raises OutOfMemory."""
+    mapping = file.mapping if file is not None else None
+    prot = page_prot(mem, mapping, vm_flags)
+    return VmArea(mm, mem.vma_cache.alloc(), start, end, vm_flags, prot, pgoff, file, mapping)
+
+
 def mmap_region(mem: Memory, mm: Mm, addr: int, length: int, vm_flags: int, pgoff: int, file: Any) -> VmArea:
     """``[addr, addr + length)`` becomes (part of) an area, replacing what is there. ``file`` None and VM_SHARED: fresh
     shared memory. Raises SysError(ENOMEM), leaving everything as it was."""
     end = addr + length
-    vmas = mm.vmas
-    i = mm.find_index(addr)
     pages = length >> 12
-    overlapped = accounted = 0
-    j = i
-    while j < len(vmas) and vmas[j].vm_start < end:
-        old = vmas[j]
-        n = min(end, old.vm_end) - max(addr, old.vm_start) >> 12
-        overlapped += n
-        if old.vm_flags & VM_ACCOUNT:
-            accounted += n
-        j += 1
+    i = mm.find_index(addr)
+    overlapped, accounted = _covered(mm, i, addr, end)
     if not may_expand_vm(mem, mm, vm_flags, pages - overlapped):
         raise SysError(errno.ENOMEM, "address space limit")
     charged = 0
@@ -168,28 +185,14 @@ def mmap_region(mem: Memory, mm: Mm, addr: int, length: int, vm_flags: int, pgof
     try:
         if file is None and vm_flags & VM_SHARED:
             file = shared_memory = mem.shmem_zero_setup(length, not vm_flags & VM_NORESERVE)
-        mapping = file.mapping if file is not None else None
         if overlapped:
-            new = VmArea(
-                mm, mem.vma_cache.alloc(), addr, end, vm_flags, page_prot(mem, mapping, vm_flags), pgoff, file, mapping
-            )
+            new = _new_area(mem, mm, addr, end, vm_flags, pgoff, file)
             do_munmap(mem, mm, addr, length)
             i = mm.find_index(addr)
         if shared_memory is None:
             vma = vma_merge(mem, mm, i, addr, end, vm_flags, None, file, pgoff)
-        if vma is None:
-            if new is None:
-                new = VmArea(
-                    mm,
-                    mem.vma_cache.alloc(),
-                    addr,
-                    end,
-                    vm_flags,
-                    page_prot(mem, mapping, vm_flags),
-                    pgoff,
-                    file,
-                    mapping,
-                )
+        if vma is None and new is None:
+            new = _new_area(mem, mm, addr, end, vm_flags, pgoff, file)
     except SysError:
         if new is not None:
             new.free(mem)
@@ -268,16 +271,21 @@ def unmap_areas(mem: Memory, mm: Mm, i: int, start: int, end: int, keep_tables: 
         gone = vmas[i:j]
         del vmas[i:j], starts[i:j]
         mm.mmap_cache = None
-        unlinked = mem.scheme.vma_unlinked
-        for vma in gone:
-            unlinked(vma, None)
-            if vma.mapping is not None:
-                vma.mapping.unlink(vma)
-            if vma.vm_file is not None:
-                vma.vm_file.put()
-            vma.free(mem)
+        _remove_areas(mem, gone)
     gap_grew(mm, i)
     if tables and not keep_tables:
         floor = vmas[i - 1].vm_end if i else 0
         ceiling = starts[i] if i < len(starts) else 0
         mem.pgtables.free_pgtables(mm, start, end, floor, ceiling)
+
+
+def _remove_areas(mem: Memory, gone: list[VmArea]) -> None:
+    """They are out of their address space, and their pages unmapped. Linux: remove_vma."""
+    unlinked = mem.scheme.vma_unlinked
+    for vma in gone:
+        unlinked(vma, None)
+        if vma.mapping is not None:
+            vma.mapping.unlink(vma)
+        if vma.vm_file is not None:
+            vma.vm_file.put()
+        vma.free(mem)

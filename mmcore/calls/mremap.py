@@ -22,8 +22,8 @@ from mmcore.areas.overcommit import may_expand_vm, mlock_future_ok
 from mmcore.areas.placement import get_unmapped_area
 from mmcore.areas.vma import MOVE, VM_ACCOUNT, VM_DONTEXPAND, VM_LOCKED, VM_MAYSHARE, VM_SHARED, VmArea, vm_stat_account
 from mmcore.calls.mmap import do_munmap, unmap_areas
-from mmcore.errors import MustWait, NotHere, OutOfMemory, SysError
-from mmcore.paging.fault import DONE, WAIT
+from mmcore.errors import NotHere, OutOfMemory, SysError
+from mmcore.paging.fault import DONE
 from mmcore.physical.pgtable import TASK_SIZE
 from mmcore.physical.pterange import PteRange, move_ptes
 
@@ -246,11 +246,7 @@ def _copy_shared(mem: Memory, mm: Mm, vma: VmArea, start: int, length: int, delt
         if shared is None or not len(shared):
             return
         for address in found.addresses(at)[shared].tolist():
-            answer = mem.faults.handle_mm_fault(mm, vma, address, True)
-            if answer == WAIT:
-                assert mem.faults.wait_queue is not None
-                raise MustWait(mem.faults.wait_queue)
-            if answer != DONE:
+            if mem.faults.handle_mm_fault(mm, vma, address, True) > DONE:
                 raise OutOfMemory("a page to copy before it moves")
             mem.meters.mremap_copies += 1
 

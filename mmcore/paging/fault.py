@@ -4,10 +4,10 @@
  PTE empty     anonymous area: read -> zero page, write -> fresh page        file area: page cache (write to private:
  early copy)
  PTE FILE      nonlinear file page
- PTE swap      swap cache, else read it in: answers WAIT, the access restarts when the page is there
+ PTE swap      swap cache, else read it in: raises MustWait, the access restarts when the page is there
  PTE present   write to a write-protected page: reuse if alone, else copy
 
-A fault counts once, when it is DONE; it is major if it had to WAIT. Linux: mm/memory.c, arch/i386/mm/fault.c, 2.6.7;
+A fault counts once, when it is done; it is major if it had to wait. Linux: mm/memory.c, arch/i386/mm/fault.c, 2.6.7;
 the stack may grow at any distance below the stack pointer, as in 4.20 and later.
 """
 
@@ -27,9 +27,10 @@ if TYPE_CHECKING:
     from mmcore.areas.mm import Mm
     from mmcore.areas.vma import VmArea
     from mmcore.memory import Memory
-    from mmcore.wait import WaitQueue
 
-DONE, SIGSEGV_MAPERR, SIGSEGV_ACCERR, SIGBUS, OOM, WAIT = range(6)
+COPIED, DONE, SIGSEGV_MAPERR, SIGSEGV_ACCERR, SIGBUS, OOM = range(-1, 5)
+"""What a fault answers; up to DONE the access may be made. COPIED: another frame is under the same address, data only,
+and that is all that flush_pending is set for; a store of the CPU's own that restarts at once pays it (see the loop)."""
 _ZERO = bytes(4096)
 PF_PROT, PF_WRITE, PF_USER, PF_INSTR = 1, 2, 4, 16  # of the CPU's error code
 
@@ -57,31 +58,19 @@ class Faults:
         self.meters = mem.meters
         self.lru_cache_add_active = mem.reclaim.lru_cache_add_active
         self.zero_pte = mem.zero_pfn << 12
-        self.wait_queue: WaitQueue | None = None  # of the last WAIT
-        self.store_flushes = (
-            False  # the last copy on write set flush_pending for its own page, data only, and nobody else had
-        )
 
     # --- from the CPU
 
     def do_page_fault(self, mm: Mm, address: int, error_code: int) -> int:
-        """A fault of user code: DONE, SIGSEGV_MAPERR, SIGSEGV_ACCERR, SIGBUS, OOM, or WAIT (then ``wait_queue`` says on
-        what)."""
+        """A fault of user code: COPIED, DONE, SIGSEGV_MAPERR, SIGSEGV_ACCERR, SIGBUS or OOM. Raises MustWait."""
         vma = mm.mmap_cache
         if vma is None or address >= vma.vm_end or address < vma.vm_start:
-            if address >= TASK_SIZE:
-                return SIGSEGV_MAPERR
-            vma = mm.find_vma(address)
+            try:
+                vma = self._find_area(mm, address)
+            except OutOfMemory:
+                return OOM
             if vma is None:
                 return SIGSEGV_MAPERR
-            if vma.vm_start > address:
-                if not vma.vm_flags & VM_GROWSDOWN:
-                    return SIGSEGV_MAPERR
-                try:
-                    if not self._expand_stack(vma, address):
-                        return SIGSEGV_MAPERR
-                except OutOfMemory:
-                    return OOM
         flags = vma.vm_flags
         write = error_code & PF_WRITE
         if write:
@@ -93,14 +82,14 @@ class Faults:
         elif not flags & (VM_READ | VM_EXEC | VM_WRITE):
             return SIGSEGV_ACCERR
         answer = self.handle_mm_fault(mm, vma, address, write)
-        if answer == DONE:
+        if answer <= DONE:
             current = self.mem.current
             self.vmstat.pgfault += 1
             if current.fault_major:
                 self._count_major(current)
             else:
                 current.min_flt += 1
-        elif answer != WAIT:
+        else:
             self.mem.current.fault_major = False  # it ends here: the next fault starts afresh
         return answer
 
@@ -109,17 +98,24 @@ class Faults:
         current.maj_flt += 1
         self.vmstat.pgmajfault += 1
 
-    def _expand_stack(self, vma: VmArea, address: int) -> bool:
+    def _find_area(self, mm: Mm, address: int) -> VmArea | None:
+        """The area of a user address; a stack is grown to it. Raises OutOfMemory."""
+        vma = mm.find_vma(address) if address < TASK_SIZE else None
+        if vma is None or vma.vm_start <= address:
+            return vma
+        if not vma.vm_flags & VM_GROWSDOWN:
+            return None
         try:
             expand_stack(self.mem, vma, address)
         except OutOfMemory:
             raise
         except SysError:
-            return False
-        return True
+            return None
+        return vma
 
     def handle_mm_fault(self, mm: Mm, vma: VmArea, address: int, write: int) -> int:
-        """Makes the page at ``address`` present (and writable for ``write``). DONE, SIGBUS, OOM or WAIT."""
+        """Makes the page at ``address`` present (and writable for ``write``). COPIED, DONE, SIGBUS or OOM. Raises
+        MustWait."""
         try:
             i = self.pte_index(mm.pgd, address)
             if i < 0:
@@ -140,9 +136,6 @@ class Faults:
             return DONE
         except OutOfMemory:
             return OOM
-        except MustWait as wait:
-            self.wait_queue = wait.queue
-            return WAIT
 
     # --- the kinds
 
@@ -228,83 +221,80 @@ class Faults:
         self.ptes[i] = pfn << 12 | vma.vm_page_prot | D | (W if vma.vm_flags & VM_WRITE else 0)
 
     def _do_wp_page(self, mm: Mm, vma: VmArea, address: int, i: int, pte: int) -> int:
-        """HOT, the copy in line like _do_anonymous_page."""
-        frames = self.frames
+        """A write to a page that is there. HOT."""
         pfn = pte >> 12 & self.pfn_mask
         flags = self.flags[pfn]
-        writable = W if vma.vm_flags & VM_WRITE else 0
         if vma.vm_flags & VM_SHARED:
             # A shared page that was write-protected under an area that may write again, or that nobody has written to
             # since it was last written back.
             if vma.mapping is not None and vma.mapping.tracks_dirty:
                 vma.mapping.set_page_dirty(pfn)
-            self.ptes[i] = pte | A | D | writable
+            self.ptes[i] = pte | A | D | (W if vma.vm_flags & VM_WRITE else 0)
             mm.flush_pending = True
             return DONE
         if flags & PG_ANON and not flags & PG_LOCKED:
-            if frames.count[pfn] == 1 or (flags & PG_SWAPCACHE and self.swap.can_share_swap_page(pfn)):
-                self.ptes[i] = pte | A | D | writable
+            if self.frames.count[pfn] == 1 or (flags & PG_SWAPCACHE and self.swap.can_share_swap_page(pfn)):
+                self.ptes[i] = pte | A | D | (W if vma.vm_flags & VM_WRITE else 0)
                 self.meters.reuse += 1
                 if self.rmap.has_reused:
                     self.scheme.reused(pfn, vma, address)
                 return DONE
-        reserved = flags & PG_RESERVED
-        if not reserved:
-            frames.count[pfn] += 1
+        if flags & PG_RESERVED:
+            return self._copy_page(mm, vma, address, i, pte, pfn)
+        count = self.frames.count
+        count[pfn] += 1
         try:
-            token = self.reserve("anon_fault", vma)
-            try:
-                new = self.alloc_page(GFP_HIGHUSER, USER)
-            except OutOfMemory:
-                self.release(token)
-                raise
-            ram = self.u8
-            d, s = new << 12, pfn << 12
-            if reserved:
-                ram[d : d + 4096] = _ZERO
-            else:
-                ram[d : d + 4096] = ram[s : s + 4096]
-            if self.ptes[i] != pte:
-                # The allocation reclaimed, and reclaim took this very page: the access restarts.
-                self.put_page(new)
-                self.release(token)
-                return DONE
-            mapcount = self.mapcount
-            if reserved:
-                mm.anon_rss += 1
-                mm.rss += 1
-                if mm.rss > mm.hiwater_rss:
-                    mm.hiwater_rss = mm.rss
-            else:
-                if not flags & PG_ANON:
-                    self.rmap.copied_file(vma)
-                if mapcount[pfn] > 1 and not self.rmap.has_remove:
-                    mapcount[pfn] -= 1
-                else:
-                    self.rmap.forget(vma, pfn, i)
-            executable = vma.vm_flags & VM_EXEC
-            self.flags[new] = PG_ANON | PG_CODE if executable else PG_ANON
-            self.scheme_add_anon(new, vma, address, i, True, token)
-            mapcount[new] = 1
-            self.vmstat.nr_mapped += 1
-            self.lru_cache_add_active(new)
-            self.ptes[i] = d | vma.vm_page_prot | D | writable
-            # Another frame under the same address. If that is all that is owed, a store of the CPU's own that restarts
-            # at once pays it (see the loop).
-            self.store_flushes = not (mm.flush_pending or executable)
-            mm.flush_pending = True
-            if token is not None:
-                self.release(token)
-            self.meters.cow += 1
-            if not reserved:  # the PTE's reference goes
-                if self.flags[pfn] & PG_SWAPCACHE:
-                    self.swap.free_page_and_swap_cache(pfn)
-                else:
-                    frames.count[pfn] -= 1
-            return DONE
+            return self._copy_page(mm, vma, address, i, pte, pfn)
         finally:
-            if not reserved:
-                self.put_page(pfn)
+            self.put_page(pfn)
+
+    def _copy_page(self, mm: Mm, vma: VmArea, address: int, i: int, pte: int, pfn: int) -> int:
+        """A page of its own for a PTE that shares ``pfn``, or maps the zero page; the caller holds a reference to what
+        is shared. HOT, the new page in line like _do_anonymous_page."""
+        ram, mapcount, flags = self.u8, self.mapcount, self.flags[pfn]
+        token = self.reserve("anon_fault", vma)
+        try:
+            new = self.alloc_page(GFP_HIGHUSER, USER)
+        except OutOfMemory:
+            self.release(token)
+            raise
+        d, s = new << 12, pfn << 12
+        ram[d : d + 4096] = _ZERO if flags & PG_RESERVED else ram[s : s + 4096]
+        if self.ptes[i] != pte:
+            # The allocation reclaimed, and reclaim took this very page: the access restarts.
+            self.put_page(new)
+            self.release(token)
+            return DONE
+        if flags & PG_RESERVED:
+            mm.anon_rss += 1
+            mm.rss += 1
+            if mm.rss > mm.hiwater_rss:
+                mm.hiwater_rss = mm.rss
+        else:
+            if not flags & PG_ANON:
+                self.rmap.copied_file(vma)
+            if mapcount[pfn] > 1 and not self.rmap.has_remove:
+                mapcount[pfn] -= 1
+            else:
+                self.rmap.forget(vma, pfn, i)
+        executable = vma.vm_flags & VM_EXEC
+        self.flags[new] = PG_ANON | PG_CODE if executable else PG_ANON
+        self.scheme_add_anon(new, vma, address, i, True, token)
+        mapcount[new] = 1
+        self.vmstat.nr_mapped += 1
+        self.lru_cache_add_active(new)
+        self.ptes[i] = d | vma.vm_page_prot | D | (W if vma.vm_flags & VM_WRITE else 0)
+        answer = DONE if mm.flush_pending or executable else COPIED
+        mm.flush_pending = True
+        if token is not None:
+            self.release(token)
+        self.meters.cow += 1
+        if not flags & PG_RESERVED:  # the PTE's reference goes
+            if self.flags[pfn] & PG_SWAPCACHE:
+                self.swap.free_page_and_swap_cache(pfn)
+            else:
+                self.frames.count[pfn] -= 1
+        return answer
 
     def _do_swap_page(self, mm: Mm, vma: VmArea, address: int, i: int, pte: int, write: int) -> int:
         swap, frames = self.swap, self.frames
@@ -398,11 +388,8 @@ class Faults:
                         self.awaited.keep_if_waited(pfn)
                     return pfn
             answer = self.do_page_fault(mm, address, PF_WRITE if write else 0)
-            if answer == DONE:
+            if answer <= DONE:
                 continue
-            if answer == WAIT:
-                assert self.wait_queue is not None
-                raise MustWait(self.wait_queue)
             if answer == OOM:
                 raise OutOfMemory("a page for the kernel's access to user memory")
             break
@@ -451,16 +438,12 @@ class Faults:
             i = self.pte_index(mm.pgd, address)
             pte = self.ptes[i] if i >= 0 else 0
             if not pte & P or (write and not pte & W):
-                self.awaited.on_the_spot = True
-                answer = self.handle_mm_fault(mm, vma, address, write)
-                self.awaited.on_the_spot = False
-                if answer == WAIT:
-                    assert self.wait_queue is not None
-                    self.mem.reclaim.wait_sync(self.wait_queue)
+                answer = self._on_the_spot(mm, vma, address, write)
+                if answer is None:
                     continue
                 current = self.mem.current
                 self.awaited.let_go(current)
-                if answer != DONE:
+                if answer > DONE:
                     current.fault_major = False
                     return errno.ENOMEM if answer == OOM else errno.EFAULT
                 self.vmstat.pgfault += 1
@@ -470,3 +453,15 @@ class Faults:
                     current.min_flt += 1
             address += 4096
         return 0
+
+    def _on_the_spot(self, mm: Mm, vma: VmArea, address: int, write: bool) -> int | None:
+        """handle_mm_fault for a task that cannot give way. None: it had to wait, and has."""
+        self.awaited.on_the_spot = True
+        try:
+            answer = self.handle_mm_fault(mm, vma, address, write)
+        except MustWait as wait:
+            self.awaited.on_the_spot = False
+            self.mem.reclaim.wait_sync(wait.queue)
+            return None
+        self.awaited.on_the_spot = False
+        return answer

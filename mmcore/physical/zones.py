@@ -241,38 +241,26 @@ class PageAllocator:
         if self.inject is not None and self.inject(order):
             raise OutOfMemory("injected")
         kind = 0 if gfp & GFPF_DMA else 2 if gfp & GFPF_HIGHMEM else 1
-        zones = self.zonelists[kind]
         need = 1 << order
-        wait = gfp & GFPF_WAIT  # who cannot wait may go below the protection of a zone that is balanced
-        for zone in zones:
-            if zone.free_pages >= need + zone.protection[kind] or not wait and zone.free_pages >= zone.pages_high:
-                pfn = self._buffered_rmqueue(zone, order, owner)
-                if pfn >= 0:
-                    return pfn
+        wait = gfp & GFPF_WAIT
+        pfn = self._first_fit(kind, order, owner, 0, wait)
+        if pfn >= 0:
+            return pfn
         self._help.wakeup_kswapd()
-        for zone in zones:
-            mark = need + zone.protection[kind] - (zone.pages_low >> 2 if gfp & GFPF_HIGH else 0)
-            if zone.free_pages >= mark or not wait and zone.free_pages >= zone.pages_high:
-                pfn = self._buffered_rmqueue(zone, order, owner)
-                if pfn >= 0:
-                    return pfn
+        pfn = self._first_fit(kind, order, owner, gfp & GFPF_HIGH, wait)
+        if pfn >= 0:
+            return pfn
         give_up = self.clock.now + HUNG_NS
         napped = 0
         while True:
             if self.memalloc or self._help.current_memdie():
-                for zone in zones:
-                    pfn = self._buffered_rmqueue(zone, order, owner)
-                    if pfn >= 0:
-                        return pfn
-                raise OutOfMemory("the reserves are empty")
+                return self._from_reserves(kind, order, owner)
             if not wait:
                 raise OutOfMemory("an atomic allocation found no free frame")
             self._help.try_to_free_pages(gfp, order)
-            for zone in zones:
-                if zone.free_pages >= need + zone.protection[kind]:
-                    pfn = self._buffered_rmqueue(zone, order, owner)
-                    if pfn >= 0:
-                        return pfn
+            pfn = self._first_fit(kind, order, owner, 0, wait)
+            if pfn >= 0:
+                return pfn
             if gfp & GFPF_NORETRY or not (order <= 3 or gfp & (GFPF_REPEAT | GFPF_NOFAIL)) or not gfp & GFPF_FS:
                 raise OutOfMemory(f"no {need} free frames in a row")
             if self._help.last_resort():
@@ -285,6 +273,27 @@ class PageAllocator:
                     f"memory is exhausted "
                     f"({self.nr_free()} frames free) while swap is not; give the machine more --memory"
                 )
+
+    def _first_fit(self, kind: int, order: int, owner: int, high: int, wait: int) -> int:
+        """A block from the first zone of zone list ``kind`` that keeps its protection, -1 if there is none. ``high``: a
+        quarter of the low mark may go too; not ``wait``: who cannot wait may go below the protection of a zone that is
+        balanced."""
+        need = 1 << order
+        for zone in self.zonelists[kind]:
+            mark = need + zone.protection[kind] - (zone.pages_low >> 2 if high else 0)
+            if zone.free_pages >= mark or not wait and zone.free_pages >= zone.pages_high:
+                pfn = self._buffered_rmqueue(zone, order, owner)
+                if pfn >= 0:
+                    return pfn
+        return -1
+
+    def _from_reserves(self, kind: int, order: int, owner: int) -> int:
+        """A block from any zone of the list, watermarks or not. Raises OutOfMemory."""
+        for zone in self.zonelists[kind]:
+            pfn = self._buffered_rmqueue(zone, order, owner)
+            if pfn >= 0:
+                return pfn
+        raise OutOfMemory("the reserves are empty")
 
     def _buffered_rmqueue(self, zone: Zone, order: int, owner: int) -> int:
         frames, owned = self.frames, self.owned

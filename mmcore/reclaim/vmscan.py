@@ -41,6 +41,7 @@ SWAP_CLUSTER_MAX = 32
 DEF_PRIORITY = 12
 SHRINK_BATCH = 128
 CONGESTION_NS = 100_000_000  # HZ/10
+PAGE_KEEP, PAGE_ACTIVATE, PAGE_CLEAN = range(3)  # what became of a page that was to be written
 
 
 class ScanControl:
@@ -195,10 +196,9 @@ class Vmscan(LruCache):
                 vmstat.kswapd_steal += freed
 
     def _shrink_list(self, page_list: list[int], sc: ScanControl) -> list[int]:
-        """Tries to free each isolated page; returns those that stay (activated ones have PG_ACTIVE). The others are
-        freed."""
-        frames, flags, count, mapcount = self.frames, self.flags, self.count, self.mapcount
-        rmap, swap, mappings, pages = self.mem.rmap, self.swap, self.mem.mappings, self.pages
+        """Tries to free each isolated page; returns those that stay, the activated ones with PG_ACTIVE."""
+        frames, flags, mapcount = self.frames, self.flags, self.mapcount
+        rmap, swap, mappings = self.mem.rmap, self.swap, self.mem.mappings
         page_referenced, try_to_unmap = rmap.page_referenced, rmap.try_to_unmap
         may_fs, may_io = sc.gfp & GFPF_FS, sc.gfp & GFPF_IO
         scanned = activated = 0
@@ -242,36 +242,45 @@ class Vmscan(LruCache):
                 if referenced or not (may_fs or (f & PG_SWAPCACHE and may_io)):
                     keep(pfn)
                     continue
-                # pageout
-                if count[pfn] != 2 or mapping is None or (self.disk.congested and not sc.kswapd):
+                outcome = self._pageout(pfn, mapping, sc)
+                if outcome != PAGE_CLEAN:
+                    activated += outcome == PAGE_ACTIVATE
                     keep(pfn)
                     continue
-                mapping.clear_page_dirty(pfn)
-                flags[pfn] |= PG_RECLAIM
-                if mapping.writepage(pfn):
-                    flags[pfn] = flags[pfn] & ~PG_RECLAIM | PG_ACTIVE
-                    activated += 1
-                    keep(pfn)
-                    continue
-                f = flags[pfn]
-                if not f & PG_WRITEBACK:
-                    flags[pfn] = f = f & ~PG_RECLAIM
-                if f & (PG_WRITEBACK | PG_DIRTY | PG_LOCKED):
-                    keep(pfn)
-                    continue
-                mapping = swap if f & PG_SWAPCACHE else mappings.get(frames.mapping[pfn])
-            if mapping is None or count[pfn] != 2:
+                mapping = swap if flags[pfn] & PG_SWAPCACHE else mappings.get(frames.mapping[pfn])
+            if mapping is None or not self._remove_mapping(pfn, mapping):
                 keep(pfn)
-                continue
-            if flags[pfn] & PG_SWAPCACHE:
-                swap.delete_from_swap_cache(pfn)
-            else:
-                mapping.remove_from_page_cache(pfn)
-            count[pfn] = 0
-            pages.free_page(pfn)
         sc.nr_scanned += scanned
         self.vmstat.pgactivate += activated
         return kept
+
+    def _remove_mapping(self, pfn: int, mapping: Any) -> bool:
+        """Frees a page that its cache alone wants. False: somebody else does. Linux: shrink_list's end; remove_mapping
+        from 2.6.17 on."""
+        if self.count[pfn] != 2:
+            return False
+        if self.flags[pfn] & PG_SWAPCACHE:
+            self.swap.delete_from_swap_cache(pfn)
+        else:
+            mapping.remove_from_page_cache(pfn)
+        self.count[pfn] = 0
+        self.pages.free_page(pfn)
+        return True
+
+    def _pageout(self, pfn: int, mapping: Any, sc: ScanControl) -> int:
+        """Starts to write a dirty page, of the swap cache or a file's, None: of neither. PAGE_CLEAN: it was written on
+        the spot. Linux: pageout."""
+        flags = self.flags
+        if self.count[pfn] != 2 or mapping is None or (self.disk.congested and not sc.kswapd):
+            return PAGE_KEEP
+        mapping.clear_page_dirty(pfn)
+        flags[pfn] |= PG_RECLAIM
+        if mapping.writepage(pfn):
+            flags[pfn] = flags[pfn] & ~PG_RECLAIM | PG_ACTIVE
+            return PAGE_ACTIVATE
+        if not flags[pfn] & PG_WRITEBACK:
+            flags[pfn] &= ~PG_RECLAIM
+        return PAGE_KEEP if flags[pfn] & (PG_WRITEBACK | PG_DIRTY | PG_LOCKED) else PAGE_CLEAN
 
     # --- who calls for it
 

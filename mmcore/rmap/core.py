@@ -379,7 +379,7 @@ class Rmap:
             return SUCCESS
         return self._result or SWAP_AGAIN
 
-    def _unmap_one(self, pfn: int, mm: Mm, address: int, vma: VmArea | None, pte: int) -> int:
+    def _unmap_one(self, pfn: int, mm: Mm, address: int, vma: VmArea | None, pte: int) -> int:  # noqa: C901 HOT, flat
         pte = self._find(pfn, mm, address, pte)
         if pte < 0:
             return MISS

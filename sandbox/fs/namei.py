@@ -20,18 +20,13 @@ def walk(task: Any, path: bytes, base: Dentry | None = None, follow: bool = True
     """The dentry ``path`` leads to. ``base`` stands for the working directory; ``follow``: a symbolic link at the end
     is followed. Without a task (the kernel's own walks) ``root`` is given and everything is allowed. Raises ENOENT,
     ENOTDIR, EACCES, ELOOP, ENAMETOOLONG."""
-    if not path:
-        raise SysError(ENOENT)
-    if len(path) >= PATH_MAX:
-        raise SysError(ENAMETOOLONG)
+    _check_length(path)
     if root is None:
         root = task.fs.root
     if path[0] == 47:
         at = root
-    elif base is not None:
-        at = base
     else:
-        at = task.fs.cwd
+        at = base if base is not None else task.fs.cwd
     names = path.split(b"/")
     must_be_dir = not names[-1]
     names = [n for n in names if n]
@@ -55,27 +50,13 @@ def walk(task: Any, path: bytes, base: Dentry | None = None, follow: bool = True
             if len(name) > NAME_MAX:
                 raise SysError(ENAMETOOLONG)
             child = inode.lookup(at, name)
-        mode = child.inode.mode & S_IFMT
-        if mode == S_IFDIR:
-            if child.mounted is not None:
-                child = child.mounted
-        elif mode == S_IFLNK:
+        if child.inode.mode & S_IFMT == S_IFLNK:
             if names or follow or must_be_dir:
                 links += 1
                 if links > MAX_SYMLINKS:
                     raise SysError(ELOOP)
-                target = child.inode.follow_link(task)
-                if isinstance(target, Dentry):
-                    at = target
-                    continue
-                if not target:
-                    raise SysError(ENOENT)
-                if target[0] == 47:
-                    at = root
-                parts = target.split(b"/")
-                if not parts[-1] and not names:
-                    must_be_dir = True
-                names.extend(n for n in reversed(parts) if n)
+                at, slash = _follow_link(task, at, child, root, names)
+                must_be_dir = must_be_dir or slash
                 continue
         elif child.mounted is not None:
             child = child.mounted
@@ -85,15 +66,33 @@ def walk(task: Any, path: bytes, base: Dentry | None = None, follow: bool = True
     return at
 
 
+def _check_length(path: bytes) -> None:
+    if not path:
+        raise SysError(ENOENT)
+    if len(path) >= PATH_MAX:
+        raise SysError(ENAMETOOLONG)
+
+
+def _follow_link(task: Any, at: Dentry, link: Dentry, root: Dentry, names: list[bytes]) -> tuple[Dentry, bool]:
+    """Where the walk goes on from a symbolic link in directory ``at``, and whether it ends in a slash there. The names
+    of its target are put before those that are left, ``names`` (last first). ENOENT for an empty target."""
+    target = link.inode.follow_link(task)
+    if isinstance(target, Dentry):
+        return target, False
+    if not target:
+        raise SysError(ENOENT)
+    parts = target.split(b"/")
+    slash = not parts[-1] and not names
+    names.extend(n for n in reversed(parts) if n)
+    return root if target[0] == 47 else at, slash
+
+
 def walk_parent(
     task: Any, path: bytes, base: Dentry | None = None, root: Dentry | None = None
 ) -> tuple[Dentry, bytes, bool]:
     """(directory, last name, trailing slash). The last name may be ``.``, ``..`` or empty (the path is ``/``); it need
     not exist."""
-    if not path:
-        raise SysError(ENOENT)
-    if len(path) >= PATH_MAX:
-        raise SysError(ENAMETOOLONG)
+    _check_length(path)
     if root is None:
         root = task.fs.root
     bare = path.rstrip(b"/")

@@ -184,6 +184,9 @@ def stat(task: Any) -> str:
     maj_flt = signal.maj_flt + sum(t.maj_flt for t in signal.threads)
     regs = getattr(task, "regs", None)
     eip, esp = _eip_esp(regs) if mm is not None else (0, 0)
+    text = (mm.start_code, mm.end_code, mm.start_stack) if mm else (0, 0, 0)
+    data = (mm.start_data, mm.end_data, mm.start_brk) if mm else (0, 0, 0)
+    strings = (mm.arg_start, mm.arg_end, mm.env_start, mm.env_end) if mm else (0, 0, 0, 0)
     fields = [
         task.pid,
         f"({_escape(comm_of(task))})",
@@ -210,9 +213,7 @@ def stat(task: Any) -> str:
         mm.total_vm << 12 if mm else 0,
         mm.rss if mm else 0,
         min(signal.rlimits[RLIMIT_RSS][0], 0xFFFFFFFF),
-        mm.start_code if mm else 0,
-        mm.end_code if mm else 0,
-        mm.start_stack if mm else 0,
+        *text,
         esp,
         eip,
         task.pending.set & 0x7FFFFFFF,
@@ -229,13 +230,8 @@ def stat(task: Any) -> str:
         0,
         0,
         0,
-        mm.start_data if mm else 0,
-        mm.end_data if mm else 0,
-        mm.start_brk if mm else 0,
-        mm.arg_start if mm else 0,
-        mm.arg_end if mm else 0,
-        mm.env_start if mm else 0,
-        mm.env_end if mm else 0,
+        *data,
+        *strings,
         task.exit_code,
     ]
     return " ".join(map(str, fields)) + "\n"

@@ -153,6 +153,20 @@ def page_wait(wait: MustWait) -> Wait:
     return Wait((wait.queue,), None, TASK_UNINTERRUPTIBLE)
 
 
+def wait_for_input(task: Any, file: File) -> Wait:
+    """What a reader of a file without input yields. EAGAIN when the file is not to block."""
+    if file.f_flags & O_NONBLOCK:
+        raise SysError(EAGAIN)
+    return file.input_wait(task)
+
+
+def wait_for_room(file: File) -> Wait:
+    """What a writer yields whose file takes nothing. EAGAIN when the file is not to block."""
+    if file.f_flags & O_NONBLOCK:
+        raise SysError(EAGAIN)
+    return Wait(file.write_queues())
+
+
 def read_wait(task: Any, file: File, address: int, n: int) -> Transfer:
     """read(2) of at most CHUNK bytes that found nothing yet: waits, then reads once."""
     file.count += 1
@@ -189,9 +203,7 @@ def read_iov(task: Any, file: File, iov: Iov, total: int, pos: int | None = None
                 if data is None:
                     if done:
                         break
-                    if file.f_flags & O_NONBLOCK:
-                        raise SysError(EAGAIN)
-                    yield file.input_wait(task)
+                    yield wait_for_input(task, file)
                     continue
                 if not data:
                     break
@@ -236,10 +248,7 @@ def write_iov(task: Any, file: File, iov: Iov, total: int, done: int = 0, pos: i
                 else:
                     if file.regular:
                         data = within_limit(task, pos + done, data)
-                    taken = file.pwrite(pos + done, data)
-                    drop_privileges(task, file.inode)
-                    if taken:
-                        touched(file.dentry, DN_MODIFY)
+                    taken = _write_at(task, file, pos + done, data)
             except MustWait as wait:
                 yield page_wait(wait)
                 continue
@@ -253,21 +262,24 @@ def write_iov(task: Any, file: File, iov: Iov, total: int, done: int = 0, pos: i
             if taken == len(data):
                 if taken < want:
                     break
-                continue
-            if taken or file.regular:
-                if file.regular and not taken:
+            elif not taken:
+                if file.regular:
                     break
-                continue
-            if file.f_flags & O_NONBLOCK:
-                if done:
-                    break
-                raise SysError(EAGAIN)
-            try:
-                yield Wait(file.write_queues())
-            except Interrupted:
-                if done:
-                    break
-                raise
+                try:
+                    yield wait_for_room(file)
+                except (SysError, Interrupted):
+                    if done:
+                        break
+                    raise
         return done
     finally:
         file.put()
+
+
+def _write_at(task: Any, file: File, pos: int, data: bytes) -> int:
+    """Bytes written at ``pos``; the file's position stays."""
+    taken = file.pwrite(pos, data)
+    drop_privileges(task, file.inode)
+    if taken:
+        touched(file.dentry, DN_MODIFY)
+    return taken

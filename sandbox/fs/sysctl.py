@@ -85,8 +85,10 @@ def _pipes(quota: PipeQuota) -> dict[str, Node]:
 
 
 def tree(vfs: Vfs) -> Dir:
-    mem = vfs.mem
+    return Dir({"fs": _fs(vfs), "kernel": _kernel(vfs), "vm": _vm(vfs.mem)})
 
+
+def _vm(mem: Any) -> Dir:
     def reclaim(task: Any, data: bytes) -> None:
         pages = parse_int(data)
         if pages < 0:
@@ -101,6 +103,21 @@ def tree(vfs: Vfs) -> Dir:
             for addr in sorted(mem.mappings):
                 drop_clean(mem, mem.mappings[addr])
 
+    return Dir(
+        {
+            "drop_caches": Text(lambda: "0\n", drop_caches),
+            "max_map_count": Text(lambda: "65530\n"),
+            "min_free_kbytes": Text(lambda: f"{mem.pages.min_free_kbytes}\n"),
+            "overcommit_memory": _attribute(lambda: mem.overcommit, "mode", 0, 2),
+            "overcommit_ratio": _attribute(lambda: mem.overcommit, "ratio", 0, 1000),
+            "page-cluster": _attribute(lambda: mem.swap, "page_cluster", 0, 5),
+            "rmapbox_reclaim": Text(lambda: "0\n", reclaim),
+            "swappiness": _attribute(lambda: mem.reclaim, "swappiness", 0, 100),
+        }
+    )
+
+
+def _kernel(vfs: Vfs) -> Dir:
     def hostname() -> bytes:
         return (vfs.kernel.hostname if vfs.kernel is not None else vfs.hostname) + b"\n"
 
@@ -114,20 +131,7 @@ def tree(vfs: Vfs) -> Dir:
 
     bits = vfs.rng.getrandbits
     boot_id = f"{bits(32):08x}-{bits(16):04x}-4{bits(12):03x}-8{bits(12):03x}-{bits(48):012x}"
-    file_max = mem.total_pages * 4 // 10
-    vm = Dir(
-        {
-            "drop_caches": Text(lambda: "0\n", drop_caches),
-            "max_map_count": Text(lambda: "65530\n"),
-            "min_free_kbytes": Text(lambda: f"{mem.pages.min_free_kbytes}\n"),
-            "overcommit_memory": _attribute(lambda: mem.overcommit, "mode", 0, 2),
-            "overcommit_ratio": _attribute(lambda: mem.overcommit, "ratio", 0, 1000),
-            "page-cluster": _attribute(lambda: mem.swap, "page_cluster", 0, 5),
-            "rmapbox_reclaim": Text(lambda: "0\n", reclaim),
-            "swappiness": _attribute(lambda: mem.reclaim, "swappiness", 0, 100),
-        }
-    )
-    kernel = Dir(
+    return Dir(
         {
             "cap_last_cap": _fixed(str(CAP_LAST_CAP)),
             "core_pattern": Text(lambda: vfs.core_pattern + b"\n", set_core_pattern),
@@ -144,11 +148,15 @@ def tree(vfs: Vfs) -> Dir:
             "shmmax": _fixed("33554432"),
             "shmmni": _fixed("4096"),
             "tainted": _fixed("0"),
-            "threads-max": Text(lambda: f"{mem.total_pages // 16}\n"),
+            "threads-max": Text(lambda: f"{vfs.mem.total_pages // 16}\n"),
             "version": _fixed(VERSION),
         }
     )
-    fs = Dir(
+
+
+def _fs(vfs: Vfs) -> Dir:
+    file_max = vfs.mem.total_pages * 4 // 10
+    return Dir(
         {
             "file-max": Text(lambda: f"{file_max}\n"),
             "file-nr": Text(lambda: f"{vfs.caches.filp.objects}\t0\t{file_max}\n"),
@@ -157,4 +165,3 @@ def tree(vfs: Vfs) -> Dir:
             **_pipes(vfs.caches.pipes),
         }
     )
-    return Dir({"fs": fs, "kernel": kernel, "vm": vm})

@@ -9,12 +9,13 @@ from __future__ import annotations
 import errno
 from collections.abc import Generator
 from contextlib import ExitStack, suppress
+from typing import Any, NamedTuple
 
 from mmcore.errors import MustWait, NotHere, SysError
 from mmcore.paging.lifecycle import dup_mmap, mmput
 from mmcore.wait import WaitQueue
 from sandbox.cpu.regs import EAX, ESP
-from sandbox.kernel.sched import TASK_KILLABLE, TASK_UNINTERRUPTIBLE, Wait
+from sandbox.kernel.sched import TASK_KILLABLE, TASK_UNINTERRUPTIBLE, WORK_SIGNAL, Wait
 from sandbox.kernel.segments import GDT_TLS_MIN, UserDesc
 from sandbox.kernel.signo import SIGCHLD
 from sandbox.kernel.task import PF_FORKNOEXEC, SigHand, SignalStruct, Task
@@ -89,31 +90,30 @@ def _wait_for_vfork(child: Task, done: WaitQueue, pid: int) -> Generator[Wait, b
     return pid
 
 
-def copy_process(task: Task, flags: int, stack: int, desc: UserDesc | None, child_tid: int) -> Task:
-    """A child that is not yet runnable. Raises EAGAIN (too many tasks) or ENOMEM, leaving everything as it was."""
+class _Gains(NamedTuple):
+    """What a child needs and may not get: own objects, or its parent's shared once more."""
+
+    addr: int  # of the task_struct
+    stack: int  # PFN
+    files: Any
+    files_addr: int
+    fs: Any
+    fs_addr: int
+    sighand: SigHand | None  # None: the parent's, not counted yet
+    signal_addr: int  # 0: a thread of the parent's process
+    mm: Any
+    pid: int
+
+
+def _gain(task: Task, flags: int) -> _Gains:
+    """All that can fail. Raises EAGAIN or ENOMEM, leaving everything as it was."""
     kernel = task.kernel
     objects = kernel.objects
-    if kernel.nr_tasks >= kernel.max_threads:
-        raise SysError(errno.EAGAIN)
     with ExitStack() as undo:
-        addr, stack_pfn = objects.alloc_task()
-        undo.callback(objects.free_task, addr, stack_pfn)
-        if flags & CLONE_FILES:
-            files, files_addr = task.files.share(), task.files_addr
-            undo.callback(files.put)
-        else:
-            files_addr = objects.files.alloc()
-            undo.callback(objects.files.free, files_addr)
-            files = task.files.copy()
-            undo.callback(files.put)
-        if flags & CLONE_FS:
-            fs, fs_addr = task.fs.share(), task.fs_addr
-            undo.callback(fs.put)
-        else:
-            fs_addr = objects.fs.alloc()
-            undo.callback(objects.fs.free, fs_addr)
-            fs = task.fs.copy()
-            undo.callback(fs.put)
+        addr, stack = objects.alloc_task()
+        undo.callback(objects.free_task, addr, stack)
+        files, files_addr = _share_or_copy(undo, task.files, task.files_addr, objects.files, flags & CLONE_FILES)
+        fs, fs_addr = _share_or_copy(undo, task.fs, task.fs_addr, objects.fs, flags & CLONE_FS)
         sighand = None
         if not flags & CLONE_SIGHAND:
             sighand = SigHand(objects.sighand.alloc(), task.sighand.action)
@@ -130,16 +130,60 @@ def copy_process(task: Task, flags: int, stack: int, desc: UserDesc | None, chil
         undo.callback(mmput, task.mem, mm)
         pid = kernel.alloc_pid()
         undo.pop_all()
+    return _Gains(addr, stack, files, files_addr, fs, fs_addr, sighand, signal_addr, mm, pid)
 
-    child = Task(kernel, pid)
-    child.addr, child.stack = addr, stack_pfn
-    child.files, child.files_addr, child.fs, child.fs_addr, child.mm = files, files_addr, fs, fs_addr, mm
-    if sighand is None:
-        sighand = task.sighand
-        sighand.users += 1
-    child.sighand = sighand
+
+def _share_or_copy(undo: ExitStack, parents: Any, addr: int, cache: Any, share: int) -> tuple[Any, int]:
+    """The child's descriptors, or directories, and the address of their structure; ``undo`` gives them back."""
+    if share:
+        own = parents.share()
+    else:
+        addr = cache.alloc()
+        undo.callback(cache.free, addr)
+        own = parents.copy()
+    undo.callback(own.put)
+    return own, addr
+
+
+def copy_process(task: Task, flags: int, stack: int, desc: UserDesc | None, child_tid: int) -> Task:
+    """A child that is not yet runnable. Raises EAGAIN (too many tasks) or ENOMEM, leaving everything as it was."""
+    kernel = task.kernel
+    if kernel.nr_tasks >= kernel.max_threads:
+        raise SysError(errno.EAGAIN)
+    gains = _gain(task, flags)
+    child = Task(kernel, gains.pid)
+    child.addr, child.stack, child.mm = gains.addr, gains.stack, gains.mm
+    child.files, child.files_addr, child.fs, child.fs_addr = gains.files, gains.files_addr, gains.fs, gains.fs_addr
+    if gains.sighand is None:
+        child.sighand = task.sighand
+        child.sighand.users += 1
+    else:
+        child.sighand = gains.sighand
     _inherit(task, child)
     child.flags = PF_FORKNOEXEC
+    _copy_thread(task, child, stack, desc)
+    if flags & (CLONE_VM | CLONE_VFORK) != CLONE_VM:
+        child.sas_ss_sp, child.sas_ss_size, child.sas_ss_flags = task.sas_ss_sp, task.sas_ss_size, task.sas_ss_flags
+    if flags & CLONE_CHILD_CLEARTID:
+        child.clear_child_tid = child_tid
+    if flags & CLONE_CHILD_SETTID:
+        child.set_child_tid = child_tid
+        child.gen = _ret_from_fork(child, child_tid)
+    if flags & CLONE_THREAD:
+        _join(task, child)
+    else:
+        signal = child.signal = SignalStruct(gains.signal_addr, child)
+        _inherit_signal(task.signal, signal, bool(flags & CLONE_PARENT))
+        child.exit_signal = task.signal.leader.exit_signal if flags & CLONE_PARENT else flags & CSIGNAL
+    child.rlimits = child.signal.rlimits
+    kernel.add_task(child)
+    kernel.log(EVENT_FORK | child.pid)
+    return child
+
+
+def _copy_thread(task: Task, child: Task, stack: int, desc: UserDesc | None) -> None:
+    """Registers: the parent's, but for the call's result 0, the stack pointer if ``stack`` is given, and the descriptor
+    of thread-local storage if ``desc`` is. Linux: copy_thread."""
     child.ctx = task.ctx.copy()
     child.regs = child.ctx.regs
     child.regs[EAX] = 0
@@ -149,30 +193,18 @@ def copy_process(task: Task, flags: int, stack: int, desc: UserDesc | None, chil
         tls = list(task.tls)
         tls[desc.entry_number - GDT_TLS_MIN] = desc.descriptor()
         child.tls = tuple(tls)  # type: ignore[assignment]
-    if flags & (CLONE_VM | CLONE_VFORK) != CLONE_VM:
-        child.sas_ss_sp, child.sas_ss_size, child.sas_ss_flags = task.sas_ss_sp, task.sas_ss_size, task.sas_ss_flags
-    if flags & CLONE_CHILD_CLEARTID:
-        child.clear_child_tid = child_tid
-    if flags & CLONE_CHILD_SETTID:
-        child.set_child_tid = child_tid
-        child.gen = _ret_from_fork(child, child_tid)
-    if flags & CLONE_THREAD:
-        signal = task.signal
-        child.tgid = task.tgid
-        child.signal = signal
-        child.exit_signal = -1
-        signal.threads[child] = None
-        signal.live += 1
-        if signal.group_stop or signal.group_exit:
-            child.work |= 1
-    else:
-        signal = child.signal = SignalStruct(signal_addr, child)
-        _inherit_signal(task.signal, signal, bool(flags & CLONE_PARENT))
-        child.exit_signal = task.signal.leader.exit_signal if flags & CLONE_PARENT else flags & CSIGNAL
-    child.rlimits = child.signal.rlimits
-    kernel.add_task(child)
-    kernel.log(EVENT_FORK | pid)
-    return child
+
+
+def _join(task: Task, child: Task) -> None:
+    """A thread more in the parent's process; where that stops or exits, so does the thread, before it has run."""
+    signal = task.signal
+    child.tgid = task.tgid
+    child.signal = signal
+    child.exit_signal = -1
+    signal.threads[child] = None
+    signal.live += 1
+    if signal.group_stop or signal.group_exit:
+        child.work |= WORK_SIGNAL
 
 
 def _inherit(task: Task, child: Task) -> None:

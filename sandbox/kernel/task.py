@@ -317,6 +317,19 @@ class Task:
         self.pins: list[int] = []
         self.addr = 0
         self.stack = -1
+        self.personality = 0
+        self.trap_no = self.error_code = self.cr2 = 0
+        self.memdie = False
+        self.swapoff = False  # in swapoff: the first to go when memory runs out
+        self.exec_file: Any = None
+        self.no_tsc = False  # rdtsc is SIGSEGV
+        self.rlimits: list[tuple[int, int]] = []  # the process's, the same list
+        self.fault_major = False  # the core's: the fault under way had to wait
+        self._set_times()
+        self._set_credentials()
+
+    def _set_times(self) -> None:
+        """What the scheduler and the accounting keep: nothing yet."""
         self.min_flt = self.maj_flt = self.utime_ns = self.stime_ns = self.nvcsw = self.nivcsw = 0
         self.start_ns = 0
         self.nice = 0
@@ -324,21 +337,16 @@ class Task:
         self.owed_ns = 0  # how long it stood in the queue after wake-ups
         self.ahead = False  # woken with a turn owed: stands in front of the queue
         self.slice_left = 0  # of the slice it was preempted in
-        self.personality = 0
         self.policy = self.rt_priority = 0
-        self.trap_no = self.error_code = self.cr2 = 0
-        self.memdie = False
-        self.swapoff = False  # in swapoff: the first to go when memory runs out
+        self.timer_slack = self.default_timer_slack = 50_000  # ns; shown and inherited: timers here are exact
+
+    def _set_credentials(self) -> None:
+        """Root's, with every capability."""
         self.uid = self.euid = self.suid = self.fsuid = self.gid = self.egid = self.sgid = self.fsgid = 0
         self.groups: tuple[int, ...] = ()
         self.keep_caps = False
-        self.exec_file: Any = None
         self.no_new_privs = False
-        self.timer_slack = self.default_timer_slack = 50_000  # ns; shown and inherited: timers here are exact
         self.cap_bset = (1 << CAP_LAST_CAP + 1) - 1
-        self.no_tsc = False  # rdtsc is SIGSEGV
-        self.rlimits: list[tuple[int, int]] = []  # the process's, the same list
-        self.fault_major = False  # the core's: the fault under way had to wait
 
     def __repr__(self) -> str:
         return f"<{self.comm or 'task'}[{self.pid}]>"

@@ -9,8 +9,9 @@ from typing import Any
 from mmcore.areas.mm import Mm
 from mmcore.audit import Auditor
 from mmcore.calls.mmap import do_mmap, do_munmap
+from mmcore.errors import MustWait
 from mmcore.memory import Memory, MemoryConfig
-from mmcore.paging.fault import DONE, OOM, PF_PROT, PF_USER, PF_WRITE, SIGBUS, WAIT
+from mmcore.paging.fault import DONE, OOM, PF_PROT, PF_USER, PF_WRITE, SIGBUS
 from mmcore.paging.lifecycle import dup_mmap, mm_alloc, mmput
 from mmcore.physical.pgtable import A, D, P, W
 
@@ -83,15 +84,15 @@ class CpulessMachine:
                 mem.pgtables.ptes[i] = pte | (A | D if write else A)
                 return (pte >> 12 & mem.pgtables.PFN_MASK) << 12 | addr & 0xFFF
             error_code = PF_USER | (PF_WRITE if write else 0) | (PF_PROT if pte & P else 0)
-            answer = mem.faults.do_page_fault(mm, addr, error_code)
-            if answer == WAIT:
-                assert mem.faults.wait_queue is not None
-                mem.reclaim.wait_sync(mem.faults.wait_queue)
+            try:
+                answer = mem.faults.do_page_fault(mm, addr, error_code)
+            except MustWait as wait:
+                mem.reclaim.wait_sync(wait.queue)
                 continue
             mem.awaited.let_go(mem.current)
             if answer == OOM:
                 raise MemoryError
-            if answer != DONE:
+            if answer > DONE:
                 raise Fault("SIGBUS" if answer == SIGBUS else "SIGSEGV")
             if mem.reclaim.kswapd_wanted:
                 mem.reclaim.kswapd()

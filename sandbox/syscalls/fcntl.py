@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from errno import EAGAIN, EBADF, EINVAL, EOVERFLOW, EPERM
 from typing import Any
 
@@ -119,79 +120,148 @@ def sys_dup3(task: Any, fd: int, new: int, flags: int) -> int:
 
 
 # fcntl
+Command = Callable[[Any, File, int, int, int], Any]
+_OF_DESCRIPTORS: dict[int, Command] = {}
+"""What may be asked of every descriptor: (task, file, fd, cmd, arg) -> result."""
+_OF_FILES: dict[int, Command] = {}
+"""What may not be asked of a descriptor that only names a place (O_PATH)."""
+
+
+def _command(commands: dict[int, Command], *numbers: int) -> Callable[[Command], Command]:
+    """Enters the function below it for these values of ``cmd``."""
+
+    def enter(function: Command) -> Command:
+        commands.update(dict.fromkeys(numbers, function))
+        return function
+
+    return enter
+
+
 @syscall(221, "fcntl64", 3)
 def sys_fcntl64(task: Any, fd: int, cmd: int, arg: int) -> Any:
-    files = task.files
-    file = files.get(fd)
-    if cmd == F_GETFD:
-        return FD_CLOEXEC if fd in files.cloexec else 0
-    if cmd == F_SETFD:
-        if arg & FD_CLOEXEC:
-            files.cloexec.add(fd)
-        else:
-            files.cloexec.discard(fd)
-        return 0
-    if cmd == F_GETFL:
-        return file.f_flags & ~O_CLOEXEC
-    if cmd in (F_DUPFD, F_DUPFD_CLOEXEC):
-        if arg >= files.limit:
-            raise SysError(EINVAL)
-        return _dup_from(task, fd, arg, cmd == F_DUPFD_CLOEXEC)
-    if file.f_flags & O_PATH:
-        raise SysError(EBADF)
-    if cmd == F_SETFL:
-        file.f_flags = file.f_flags & ~O_SETTABLE | arg & O_SETTABLE
-        return 0
-    if cmd in _LOCKS:
-        return _record_lock(task, file, cmd, arg)
-    if cmd == F_GETOWN:
-        kind, ident = get_owner(task, file)
-        return (-ident if kind == F_OWNER_PGRP else ident) & 0xFFFFFFFF
-    if cmd == F_SETOWN:
-        who = s32(arg)
-        if who == -1 << 31:
-            raise SysError(EINVAL)
-        set_owner(task, file, F_OWNER_PGRP if who < 0 else F_OWNER_PID, abs(who))
-        return 0
-    if cmd == F_GETOWN_EX:
-        copy_to_user(task, arg, struct.pack("<2i", *get_owner(task, file)))
-        return 0
-    if cmd == F_SETOWN_EX:
-        set_owner(task, file, *struct.unpack("<2i", copy_from_user(task, arg, 8)))
-        return 0
-    if cmd == F_GETSIG:
-        return file.signum
-    if cmd == F_SETSIG:
-        if arg > 64:
-            raise SysError(EINVAL)
-        file.signum = arg
-        return 0
-    if cmd == F_GETPIPE_SZ or cmd == F_SETPIPE_SZ:
-        if not isinstance(file, PipeFile):
+    file = task.files.get(fd)
+    command = _OF_DESCRIPTORS.get(cmd)
+    if command is None:
+        if file.f_flags & O_PATH:
             raise SysError(EBADF)
-        if cmd == F_GETPIPE_SZ:
-            return file.pipe.max_slots * PAGE
-        return file.resize(arg, privileged=not task.euid)
-    if cmd == F_SETLEASE:
-        set_lease(task, file, fd, arg)
-        return 0
-    if cmd == F_GETLEASE:
-        return get_lease(file)
-    if cmd == F_NOTIFY:
-        watch(task, file, fd, arg)
-        return 0
-    if cmd == F_GET_RW_HINT or cmd == F_SET_RW_HINT:
-        return _rw_hint(task, file, cmd, arg)
-    if cmd == F_ADD_SEALS:
-        return add_seals(file, arg)
-    if cmd == F_GET_SEALS:
-        return get_seals(file)
-    if cmd in _NOT_HERE:
-        raise NotHere(EINVAL, f"{_NOT_HERE[cmd]} (fcntl)")
-    raise SysError(EINVAL)
+        command = _OF_FILES.get(cmd)
+        if command is None:
+            if cmd in _NOT_HERE:
+                raise NotHere(EINVAL, f"{_NOT_HERE[cmd]} (fcntl)")
+            raise SysError(EINVAL)
+    return command(task, file, fd, cmd, arg)
 
 
-def _rw_hint(task: Any, file: File, cmd: int, arg: int) -> int:
+@_command(_OF_DESCRIPTORS, F_GETFD)
+def _getfd(task: Any, file: File, fd: int, cmd: int, arg: int) -> int:
+    return FD_CLOEXEC if fd in task.files.cloexec else 0
+
+
+@_command(_OF_DESCRIPTORS, F_SETFD)
+def _setfd(task: Any, file: File, fd: int, cmd: int, arg: int) -> int:
+    if arg & FD_CLOEXEC:
+        task.files.cloexec.add(fd)
+    else:
+        task.files.cloexec.discard(fd)
+    return 0
+
+
+@_command(_OF_DESCRIPTORS, F_GETFL)
+def _getfl(task: Any, file: File, fd: int, cmd: int, arg: int) -> int:
+    return file.f_flags & ~O_CLOEXEC
+
+
+@_command(_OF_DESCRIPTORS, F_DUPFD, F_DUPFD_CLOEXEC)
+def _dupfd(task: Any, file: File, fd: int, cmd: int, arg: int) -> int:
+    if arg >= task.files.limit:
+        raise SysError(EINVAL)
+    return _dup_from(task, fd, arg, cmd == F_DUPFD_CLOEXEC)
+
+
+@_command(_OF_FILES, F_SETFL)
+def _setfl(task: Any, file: File, fd: int, cmd: int, arg: int) -> int:
+    file.f_flags = file.f_flags & ~O_SETTABLE | arg & O_SETTABLE
+    return 0
+
+
+@_command(_OF_FILES, F_GETOWN)
+def _getown(task: Any, file: File, fd: int, cmd: int, arg: int) -> int:
+    kind, ident = get_owner(task, file)
+    return (-ident if kind == F_OWNER_PGRP else ident) & 0xFFFFFFFF
+
+
+@_command(_OF_FILES, F_SETOWN)
+def _setown(task: Any, file: File, fd: int, cmd: int, arg: int) -> int:
+    who = s32(arg)
+    if who == -1 << 31:
+        raise SysError(EINVAL)
+    set_owner(task, file, F_OWNER_PGRP if who < 0 else F_OWNER_PID, abs(who))
+    return 0
+
+
+@_command(_OF_FILES, F_GETOWN_EX)
+def _getown_ex(task: Any, file: File, fd: int, cmd: int, arg: int) -> int:
+    copy_to_user(task, arg, struct.pack("<2i", *get_owner(task, file)))
+    return 0
+
+
+@_command(_OF_FILES, F_SETOWN_EX)
+def _setown_ex(task: Any, file: File, fd: int, cmd: int, arg: int) -> int:
+    set_owner(task, file, *struct.unpack("<2i", copy_from_user(task, arg, 8)))
+    return 0
+
+
+@_command(_OF_FILES, F_GETSIG)
+def _getsig(task: Any, file: File, fd: int, cmd: int, arg: int) -> int:
+    return file.signum
+
+
+@_command(_OF_FILES, F_SETSIG)
+def _setsig(task: Any, file: File, fd: int, cmd: int, arg: int) -> int:
+    if arg > 64:
+        raise SysError(EINVAL)
+    file.signum = arg
+    return 0
+
+
+@_command(_OF_FILES, F_GETPIPE_SZ, F_SETPIPE_SZ)
+def _pipe_size(task: Any, file: File, fd: int, cmd: int, arg: int) -> int:
+    if not isinstance(file, PipeFile):
+        raise SysError(EBADF)
+    if cmd == F_GETPIPE_SZ:
+        return file.pipe.max_slots * PAGE
+    return file.resize(arg, privileged=not task.euid)
+
+
+@_command(_OF_FILES, F_SETLEASE)
+def _setlease(task: Any, file: File, fd: int, cmd: int, arg: int) -> int:
+    set_lease(task, file, fd, arg)
+    return 0
+
+
+@_command(_OF_FILES, F_GETLEASE)
+def _getlease(task: Any, file: File, fd: int, cmd: int, arg: int) -> int:
+    return get_lease(file)
+
+
+@_command(_OF_FILES, F_NOTIFY)
+def _notify(task: Any, file: File, fd: int, cmd: int, arg: int) -> int:
+    watch(task, file, fd, arg)
+    return 0
+
+
+@_command(_OF_FILES, F_ADD_SEALS)
+def _add_seals(task: Any, file: File, fd: int, cmd: int, arg: int) -> int:
+    return add_seals(file, arg)
+
+
+@_command(_OF_FILES, F_GET_SEALS)
+def _get_seals(task: Any, file: File, fd: int, cmd: int, arg: int) -> int:
+    return get_seals(file)
+
+
+@_command(_OF_FILES, F_GET_RW_HINT, F_SET_RW_HINT)
+def _rw_hint(task: Any, file: File, fd: int, cmd: int, arg: int) -> int:
     """How long what is written will live (RWH_WRITE_LIFE_*, 0 to 5): kept with the file, and nothing more. Linux:
     fs/fcntl.c, 6.8."""
     inode = file.inode
@@ -213,7 +283,6 @@ def sys_fcntl(task: Any, fd: int, cmd: int, arg: int) -> Any:
 
 
 # locks
-_LOCKS = (F_GETLK, F_SETLK, F_SETLKW, F_GETLK64, F_SETLK64, F_SETLKW64, F_OFD_GETLK, F_OFD_SETLK, F_OFD_SETLKW)
 _FORM64 = "<hhqqi"
 _FORM32 = "<hhiii"
 
@@ -236,7 +305,19 @@ def _range(file: File, whence: int, start: int, length: int) -> tuple[int, int]:
     return start, end
 
 
-def _record_lock(task: Any, file: File, cmd: int, arg: int) -> Any:
+@_command(
+    _OF_FILES,
+    F_GETLK,
+    F_SETLK,
+    F_SETLKW,
+    F_GETLK64,
+    F_SETLK64,
+    F_SETLKW64,
+    F_OFD_GETLK,
+    F_OFD_SETLK,
+    F_OFD_SETLKW,
+)
+def _record_lock(task: Any, file: File, fd: int, cmd: int, arg: int) -> Any:
     form = _FORM32 if cmd in (F_GETLK, F_SETLK, F_SETLKW) else _FORM64
     size = struct.calcsize(form)
     kind, whence, start, length, pid = struct.unpack(form, copy_from_user(task, arg, size))

@@ -27,6 +27,8 @@ from sandbox.fs.rw import (
     read_iov,
     read_wait,
     step,
+    wait_for_input,
+    wait_for_room,
     write_iov,
 )
 from sandbox.fs.uapi import (
@@ -316,9 +318,7 @@ def _copy(task: Any, source: File, target: File, pos: int | None, total: int) ->
                 if data is None:
                     if done:
                         break
-                    if source.f_flags & O_NONBLOCK:
-                        raise SysError(EAGAIN)
-                    yield source.input_wait(task)
+                    yield wait_for_input(task, source)
                     continue
                 if not data:
                     break
@@ -331,13 +331,9 @@ def _copy(task: Any, source: File, target: File, pos: int | None, total: int) ->
                     break
                 raise
             if not taken:
-                if target.f_flags & O_NONBLOCK:
-                    if done:
-                        break
-                    raise SysError(EAGAIN)
                 try:
-                    yield Wait(target.write_queues())
-                except Interrupted:
+                    yield wait_for_room(target)
+                except (SysError, Interrupted):
                     if done:
                         break
                     raise

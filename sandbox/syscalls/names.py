@@ -188,6 +188,7 @@ def sys_renameat2(task: Any, olddir: int, old: int, newdir: int, new: int, flags
         raise NotHere(EINVAL, "RENAME_WHITEOUT (renameat2)")
     if flags & ~(RENAME_NOREPLACE | RENAME_EXCHANGE) or flags == RENAME_NOREPLACE | RENAME_EXCHANGE:
         raise SysError(EINVAL)
+    exchange = bool(flags & RENAME_EXCHANGE)
     old_parent, old_name, old_slash = walk_parent_at(task, olddir, strncpy_from_user(task, old))
     new_parent, new_name, new_slash = walk_parent_at(task, newdir, strncpy_from_user(task, new))
     if old_parent.inode.sb is not new_parent.inode.sb:
@@ -202,31 +203,16 @@ def sys_renameat2(task: Any, olddir: int, old: int, newdir: int, new: int, flags
     victim = child_of(new_parent, new_name)
     if flags & RENAME_NOREPLACE and victim is not None:
         raise SysError(EEXIST)
-    if flags & RENAME_EXCHANGE and victim is None:
+    if exchange and victim is None:
         raise SysError(ENOENT)
-    is_dir = S_ISDIR(source.inode.mode)
-    if not is_dir and (old_slash or new_slash and not flags & RENAME_EXCHANGE):
+    if not S_ISDIR(source.inode.mode) and (old_slash or new_slash and not exchange):
         raise SysError(ENOTDIR)
-    if is_dir and source.covers(new_parent):
-        raise SysError(EINVAL)
-    if victim is not None and S_ISDIR(victim.inode.mode) and victim.covers(old_parent):
-        raise SysError(EINVAL if flags & RENAME_EXCHANGE else ENOTEMPTY)
-    may_delete(task, old_parent, source)
-    if victim is None:
-        may_create(task, new_parent)
-    else:
-        may_delete(task, new_parent, victim)
+    _may_rename(task, source, old_parent, victim, new_parent, exchange)
     if victim is not None and victim.inode is source.inode:
         return 0
-    if victim is not None and not flags & RENAME_EXCHANGE:
-        if is_dir and not S_ISDIR(victim.inode.mode):
-            raise SysError(ENOTDIR)
-        if not is_dir and S_ISDIR(victim.inode.mode):
-            raise SysError(EISDIR)
-    if source.mounted is not None or victim is not None and victim.mounted is not None:
-        raise SysError(EBUSY)
+    _check_kinds(source, victim, exchange)
     directory = old_parent.inode
-    if flags & RENAME_EXCHANGE:
+    if exchange:
         if not isinstance(directory, TmpfsInode):
             raise NotHere(EINVAL, "RENAME_EXCHANGE in a mount (renameat2)")
         directory.exchange(source, victim)  # type: ignore[arg-type]
@@ -235,6 +221,35 @@ def sys_renameat2(task: Any, olddir: int, old: int, newdir: int, new: int, flags
         directory.rename(source, new_parent, new_name, victim)
     moved(directory, new_parent.inode)
     return 0
+
+
+def _may_rename(
+    task: Any, source: Dentry, old_parent: Dentry, victim: Dentry | None, new_parent: Dentry, exchange: bool
+) -> None:
+    """No directory moves below itself (EINVAL) or takes the place of one above it (ENOTEMPTY), and the task may write
+    to both parents."""
+    if S_ISDIR(source.inode.mode) and source.covers(new_parent):
+        raise SysError(EINVAL)
+    if victim is not None and S_ISDIR(victim.inode.mode) and victim.covers(old_parent):
+        raise SysError(EINVAL if exchange else ENOTEMPTY)
+    may_delete(task, old_parent, source)
+    if victim is None:
+        may_create(task, new_parent)
+    else:
+        may_delete(task, new_parent, victim)
+
+
+def _check_kinds(source: Dentry, victim: Dentry | None, exchange: bool) -> None:
+    """A directory replaces only a directory (ENOTDIR), anything else no directory (EISDIR); what is mounted on stays
+    where it is (EBUSY)."""
+    if victim is not None and not exchange:
+        is_dir = S_ISDIR(source.inode.mode)
+        if is_dir and not S_ISDIR(victim.inode.mode):
+            raise SysError(ENOTDIR)
+        if not is_dir and S_ISDIR(victim.inode.mode):
+            raise SysError(EISDIR)
+    if source.mounted is not None or victim is not None and victim.mounted is not None:
+        raise SysError(EBUSY)
 
 
 @syscall(302, "renameat", 4)

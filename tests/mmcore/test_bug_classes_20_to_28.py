@@ -15,7 +15,8 @@ from mmcore.calls.fremap import remap_file_pages
 from mmcore.calls.mprotect import do_mprotect
 from mmcore.calls.mremap import _Plan
 from mmcore.calls.swapoff import swap_off
-from mmcore.paging.fault import SIGBUS, WAIT
+from mmcore.errors import MustWait
+from mmcore.paging.fault import SIGBUS
 from mmcore.physical.frames import PG_ANON
 from mmcore.physical.pgtable import FILE, PRESENT, TASK_SIZE, P
 from mmcore.rmap import HIT, MISS, Purpose
@@ -146,11 +147,11 @@ def test_21_truncated_while_a_fault_waits(scheme: str, kind: str) -> None:
         assert 6 in file.mapping.swapped
     page = 0 if kind == "nonlinear" else 6
     address, write = AT + (page << 12), 2 if kind != "nonlinear" else 0
-    assert b.mem.faults.do_page_fault(b.mm, address, 4 | write) == WAIT
-    queue = b.mem.faults.wait_queue
+    with pytest.raises(MustWait) as wait:
+        b.mem.faults.do_page_fault(b.mm, address, 4 | write)
     file.truncate(5 << 12)
     b.audit("cut")
-    b.mem.reclaim.wait_sync(queue)
+    b.mem.reclaim.wait_sync(wait.value.queue)
     b.mem.clock.charge(10**9)
     for _ in range(3):
         assert b.mem.faults.do_page_fault(b.mm, address, 4 | write) == SIGBUS

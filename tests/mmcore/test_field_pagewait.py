@@ -10,7 +10,7 @@ import pytest
 from mmcore.calls.swapoff import swap_off
 from mmcore.errors import MustWait
 from mmcore.memory import CurrentTask
-from mmcore.paging.fault import DONE, WAIT
+from mmcore.paging.fault import DONE
 from mmcore.paging.pagewait import TURN_NS, TURN_PAGES
 from mmcore.physical.radix import RADIX_SHIFT, RadixNodes, radix_cache
 from mmcore.physical.slab import KmemCache
@@ -73,15 +73,12 @@ ROADS = {
 def waits(access: Callable[[], object], b: Box) -> bool:
     """Tries the access; whether it has to wait (then the page is there when this returns)."""
     try:
-        if access() != WAIT:
-            return False
-        queue = b.mem.faults.wait_queue
+        access()
     except MustWait as wait:
-        queue = wait.queue
-    assert queue is not None
-    b.audit("waits")
-    b.mem.reclaim.wait_sync(queue)
-    return True
+        b.audit("waits")
+        b.mem.reclaim.wait_sync(wait.queue)
+        return True
+    return False
 
 
 @each
@@ -130,10 +127,11 @@ def test_two_wait_for_one_page_and_the_second_finds_it_exclusive() -> None:
     first, second = CurrentTask(), CurrentTask()
     for task in (first, second):
         b.mem.current = task
-        assert b.mem.faults.do_page_fault(b.mm, AT, 6) == WAIT
+        with pytest.raises(MustWait) as wait:
+            b.mem.faults.do_page_fault(b.mm, AT, 6)
     assert list(b.mem.awaited.references().values()) == [2]
     b.audit("two")
-    b.mem.reclaim.wait_sync(b.mem.faults.wait_queue)
+    b.mem.reclaim.wait_sync(wait.value.queue)
     b.mem.current = first
     b.mem.awaited.let_go(second)
     cow = b.mem.meters.cow

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from mmcore.clock import VirtualClock
-from mmcore.errors import OutOfMemory
+from mmcore.errors import MustWait, OutOfMemory
 from mmcore.memory import Memory, MemoryConfig
-from mmcore.paging.fault import OOM, WAIT
+from mmcore.paging.fault import OOM
 from mmcore.physical.frames import PG_DIRECT, USER
 from mmcore.physical.gfp import GFP_ATOMIC, GFP_KERNEL
 from mmcore.physical.zones import AllocatorHelp
@@ -226,10 +226,9 @@ def test_a_fault_that_fails_after_it_waited_does_not_make_the_next_one_major() -
     mm = m.new_mm()
     file = host_file(m.mem, [b"a"])
     at = m.mmap(mm, 1, 1, MAP_SHARED, file=file)
-    assert m.mem.faults.do_page_fault(mm, at, 4) == WAIT
-    queue = m.mem.faults.wait_queue
-    assert queue is not None
-    m.mem.reclaim.wait_sync(queue)
+    with pytest.raises(MustWait) as wait:
+        m.mem.faults.do_page_fault(mm, at, 4)
+    m.mem.reclaim.wait_sync(wait.value.queue)
     assert m.mem.current.fault_major
     other = m.mmap(mm, 1, addr=0x10000000)  # another table
     m.mem.pages.inject = lambda order: True

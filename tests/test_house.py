@@ -1,0 +1,72 @@
+"""The rules that no linter measures: how many lines a function has, and that an exception says why it is one."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PRODUCT = ("sandbox", "mmcore", "rmap_plugins")
+MOST_LINES = 60  # from `def` to the last line, docstring and comments included
+
+LONGER = {
+    "sandbox/kernel/loop.py Loop._user_mode": "HOT: the dispatch of calls stays in line, see its docstring",
+}
+"""Functions that may be longer, and why."""
+
+
+def _files() -> list[Path]:
+    return sorted(path for room in PRODUCT for path in (ROOT / room).rglob("*.py"))
+
+
+def _lengths(node: ast.AST, name: str = "") -> Iterator[tuple[str, int]]:
+    """(dotted name, lines) of each function in ``node``, those inside others too."""
+    for child in ast.iter_child_nodes(node):
+        inner = name
+        if isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            inner = f"{name}.{child.name}" if name else child.name
+            if not isinstance(child, ast.ClassDef):
+                assert child.end_lineno is not None
+                yield inner, child.end_lineno - child.lineno + 1
+        yield from _lengths(child, inner)
+
+
+@pytest.fixture(scope="module")
+def lengths() -> dict[str, int]:
+    """ "file name" -> lines; a name defined twice in one place counts with its longest."""
+    found: dict[str, int] = {}
+    for path in _files():
+        for name, lines in _lengths(ast.parse(path.read_text(encoding="utf-8"))):
+            key = f"{path.relative_to(ROOT).as_posix()} {name}"
+            found[key] = max(lines, found.get(key, 0))
+    return found
+
+
+def test_lengths_are_counted_from_def_to_the_last_line() -> None:
+    source = "class C:\n    @property\n    def f(self):\n        def g():\n            return 1\n\n        return g\n"
+    assert dict(_lengths(ast.parse(source))) == {"C.f": 5, "C.f.g": 2}
+
+
+def test_no_function_is_longer_than_a_screen(lengths: dict[str, int]) -> None:
+    assert len(lengths) > 2000, "the product was not found"
+    long = {name: lines for name, lines in lengths.items() if lines > MOST_LINES}
+    assert not set(long) - set(LONGER), {name: lines for name, lines in long.items() if name not in LONGER}
+    assert not set(LONGER) - set(long), "exceptions that are not needed"
+
+
+def test_every_exception_says_why() -> None:
+    assert all(LONGER.values())
+    bare, named = [], 0
+    for path in _files():
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+            found = re.search(r"#\s*noqa\b(?::\s*[A-Z]+[0-9]+(?:,\s*[A-Z]+[0-9]+)*)?(.*)", line)
+            if found and ("C901" in found[0] or "PLR0915" in found[0] or ":" not in found[0]):
+                named += 1
+                if not found[1].strip():
+                    bare.append(f"{path.relative_to(ROOT)}:{number}")
+    assert named >= len(LONGER), "exceptions were not found"
+    assert not bare
