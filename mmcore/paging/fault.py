@@ -382,7 +382,8 @@ class Faults:
     def fault_in(self, mm: Mm, address: int, write: bool) -> int:
         """The frame behind a user address, present and (for ``write``) writable, A and D set as the CPU would.
 
-        Raises SysError(EFAULT) where the guest would get a signal, MustWait before anything changed."""
+        Raises SysError(EFAULT) where the guest would get a signal, MustWait before anything changed; for a call that
+        keeps many pages already it waits here."""
         need = P | W if write else P
         ptes, mask = self.ptes, self.pfn_mask
         for _ in range(1000):
@@ -402,7 +403,10 @@ class Faults:
                 continue
             if answer == WAIT:
                 assert self.wait_queue is not None
-                raise MustWait(self.wait_queue)
+                if not self.awaited.keeps_many():
+                    raise MustWait(self.wait_queue)
+                self.mem.reclaim.wait_sync(self.wait_queue)
+                continue
             if answer == OOM:
                 raise OutOfMemory("a page for the kernel's access to user memory")
             break
