@@ -372,7 +372,8 @@ class Faults:
     def fault_in(self, mm: Mm, address: int, write: bool) -> int:
         """The frame behind a user address, present and (for ``write``) writable, A and D set as the CPU would.
 
-        Raises SysError(EFAULT) where the guest would get a signal, MustWait before anything changed."""
+        Raises SysError(EFAULT) where the guest would get a signal, MustWait before anything changed; for a call that
+        keeps many pages already it waits here."""
         need = P | W if write else P
         ptes, mask = self.ptes, self.pfn_mask
         for _ in range(1000):
@@ -387,7 +388,13 @@ class Faults:
                     if self.awaited.held:
                         self.awaited.keep_if_waited(pfn)
                     return pfn
-            answer = self.do_page_fault(mm, address, PF_WRITE if write else 0)
+            try:
+                answer = self.do_page_fault(mm, address, PF_WRITE if write else 0)
+            except MustWait as wait:
+                if not self.awaited.keeps_many():
+                    raise
+                self.mem.reclaim.wait_sync(wait.queue)
+                continue
             if answer <= DONE:
                 continue
             if answer == OOM:

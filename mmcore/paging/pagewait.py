@@ -9,6 +9,10 @@ the access reads it again, and with many tasks in little memory nobody gets on. 
 pages at once, so it keeps each page that it waited for, and the frames it reached since, until it is made. A task that
 dies gives all back. Linux: the reference of do_swap_page and of filemap_nopage across lock_page, 2.6.7.
 
+A call may need more pages than there are frames (the strings of an exec). Linux copies them one by one and needs them
+one by one; a call that starts over would need them all at once, and never have them. So a call that keeps ``MANY``
+waits for the others on the spot, and what it has copied stays copied.
+
 Turns are ours. There, an allocation that finds nothing sleeps, and those run whose pages have come; here it runs to its
 end. So where waiting tasks hold half of what reclaim could take, a few tasks at a time may read, each for a while, and
 the others wait: the few get their work done and end, or give way. (2.6.9 has the swap token for such times: one task
@@ -28,6 +32,7 @@ if TYPE_CHECKING:
 TURN_NS = 1_000_000_000
 LOOK_NS = 100_000_000
 TURN_PAGES = 16  # of the LRU lists, for each task that has a turn
+MANY = 64  # more than any call needs that goes on chunk by chunk (16 pages of the user's, as many of a file)
 
 
 class AwaitedPages:
@@ -63,9 +68,18 @@ class AwaitedPages:
 
     def keep_if_waited(self, pfn: int) -> None:
         """An access that has waited once, and may wait again for another page, keeps this frame too: it would start
-        over without it."""
-        if self.mem.current in self.held and not self.mem.is_reserved(pfn):
+        over without it. One that keeps many does not start over, and drops what it waited for on the spot."""
+        held = self.held.get(self.mem.current)
+        if held is None:
+            return
+        if len(held) < MANY and not self.mem.is_reserved(pfn):
             self.keep(pfn)
+        while len(held) > MANY:
+            self._drop({held.popitem()[0]: None})
+
+    def keeps_many(self) -> bool:
+        """Does the current task keep so many pages that it is to wait for the next on the spot?"""
+        return len(self.held.get(self.mem.current, ())) >= MANY
 
     def let_go_page(self, pfn: int) -> None:
         """The current task has a reference of its own by now, and is about to ask who else wants the page."""

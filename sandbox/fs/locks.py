@@ -63,7 +63,7 @@ def set_posix(inode: Inode, owner: Any, kind: int, start: int, end: int, pid: in
     cache = inode.sb.caches.file_lock
     mine = [lock for lock in inode.locks or () if lock.owner is owner]
     others = [lock for lock in inode.locks or () if lock.owner is not owner]
-    spare = [cache.alloc(), cache.alloc()]
+    spare = cache.alloc_bulk(2)
     kept: list[Lock] = []
     for lock in mine:
         touches = lock.start <= end + 1 and start <= lock.end + 1

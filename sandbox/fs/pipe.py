@@ -353,7 +353,14 @@ def open_fifo_now(task: Any, dentry: Dentry, flags: int) -> PipeFile:
     if inode.pipe is None:
         caches = dentry.sb.caches
         inode.pipe = Pipe(caches.slab, f"the FIFO {dentry.name.decode('utf-8', 'replace')}", caches.pipes, task, ENOMEM)
-    return PipeFile(dentry, flags, inode.pipe)
+    pipe = inode.pipe
+    try:
+        return PipeFile(dentry, flags, pipe)
+    except SysError:
+        if not pipe.readers and not pipe.writers:
+            pipe.destroy()
+            inode.pipe = None
+        raise
 
 
 def open_fifo(task: Any, dentry: Dentry, flags: int) -> Any:

@@ -109,41 +109,43 @@ class ExeFile:
 class Executable:
     """What execve found out before it changed anything: files, headers, the final argv."""
 
-    __slots__ = ("file", "image", "interp_file", "interp", "argv", "filename", "comm")
+    __slots__ = ("file", "image", "interp_file", "interp", "argv", "filename", "comm", "_scripts", "_path")
 
-    def __init__(self, task: Task, filename: bytes, file: Any, argv: list[bytes]) -> None:
+    def __init__(self, filename: bytes, file: Any, argv: list[bytes]) -> None:
         self.argv = argv
         self.filename = filename
         self.file = file
         self.interp_file: Any = None
         self.interp: ElfImage | None = None
         self.comm = filename.rsplit(b"/", 1)[-1][:15]
-        try:
-            self._read(task, filename)
-        except BaseException:
-            self.put()
-            raise
+        self._scripts = 0  # whose interpreters were followed
+        self._path = filename  # of ``file``
 
-    def _read(self, task: Task, filename: bytes) -> None:
-        depth = 0
+    def read(self, task: Task) -> None:
+        """Headers, along the chain of scripts. May raise MustWait; goes on where it was when repeated."""
         while True:
+            if self.file is None:
+                self.file = open_exec(task, self._path)
             header = self.file.pread(0, BINPRM_BUF_SIZE)
             script = script_interpreter(header)
             if script is None:
                 break
-            depth += 1
-            if depth > PT_INTERP_DEPTH:
-                raise SysError(errno.ELOOP)
-            interpreter, argument = script
-            self.argv = [interpreter, *([argument] if argument else []), filename, *self.argv[1:]]
-            filename = interpreter
-            close_exec(self.file)
-            self.file = None
-            self.file = open_exec(task, interpreter)
+            self._follow(*script)
         self.image = ElfImage(header, self.file)
         if self.image.interp is not None:
-            self.interp_file = open_exec(task, self.image.interp)
+            if self.interp_file is None:
+                self.interp_file = open_exec(task, self.image.interp)
             self.interp = ElfImage(self.interp_file.pread(0, BINPRM_BUF_SIZE), self.interp_file, interpreter=True)
+
+    def _follow(self, interpreter: bytes, argument: bytes | None) -> None:
+        """The script's interpreter is to take its place. Raises ELOOP."""
+        self._scripts += 1
+        if self._scripts > PT_INTERP_DEPTH:
+            raise SysError(errno.ELOOP)
+        self.argv = [interpreter, *([argument] if argument else []), self._path, *self.argv[1:]]
+        self._path = interpreter
+        close_exec(self.file)
+        self.file = None
 
     def put(self) -> None:
         for file in (self.file, self.interp_file):
@@ -158,9 +160,10 @@ def do_execve(
     """The system call once its arguments are in the kernel; ``file`` (from open_exec) is the callee's to close. Returns
     0 in the new program, or raises SysError in the old one."""
     kernel = task.kernel
-    program = Executable(task, filename, file, argv)
+    program = Executable(filename, file, argv)
     mm = None
     try:
+        yield from waiting(lambda: program.read(task))
         mm = mm_alloc(task.mem)
         stack = StackImage(task, mm, program, envp)
         yield from de_thread(task)

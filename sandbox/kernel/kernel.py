@@ -6,7 +6,8 @@
 
 Process 1 is init: it has no program, never runs, reaps whoever is left to it, and stands for the login shell: the
 program is process 2, in init's session, leader of a process group of its own. The run goes on while any task is left,
-so that background processes finish, but not for longer than LINGER_NS of work after the program itself has ended.
+so that background processes finish, but not for longer than LINGER_NS of work after the program itself has ended; each
+timer that goes off while all sleep counts as WAKE_NS of it.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ from sandbox.kernel.exit import (
     find_child,
 )
 from sandbox.kernel.fork import VFORK_FLAGS, do_fork
-from sandbox.kernel.sched import WORK_YIELD, Wait
+from sandbox.kernel.sched import WORK_YIELD, Wait, waiting
 from sandbox.kernel.segments import GDT_TLS_MAX, GDT_TLS_MIN, UserDesc
 from sandbox.kernel.signals import group_members
 from sandbox.kernel.signo import SIGCHLD, child_info
@@ -71,30 +71,42 @@ def sys_clone(
 # -- exec
 
 
-def _strings(task: Task, array: int) -> list[bytes]:
-    """A NULL-terminated array of strings; a null array is an empty one. Raises EFAULT, E2BIG."""
+def _strings(task: Task, array: int) -> Generator[Wait, bool, list[bytes]]:
+    """A NULL-terminated array of strings; a null array is an empty one. Raises EFAULT, E2BIG.
+
+    Each string waits for its own pages, and what was read stays: all together may be more than memory holds. Linux:
+    copy_strings, fs/exec.c, copies page by page."""
     strings: list[bytes] = []
-    if not array:
-        return strings
-    while True:
-        pointer = get_user32(task, array + 4 * len(strings))
-        if not pointer:
-            return strings
-        try:
-            strings.append(strncpy_from_user(task, pointer, MAX_ARG_STRLEN))
-        except SysError as error:
-            raise SysError(errno.E2BIG if error.errno == errno.ENAMETOOLONG else error.errno) from None
+    while array:
+        string = yield from waiting(lambda: _string(task, array + 4 * len(strings)))
+        task.mem.awaited.let_go(task)
+        if string is None:
+            break
+        strings.append(string)
+    return strings
+
+
+def _string(task: Task, at: int) -> bytes | None:
+    """The string that the pointer at ``at`` leads to; None for a null pointer."""
+    pointer = get_user32(task, at)
+    if not pointer:
+        return None
+    try:
+        return strncpy_from_user(task, pointer, MAX_ARG_STRLEN)
+    except SysError as error:
+        raise SysError(errno.E2BIG if error.errno == errno.ENAMETOOLONG else error.errno) from None
 
 
 def _exec(task: Task, path: bytes, argv: int, envp: int) -> Generator[Wait, bool, int]:
     file = open_exec(task, path)
     try:
         # A program without arguments gets an empty one: argc is never 0 (Linux 5.18).
-        arguments, environment = _strings(task, argv) or [b""], _strings(task, envp)
+        arguments = (yield from _strings(task, argv)) or [b""]
+        environment = yield from _strings(task, envp)
     except BaseException:
         close_exec(file)
         raise
-    return do_execve(task, path, file, arguments, environment)
+    return (yield from do_execve(task, path, file, arguments, environment))
 
 
 @syscall(11, "execve", 3)

@@ -32,8 +32,8 @@ def program(name: str) -> str:
     return str(toolchain.compile_c(FIELD / f"{name}.c"))
 
 
-def run(name: str, *argv: str, scheme: str) -> Result:
-    config = Config(memory="6M", swap="64M", scheme=scheme, stdin=b"", time_limit=60, audit="end")
+def run(name: str, *argv: str, scheme: str, memory: str = "6M") -> Result:
+    config = Config(memory=memory, swap="64M", scheme=scheme, stdin=b"", time_limit=60, audit="end")
     result = Machine(config).run([program(name), *argv], capture=True)
     assert (result.stdout, result.exit_status, result.ended) == (b"ok\n", 0, "exited"), result.notes.detail
     assert result.audit.violations == 0
@@ -58,3 +58,14 @@ def test_every_road_gets_on(kind: str, scheme: str) -> None:
 @pytest.mark.parametrize("scheme", ["anon_vma", "virtual_scan"])
 def test_who_is_killed_while_waiting_gives_its_page_back(scheme: str) -> None:
     run("waiters", "kill", "54", "32", scheme=scheme)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_an_exec_needs_no_memory_for_all_its_strings_at_once(scheme: str) -> None:
+    """More of them than the machine has frames for, all swapped out."""
+    run("manypages", "exec", "400", scheme=scheme, memory="5M")
+
+
+@pytest.mark.parametrize("scheme,kind", [("anon_vma", "ask"), ("pte_chain", "ask"), ("anon_vma", "move")])
+def test_a_call_needs_no_memory_for_all_its_pages_at_once(scheme: str, kind: str) -> None:
+    run("manypages", kind, "600", scheme=scheme, memory="5M")

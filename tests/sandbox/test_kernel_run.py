@@ -119,6 +119,27 @@ def test_background_processes_do_not_run_for_ever(build) -> None:
     assert (ending.kind, ending.status) == ("exited", 3)
 
 
+@pytest.mark.parametrize(
+    "what",
+    [
+        "for (;;) sleep(1);",
+        "struct itimerval t = { { 0, 10000 }, { 0, 10000 } }; signal(SIGALRM, SIG_IGN);"
+        " setitimer(ITIMER_REAL, &t, NULL); for (;;) pause();",
+    ],
+    ids=["sleeps", "ignores its timer"],
+)
+def test_background_processes_do_not_sleep_for_ever(build, what: str) -> None:
+    ending = Box(time_limit=20).run(build(f"if (!fork()) {{ {what} }} return 3;"))
+    assert (ending.kind, ending.status) == ("exited", 3)
+
+
+def test_a_background_process_may_sleep_often(build) -> None:
+    box = Box()
+    loop = 'if (!fork()) { for (int k = 0; k < 5000; k++) usleep(100000); write(1, "late\\n", 5); } return 3;'
+    ending = box.run(build(loop))
+    assert (ending.kind, box.out) == ("exited", "late\n")
+
+
 def test_a_request_to_stop_ends_the_run(build) -> None:
     box = Box(tick_hook=lambda: setattr(box.kernel, "stop_requested", "interrupted"))
     assert box.run(build("for (;;); return 0;")).kind == "interrupted"
