@@ -82,8 +82,7 @@ class Auditor:
         self._lru(wrong)
         self._zones(wrong)
         self._slab(wrong)
-        for name, value in before.items():
-            setattr(meters, name, value)
+        meters.restore(before)
         broken = self.mem.scheme.check()
         if not isinstance(broken, list):
             raise PluginError(

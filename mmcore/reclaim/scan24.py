@@ -73,9 +73,8 @@ class SwapOut(Vmscan):
             inactive.add(pfn)
         for pfn in up:
             active.add(pfn)
-        vmstat, name = self.vmstat, "pgrefill_" + zone.name.lower()
-        vmstat.pgdeactivate += len(down)
-        setattr(vmstat, name, getattr(vmstat, name) + len(held))
+        self.vmstat.pgdeactivate += len(down)
+        self.vmstat.count_refill(zone.index, len(held))
 
     def _shrink_cache(self, zone: Zone, max_scan: int, sc: ScanControl) -> int:
         """Like 2.6.7's, 32 pages at a time, but mapped pages only go to the list's head and are counted. When more were
@@ -104,7 +103,7 @@ class SwapOut(Vmscan):
                 if priority > 1:
                     break
                 swapped_out = True
-        self._count_scan(zone, scanned, freed, sc)
+        self.vmstat.count_scan(zone.index, sc.kswapd, scanned, freed)
         return freed
 
     def _shrink_list(self, page_list: list[int], sc: ScanControl) -> list[int]:
@@ -177,7 +176,7 @@ class SwapOut(Vmscan):
             met += mapped
             if page_list:
                 freed += self._shrink_batch(zone, page_list, sc)
-        self._count_scan(zone, scanned, freed, sc)
+        self.vmstat.count_scan(zone.index, sc.kswapd, scanned, freed)
         return freed, met
 
     def _nap(self) -> None:

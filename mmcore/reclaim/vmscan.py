@@ -136,9 +136,8 @@ class Vmscan(LruCache):
             inactive.add(pfn)
         for pfn in up:
             active.add(pfn)
-        vmstat, name = self.vmstat, zone.name.lower()
-        vmstat.pgdeactivate += len(down)
-        setattr(vmstat, "pgrefill_" + name, getattr(vmstat, "pgrefill_" + name) + len(held))
+        self.vmstat.pgdeactivate += len(down)
+        self.vmstat.count_refill(zone.index, len(held))
 
     def _shrink_cache(self, zone: Zone, max_scan: int, sc: ScanControl) -> int:
         """Isolates up to 32 pages at a time from the inactive list's tail and tries to free them; returns how many
@@ -159,7 +158,7 @@ class Vmscan(LruCache):
             zone.pages_scanned += len(page_list)
             scanned += len(page_list)
             freed += self._shrink_batch(zone, page_list, sc)
-        self._count_scan(zone, scanned, freed, sc)
+        self.vmstat.count_scan(zone.index, sc.kswapd, scanned, freed)
         return freed
 
     def _shrink_batch(self, zone: Zone, page_list: list[int], sc: ScanControl) -> int:
@@ -185,15 +184,6 @@ class Vmscan(LruCache):
             else:
                 count[pfn] -= 1
         return len(page_list) - len(kept)
-
-    def _count_scan(self, zone: Zone, scanned: int, freed: int, sc: ScanControl) -> None:
-        vmstat, name = self.vmstat, zone.name.lower()
-        scan_name = ("pgscan_kswapd_" if sc.kswapd else "pgscan_direct_") + name
-        setattr(vmstat, scan_name, getattr(vmstat, scan_name) + scanned)
-        if freed:
-            setattr(vmstat, "pgsteal_" + name, getattr(vmstat, "pgsteal_" + name) + freed)
-            if sc.kswapd:
-                vmstat.kswapd_steal += freed
 
     def _shrink_list(self, page_list: list[int], sc: ScanControl) -> list[int]:
         """Tries to free each isolated page; returns those that stay, the activated ones with PG_ACTIVE."""

@@ -301,8 +301,7 @@ class Rmap:
         else:
             mapping = self.frames.mapping[pfn]
             picture = of_file(self.scheme.env, pfn, mapping, lambda visit: self._walk_file(pfn, Purpose.AUDIT, visit))
-        for name, value in before.items():
-            setattr(self.meters, name, value)
+        self.meters.restore(before)
         return add_lost(self.scheme.env, picture)
 
     def _find(self, pfn: int, mm: Mm, address: int, pte: int) -> int:
