@@ -19,6 +19,7 @@ from mmcore.physical.pgtable import TASK_SIZE
 
 if TYPE_CHECKING:
     from mmcore.memory import Memory
+    from mmcore.outside import Counted
 
 # Linux: DEFAULT_MAX_MAP_COUNT, include/linux/mm.h.
 MAX_MAP_COUNT = 65530
@@ -103,9 +104,33 @@ class Mm:
         self.saved_auxv = b""
         self.dumpable = 1
         self.membarrier = 0  # what its tasks registered for
-        self.exe_file: Any = None
+        self.exe_file: Counted | None = None
         self.read_implies_exec = False
         self.rmap: Any = None  # the scheme's
+
+    def inherit(self, parent: Mm) -> None:
+        """fork: the parent's layout, program and totals; neither its pages nor its memory locks."""
+        self.mmap_base = parent.mmap_base
+        self.topdown = parent.topdown
+        self.start_code = parent.start_code
+        self.end_code = parent.end_code
+        self.start_data = parent.start_data
+        self.end_data = parent.end_data
+        self.start_brk = parent.start_brk
+        self.brk = parent.brk
+        self.start_stack = parent.start_stack
+        self.arg_start = parent.arg_start
+        self.arg_end = parent.arg_end
+        self.env_start = parent.env_start
+        self.env_end = parent.env_end
+        self.saved_auxv = parent.saved_auxv
+        self.dumpable = parent.dumpable
+        self.membarrier = parent.membarrier
+        self.read_implies_exec = parent.read_implies_exec
+        self.total_vm = parent.total_vm
+        self.data_vm = parent.data_vm
+        self.exec_vm = parent.exec_vm
+        self.stack_vm = parent.stack_vm
 
     @property
     def map_count(self) -> int:
