@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mmcore.areas.mm import Mm
     from mmcore.files.filemap import AddressSpace
     from mmcore.memory import Memory
+    from mmcore.outside import MappedFile
 
 # vm_flags. Linux: include/linux/mm.h, 2.6.7; the ones marked (m) came later and keep their modern meaning.
 VM_READ = 0x1
@@ -100,7 +101,7 @@ class VmArea:
         flags: int,
         prot: int,
         pgoff: int,
-        file: Any,
+        file: MappedFile | None,
         mapping: AddressSpace | None,
     ) -> None:
         self.vm_mm = mm

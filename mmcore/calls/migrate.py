@@ -15,7 +15,7 @@ goes to the head of its LRU list there).
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mmcore.errors import InvariantViolation, SysError
 from mmcore.physical.frames import (
@@ -35,7 +35,9 @@ from mmcore.rmap.scheme import HIT, MISS, STOP, Purpose
 if TYPE_CHECKING:
     from mmcore.areas.mm import Mm
     from mmcore.areas.vma import VmArea
+    from mmcore.files.filemap import AddressSpace
     from mmcore.memory import Memory
+    from mmcore.swap.cache import Swap
 
 
 def migrate_page(mem: Memory, pfn: int) -> int:
@@ -71,7 +73,7 @@ def migrate_page(mem: Memory, pfn: int) -> int:
     return new
 
 
-def _cache_of(mem: Memory, pfn: int) -> Any:
+def _cache_of(mem: Memory, pfn: int) -> AddressSpace | Swap | None:
     """The swap cache or the file that holds the page, None for one that only PTEs hold."""
     frames = mem.frames
     flags = frames.flags[pfn]

@@ -24,6 +24,7 @@ from mmcore.physical.pgtable import A, D
 from mmcore.physical.pterange import PteRange
 from mmcore.physical.zones import Zone
 from mmcore.reclaim.vmscan import SWAP_CLUSTER_MAX, ScanControl, Vmscan
+from mmcore.rmap.scheme import ScanScheme
 
 if TYPE_CHECKING:
     from mmcore.areas.vma import VmArea
@@ -121,9 +122,11 @@ class SwapOut(Vmscan):
         return kept
 
     def _swap_out(self, zone: Zone, priority: int, goal: int = SWAP_CLUSTER_MAX) -> None:
+        scheme = self.mem.scheme
+        assert isinstance(scheme, ScanScheme)
         self.mem.meters.scans += 1
         self._found = 0
-        self.mem.scheme.swap_out(priority, zone, goal)
+        scheme.swap_out(priority, zone, goal)
         if self._found:
             # Pages that nobody maps any more can be freed, only not by this pass: the zone is not given up for having
             # freed none.

@@ -62,10 +62,9 @@ class Rmap:
         self.walks_files = self.setup.files
         self.has_move = kind.move is not RmapScheme.move
         self.has_move_check = kind.move_check is not RmapScheme.move_check
-        keeps = (
-            isinstance(scheme, WalkScheme) and type(scheme).nonlinear_addresses is not WalkScheme.nonlinear_addresses
-        )
-        self.nonlinear_addresses = scheme.nonlinear_addresses if keeps else None
+        self.nonlinear_addresses = None
+        if isinstance(scheme, WalkScheme) and type(scheme).nonlinear_addresses is not WalkScheme.nonlinear_addresses:
+            self.nonlinear_addresses = scheme.nonlinear_addresses
         self.walk_lengths, self.file_walk_lengths = WalkLengths(), WalkLengths()
         # PTEs taken by try_to_unmap (or moved) so far: whoever reserves compares it to see whether reclaim ran over
         # what he read
@@ -314,7 +313,7 @@ class Rmap:
         if pte >= 0:
             value = self.ptes[pte]
             if self.moving < 0:
-                hit = value & PRESENT and value >> 12 & self.pfn_mask == pfn
+                hit = value >> 12 & self.pfn_mask == pfn and value & PRESENT != 0
             else:
                 hit = self.pgtables.migration_pfn(value) == self.moving
         if self._by_file:

@@ -322,9 +322,8 @@ class Swap:
         for entry in self.cache:
             users[entry] = users.get(entry, 0) + 1
         for mapping in self.mem.mappings.values():
-            if mapping.is_shmem:
-                for entry in mapping.swapped.values():
-                    users[entry] = users.get(entry, 0) + 1
+            for entry in mapping.swap_entries():
+                users[entry] = users.get(entry, 0) + 1
         for entry, n in users.items():
             if not 0 < entry < self.device.pages or self.map[entry] not in (n, SWAP_MAP_MAX):
                 wrong.append(
