@@ -165,7 +165,7 @@ class AnonMm(WalkScheme):
 
     # --- pages
 
-    def add_anon(self, pfn: int, vma: VmArea, address: int, pte: int, exclusive: bool, token: Any) -> int:
+    def add_anon(self, pfn: int, vma: VmArea, address: int, pte: int, exclusive: bool, token: object) -> int:
         if self._mapcount[pfn] == 0:
             anonmm = vma.vm_mm.rmap
             anonmm.count += 1
@@ -205,7 +205,7 @@ class AnonMm(WalkScheme):
         pfns: np.ndarray,
         src_ptes: np.ndarray,
         dst_ptes: np.ndarray,
-        token: Any,
+        token: object,
     ) -> None:
         anon = pfns[self._anon(pfns)]
         self._frames.np_index[anon] = (self._frames.np_index[anon].astype(np.int64) + delta).astype(np.uint32)

@@ -49,6 +49,7 @@ from mmcore.rmap import (
 from rmap_plugins.anonmm import AnonMm
 
 if TYPE_CHECKING:
+    from mmcore.areas.mm import Mm
     from mmcore.areas.vma import VmArea
 
 NODE_BYTES = 32
@@ -178,12 +179,12 @@ class AnonMmChained(AnonMm):
 
     # --- pages
 
-    def add_anon(self, pfn: int, vma: VmArea, address: int, pte: int, exclusive: bool, token: Any) -> int:
+    def add_anon(self, pfn: int, vma: VmArea, address: int, pte: int, exclusive: bool, token: object) -> int:
         if super().add_anon(pfn, vma, address, pte, exclusive, token):
             self._note(pfn, address & ~0xFFF)
         return OK
 
-    def add_file(self, pfn: int, vma: VmArea, address: int, pte: int, token: Any) -> None:
+    def add_file(self, pfn: int, vma: VmArea, address: int, pte: int, token: object) -> None:
         if vma.vm_flags & VM_NONLINEAR and linear_page_index(vma, address) != self._index[pfn]:
             self._note(pfn, address & ~0xFFF)
 
@@ -203,7 +204,7 @@ class AnonMmChained(AnonMm):
         pfns: np.ndarray,
         src_ptes: np.ndarray,
         dst_ptes: np.ndarray,
-        token: Any,
+        token: object,
     ) -> None:
         """A page mapped once is at its new address and nowhere else; a shared one is there too."""
         frames, owner = self._frames, self.env.pte_owner
@@ -249,7 +250,7 @@ class AnonMmChained(AnonMm):
     def _everywhere(visit: Visit, addresses: list[int]) -> Visit:
         """A visit of one address space becomes one for every address of the page."""
 
-        def visit_all(pfn: int, mm: Any, address: int, vma: Any, pte: int) -> int:
+        def visit_all(pfn: int, mm: Mm, address: int, vma: VmArea | None, pte: int) -> int:
             result = 0
             for where in (address, *addresses):
                 answer = visit(pfn, mm, where, vma, pte)

@@ -13,7 +13,7 @@ page, so a page that only its cache wants has count 2. Linux: mm/vmscan.c, 2.6.7
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mmcore.physical.frames import (
     PG_ACTIVE,
@@ -30,10 +30,12 @@ from mmcore.physical.gfp import GFP_KERNEL, GFPF_DMA, GFPF_FS, GFPF_HIGHMEM, GFP
 from mmcore.physical.zones import Zone
 from mmcore.reclaim.pagevec import LruCache
 from mmcore.rmap.core import SUCCESS, SWAP_AGAIN
+from mmcore.swap.cache import Swap
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from mmcore.files.filemap import AddressSpace
     from mmcore.memory import Memory
     from mmcore.wait import WaitQueue
 
@@ -202,14 +204,13 @@ class Vmscan(LruCache):
             mapped = mapcount[pfn]
             scanned += 2 if mapped or f & PG_SWAPCACHE else 1  # such pages weigh double against slab
             referenced = page_referenced(pfn)
-            mapping: Any = None
-            if not f & (PG_SWAPCACHE | PG_ANON):
-                mapping = mappings.get(frames.mapping[pfn])
-            if referenced and (mapped or f & PG_SWAPCACHE or (mapping is not None and mapping.mapped())):
+            file = None if f & (PG_SWAPCACHE | PG_ANON) else mappings.get(frames.mapping[pfn])
+            if referenced and (mapped or f & PG_SWAPCACHE or (file is not None and file.mapped())):
                 flags[pfn] |= PG_ACTIVE
                 activated += 1
                 keep(pfn)
                 continue
+            mapping: AddressSpace | Swap | None = file
             if f & PG_SWAPCACHE:
                 mapping = swap
             elif f & PG_ANON:
@@ -244,20 +245,20 @@ class Vmscan(LruCache):
         self.vmstat.pgactivate += activated
         return kept
 
-    def _remove_mapping(self, pfn: int, mapping: Any) -> bool:
+    def _remove_mapping(self, pfn: int, mapping: AddressSpace | Swap) -> bool:
         """Frees a page that its cache alone wants. False: somebody else does. Linux: shrink_list's end; remove_mapping
         from 2.6.17 on."""
         if self.count[pfn] != 2:
             return False
-        if self.flags[pfn] & PG_SWAPCACHE:
-            self.swap.delete_from_swap_cache(pfn)
+        if isinstance(mapping, Swap):
+            mapping.delete_from_swap_cache(pfn)
         else:
             mapping.remove_from_page_cache(pfn)
         self.count[pfn] = 0
         self.pages.free_page(pfn)
         return True
 
-    def _pageout(self, pfn: int, mapping: Any, sc: ScanControl) -> int:
+    def _pageout(self, pfn: int, mapping: AddressSpace | Swap | None, sc: ScanControl) -> int:
         """Starts to write a dirty page, of the swap cache or a file's, None: of neither. PAGE_CLEAN: it was written on
         the spot. Linux: pageout."""
         flags = self.flags

@@ -11,7 +11,7 @@ Linux: mm/rmap.c, 2.6.7.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -80,7 +80,7 @@ class Rmap:
 
     # --- one page
 
-    def add_anon(self, pfn: int, vma: VmArea, address: int, pte: int, exclusive: bool, token: Any) -> int:
+    def add_anon(self, pfn: int, vma: VmArea, address: int, pte: int, exclusive: bool, token: object) -> int:
         """A PTE is about to map an anonymous page. Answers COPY (and changes nothing) where the scheme cannot record
         it."""
         frames = self.frames
@@ -102,7 +102,7 @@ class Rmap:
             mm.hiwater_rss = rss
         return 0
 
-    def add_file(self, pfn: int, vma: VmArea, address: int, pte: int, token: Any) -> None:
+    def add_file(self, pfn: int, vma: VmArea, address: int, pte: int, token: object) -> None:
         mapcount = self.frames.mapcount
         if self.has_file:
             self.scheme.add_file(pfn, vma, address, pte, token)
@@ -178,7 +178,7 @@ class Rmap:
         pfns: np.ndarray,
         src_ptes: np.ndarray,
         dst_ptes: np.ndarray,
-        token: Any,
+        token: object,
         distinct: bool,
     ) -> None:
         """fork copied PTEs: one more mapping and reference each. ``distinct``: no frame stands twice in ``pfns``."""
