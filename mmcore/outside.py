@@ -83,6 +83,9 @@ class MappedFile(Counted, Protocol):
         """FMODE_READ | FMODE_WRITE, as it was opened."""
 
     @property
+    def inode(self) -> HostInode: ...
+
+    @property
     def mapping(self) -> AddressSpace | None:
         """Its pages; None for a device, and for a file that has none."""
 
@@ -100,6 +103,7 @@ class HostInode(Protocol):
     """The inode whose pages an AddressSpace holds."""
 
     i_size: int  # bytes
+    ino: int  # its number, by which a file without a name is known
 
     @property
     def addr(self) -> int:
