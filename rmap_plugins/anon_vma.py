@@ -44,6 +44,8 @@ from mmcore.rmap import (
 )
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from mmcore.areas.vma import VmArea
 
 _VM_PROT = 7  # read, write, exec: the bits mprotect alone may change back
@@ -135,7 +137,7 @@ class AnonVma(WalkScheme):
 
     # --- anon_vma_prepare
 
-    def reserve(self, operation: str, vma: VmArea, pfns: Any = None) -> None:
+    def reserve(self, operation: str, vma: VmArea, pfns: np.ndarray | None = None) -> None:
         """anon_vma_prepare: the area gets its anon_vma before its first anonymous page."""
         if vma.anon_vma is None and operation == "anon_fault":
             anon_vma = self._find_mergeable(vma) if self._sharing else None
@@ -169,7 +171,7 @@ class AnonVma(WalkScheme):
 
     # --- pages
 
-    def add_anon(self, pfn: int, vma: VmArea, address: int, pte: int, exclusive: bool, token: Any) -> int:
+    def add_anon(self, pfn: int, vma: VmArea, address: int, pte: int, exclusive: bool, token: None) -> int:
         index = (address - vma.vm_start >> 12) + vma.vm_pgoff & 0xFFFFFFFF
         frames = self._frames
         if exclusive or frames.mapcount[pfn] == 0:

@@ -201,12 +201,12 @@ class AnonMmChained(AnonMm):
 
     # --- pages
 
-    def add_anon(self, pfn: int, vma: VmArea, address: int, pte: int, exclusive: bool, token: Any) -> int:
+    def add_anon(self, pfn: int, vma: VmArea, address: int, pte: int, exclusive: bool, token: object) -> int:
         if super().add_anon(pfn, vma, address, pte, exclusive, token):
             self._note(pfn, address & ~0xFFF)
         return OK
 
-    def add_file(self, pfn: int, vma: VmArea, address: int, pte: int, token: Any) -> None:
+    def add_file(self, pfn: int, vma: VmArea, address: int, pte: int, token: object) -> None:
         if vma.vm_flags & VM_NONLINEAR and linear_page_index(vma, address) != self._index[pfn]:
             self._note(pfn, address & ~0xFFF)
 
@@ -226,7 +226,7 @@ class AnonMmChained(AnonMm):
         pfns: np.ndarray,
         src_ptes: np.ndarray,
         dst_ptes: np.ndarray,
-        token: Any,
+        token: object,
     ) -> None:
         """A page mapped once is at its new address and nowhere else; a shared one is there too."""
         frames, owner = self._frames, self.env.pte_owner

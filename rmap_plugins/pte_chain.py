@@ -117,7 +117,7 @@ class PteChain(WalkScheme):
         self._frames = env.frames
         self._meters = env.meters
         self._places = np.zeros(env.frames.nr, np.int32)  # scratch of _distinct
-        self._np_slots: Any
+        self._np_slots: np.ndarray  # the slots of RAM, each of 4 or 8 bytes
         self._entry = env.pgtables.ENTRY  # a slot holds the PTE's physical address: index * ENTRY
         if self._wide:
             self._slots, self._np_slots, self._step, self._first = env.ram.u64, env.ram.np64, 8, 8
