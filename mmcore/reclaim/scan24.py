@@ -297,7 +297,7 @@ class SwapOut(Vmscan):
             self.frames.private,
         )
         mem, swap = self.mem, self.swap
-        rmap, pgtables, mappings = mem.rmap, mem.pgtables, mem.mappings
+        rmap, pgtables, ptes, mappings = mem.rmap, mem.pgtables, mem.pgtables.ptes, mem.mappings
         nonlinear = vma.vm_flags & VM_NONLINEAR
         taken = done = pte = 0
         for pte, pfn in zip(where, pfns, strict=True):
@@ -318,7 +318,7 @@ class SwapOut(Vmscan):
                 if nonlinear and frames.index[pfn] != (pgtables.address_of(pte)[1] - vma.vm_start >> 12) + vma.vm_pgoff:
                     left = pgtables.file_pte(frames.index[pfn])
             taken += 1
-            rmap.pte_went(vma, pfn, pte, rmap.take_pte(vma, pfn, pte, left))
+            rmap.pte_went(vma, pfn, pte, rmap.take_pte(vma, pfn, pte, ptes[pte], left))
             n = count[pfn] - 1
             count[pfn] = n
             if n == 1:
