@@ -14,7 +14,7 @@ from sandbox.lab.summary import summary
 from sandbox.result import Notes, Result
 from tests.guests.native import native_agrees, run_native, why_not_native
 
-PROGRAMS = Path(__file__).with_name("field")
+PROGRAMS = Path(__file__).with_name("programs")
 
 
 def program(name: str) -> Path:

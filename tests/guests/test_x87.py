@@ -15,7 +15,7 @@ from sandbox.cpu import x87
 from tests.guests.native import run_native, why_not_native
 
 ROOT = Path(__file__).resolve().parents[2]
-PROGRAMS = Path(__file__).with_name("field")
+PROGRAMS = Path(__file__).with_name("programs")
 LEFT = ["fbstp", "exception flags of SSE"]
 WITHOUT = [
     "fprem",
@@ -83,6 +83,6 @@ def test_the_document_names_them() -> None:
         for line in (ROOT / "docs/differences.md").read_text().splitlines()
         if line.startswith(("| x87", "| exception flags of SSE"))
     ]
-    assert len(rows) == 4 and all("`tests/guests/test_field_x87.py`" in line for line in rows)
+    assert len(rows) == 4 and all("`tests/guests/test_x87.py`" in line for line in rows)
     for name in LEFT:
         assert any(line.startswith(("| x87 " + name, "| " + name)) for line in rows)

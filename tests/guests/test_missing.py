@@ -17,7 +17,7 @@ from sandbox.fs.namei import walk
 from sandbox.kernel import table
 from sandbox.lab.summary import summary
 from sandbox.syscalls import load_all
-from tests.guests.test_field_proc import natively, program
+from tests.guests.test_proc import natively, program
 from tests.sandbox.fs_world import World
 
 DOC = (Path(__file__).parents[2] / "docs" / "missing.md").read_text()

@@ -11,7 +11,7 @@ import pytest
 from sandbox import Config, Machine, toolchain
 from sandbox.result import Result
 
-FIELD = Path(__file__).with_name("field")
+PROGRAMS = Path(__file__).with_name("programs")
 SCHEMES = [
     "anon_vma",
     "anon_vma_chain",
@@ -29,7 +29,7 @@ PAGES_PER_FAULT = 8  # a cluster of 4 each time, and each page lost once more
 def program(name: str) -> str:
     if toolchain.find_compiler() is None:
         pytest.skip(f"no compiler for guest programs: {toolchain.REMEDY}")
-    return str(toolchain.compile_c(FIELD / f"{name}.c"))
+    return str(toolchain.compile_c(PROGRAMS / f"{name}.c"))
 
 
 def run(name: str, *argv: str, scheme: str, memory: str = "6M") -> Result:

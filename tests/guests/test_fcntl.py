@@ -1,5 +1,4 @@
-"""fcntl's owners, hints, leases and notification as programs in the field used them: native Linux's answers, taken on
-the spot."""
+"""fcntl's owners, hints, leases and notification: native Linux's answers, taken on the spot."""
 
 from __future__ import annotations
 
@@ -13,7 +12,7 @@ from sandbox import Config, Machine, toolchain
 from sandbox.result import Result
 from tests.guests.native import native_agrees, run_native, why_not_native
 
-FIELD = Path(__file__).with_name("field")
+PROGRAMS = Path(__file__).with_name("programs")
 
 
 def boxed(program: Path, *arguments: str) -> Result:
@@ -22,10 +21,10 @@ def boxed(program: Path, *arguments: str) -> Result:
     return result
 
 
-def field(name: str) -> Path:
+def program_of(name: str) -> Path:
     if toolchain.find_compiler() is None:
         pytest.skip(f"no compiler for guest programs: {toolchain.REMEDY}")
-    return toolchain.compile_c(FIELD / f"{name}.c")
+    return toolchain.compile_c(PROGRAMS / f"{name}.c")
 
 
 @pytest.fixture
@@ -49,8 +48,8 @@ def natively(program: Path, stdout: bytes, cwd: Path, *arguments: str) -> list[s
     return native_agrees(lambda: run_native(program, arguments, cwd=cwd), stdout).stdout.decode().splitlines()
 
 
-def test_what_the_field_asked(shared: Path) -> None:
-    result = boxed(field("fcntl_misc"))
+def test_owners_hints_and_leases_of_one_process(shared: Path) -> None:
+    result = boxed(program_of("fcntl_misc"))
     lines = result.stdout.decode().splitlines()
     assert lines[:6] == [
         "F_SETLEASE RDLCK: ok",
@@ -61,13 +60,13 @@ def test_what_the_field_asked(shared: Path) -> None:
         "F_SETOWN: ok",
     ]
     assert "F_NOTIFY: ok" in lines and "get_robust_list of another user: Operation not permitted" in lines
-    assert lines == natively(field("fcntl_misc"), result.stdout, shared)
+    assert lines == natively(program_of("fcntl_misc"), result.stdout, shared)
 
 
 def test_owners_leases_notification(shared: Path) -> None:
     """All ways to break a lease, by both kinds of holders, and what a watched directory tells of 32 operations by each
     event."""
-    program = field("leases")
+    program = program_of("leases")
     result = boxed(program, "/tmp")
     lines = result.stdout.decode().splitlines()
     assert "interrupted: Interrupted system call" in lines

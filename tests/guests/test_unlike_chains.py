@@ -9,7 +9,7 @@ import pytest
 
 from sandbox import Config, Machine
 
-SOURCE = (Path(__file__).parent / "field" / "merge_loses.c").read_text()
+SOURCE = (Path(__file__).parent / "programs" / "merge_loses.c").read_text()
 
 
 @pytest.fixture(scope="module")

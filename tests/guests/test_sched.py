@@ -10,7 +10,7 @@ import pytest
 from sandbox import Config, Machine, toolchain
 from sandbox.result import Result
 
-FIELD = Path(__file__).with_name("field")
+PROGRAMS = Path(__file__).with_name("programs")
 PADDINGS = range(0, 20000, 1713)  # half of them did not end in 4 s while nothing preempted
 
 SHARES = r"""
@@ -45,7 +45,7 @@ def boxed(program: Path, *arguments: object, **settings: object) -> Result:
 def turns() -> Path:
     if toolchain.find_compiler() is None:
         pytest.skip(f"no compiler for guest programs: {toolchain.REMEDY}")
-    return toolchain.compile_c(FIELD / "turns.c")
+    return toolchain.compile_c(PROGRAMS / "turns.c")
 
 
 @pytest.mark.parametrize("kind", ["record", "flock", "futex"])
@@ -59,7 +59,7 @@ def test_a_woken_waiter_has_its_turn(turns: Path, kind: str) -> None:
 
 def test_lock2_of_will_it_scale(turns: Path) -> None:
     """The program that showed it, through the runtime's own fcntl."""
-    program = toolchain.compile_c(FIELD / "starve.c")
+    program = toolchain.compile_c(PROGRAMS / "starve.c")
     for padding in (1, 900, 5139, 8565, 17130):
         result = boxed(program, padding)
         assert result.stdout == b"the child had it\n" and result.virtual_ns < 150_000_000, padding

@@ -1,4 +1,4 @@
-"""Files as programs in the field met them: what native Linux answers is what is answered here."""
+"""Files: what native Linux answers to a program is what is answered here."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from sandbox.config import Mount
 from sandbox.result import Result
 from tests.guests.native import run_native, why_not_native
 
-FIELD = Path(__file__).with_name("field")
+PROGRAMS = Path(__file__).with_name("programs")
 
 
 def program(name: str) -> Path:
     if toolchain.find_compiler() is None:
         pytest.skip(f"no compiler for guest programs: {toolchain.REMEDY}")
-    return toolchain.compile_c(FIELD / f"{name}.c")
+    return toolchain.compile_c(PROGRAMS / f"{name}.c")
 
 
 def boxed(name: str, *arguments: str, **settings: object) -> Result:

@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from tests.guests.test_field_proc import boxed, natively
+from tests.guests.test_proc import boxed, natively
 from tests.sandbox.fs_world import World
 
 

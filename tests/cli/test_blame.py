@@ -53,9 +53,9 @@ def test_a_constructor_without_super(tmp_path: Path) -> None:
         PluginError, match=r"Mine\.__init__ \(mine\.py, line 5\).*call super\(\)\.__init__\(env, options\)"
     ):
         Machine(Config(scheme=f"{file}:Mine")).run(["hello"])
-    field = ROOT / "tests/guests/field/initnosuper.py"
+    file = ROOT / "tests/guests/programs/initnosuper.py"
     assert "Base.__init__ (initnosuper.py, line " in one_line(
-        rmapbox("run", "--quiet", "--rmap", f"{field}:Base", "hello")
+        rmapbox("run", "--quiet", "--rmap", f"{file}:Base", "hello")
     )
 
 

@@ -1,4 +1,5 @@
-"""Processes and signals: limits that hold, deeds that stand, and what a program is told about itself, as natively."""
+"""Processes and signals: limits that hold, deeds that stand, what a program is told about itself and may do to others,
+as natively."""
 
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ import pytest
 from elftools.elf.elffile import ELFFile
 
 from sandbox import Config, Machine
-from tests.guests.test_field_proc import FIELD, boxed, natively, program
+from tests.guests.native import native_agrees, run_native, why_not_native
+from tests.guests.test_proc import PROGRAMS, boxed, natively, program
 
 
 @pytest.mark.parametrize("name", ["badptid", "e2big", "lostresult", "overrun", "sigpending", "timersig"])
@@ -36,7 +38,7 @@ def test_argv_0_names_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     path = program("reexec")
     assert natively("reexec") == ["by its path", "again"]
     shutil.copy(path, tmp_path / "here")
-    shutil.copy(FIELD / "reexec.c", tmp_path)
+    shutil.copy(PROGRAMS / "reexec.c", tmp_path)
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path)
     for word, mounts, called in (
@@ -115,3 +117,38 @@ def test_core_of_what_is_on_swap(scheme: str, tmp_path: Path) -> None:
     (notes,) = [segment for segment in ELFFile(io.BytesIO(data)).iter_segments() if segment["p_type"] == "PT_NOTE"]
     status = data[notes["p_offset"] + 20 :][:144]
     assert struct.unpack_from("<i", status, 24) == (3,) and struct.unpack_from("<I", status, 72 + 12) == (0x1234567,)
+
+
+def test_another_users_process_and_prctl_as_natively() -> None:
+    """EPERM for another user's process; membarrier's registrations; close_range that unshares; subreaper, timer slack,
+    rdtsc, arguments."""
+    result = boxed("others")
+    lines = result.stdout.decode().splitlines()
+    assert result.exit_status == 0
+    assert "user at root: robust Operation not permitted, setaffinity Operation not permitted" in lines[1]
+    assert (
+        "inherited 0, adopted by the subreaper 1" in lines
+        and "reaped it: 1 status 7; none left No child process" in lines
+    )
+    if why_not_native() or os.geteuid():
+        pytest.skip(why_not_native() or "natively it asks what root may do")
+    assert lines == native_agrees(lambda: run_native(program("others")), result.stdout).stdout.decode().splitlines()
+
+
+def host(name: str, tmp_path: Path, *arguments: str) -> list[str]:
+    if why_not_native():
+        pytest.skip(why_not_native())
+    return run_native(program(name), arguments, cwd=tmp_path, timeout=60).stdout.decode().splitlines()
+
+
+def test_the_core_flag_is_set_as_natively(tmp_path: Path) -> None:
+    """Natively the flag says that a core went to a file or a program; with a pattern that is neither it is not set."""
+    ours = boxed("coredump_flag").stdout.decode().splitlines()
+    pattern = Path("/proc/sys/kernel/core_pattern").read_text()
+    if pattern.startswith(("|", "/", "@", "\n")) or os.geteuid():
+        pytest.skip(f"this host leaves its cores elsewhere: {pattern.strip()}")
+    assert ours == host("coredump_flag", tmp_path)
+
+
+def test_the_waiter_gets_the_lock_as_natively(tmp_path: Path) -> None:
+    assert boxed("starve", "900").stdout.decode().splitlines() == host("starve", tmp_path, "900")

@@ -112,7 +112,7 @@ def natively(root: Path, words: list[str]) -> list[str]:
 
 def test_disk_as_it_is_counted() -> None:
     """What vmstat counts as paged in and out is what the disk moved."""
-    from tests.guests.test_field_proc import program
+    from tests.guests.test_proc import program
 
     script = Config(memory="8M", swap="64M", stdin=b"", time_limit=60)
     result = Machine(script).run([str(program("diskstats"))], capture=True)

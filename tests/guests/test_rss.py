@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from sandbox.schemes.registry import scheme_names
-from tests.guests.test_field_files import boxed, lines, native
+from tests.guests.test_files import boxed, lines, native
 
 
 def test_as_natively() -> None:

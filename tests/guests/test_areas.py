@@ -1,4 +1,4 @@
-"""Areas as programs in the field met them: seals, futex words without a page, locks on fault, populating, shrinking.
+"""Areas that programs made: seals, futex words without a page, locks on fault, populating, shrinking.
 Native Linux decides."""
 
 from __future__ import annotations
@@ -7,7 +7,7 @@ import platform
 
 import pytest
 
-from tests.guests.test_field_files import boxed, lines, native
+from tests.guests.test_files import boxed, lines, native
 
 RELEASE = tuple(map(int, platform.release().split("-")[0].split(".")[:2]))
 

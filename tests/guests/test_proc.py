@@ -13,14 +13,14 @@ from tests.guests.native import run_native, why_not_native
 from tests.sandbox.fs_world import World
 from tests.sandbox.test_fs_proc import table
 
-FIELD = Path(__file__).with_name("field")
+PROGRAMS = Path(__file__).with_name("programs")
 
 
 @cache
 def program(name: str) -> Path:
     if toolchain.find_compiler() is None:
         pytest.skip(f"no compiler for guest programs: {toolchain.REMEDY}")
-    return toolchain.compile_c(FIELD / f"{name}.c")
+    return toolchain.compile_c(PROGRAMS / f"{name}.c")
 
 
 def boxed(name: str, *arguments: str, **settings: object) -> Result:

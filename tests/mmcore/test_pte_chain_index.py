@@ -99,7 +99,7 @@ def test_thousands_of_mappings_of_one_page_go_in_no_time() -> None:
     """16,000 took 16 s of processor time. The count of nodes is still the search's."""
     if toolchain.find_compiler() is None:
         pytest.skip(f"no compiler for guest programs: {toolchain.REMEDY}")
-    program = toolchain.compile_c(Path(__file__).parents[1] / "guests" / "field" / "manymaps.c")
+    program = toolchain.compile_c(Path(__file__).parents[1] / "guests" / "programs" / "manymaps.c")
     n = 16000
     before = time.process_time()
     result = Machine(Config(scheme="pte_chain", stdin=b"", time_limit=100)).run([str(program), str(n)], capture=True)
