@@ -34,14 +34,15 @@ from mmcore.physical.frames import (
     SLAB,
     USER,
 )
-from mmcore.physical.pgtable import PRESENT, TASK_SIZE, P, W
+from mmcore.physical.pgtable import TASK_SIZE, P, W
 from mmcore.rmap.picture import Picture
-from mmcore.rmap.scheme import HIT, MISS, Purpose
+from mmcore.rmap.walk import HIT, MISS, Purpose, Walk
 
 if TYPE_CHECKING:
     from mmcore.areas.mm import Mm
     from mmcore.areas.vma import VmArea
     from mmcore.memory import Memory
+    from mmcore.physical.pgtable import PageTables
 
 _SHOW = 12  # violations written out in full
 PICTURES = 16  # frames whose picture one pass compares
@@ -330,31 +331,17 @@ class Auditor:
         mem = self.mem
         if not mem.rmap.exact:
             return
-        ptes, pte_index, mask = mem.pgtables.ptes, mem.pgtables.pte_index, mem.pgtables.PFN_MASK
-        found: list[int] = []
-
-        def visit(pfn: int, mm: Mm, address: int, vma: VmArea | None, pte: int) -> int:
-            if pte < 0:
-                pte = pte_index(mm.pgd, address)
-                if pte < 0:
-                    return MISS
-            value = ptes[pte]
-            if value & PRESENT and value >> 12 & mask == pfn:
-                found.append(pte)
-                return HIT
-            return MISS
-
-        walk, frames = mem.rmap.offer, mem.frames
+        pgtables, frames = mem.pgtables, mem.frames
         for pfn, expected in _by_frame(truth):
-            found.clear()
+            walk = _Find(pgtables, pfn)
             try:
-                walk(pfn, Purpose.AUDIT, visit)
+                mem.rmap.offer(walk)
             except (LookupError, AttributeError, InvariantViolation) as error:  # a damaged structure may lead anywhere
                 wrong.append(f"walk of the scheme leads astray ({error!r}): {frames.describe(pfn)}")
                 continue
-            if len(found) == 1 and found == expected:
+            if len(walk.ptes) == 1 and walk.ptes == expected:
                 continue
-            self._hold("walk", pfn, found, expected, wrong)
+            self._hold("walk", pfn, walk.ptes, expected, wrong)
 
     def _hold(self, of: str, pfn: int, found: list[int], expected: list[int], wrong: list[str]) -> None:
         """The PTEs that a walk or picture has, against those that map the frame; a state of history may miss some of an
@@ -501,6 +488,26 @@ class Auditor:
         flagged = int(np.count_nonzero((frames.np_flags & np.uint32(PG_SLAB)) != 0))
         if held != mem.pages.owned[SLAB] or flagged != held:
             wrong.append(f"slab: caches hold {held} frames, {mem.pages.owned[SLAB]} on the books, {flagged} flagged")
+
+
+class _Find(Walk):
+    """``ptes``: those a walk leads to that map the frame, in its order."""
+
+    __slots__ = ("pgtables", "ptes")
+
+    def __init__(self, pgtables: PageTables, pfn: int) -> None:
+        super().__init__(pfn, Purpose.AUDIT)
+        self.pgtables = pgtables
+        self.ptes: list[int] = []
+
+    def visit(self, mm: Mm, address: int, vma: VmArea | None = None, pte: int = -1) -> int:
+        pgtables = self.pgtables
+        if pte < 0:
+            pte = pgtables.pte_index(mm.pgd, address)
+        if pte < 0 or not pgtables.maps(pgtables.ptes[pte], self.pfn):
+            return MISS
+        self.ptes.append(pte)
+        return HIT
 
 
 def _by_frame(truth: tuple[np.ndarray, np.ndarray]) -> Iterator[tuple[int, list[int]]]:

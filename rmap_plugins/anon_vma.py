@@ -23,6 +23,7 @@ page-table probe where not.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from mmcore.errors import InvariantViolation, PluginError
@@ -36,8 +37,10 @@ from mmcore.rmap import (
     Purpose,
     SchemeEnv,
     Setup,
-    Visit,
+    Walk,
     WalkScheme,
+    growing,
+    showing,
 )
 
 if TYPE_CHECKING:
@@ -218,23 +221,40 @@ class AnonVma(WalkScheme):
 
     # --- the walk
 
-    def walk(self, pfn: int, purpose: Purpose, visit: Visit) -> None:
-        anon_vma = self._objects.get(self._mapping[pfn])
+    def walk(self, walk: Walk) -> None:
+        anon_vma = self._objects.get(self._mapping[walk.pfn])
         if anon_vma is None:
             return
-        index = self._index[pfn]
+        index, areas = self._index[walk.pfn], reversed(anon_vma.areas)
         seen = 0
-        for vma in reversed(anon_vma.areas):
+        for vma in islice(areas, walk.many):
             seen += 1
             mm = vma.vm_mm
             if not mm.rss:
                 continue
             start = vma.vm_start
             address = start + ((index - vma.vm_pgoff & 0xFFFFFFFF) << 12)
-            if address < vma.vm_end and visit(pfn, mm, address, vma, -1) & STOP:
+            if address < vma.vm_end and walk.visit(mm, address, vma) & STOP:
                 break
-        if purpose != Purpose.AUDIT:
+        else:
+            if len(anon_vma.areas) > seen:
+                seen += self._walk_on(walk, index, areas)
+        if walk.purpose != Purpose.AUDIT:
             self._meters.vmas_visited += seen
+
+    @staticmethod
+    def _walk_on(walk: Walk, index: int, areas: Iterator[VmArea]) -> int:
+        """A long walk goes on in arrays: how many more areas it looked at."""
+        seen = 0
+        for part in growing(areas, walk.many):
+            positions, addresses = showing(part, index, wraps=True)
+            at = positions.tolist()
+            vmas = [part[i] for i in at]
+            visited = walk.visit_many([vma.vm_mm for vma in vmas], addresses[at], vmas, skip_empty=True)
+            if visited.stop:
+                return seen + at[visited.looked_at - 1] + 1
+            seen += len(part)
+        return seen
 
     def check(self) -> list[str]:
         wrong = []

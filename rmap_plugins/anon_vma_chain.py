@@ -34,6 +34,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from mmcore.areas.vma import FORK, SPLIT
@@ -49,8 +50,10 @@ from mmcore.rmap import (
     Purpose,
     SchemeEnv,
     Setup,
-    Visit,
+    Walk,
     WalkScheme,
+    growing,
+    showing,
 )
 from rmap_plugins.anon_vma import alike_neighbours
 
@@ -429,23 +432,45 @@ class AnonVmaChain(WalkScheme):
 
     # --- the walk
 
-    def walk(self, pfn: int, purpose: Purpose, visit: Visit) -> None:
-        anon_vma = self._objects.get(self._mapping[pfn])
+    def walk(self, walk: Walk) -> None:
+        anon_vma = self._objects.get(self._mapping[walk.pfn])
         if anon_vma is None:
             return
-        index = self._index[pfn]
+        index = self._index[walk.pfn]
         links = anon_vma.links
         visited, seen = links.visited, 0
-        for avc in links.overlapping(index, index):
+        found = links.overlapping(index, index)
+        for avc in islice(found, walk.many):
             seen += 1
             vma = avc.vma
             start = vma.vm_start
             address = start + (index - vma.vm_pgoff << 12)
-            if start <= address < vma.vm_end and visit(pfn, vma.vm_mm, address, vma, -1) & STOP:
+            if start <= address < vma.vm_end and walk.visit(vma.vm_mm, address, vma) & STOP:
                 break
-        if purpose != Purpose.AUDIT:
+        else:
+            if len(links) > seen:
+                seen += self._walk_on(walk, index, links, found)
+        if walk.purpose != Purpose.AUDIT:
             self._meters.vmas_visited += seen
             self._meters.nodes += links.visited - visited
+
+    @staticmethod
+    def _walk_on(walk: Walk, index: int, links: _LinkTree | _LinkList, found: Iterator[_Avc]) -> int:
+        """A long walk goes on in arrays: how many more areas it looked at. Nodes of the tree that were passed in vain
+        do not count as visited."""
+        seen = 0
+        for part in growing(((avc.vma, links.visited) for avc in found), walk.many):
+            areas = [vma for vma, _ in part]
+            at, addresses = showing(areas, index)
+            vmas = [areas[i] for i in at.tolist()]
+            offered = walk.visit_many([vma.vm_mm for vma in vmas], addresses[at], vmas)
+            if offered.stop:
+                last = int(at[offered.looked_at - 1])
+                if isinstance(links, _LinkTree):
+                    links.visited = part[last][1]
+                return seen + last + 1
+            seen += len(part)
+        return seen
 
     # --- invariants
 

@@ -44,8 +44,9 @@ from mmcore.rmap import (
     Purpose,
     SchemeEnv,
     Setup,
-    Visit,
+    Walk,
     WalkScheme,
+    growing,
 )
 from rmap_plugins.partial_objrmap import file_index_bytes, i_mmap_option
 
@@ -73,6 +74,14 @@ class _AnonMm:
             self.next, self.prev = head, head.prev
             head.prev.next = self
             head.prev = self
+
+    def until(self, end: _AnonMm) -> Iterator[Mm]:
+        """The living address spaces that have pages, from this member to before ``end``."""
+        member = self
+        while member is not end:
+            if member.mm is not None and member.mm.rss:
+                yield member.mm
+            member = member.next
 
     def family(self) -> Iterator[_AnonMm]:
         """The ring, from this member on."""
@@ -215,19 +224,20 @@ class AnonMm(WalkScheme):
 
     # --- the walk
 
-    def walk(self, pfn: int, purpose: Purpose, visit: Visit) -> None:
+    def walk(self, walk: Walk) -> None:
+        pfn = walk.pfn
         named = self._objects.get(self._mapping[pfn])
         if named is None:
             return
-        address = self._index[pfn]
+        address, many = self._index[pfn], walk.many
         asked = 0
         found: _AnonMm | None = None
         member = named
-        while True:
+        while asked < many:
             mm = member.mm
             if mm is not None and mm.rss:
                 asked += 1
-                answer = visit(pfn, mm, address, None, -1)
+                answer = walk.visit(mm, address)
                 if answer & ANSWER == HIT and found is None:
                     found = member
                 if answer & STOP:
@@ -235,14 +245,32 @@ class AnonMm(WalkScheme):
             member = member.next
             if member is named:
                 break
-        if purpose == Purpose.AUDIT:
+        else:
+            more, first = self._walk_on(walk, address, member, named)
+            asked += more
+            found = found or first
+        if walk.purpose == Purpose.AUDIT:
             return
         self._meters.mms_visited += asked
-        if purpose == Purpose.REFERENCED and named.mm is None and found is not None:
+        if walk.purpose == Purpose.REFERENCED and named.mm is None and found is not None:
             # The page's home died: it moves to the first living one that has it, so that the dead one can be freed.
             found.count += 1
             self._mapping[pfn] = found.address
             self._put(named, 1)
+
+    @staticmethod
+    def _walk_on(walk: Walk, address: int, member: _AnonMm, end: _AnonMm) -> tuple[int, _AnonMm | None]:
+        """A long walk goes on in arrays, from ``member`` to ``end``: how many more address spaces it asked, and the
+        first that has the page."""
+        asked, found = 0, None
+        for part in growing(member.until(end), walk.many):
+            visited = walk.visit_many(part, address)
+            asked += visited.looked_at
+            if found is None and visited.first_hit >= 0:
+                found = part[visited.first_hit].rmap
+            if visited.stop:
+                break
+        return asked, found
 
     # --- for tests and the auditor
 

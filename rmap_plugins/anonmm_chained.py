@@ -33,6 +33,7 @@ from mmcore.rmap import (
     ANSWER,
     FRAME,
     HIT,
+    MISS,
     NEXT,
     OK,
     STOP,
@@ -44,11 +45,12 @@ from mmcore.rmap import (
     RmapScheme,
     SchemeEnv,
     Setup,
-    Visit,
+    Walk,
 )
 from rmap_plugins.anonmm import AnonMm
 
 if TYPE_CHECKING:
+    from mmcore.areas.mm import Mm
     from mmcore.areas.vma import VmArea
 
 NODE_BYTES = 32
@@ -73,6 +75,27 @@ class _Chain:
 def _nodes(addresses: int) -> int:
     """Nodes that hold so many addresses, and the count."""
     return (addresses + SLOTS) // SLOTS
+
+
+class _Everywhere(Walk):
+    """A visit of one address space becomes one for every address of the page."""
+
+    __slots__ = ("walk", "addresses")
+
+    def __init__(self, walk: Walk, addresses: list[int]) -> None:
+        super().__init__(walk.pfn, walk.purpose)
+        self.walk = walk
+        self.addresses = addresses
+
+    def visit(self, mm: Mm, address: int, vma: VmArea | None = None, pte: int = -1) -> int:
+        result = MISS
+        for where in (address, *self.addresses):
+            answer = self.walk.visit(mm, where, vma, pte)
+            if answer & ANSWER == HIT:
+                result = HIT
+            if answer & STOP:
+                return result | STOP
+        return result
 
 
 class AnonMmChained(AnonMm):
@@ -226,40 +249,23 @@ class AnonMmChained(AnonMm):
 
     # --- the walk
 
-    def walk(self, pfn: int, purpose: Purpose, visit: Visit) -> None:
-        word = self._rmap[pfn]
-        if not word:
-            super().walk(pfn, purpose, visit)
-            return
-        self._meter_chain(word, purpose)
-        super().walk(pfn, purpose, self._everywhere(visit, self._known(pfn)))
+    def walk(self, walk: Walk) -> None:
+        word = self._rmap[walk.pfn]
+        if word:
+            self._meter_chain(word, walk.purpose)
+            walk = _Everywhere(walk, self._known(walk.pfn))
+        super().walk(walk)
 
-    def nonlinear_addresses(self, pfn: int, purpose: Purpose) -> tuple[int, ...]:
-        word = self._rmap[pfn]
+    def nonlinear_addresses(self, walk: Walk) -> tuple[int, ...]:
+        word = self._rmap[walk.pfn]
         if not word:
             return ()
-        self._meter_chain(word, purpose)
-        return tuple(self._known(pfn))
+        self._meter_chain(word, walk.purpose)
+        return tuple(self._known(walk.pfn))
 
     def _meter_chain(self, word: int, purpose: Purpose) -> None:
         if purpose != Purpose.AUDIT:
             self._meters.nodes += len(self._chains[word].nodes)
-
-    @staticmethod
-    def _everywhere(visit: Visit, addresses: list[int]) -> Visit:
-        """A visit of one address space becomes one for every address of the page."""
-
-        def visit_all(pfn: int, mm: Any, address: int, vma: Any, pte: int) -> int:
-            result = 0
-            for where in (address, *addresses):
-                answer = visit(pfn, mm, where, vma, pte)
-                if answer & ANSWER == HIT:
-                    result = HIT
-                if answer & STOP:
-                    return result | STOP
-            return result
-
-        return visit_all
 
     def check(self) -> list[str]:
         wrong = super().check()

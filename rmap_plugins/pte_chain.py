@@ -40,7 +40,7 @@ from mmcore.rmap import (
     Purpose,
     SchemeEnv,
     Setup,
-    Visit,
+    Walk,
     WalkScheme,
 )
 
@@ -462,8 +462,8 @@ class PteChain(WalkScheme):
 
     # --- the walk
 
-    def walk(self, pfn: int, purpose: Purpose, visit: Visit) -> None:
-        frames = self._frames
+    def walk(self, walk: Walk) -> None:
+        frames, pfn, purpose = self._frames, walk.pfn, walk.purpose
         word = frames.rmap[pfn]
         if not word:
             return
@@ -471,12 +471,12 @@ class PteChain(WalkScheme):
         if frames.flags[pfn] & PG_DIRECT:
             pte = word // entry
             mm, address = owner(pte)
-            if visit(pfn, mm, address, None, pte) & ANSWER == HIT and purpose == Purpose.UNMAP:
+            if walk.visit(mm, address, None, pte) & ANSWER == HIT and purpose == Purpose.UNMAP:
                 frames.rmap[pfn] = 0
                 frames.flags[pfn] &= ~PG_DIRECT
             return
         if purpose == Purpose.UNMAP:
-            self._walk_unmap(pfn, visit)
+            self._walk_unmap(walk)
             return
         slots, words, n = self._slots, self._words, self.nrpte
         node = word
@@ -491,7 +491,7 @@ class PteChain(WalkScheme):
                 total += 1
                 pte = last // entry
                 mm, address = owner(pte)
-                visit(pfn, mm, address, None, pte)
+                walk.visit(mm, address, None, pte)
             node = head & ~n
         if purpose == Purpose.AUDIT:
             return
@@ -503,11 +503,11 @@ class PteChain(WalkScheme):
             frames.flags[pfn] |= PG_DIRECT
             self._free(word)
 
-    def _walk_unmap(self, pfn: int, visit: Visit) -> None:
+    def _walk_unmap(self, walk: Walk) -> None:
         """try_to_unmap over a chain: an entry that is done is replaced by the head's lowest; AGAIN goes on; FAIL
         stops."""
         slots, words, n, entry, owner = self._slots, self._words, self.nrpte, self._entry, self.env.pte_owner
-        frames = self._frames
+        frames, pfn = self._frames, walk.pfn
         node = frames.rmap[pfn]
         while node:
             self._meters.nodes += 1
@@ -520,7 +520,7 @@ class PteChain(WalkScheme):
                     continue
                 pte = value // entry
                 mm, address = owner(pte)
-                answer = visit(pfn, mm, address, None, pte)
+                answer = walk.visit(mm, address, None, pte)
                 kind = answer & ANSWER
                 if kind == HIT:
                     # The head's lowest entry moves here. In the head itself that entry was seen already (it stands

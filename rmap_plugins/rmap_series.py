@@ -27,7 +27,7 @@ from functools import cache
 from typing import Any
 
 from mmcore.errors import PluginError
-from mmcore.rmap import OK, Draft, MachineFacts, Picture, Purpose, RmapScheme, SchemeEnv, Setup, Visit, WalkScheme
+from mmcore.rmap import OK, Draft, MachineFacts, Picture, RmapScheme, SchemeEnv, Setup, Walk, WalkScheme
 from rmap_plugins.anon_vma import AnonVma
 from rmap_plugins.anonmm import AnonMm
 from rmap_plugins.partial_objrmap import PartialObjrmap, file_index_bytes, i_mmap_option
@@ -58,7 +58,7 @@ class _NoAnonRmap(WalkScheme):
     def add_anon(self, pfn: int, vma: Any, address: int, pte: int, exclusive: bool, token: Any) -> int:
         return OK
 
-    def walk(self, pfn: int, purpose: Purpose, visit: Visit) -> None:
+    def walk(self, walk: Walk) -> None:
         """Nothing is offered."""
 
     def picture(self, pfn: int) -> Picture:

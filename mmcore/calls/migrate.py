@@ -17,6 +17,8 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from mmcore.errors import InvariantViolation, SysError
 from mmcore.physical.frames import (
     PAGECACHE,
@@ -30,12 +32,14 @@ from mmcore.physical.frames import (
     USER,
 )
 from mmcore.physical.gfp import GFP_HIGHUSER
-from mmcore.rmap.scheme import HIT, MISS, STOP, Purpose
+from mmcore.rmap.probe import ProbingWalk
+from mmcore.rmap.walk import HIT, STOP, Purpose
 
 if TYPE_CHECKING:
     from mmcore.areas.mm import Mm
     from mmcore.areas.vma import VmArea
     from mmcore.memory import Memory
+    from mmcore.rmap.core import Rmap
 
 
 def migrate_page(mem: Memory, pfn: int) -> int:
@@ -65,7 +69,7 @@ def migrate_page(mem: Memory, pfn: int) -> int:
         pages.put_page(pfn)
         raise
     _move(mem, pfn, new)
-    _walk_entries(mem, new, pfn, new)
+    _map(mem, _FromEntries(mem.rmap, new, pfn, new, frames.mapcount[new]))
     pages.put_page(pfn)
     mem.meters.migrations += 1
     return new
@@ -94,60 +98,73 @@ def _check_movable(mem: Memory, pfn: int, mine: int) -> None:
         raise SysError(errno.EBUSY, "somebody holds the page: " + frames.describe(pfn))
 
 
-def _unmap(mem: Memory, pfn: int) -> None:
-    """Pass 1. EBUSY, with everything as it was, when the walk does not find ``mapcount`` PTEs."""
-    rmap, pgtables = mem.rmap, mem.pgtables
-    ptes = pgtables.ptes
-    left = wanted = mem.frames.mapcount[pfn]
+class _ToEntries(ProbingWalk):
+    """Pass 1, over the old frame: its PTEs become migration entries. ``left``: how many are still to be found."""
 
-    def unmap_one(pfn: int, mm: Mm, address: int, vma: VmArea | None, pte: int) -> int:
-        nonlocal left
-        pte = rmap.find(pfn, mm, address, pte)
-        if pte < 0:
-            return MISS
-        ptes[pte] = pgtables.migration_pte(ptes[pte])
+    __slots__ = ("left",)
+
+    def __init__(self, rmap: Rmap, pfn: int) -> None:
+        super().__init__(rmap, pfn, Purpose.MIGRATE)
+        self.left = rmap.mapcount[pfn]
+
+    def found(self, mm: Mm, address: int, vma: VmArea | None, pte: int) -> int:
+        rmap = self.rmap
+        rmap.ptes[pte] = rmap.pgtables.migration_pte(rmap.ptes[pte])
         rmap.unmapped += 1
         mm.flush_pending = True
-        left -= 1
-        return HIT if left else HIT | STOP
-
-    if wanted:
-        rmap.ask(pfn, Purpose.MIGRATE, unmap_one)
-    if left:
-        _walk_entries(mem, pfn, pfn, pfn, wanted - left)
-        mem.meters.migrate_misses += 1
-        raise SysError(
-            errno.EBUSY, f"the scheme leads to {wanted - left} of {wanted} PTEs: " + mem.frames.describe(pfn)
-        )
+        self.left -= 1
+        return HIT if self.left else HIT | STOP
 
 
-def _walk_entries(mem: Memory, pfn: int, old: int, new: int, wanted: int = -1) -> None:
-    """Pass 2: a walk over ``pfn`` turns the migration entries of ``old`` into PTEs of ``new``; there must be ``wanted``
-    (default: mapcount)."""
-    rmap, pgtables = mem.rmap, mem.pgtables
-    ptes = pgtables.ptes
-    left = wanted = mem.frames.mapcount[pfn] if wanted < 0 else wanted
+class _FromEntries(ProbingWalk):
+    """Pass 2, over the frame ``pfn`` that the records name by now: the migration entries of ``old`` become PTEs of
+    ``new``. ``left``: how many are still to be found."""
+
+    __slots__ = ("old", "new", "left")
+
+    def __init__(self, rmap: Rmap, pfn: int, old: int, new: int, left: int) -> None:
+        super().__init__(rmap, pfn, Purpose.MIGRATE)
+        self.old = old
+        self.new = new
+        self.left = left
+
+    def maps(self, value: int) -> bool:
+        return self.rmap.pgtables.migration_pfn(value) == self.old
+
+    def np_maps(self, values: np.ndarray) -> np.ndarray:
+        return self.rmap.pgtables.np_migrates(values, self.old)
+
+    def found(self, mm: Mm, address: int, vma: VmArea | None, pte: int) -> int:
+        rmap = self.rmap
+        rmap.ptes[pte] = rmap.pgtables.migrated_pte(rmap.ptes[pte], self.new)
+        self.left -= 1
+        return HIT if self.left else HIT | STOP
+
+
+def _unmap(mem: Memory, pfn: int) -> None:
+    """Pass 1. EBUSY, with everything as it was, when the walk does not find ``mapcount`` PTEs."""
+    wanted = mem.frames.mapcount[pfn]
     if not wanted:
         return
+    walk = _ToEntries(mem.rmap, pfn)
+    mem.rmap.ask(walk)
+    if walk.left:
+        found = wanted - walk.left
+        _map(mem, _FromEntries(mem.rmap, pfn, pfn, pfn, found))
+        mem.meters.migrate_misses += 1
+        raise SysError(errno.EBUSY, f"the scheme leads to {found} of {wanted} PTEs: " + mem.frames.describe(pfn))
 
-    def map_one(pfn: int, mm: Mm, address: int, vma: VmArea | None, pte: int) -> int:
-        nonlocal left
-        pte = rmap.find(pfn, mm, address, pte)
-        if pte < 0:
-            return MISS
-        ptes[pte] = pgtables.migrated_pte(ptes[pte], new)
-        left -= 1
-        return HIT if left else HIT | STOP
 
-    rmap.moving = old
-    try:
-        rmap.ask(pfn, Purpose.MIGRATE, map_one)
-    finally:
-        rmap.moving = -1
-    if left:
+def _map(mem: Memory, walk: _FromEntries) -> None:
+    """Pass 2, or pass 1 undone."""
+    wanted = walk.left
+    if not wanted:
+        return
+    mem.rmap.ask(walk)
+    if walk.left:
         raise InvariantViolation(
-            f"scheme {mem.scheme.card.name}: the second walk of a migration finds {wanted - left} of the {wanted} "
-            f"PTEs that the first one found: " + mem.frames.describe(pfn)
+            f"scheme {mem.scheme.card.name}: the second walk of a migration finds {wanted - walk.left} of the {wanted} "
+            f"PTEs that the first one found: " + mem.frames.describe(walk.pfn)
         )
 
 

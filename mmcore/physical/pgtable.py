@@ -17,6 +17,7 @@ Linux: include/asm-i386/pgtable*.h, 2.6.7.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -89,6 +90,10 @@ class PageTables:
     def present(pte: int) -> int:
         return pte & PRESENT
 
+    def maps(self, pte: int, pfn: int) -> bool:
+        """Does the entry map this frame?"""
+        return bool(pte & PRESENT) and pte >> PAGE_SHIFT & self.PFN_MASK == pfn
+
     # --- migration entries
 
     def migration_pte(self, pte: int) -> int:
@@ -113,6 +118,11 @@ class PageTables:
         kind = ptes.dtype.type
         return (ptes >> kind(12) & kind(self.PFN_MASK)).astype(np.int64)
 
+    def np_maps(self, ptes: np.ndarray, pfn: int) -> np.ndarray:
+        """``maps`` for many entries (bool each)."""
+        kind = ptes.dtype.type
+        return ((ptes >> kind(12) & kind(self.PFN_MASK)) == kind(pfn)) & ((ptes & kind(PRESENT)) != 0)
+
     @staticmethod
     def np_has(ptes: np.ndarray, bits: int) -> np.ndarray:
         """Which of the entries have any of the bits (bool each)."""
@@ -128,6 +138,10 @@ class PageTables:
         """The same for entries that are neither present nor of a nonlinear file."""
         entries = self.np_pte_to_swp(ptes)
         return np.where(entries >> 27 == MIGRATION_TYPE, entries & (1 << self.MIGRATION_SHIFT) - 1, -1)
+
+    def np_migrates(self, ptes: np.ndarray, pfn: int) -> np.ndarray:
+        """Which of the entries are migration entries of this frame (bool each)."""
+        return self.np_swapped(ptes) & (self.np_migration_pfn(ptes) == pfn)
 
     def migrated_pte(self, pte: int, pfn: int) -> int:
         """The PTE a migration entry stands for, on the frame ``pfn``."""
@@ -210,6 +224,10 @@ class PageTables:
     def pte_index(self, pgd: int, addr: int) -> int:
         raise NotImplementedError
 
+    def np_pte_indices(self, pgds: Sequence[int], addresses: int | np.ndarray) -> np.ndarray:
+        """``pte_index`` for many address spaces, at one address or each at its own (int64)."""
+        raise NotImplementedError
+
     def _set_table(self, pgd: int, addr: int, pfn: int) -> None:
         raise NotImplementedError
 
@@ -284,6 +302,16 @@ class PaeTables(PageTables):
         if not table:
             return -1
         return (table >> 3 & 0x1FFFFFE00) + (addr >> 12 & 511)
+
+    def np_pte_indices(self, pgds: Sequence[int], addresses: int | np.ndarray) -> np.ndarray:
+        middle = self._middle
+        if isinstance(addresses, int):
+            first = [middle[pgd][addresses >> 30] for pgd in pgds]
+        else:
+            first = [middle[pgd][gigabyte] for pgd, gigabyte in zip(pgds, (addresses >> 30).tolist(), strict=True)]
+        tables = self.np_ptes[np.array(first, np.int64) + (addresses >> 21 & 511)]
+        indices = (tables >> np.uint64(3) & np.uint64(0x1FFFFFE00)).astype(np.int64) + (addresses >> 12 & 511)
+        return np.where(tables != 0, indices, -1)
 
     def _pmd_index(self, pgd: int, addr: int) -> int:
         return self._middle[pgd][addr >> 30] + (addr >> 21 & 511)
@@ -375,6 +403,11 @@ class TwoLevelTables(PageTables):
         if not table:
             return -1
         return ((table & 0xFFFFF000) >> 2) + (addr >> 12 & 1023)
+
+    def np_pte_indices(self, pgds: Sequence[int], addresses: int | np.ndarray) -> np.ndarray:
+        tables = self.np_ptes[(np.array(pgds, np.int64) >> 2) + (addresses >> 22)]
+        indices = (tables >> np.uint32(2) & np.uint32(0x3FFFFC00)).astype(np.int64) + (addresses >> 12 & 1023)
+        return np.where(tables != 0, indices, -1)
 
     def _set_table(self, pgd: int, addr: int, pfn: int) -> None:
         self.ptes[(pgd >> 2) + (addr >> 22)] = pfn << PAGE_SHIFT | P | W | U if pfn else 0

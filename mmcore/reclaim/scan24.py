@@ -20,7 +20,7 @@ import numpy as np
 from mmcore.areas.vma import VM_LOCKED, VM_NONLINEAR, VM_RESERVED
 from mmcore.physical.frames import PG_ACTIVE, PG_ANON, PG_LOCKED, PG_LRU, PG_REFERENCED, PG_SWAPCACHE, PG_WRITEBACK
 from mmcore.physical.gfp import GFP_KERNEL
-from mmcore.physical.pgtable import A, D
+from mmcore.physical.pgtable import A
 from mmcore.physical.pterange import PteRange
 from mmcore.physical.zones import Zone
 from mmcore.reclaim.vmscan import SWAP_CLUSTER_MAX, ScanControl, Vmscan
@@ -298,13 +298,11 @@ class SwapOut(Vmscan):
             self.mapcount,
             self.frames.private,
         )
-        mem, swap, vmstat = self.mem, self.swap, self.vmstat
+        mem, swap = self.mem, self.swap
         rmap, pgtables, mappings = mem.rmap, mem.pgtables, mem.mappings
-        ptes, tell_removed = pgtables.ptes, rmap.tell_removed if rmap.has_remove else None
         nonlinear = vma.vm_flags & VM_NONLINEAR
-        taken = anon = done = pte = 0
+        taken = done = pte = 0
         for pte, pfn in zip(where, pfns, strict=True):
-            value = ptes[pte]
             f = flags[pfn]
             if f & PG_ANON:
                 cached = f & PG_SWAPCACHE
@@ -315,34 +313,19 @@ class SwapOut(Vmscan):
                 entry = private[pfn]
                 swap.swap_duplicate(entry)
                 left = pgtables.swp_pte(entry)
-                anon += 1
             else:
                 if frames.mapping[pfn] not in mappings:
                     continue
                 left = 0
                 if nonlinear and frames.index[pfn] != (pgtables.address_of(pte)[1] - vma.vm_start >> 12) + vma.vm_pgoff:
                     left = pgtables.file_pte(frames.index[pfn])
-            if value & D:
-                rmap.set_page_dirty(pfn)
-            ptes[pte] = left
             taken += 1
-            n = mapcount[pfn] - 1
-            mapcount[pfn] = n
-            if tell_removed is not None:
-                tell_removed(vma, pfn, pte)
-            if n == 0:
-                vmstat.nr_mapped -= 1
-                rmap.last_pte_went(pfn)
+            rmap.pte_went(vma, pfn, pte, rmap.take_pte(vma, pfn, pte, left))
             n = count[pfn] - 1
             count[pfn] = n
             if n == 1:
                 done += 1
                 if done == goal:
                     break
-        if taken:
-            mm = vma.vm_mm
-            mm.flush_pending = True
-            rmap.count_left(vma, taken, anon)
-            rmap.unmapped += taken
-            mem.meters.scan_unmapped += taken
+        mem.meters.scan_unmapped += taken
         return done, pte

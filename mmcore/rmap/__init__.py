@@ -4,24 +4,17 @@ drawing of a frame's way to its PTEs (``picture``)."""
 from mmcore.areas.vma import FORK, MOVE, SPLIT
 from mmcore.rmap.picture import FRAME, NEXT, ROOT, Draft, Edge, Node, Picture, offers, search, searched, walked
 from mmcore.rmap.scheme import (
-    AGAIN,
-    ANSWER,
     COPY,
-    FAIL,
-    HIT,
-    MISS,
     OK,
-    STOP,
     Card,
     MachineFacts,
-    Purpose,
     RmapScheme,
     ScanScheme,
     SchemeEnv,
     Setup,
-    Visit,
     WalkScheme,
 )
+from mmcore.rmap.walk import AGAIN, ANSWER, FAIL, HIT, MISS, STOP, Purpose, Visited, Walk, growing, showing
 
 __all__ = [
     "AGAIN",
@@ -49,8 +42,11 @@ __all__ = [
     "ScanScheme",
     "SchemeEnv",
     "Setup",
-    "Visit",
+    "Visited",
+    "Walk",
     "WalkScheme",
+    "growing",
+    "showing",
     "offers",
     "search",
     "searched",

@@ -10,27 +10,23 @@ Linux: mm/rmap.c, 2.6.7.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mmcore.areas.vma import VM_LOCKED, VM_MAYSHARE, VM_RESERVED
-from mmcore.errors import InvariantViolation, SysError
+from mmcore.errors import InvariantViolation
 from mmcore.physical.frames import PG_ANON, PG_DIRTY, PG_REFERENCED, PG_SWAPCACHE
-from mmcore.physical.pgtable import FILE, PRESENT, A, D
+from mmcore.physical.pgtable import D
+from mmcore.rmap.by_file import FileWalks
 from mmcore.rmap.picture import Picture, add_lost, of_file
-from mmcore.rmap.scheme import FAIL, HIT, MISS, STOP, Purpose, RmapScheme, Visit, WalkScheme
+from mmcore.rmap.probe import SUCCESS, SWAP_AGAIN, SWAP_FAIL, ProbingWalk, Referenced, Unmap
+from mmcore.rmap.scheme import RmapScheme, WalkScheme
+from mmcore.rmap.walk import Walk
 from mmcore.stats import WalkLengths
 
 if TYPE_CHECKING:
-    from mmcore.areas.mm import Mm
     from mmcore.areas.vma import VmArea
     from mmcore.memory import Memory
-
-SUCCESS, SWAP_AGAIN, SWAP_FAIL = 0, 1, 2
-_REFERENCED, _UNMAP = Purpose.REFERENCED, Purpose.UNMAP
-_CLUSTER_BYTES = 32 << 12  # the mini virtual scan's step: 32 pages
 
 
 class Rmap:
@@ -48,7 +44,8 @@ class Rmap:
         self.pte_index = mem.pgtables.pte_index
         self.pfn_mask = mem.pgtables.PFN_MASK
         self.exact = isinstance(scheme, WalkScheme)
-        self.walk = scheme.walk if isinstance(scheme, WalkScheme) else self._walk_file
+        self.walk_file = FileWalks(self).walk
+        self.walk = scheme.walk if isinstance(scheme, WalkScheme) else self.walk_file
         kind = type(scheme)
         # Hooks a scheme does not override are not called on hot paths.
         self.has_dup = kind.dup is not RmapScheme.dup
@@ -70,14 +67,6 @@ class Rmap:
         # PTEs taken by try_to_unmap (or moved) so far: whoever reserves compares it to see whether reclaim ran over
         # what he read
         self.unmapped = 0
-        # State of the walk under way (walks do not nest, AUDIT aside).
-        self._left = 0
-        self._young = 0
-        self._result = SUCCESS
-        self._by_file = False
-        self.moving = (
-            -1
-        )  # migration's second pass: walks look for the migration entries of this frame instead of the PTEs of theirs
 
     # --- one page
 
@@ -239,58 +228,61 @@ class Rmap:
         if f & PG_REFERENCED:
             self.flags[pfn] = f & ~PG_REFERENCED
             found = 1
-        n = self.mapcount[pfn]
-        if n and self.exact:
-            self._left = n
-            self._young = 0
-            self._metered_walk(pfn, f, _REFERENCED, self._referenced_one)
-            return found + self._young
+        if self.mapcount[pfn] and self.exact:
+            walk = Referenced(self, pfn)
+            self._metered(walk, f)
+            return found + walk.young
         return found
 
-    def _metered_walk(self, pfn: int, flags: int, purpose: Purpose, visit: Visit) -> None:
-        """A walk, and how many objects it looked at: the most of one kind (candidates, areas, address spaces, nodes),
-        whoever looked at them. The scheme's own walks and the file index's are metered apart, and kinds alike."""
+    def _metered(self, walk: ProbingWalk, flags: int) -> None:
+        """A walk, and how many objects it looked at: the most of one kind (candidates, areas, address spaces, nodes).
+        The scheme's own walks and the file index's are metered apart, and kinds alike."""
+        if not (flags & PG_ANON or self.walks_files):
+            self._metered_by_file(walk)
+            return
         meters = self.meters
-        by_file = self._by_file = not (flags & PG_ANON or self.walks_files)
-        candidates, mms = meters.candidates + meters.file_candidates, meters.mms_visited
-        vmas, nodes = (
-            meters.vmas_visited + meters.file_vmas_visited,
-            meters.nodes + meters.file_nodes + meters.vma_lookup_nodes,
-        )
-        if by_file:
-            meters.file_walks += 1
-        else:
-            meters.walks += 1
-        if by_file:
-            self._walk_file(pfn, purpose, visit)
-        else:
-            self.walk(pfn, purpose, visit)
+        meters.walks += 1
+        candidates, vmas, mms = meters.candidates, meters.vmas_visited, meters.mms_visited
+        nodes = meters.nodes + meters.vma_lookup_nodes
+        self.walk(walk)
         length = max(
-            meters.candidates + meters.file_candidates - candidates,
-            meters.vmas_visited + meters.file_vmas_visited - vmas,
+            meters.candidates - candidates,
+            meters.vmas_visited - vmas,
             meters.mms_visited - mms,
+            meters.nodes + meters.vma_lookup_nodes - nodes,
+        )
+        self.walk_lengths.counts[length.bit_length()] += 1
+        if length > meters.longest_walk:
+            meters.longest_walk = length
+
+    def _metered_by_file(self, walk: ProbingWalk) -> None:
+        """The file's index leads; what its scheme is asked on the way (nonlinear_addresses) counts too."""
+        walk.by_file = True
+        meters = self.meters
+        meters.file_walks += 1
+        candidates, vmas = meters.file_candidates, meters.file_vmas_visited + meters.vmas_visited
+        nodes = meters.nodes + meters.file_nodes + meters.vma_lookup_nodes
+        self.walk_file(walk)
+        length = max(
+            meters.file_candidates - candidates,
+            meters.file_vmas_visited + meters.vmas_visited - vmas,
             meters.nodes + meters.file_nodes + meters.vma_lookup_nodes - nodes,
         )
-        if by_file:
-            self.file_walk_lengths.counts[length.bit_length()] += 1
-            if length > meters.file_longest_walk:
-                meters.file_longest_walk = length
-        else:
-            self.walk_lengths.counts[length.bit_length()] += 1
-            if length > meters.longest_walk:
-                meters.longest_walk = length
+        self.file_walk_lengths.counts[length.bit_length()] += 1
+        if length > meters.file_longest_walk:
+            meters.file_longest_walk = length
 
-    def ask(self, pfn: int, purpose: Purpose, visit: Visit) -> None:
-        """A metered walk for an exact user (migrate.py, mkclean.py), whose ``visit`` calls ``find`` once for each
-        candidate. File pages are found by their file's index under a scheme that cannot walk."""
-        self._metered_walk(pfn, self.flags[pfn] if self.exact else 0, purpose, visit)
+    def ask(self, walk: ProbingWalk) -> None:
+        """A metered walk for an exact user (migrate.py, mkclean.py). File pages are found by their file's index under a
+        scheme that cannot walk."""
+        self._metered(walk, self.flags[walk.pfn] if self.exact else 0)
 
-    def offer(self, pfn: int, purpose: Purpose, visit: Visit) -> None:
+    def offer(self, walk: Walk) -> None:
         """A walk of the scheme, or of the file's index, metered by nobody: the audit's."""
-        if self.flags[pfn] & PG_ANON or self.walks_files:
-            self.walk(pfn, purpose, visit)
+        if self.flags[walk.pfn] & PG_ANON or self.walks_files:
+            self.walk(walk)
         else:
-            self._walk_file(pfn, purpose, visit)
+            self.walk_file(walk)
 
     def picture(self, pfn: int) -> Picture:
         """What leads from a frame to its PTEs: the scheme's structures, or the file's index, and PTEs that nothing
@@ -300,67 +292,10 @@ class Rmap:
             picture = self.scheme.picture(pfn)
         else:
             mapping = self.frames.mapping[pfn]
-            picture = of_file(self.scheme.env, pfn, mapping, lambda visit: self._walk_file(pfn, Purpose.AUDIT, visit))
+            picture = of_file(self.scheme.env, pfn, mapping, self.walk_file)
         for name, value in before.items():
             setattr(self.meters, name, value)
         return add_lost(self.scheme.env, picture)
-
-    def _find(self, pfn: int, mm: Mm, address: int, pte: int) -> int:
-        """Index of the PTE if it maps the frame, else -1; meters the candidate."""
-        meters = self.meters
-        probed = pte < 0
-        if probed:
-            pte = self.pte_index(mm.pgd, address)
-        hit = False
-        if pte >= 0:
-            value = self.ptes[pte]
-            if self.moving < 0:
-                hit = value & PRESENT and value >> 12 & self.pfn_mask == pfn
-            else:
-                hit = self.pgtables.migration_pfn(value) == self.moving
-        if self._by_file:
-            meters.file_candidates += 1
-            meters.file_ptes_probed += probed
-            if hit:
-                meters.file_hits += 1
-                return pte
-            meters.file_misses += 1
-            return -1
-        meters.candidates += 1
-        meters.ptes_probed += probed
-        if hit:
-            meters.hits += 1
-            return pte
-        meters.misses += 1
-        return -1
-
-    find = _find
-
-    def _referenced_one(self, pfn: int, mm: Mm, address: int, vma: VmArea | None, pte: int) -> int:
-        """HOT: what _find does is in line where the scheme finds the page."""
-        ptes = self.ptes
-        if self._by_file:
-            pte = self._find(pfn, mm, address, pte)
-            if pte < 0:
-                return MISS
-            value = ptes[pte]
-        else:
-            meters = self.meters
-            meters.candidates += 1
-            if pte < 0:
-                pte = self.pte_index(mm.pgd, address)
-                meters.ptes_probed += 1
-            value = ptes[pte] if pte >= 0 else 0
-            if not value & PRESENT or value >> 12 & self.pfn_mask != pfn:
-                meters.misses += 1
-                return MISS
-            meters.hits += 1
-        if value & A:
-            ptes[pte] = value & ~A
-            mm.flush_pending = True  # the CPU sets A again only when it fills a TLB entry
-            self._young += 1
-        self._left -= 1
-        return HIT if self._left else HIT | STOP
 
     # --- unmapping
 
@@ -371,73 +306,42 @@ class Rmap:
         scheme has no walk)."""
         if not self.exact:
             return SWAP_FAIL
-        self._result = SUCCESS
-        self._left = 1
-        self._metered_walk(pfn, self.flags[pfn], _UNMAP, self._unmap_one)
+        walk = Unmap(self, pfn)
+        self._metered(walk, self.flags[pfn])
         if self.mapcount[pfn] == 0:
             self.last_pte_went(pfn)
             return SUCCESS
-        return self._result or SWAP_AGAIN
+        return walk.result or SWAP_AGAIN
 
-    def _unmap_one(self, pfn: int, mm: Mm, address: int, vma: VmArea | None, pte: int) -> int:  # noqa: C901 HOT, flat
-        pte = self._find(pfn, mm, address, pte)
-        if pte < 0:
-            return MISS
-        setup = self.setup
-        if vma is None:
-            vma = self.scheme.env.find_vma(mm, address)
-            self.meters.vmas_visited += 1
-            if vma is None or vma.vm_start > address:
-                if setup.unmap_needs_vma:
-                    self._result = SWAP_FAIL
-                    return FAIL | STOP
-                return MISS
-        frames, ptes = self.frames, self.ptes
+    def take_pte(self, vma: VmArea, pfn: int, pte: int, left: int) -> int:
+        """A PTE stops mapping the frame and holds ``left`` instead; its dirty bit moves to the page. Answers how many
+        PTEs map the frame still; the reference it held, and what the scheme is told, are the caller's."""
+        ptes, flags, mapcount = self.ptes, self.flags, self.mapcount
         value = ptes[pte]
-        if vma.vm_flags & (VM_LOCKED | VM_RESERVED):
-            self._result = SWAP_FAIL
-            return FAIL | STOP
-        if value & A and setup.unmap_checks_young:
-            ptes[pte] = value & ~A
-            mm.flush_pending = True
-            self._result = SWAP_FAIL
-            return FAIL | STOP
-        flags = frames.flags[pfn]
-        if flags & PG_SWAPCACHE and frames.count[pfn] != frames.mapcount[pfn] + 2:
-            # Somebody pinned the page (get_user_pages): unmapped now, a later write fault would copy it behind his
-            # back.
-            self._result = SWAP_FAIL
-            return FAIL | STOP
-        if flags & PG_ANON:
-            entry = frames.private[pfn]
-            try:
-                self.mem.swap.swap_duplicate(entry)
-            except SysError:
-                self._result = SWAP_FAIL
-                return FAIL | STOP
-            ptes[pte] = self.pgtables.swp_pte(entry)
-        elif vma.mapping is not None and frames.index[pfn] != (address - vma.vm_start >> 12) + vma.vm_pgoff:
-            ptes[pte] = self.pgtables.file_pte(frames.index[pfn])
-        else:
-            ptes[pte] = 0
+        ptes[pte] = left
+        mm = vma.vm_mm
         mm.flush_pending = True
         if value & D:
             self.set_page_dirty(pfn)
         mm.rss -= 1
-        if flags & PG_ANON:
+        if flags[pfn] & PG_ANON:
             mm.anon_rss -= 1
         elif vma.mapping is not None and vma.mapping.is_shmem:
             mm.shmem_rss -= 1
         self.unmapped += 1
-        n = frames.mapcount[pfn] - 1
-        frames.mapcount[pfn] = n
-        frames.count[pfn] -= 1
-        if self._by_file and self.has_remove:  # the scheme saw no HIT
-            self.tell_removed(vma, pfn, pte)
+        n = mapcount[pfn] - 1
+        mapcount[pfn] = n
         if n == 0:
             self.vmstat.nr_mapped -= 1
-            return HIT | STOP if not self.has_remove else HIT
-        return HIT
+        return n
+
+    def pte_went(self, vma: VmArea, pfn: int, pte: int, n: int) -> None:
+        """What follows ``take_pte`` where no walk of the scheme led to the PTE: the scheme is told. ``n``: how many map
+        the frame still."""
+        if self.has_remove:
+            self.tell_removed(vma, pfn, pte)
+        if n == 0:
+            self.last_pte_went(pfn)
 
     def set_page_dirty(self, pfn: int) -> None:
         """A dirty bit moves from a PTE to the page."""
@@ -450,134 +354,3 @@ class Rmap:
             mapping.set_page_dirty(pfn)
         else:
             frames.flags[pfn] |= PG_DIRTY
-
-    # --- file pages, by object
-
-    def _walk_file(self, pfn: int, purpose: Purpose, visit: Visit) -> None:
-        """Offers the areas that map a file page, from its AddressSpace's index. Linux: page_referenced_file,
-        try_to_unmap_file, 2.6.7.
-
-        A scheme that keeps the user addresses at which nonlinear areas map the page has them offered, for every
-        purpose, in place of the mini virtual scan."""
-        frames = self.frames
-        mapping = self.mem.mappings.get(frames.mapping[pfn])
-        if mapping is None:
-            return
-        addresses = self.nonlinear_addresses(pfn, purpose) if self.nonlinear_addresses is not None else None
-        index = frames.index[pfn]
-        meters = self.meters
-        for vma in mapping.i_mmap.overlapping(index, index):
-            mm = vma.vm_mm
-            if purpose == Purpose.REFERENCED:
-                meters.file_vmas_visited += 1
-                if vma.vm_flags & (VM_LOCKED | VM_MAYSHARE) == VM_LOCKED | VM_MAYSHARE:
-                    self._young += 1
-                    return
-            elif purpose != Purpose.AUDIT:
-                meters.file_vmas_visited += 1
-            if not mm.rss:
-                continue
-            address = vma.vm_start + (index - vma.vm_pgoff << 12)
-            if vma.vm_start <= address < vma.vm_end and visit(pfn, mm, address, vma, -1) & STOP:
-                return
-        if addresses is not None:
-            self._offer_nonlinear(pfn, mapping.nonlinear, addresses, purpose, visit)
-        elif purpose == Purpose.UNMAP and mapping.nonlinear and frames.mapcount[pfn]:
-            if self.setup.unmaps_nonlinear:
-                self._unmap_nonlinear(pfn, mapping.nonlinear)
-        elif purpose in (Purpose.AUDIT, Purpose.MIGRATE, Purpose.MKCLEAN):
-            self._search_nonlinear(pfn, mapping.nonlinear, visit, purpose)
-
-    def _search_nonlinear(self, pfn: int, areas: list[VmArea], visit: Visit, purpose: Purpose) -> None:
-        """Exact users look through nonlinear areas PTE by PTE: no formula leads there."""
-        ptes, pgtables = self.pgtables.np_ptes, self.pgtables
-        for vma in areas:
-            if purpose != Purpose.AUDIT:
-                self.meters.file_vmas_visited += 1
-            for first, base in pgtables.tables(vma.vm_mm.pgd, vma.vm_start, vma.vm_end):
-                lo = max(vma.vm_start, first) - first >> 12
-                hi = min(vma.vm_end, first + (1 << pgtables.SHIFT)) - first >> 12
-                part = ptes[base + lo : base + hi]
-                if purpose != Purpose.AUDIT:
-                    self.meters.file_ptes_probed += len(part)
-                kind = part.dtype.type
-                if self.moving >= 0:
-                    match = (part & kind(PRESENT | FILE)) == 0
-                    match[match] = pgtables.np_migration_pfn(part[match]) == self.moving
-                else:
-                    match = pgtables.np_present(part) & (pgtables.np_pfns(part) == pfn)
-                for k in np.nonzero(match)[0].tolist():
-                    if visit(pfn, vma.vm_mm, first + (lo + k << 12), vma, base + lo + k) & STOP:
-                        return
-
-    def _offer_nonlinear(
-        self, pfn: int, areas: list[VmArea], addresses: Sequence[int], purpose: Purpose, visit: Visit
-    ) -> None:
-        """Each nonlinear area at the page's linear place, and at every address that is known for it."""
-        index = self.frames.index[pfn]
-        for vma in areas:
-            if purpose != Purpose.AUDIT:
-                self.meters.file_vmas_visited += 1
-            linear = vma.vm_start + (index - vma.vm_pgoff << 12)
-            for address in (linear, *(a for a in addresses if a != linear)):
-                if vma.vm_start <= address < vma.vm_end and visit(pfn, vma.vm_mm, address, vma, -1) & STOP:
-                    return
-
-    def _unmap_nonlinear(self, pfn: int, areas: list[VmArea]) -> None:
-        """The mini virtual scan: nothing leads from the page to its nonlinear PTEs, so clusters of each area are
-        unmapped in turn until as many PTEs went as the page has. Linux: try_to_unmap_cluster, 2.6.7."""
-        goal = self.frames.mapcount[pfn]
-        usable = [v for v in areas if not v.vm_flags & (VM_LOCKED | VM_RESERVED)]
-        if not usable:
-            self._result = SWAP_FAIL
-            return
-        self.meters.file_vmas_visited += len(areas)
-        longest = max(v.vm_end - v.vm_start for v in usable)
-        cursor = max(v.nl_cursor for v in usable) or _CLUSTER_BYTES
-        while cursor < longest + _CLUSTER_BYTES:  # the first round is for those that lag behind the furthest
-            for vma in usable:
-                while vma.vm_mm.rss and vma.nl_cursor < cursor and vma.nl_cursor < vma.vm_end - vma.vm_start:
-                    goal -= self._unmap_cluster(vma, vma.vm_start + vma.nl_cursor, pfn)
-                    vma.nl_cursor += _CLUSTER_BYTES
-                    if goal <= 0:
-                        self._result = SWAP_AGAIN
-                        return
-            cursor += _CLUSTER_BYTES
-        for vma in usable:
-            vma.nl_cursor = 0
-        self._result = SWAP_AGAIN
-
-    def _unmap_cluster(self, vma: VmArea, start: int, wanted: int) -> int:
-        """Unmaps what is present, idle and not reserved in one cluster, whether it maps the ``wanted`` frame (a hit) or
-        not; returns how many PTEs."""
-        frames, ptes, mm, meters = self.frames, self.ptes, vma.vm_mm, self.meters
-        done = 0
-        for address in range(start, min(start + _CLUSTER_BYTES, vma.vm_end), 4096):
-            pte = self.pte_index(mm.pgd, address)
-            meters.file_ptes_probed += 1
-            if pte < 0:
-                continue
-            value = ptes[pte]
-            if not value & PRESENT:
-                continue
-            pfn = value >> 12 & self.pfn_mask
-            if self.mem.is_reserved(pfn) or frames.flags[pfn] & PG_ANON:
-                continue
-            meters.file_candidates += 1
-            if pfn == wanted:
-                meters.file_hits += 1
-            else:
-                meters.file_misses += 1
-            mm.flush_pending = True
-            if value & A:
-                ptes[pte] = value & ~A
-                continue
-            linear = (address - vma.vm_start >> 12) + vma.vm_pgoff
-            ptes[pte] = self.pgtables.file_pte(frames.index[pfn]) if frames.index[pfn] != linear else 0
-            if value & D:
-                self.set_page_dirty(pfn)
-            self.unmapped += 1
-            self.remove(vma, pfn, pte)
-            self.mem.pages.put_page(pfn)
-            done += 1
-        return done

@@ -19,11 +19,12 @@ from mmcore.areas.vma import linear_page_index
 from mmcore.physical.frames import PG_ANON, PG_RESERVED
 from mmcore.physical.pgtable import FILE, PRESENT, TASK_SIZE, W
 from mmcore.physical.slab import PAGE_OFFSET
+from mmcore.rmap.walk import MISS, Purpose, Walk
 
 if TYPE_CHECKING:
     from mmcore.areas.mm import Mm
     from mmcore.areas.vma import VmArea
-    from mmcore.rmap.scheme import SchemeEnv, Visit
+    from mmcore.rmap.scheme import SchemeEnv
 
 FRAME = 0  # the frame's place among the nodes
 ROOT = -1  # as a parent: nothing leads to the node
@@ -159,37 +160,45 @@ def searched(env: SchemeEnv, pfn: int, note: str) -> Picture:
     return draft.picture
 
 
-def walked(env: SchemeEnv, pfn: int, walk: Callable[[Visit], None]) -> Picture:
-    """What a walk offers, straight from the frame. ``walk`` is called with the visit to make."""
+def walked(env: SchemeEnv, pfn: int, walk: Callable[[Walk], None]) -> Picture:
+    """What a walk (the scheme's method, or the file index's) offers, straight from the frame."""
     draft = Draft(env, pfn)
-    for mm, address, _, index in offers(walk):
+    for mm, address, _, index in offers(pfn, walk):
         draft.pte(mm, address, FRAME, index=index)
     return draft.picture
 
 
-def of_file(env: SchemeEnv, pfn: int, mapping: int, walk: Callable[[Visit], None]) -> Picture:
+def of_file(env: SchemeEnv, pfn: int, mapping: int, walk: Callable[[Walk], None]) -> Picture:
     """A page of a file, by the file's index of areas. ``mapping``: kernel address of its AddressSpace."""
     draft = Draft(env, pfn)
     index = env.frames.index[pfn]
     top = draft.add("address_space", mapping, 0, f"i_mmap = {env.setup.file_index}", edge="mapping")
-    for mm, address, vma, pte in offers(walk):
+    for mm, address, vma, pte in offers(pfn, walk):
         parent = top if vma is None else draft.area(vma, top)
         odd = vma is not None and linear_page_index(vma, address) != index
         draft.pte(mm, address, parent, "nonlinear" if odd else "", pte)
     return draft.picture
 
 
-def offers(walk: Callable[[Visit], None]) -> list[tuple[Mm, int, VmArea | None, int]]:
-    """(mm, address, area or None, PTE index or -1) of every candidate, in the order of the walk. The visit answers
-    MISS (0): nothing is changed, and nothing ends the walk."""
-    found: list[tuple[Mm, int, VmArea | None, int]] = []
+def offers(pfn: int, walk: Callable[[Walk], None]) -> list[tuple[Mm, int, VmArea | None, int]]:
+    """(mm, address, area or None, PTE index or -1) of every candidate, in the order of the walk."""
+    noted = _Noted(pfn)
+    walk(noted)
+    return noted.places
 
-    def visit(pfn: int, mm: Mm, address: int, vma: VmArea | None, pte: int) -> int:
-        found.append((mm, address, vma, pte))
-        return 0
 
-    walk(visit)
-    return found
+class _Noted(Walk):
+    """Every place is answered MISS: nothing is changed, and nothing ends the walk."""
+
+    __slots__ = ("places",)
+
+    def __init__(self, pfn: int) -> None:
+        super().__init__(pfn, Purpose.AUDIT)
+        self.places: list[tuple[Mm, int, VmArea | None, int]] = []
+
+    def visit(self, mm: Mm, address: int, vma: VmArea | None = None, pte: int = -1) -> int:
+        self.places.append((mm, address, vma, pte))
+        return MISS
 
 
 def add_lost(env: SchemeEnv, picture: Picture) -> Picture:

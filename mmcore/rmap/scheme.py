@@ -29,12 +29,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from enum import IntEnum
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from mmcore.rmap.picture import Picture, searched, walked
+from mmcore.rmap.walk import Walk
 
 if TYPE_CHECKING:
     from mmcore.areas.mm import Mm
@@ -47,32 +47,8 @@ if TYPE_CHECKING:
     from mmcore.stats import Meters
 
 
-class Purpose(IntEnum):
-    """Why a walk is made. AUDIT walks change and meter nothing; MKCLEAN (page_mkclean) and MIGRATE (migrate_page) must
-    offer every PTE, as AUDIT must.
-
-    Two MIGRATE walks move a page. During the first, over the old frame, each PTE becomes a migration entry; then
-    ``mapping``, ``index``, ``rmap`` and PG_DIRECT pass to the new frame, and the second walk, over that one, must offer
-    the same places. A scheme keeps its records through both: HIT means the entry was found, not that it is gone.
-    ``mapcount`` and rss do not change on the way. Neither walk is preceded or followed by another hook."""
-
-    REFERENCED = 0
-    UNMAP = 1
-    MKCLEAN = 2
-    MIGRATE = 3
-    AUDIT = 4
-
-
-# What ``visit`` answers. STOP is or-ed in when the core has seen enough: the scheme ends its walk.
-MISS, HIT, FAIL, AGAIN = 0, 1, 2, 3
-ANSWER = 3
-STOP = 8
-
 # What add_anon answers.
 OK, COPY = 0, 1
-
-Visit = Callable[[int, "Mm", int, "VmArea | None", int], int]
-"""visit(pfn, mm, address, vma or None, pte index or -1) -> MISS | HIT | FAIL | AGAIN, possibly with STOP."""
 
 
 @dataclass(frozen=True)
@@ -328,18 +304,18 @@ class RmapScheme:
 class WalkScheme(RmapScheme):
     """A scheme that leads from a page to its PTEs."""
 
-    def walk(self, pfn: int, purpose: Purpose, visit: Visit) -> None:
-        """Offers every PTE that may map the frame to ``visit``, until it answers STOP. Asked for anonymous pages, and
-        for pages of files only where ``Setup.files`` says so."""
+    def walk(self, walk: Walk) -> None:
+        """Offers every PTE that may map ``walk.pfn`` to ``walk.visit`` (or many at once to ``walk.visit_many``), until
+        it answers STOP. Asked for anonymous pages, and for pages of files only where ``Setup.files`` says so."""
         raise NotImplementedError
 
-    def nonlinear_addresses(self, pfn: int, purpose: Purpose) -> Sequence[int] | None:
-        """The user addresses at which nonlinear areas map a file page, for a scheme that keeps them; None: it does not,
-        and the core searches the areas."""
+    def nonlinear_addresses(self, walk: Walk) -> Sequence[int] | None:
+        """The user addresses at which nonlinear areas map the file page that is asked for. None: the scheme keeps
+        none, and the core searches the areas."""
         return None
 
     def picture(self, pfn: int) -> Picture:
-        return walked(self.env, pfn, lambda visit: self.walk(pfn, Purpose.AUDIT, visit))
+        return walked(self.env, pfn, self.walk)
 
 
 class ScanScheme(RmapScheme):

@@ -23,7 +23,7 @@ from mmcore.errors import OutOfMemory
 from mmcore.memory import require_base
 from mmcore.physical.frames import FREE, PCP, PG_ANON, PG_DIRECT, PG_RESERVED, SLAB
 from mmcore.physical.pgtable import PRESENT
-from mmcore.rmap.scheme import (
+from mmcore.rmap import (
     AGAIN,
     ANSWER,
     COPY,
@@ -37,6 +37,7 @@ from mmcore.rmap.scheme import (
     RmapScheme,
     ScanScheme,
     Setup,
+    Walk,
     WalkScheme,
 )
 
@@ -91,8 +92,8 @@ def _questions(kind: type[RmapScheme]) -> dict[str, Any]:
     if issubclass(kind, WalkScheme):
         own_walk = kind.walk
 
-        def walk(self: Any, pfn: int, purpose: Purpose, visit: Any) -> None:
-            self._watch.walk(own_walk, pfn, purpose, visit)
+        def walk(self: Any, walk: Walk) -> None:
+            self._watch.walk(own_walk, walk)
 
         return {"walk": walk}
     assert issubclass(kind, ScanScheme)
@@ -405,37 +406,17 @@ class Watch:
 
     # --- walks
 
-    def walk(self, own: Callable[..., Any], pfn: int, purpose: Purpose, visit: Any) -> None:
+    def walk(self, own: Callable[[Any, Walk], None], walk: Walk) -> None:
         """A walk: between answers the scheme may change what is its own; after STOP it may not ask again."""
-        told_stop = False
-        core = self._core_state()
-
-        def asked(frame: int, mm: Any, address: int, vma: Any, pte: int) -> int:
-            nonlocal told_stop, core
-            if told_stop:
-                self._blame("walk goes on after it was told STOP")
-            if purpose != Purpose.AUDIT:
-                self._compare("walk", core)
-            if purpose == Purpose.UNMAP and not self.probing and self._busy(frame, mm, address, pte):
-                return AGAIN
-            answer = visit(frame, mm, address, vma, pte)
-            if purpose == Purpose.UNMAP and answer & ANSWER == HIT and self.per_pte and not self.probing:
-                self._forget(
-                    "the unmapping walk", self.env.pgtables.pte_index(mm.pgd, address) if pte < 0 else pte, frame
-                )
-            if purpose != Purpose.AUDIT:
-                core = self._core_state()
-            told_stop = bool(answer & STOP)
-            return answer
-
-        if purpose != Purpose.AUDIT:
-            own(self.scheme, pfn, purpose, asked)
-            self._compare("walk", core)
+        watched = _WatchedWalk(self, walk)
+        if walk.purpose != Purpose.AUDIT:
+            own(self.scheme, watched)
+            self._compare("walk", watched.core)
             return
         mine, meters = self._own_state(), self.env.meters.as_dict()
-        file_page = not self.env.frames.flags[pfn] & PG_ANON
-        own(self.scheme, pfn, purpose, asked)
-        self._compare("walk for an AUDIT", core)
+        file_page = not self.env.frames.flags[walk.pfn] & PG_ANON
+        own(self.scheme, watched)
+        self._compare("walk for an AUDIT", watched.core)
         if not _same(mine, self._own_state()):
             self._blame("walk for an AUDIT changes the scheme's state: it may only look")
         changed = [
@@ -445,6 +426,25 @@ class Watch:
         ]
         if changed:
             self._blame(f"walk for an AUDIT meters {', '.join(changed)}: it may only look")
+
+    def _asked(self, watched: _WatchedWalk, mm: Any, address: int, vma: Any, pte: int) -> int:
+        """A watched walk offers a place: the core's answer, or AGAIN in its stead."""
+        walk = watched.walk
+        if watched.told_stop:
+            self._blame("walk goes on after it was told STOP")
+        if walk.purpose != Purpose.AUDIT:
+            self._compare("walk", watched.core)
+        unmaps = walk.purpose == Purpose.UNMAP and not self.probing
+        if unmaps and self._busy(walk.pfn, mm, address, pte):
+            return AGAIN
+        answer = walk.visit(mm, address, vma, pte)
+        if unmaps and answer & ANSWER == HIT and self.per_pte:
+            index = self.env.pgtables.pte_index(mm.pgd, address) if pte < 0 else pte
+            self._forget("the unmapping walk", index, walk.pfn)
+        if walk.purpose != Purpose.AUDIT:
+            watched.core = self._core_state()
+        watched.told_stop = bool(answer & STOP)
+        return answer
 
     def swap_out(self, own: Callable[..., Any], priority: int, zone: Any, goal: int) -> int:
         """A scan: ``try_to_swap_out`` does the work, the scheme changes only what is its own, and no more pages go than
@@ -532,23 +532,49 @@ class Watch:
         return wrong
 
     def _ask(self, pfn: int, answer: int) -> int:
-        hits = 0
-
-        def visit(frame: int, mm: Any, address: int, vma: Any, pte: int) -> int:
-            nonlocal hits
-            if pte < 0:
-                pte = self.env.pgtables.pte_index(mm.pgd, address)
-            if pte < 0 or not self._maps(pte, frame):
-                return MISS
-            hits += 1
-            return answer
-
+        walk = _AnsweredWalk(self, pfn, answer)
         self.probing = True
         try:
-            self.scheme.walk(pfn, Purpose.UNMAP, visit)
+            self.scheme.walk(walk)
         finally:
             self.probing = False
-        return hits
+        return walk.hits
+
+
+class _WatchedWalk(Walk):
+    """The core's walk as the scheme sees it. ``core``: the core's state after the last answer."""
+
+    __slots__ = ("watch", "walk", "core", "told_stop")
+
+    def __init__(self, watch: Watch, walk: Walk) -> None:
+        super().__init__(walk.pfn, walk.purpose)
+        self.watch = watch
+        self.walk = walk
+        self.core = watch._core_state()
+        self.told_stop = False
+
+    def visit(self, mm: Any, address: int, vma: Any = None, pte: int = -1) -> int:
+        return self.watch._asked(self, mm, address, vma, pte)
+
+
+class _AnsweredWalk(Walk):
+    """An unmapping walk in which every PTE that maps the frame gets the same ``answer``; ``hits``: how many did."""
+
+    __slots__ = ("watch", "answer", "hits")
+
+    def __init__(self, watch: Watch, pfn: int, answer: int) -> None:
+        super().__init__(pfn, Purpose.UNMAP)
+        self.watch = watch
+        self.answer = answer
+        self.hits = 0
+
+    def visit(self, mm: Any, address: int, vma: Any = None, pte: int = -1) -> int:
+        if pte < 0:
+            pte = self.watch.env.pgtables.pte_index(mm.pgd, address)
+        if pte < 0 or not self.watch._maps(pte, self.pfn):
+            return MISS
+        self.hits += 1
+        return self.answer
 
 
 def _stands(vma: Any) -> bool:

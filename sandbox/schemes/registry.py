@@ -184,6 +184,11 @@ _EARLIER_HOOKS = {
     "vma_merged": "vma_unlinked(vma, into) names the area that took it over",
     "mm_forked": "mm_created(mm, parent) names the parent",
 }
+_EARLIER_ARGUMENTS = {
+    ("walk", "pfn", "purpose", "visit"): "walk(walk) is given the question: walk.pfn, walk.purpose, and "
+    "walk.visit(mm, address, vma, pte) to offer a place",
+    ("nonlinear_addresses", "pfn", "purpose"): "nonlinear_addresses(walk) is given the walk: walk.pfn, walk.purpose",
+}
 _BEFORE_SETUP = (
     "file_index",
     "capabilities",
@@ -202,6 +207,13 @@ def _refuse_earlier_contract(found: type, name: str) -> None:
                 f"scheme {name!r}: class {found.__name__} is written for an earlier contract: {hook} is no hook: "
                 f"{instead}"
             )
+    for (hook, *given), instead in _EARLIER_ARGUMENTS.items():
+        own = getattr(found, hook, None)
+        if callable(own) and list(inspect.signature(own).parameters)[1:] == given:
+            raise PluginError(
+                f"scheme {name!r}: class {found.__name__} is written for an earlier contract: "
+                f"{hook}({', '.join(given)}) takes other arguments: {instead}"
+            )
 
 
 def _earlier_card(error: BaseException) -> str:
@@ -217,9 +229,12 @@ def _earlier_card(error: BaseException) -> str:
                 f"it is written for an earlier contract: {field} is no field of the card, but of the Setup that "
                 "configure(machine, options) answers"
             )
-    for old, now in (("Layout", "Setup, which configure(machine, options) answers"),):
+    for old, now in (
+        ("Layout", "is part of Setup, which configure(machine, options) answers"),
+        ("Visit", "is walk.visit(mm, address, vma, pte) of the Walk that walk(walk) is given"),
+    ):
         if isinstance(error, ImportError) and f"cannot import name '{old}'" in str(error):
-            return f"it is written for an earlier contract: {old} is part of {now}"
+            return f"it is written for an earlier contract: {old} {now}"
     return ""
 
 

@@ -35,9 +35,9 @@ from beside_{tag} import {base}, TITLE
 class Base({base}):
     card = {base}.card
     assert TITLE == "{tag}"
-    def walk(self, pfn, purpose, visit):
+    def walk(self, walk):
         import later_{tag}
-        return super().walk(pfn, purpose, visit)
+        return super().walk(walk)
 """
 
 

@@ -20,7 +20,7 @@ from rmap_plugins.anon_vma import AnonVma
 
 
 class Raises(AnonVma):
-    def walk(self, pfn, purpose, visit):
+    def walk(self, walk):
         raise RuntimeError("first line\\nsecond line")
 
 
@@ -40,13 +40,13 @@ class NeverBuilt(AnonVma):
 
 
 class Leaves(AnonVma):
-    def walk(self, pfn, purpose, visit):
+    def walk(self, walk):
         raise SystemExit(0)
 
 
 class Nonsense(AnonVma):
-    def walk(self, pfn, purpose, visit):
-        visit(pfn, None, -5, None, 10**9)
+    def walk(self, walk):
+        walk.visit(None, -5, None, 10**9)
 
 
 class FreesForeign(AnonVma):
@@ -56,12 +56,12 @@ class FreesForeign(AnonVma):
 
 
 class Misses(AnonVma):
-    def walk(self, pfn, purpose, visit):
+    def walk(self, walk):
         pass
 
 
 class Endless(AnonVma):
-    def walk(self, pfn, purpose, visit):
+    def walk(self, walk):
         while True:
             pass
 

@@ -12,12 +12,13 @@ import pytest
 
 from mmcore.errors import PluginError
 from mmcore.physical.frames import PG_ANON
-from mmcore.rmap import HIT, Purpose, RmapScheme, ScanScheme, WalkScheme
+from mmcore.rmap import HIT, Purpose, RmapScheme, ScanScheme, Walk, WalkScheme
 from rmap_plugins.virtual_scan import VirtualScan
 from sandbox import Config, Machine, toolchain
 from sandbox.kit import suite
 from sandbox.kit.replay import Cell
 from sandbox.schemes.registry import load_scheme
+from tests.mmcore.asking import between
 from tests.mmcore.scan_scheme import ScanEverything
 
 HOOKS = sorted(
@@ -28,6 +29,8 @@ HOOKS = sorted(
 )
 ALONE = """
 from {module} import {base} as Base
+from tests.mmcore.asking import between
+from mmcore.rmap import Walk
 
 class Alone(Base):
     calls = 0
@@ -117,14 +120,14 @@ class Book(ScanEverything):
             self.homes.remove(old)
             self.homes.add(new)
 
-    def walk(self, pfn: int, purpose: Purpose, visit: Any) -> None:
-        def noted(frame: int, mm: Any, address: int, vma: Any, pte: int) -> int:
-            answer: int = visit(frame, mm, address, vma, pte)
-            if purpose == Purpose.UNMAP and answer & 3 == HIT:
-                self._take(frame, self.env.pgtables.pte_index(mm.pgd, address) if pte < 0 else pte)
+    def walk(self, walk: Walk) -> None:
+        def noted(visit: Any, mm: Any, address: int, vma: Any, pte: int) -> int:
+            answer: int = visit(mm, address, vma, pte)
+            if walk.purpose == Purpose.UNMAP and answer & 3 == HIT:
+                self._take(walk.pfn, self.env.pgtables.pte_index(mm.pgd, address) if pte < 0 else pte)
             return answer
 
-        super().walk(pfn, purpose, noted)
+        super().walk(between(walk, noted))
 
     def _put(self, pfn: int, pte: int) -> None:
         assert pte not in self.places, f"PTE {pte:#x} is told of twice"

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mmcore.rmap import COPY, OK, Card, MachineFacts, ScanScheme, Setup
+from mmcore.rmap import COPY, OK, Card, MachineFacts, ScanScheme, Setup, Walk
 from rmap_plugins.anon_vma import AnonVma
 from rmap_plugins.anonmm_chained import AnonMmChained
 from rmap_plugins.pte_chain import PteChain
@@ -19,6 +19,7 @@ from sandbox.kit import suite
 from sandbox.kit.processes import Late
 from sandbox.kit.replay import Cell, boot, replay, script, shrink
 from sandbox.kit.scenarios import SCENARIOS, Script
+from tests.mmcore.asking import between
 from tests.mmcore.scan_scheme import ScanEverything
 
 
@@ -51,8 +52,8 @@ class Refuses(ScanEverything):
 
 
 class GoesOn(ScanEverything):
-    def walk(self, pfn: int, purpose: Any, visit: Any) -> None:
-        super().walk(pfn, purpose, lambda *arguments: visit(*arguments) & ~8)
+    def walk(self, walk: Walk) -> None:
+        super().walk(between(walk, lambda visit, *place: visit(*place) & ~8))
 
 
 def _cannot_shrink(self: Any, vma: Any, start: int, end: int, nxt: Any) -> Any:
@@ -189,7 +190,7 @@ def test_a_scheme_that_loses_pages_must_find_those_of_files() -> None:
         def configure(cls, machine: MachineFacts, options: dict[str, Any]) -> Setup:
             return replace(super().configure(machine, options), incomplete="nothing is found", files=True)
 
-        def walk(self, pfn: int, purpose: Any, visit: Any) -> None:
+        def walk(self, walk: Walk) -> None:
             pass
 
     assert run(Loses, "parents_exit_first") is None

@@ -8,6 +8,7 @@ import pytest
 
 from mmcore.calls.mprotect import do_mprotect
 from mmcore.rmap import MISS, Purpose
+from tests.mmcore.asking import Asking
 from tests.mmcore.box import AT, Box
 
 ERAS = {
@@ -60,7 +61,8 @@ class Chains(Box):
     def asked(self, page: int, mm: Any = None) -> list[Any]:
         """The address spaces a walk for the page offers, in order."""
         order: list[Any] = []
-        self.scheme.walk(self.pfn(page, mm), Purpose.AUDIT, lambda pfn, m, address, vma, pte: order.append(m) or MISS)
+        asked = Asking(self.pfn(page, mm), Purpose.AUDIT, lambda pfn, m, *place: order.append(m) or MISS)
+        self.scheme.walk(asked)
         return order
 
     def generations(self, n: int) -> list[Any]:

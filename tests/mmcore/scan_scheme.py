@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from mmcore.physical.frames import PG_ANON
-from mmcore.rmap import COPY, OK, STOP, Card, Purpose, Visit, WalkScheme
+from mmcore.rmap import COPY, OK, STOP, Card, Walk, WalkScheme
 
 
 class ScanEverything(WalkScheme):
@@ -47,9 +47,8 @@ class ScanEverything(WalkScheme):
         anon = pfns[(frames.np_flags[pfns] & np.uint32(PG_ANON)) != 0]
         frames.np_index[anon] = (frames.np_index[anon].astype(np.int64) + (delta >> 12)).astype(np.uint32)
 
-    def walk(self, pfn: int, purpose: Purpose, visit: Visit) -> None:
-        frames = self.env.frames
-        address = frames.index[pfn] << 12
+    def walk(self, walk: Walk) -> None:
+        address = self.env.frames.index[walk.pfn] << 12
         for mm in list(self.env.mms.values()):
-            if visit(pfn, mm, address, None, -1) & STOP:
+            if walk.visit(mm, address) & STOP:
                 return

@@ -19,6 +19,7 @@ from mmcore.rmap.core import SUCCESS, SWAP_FAIL
 from rmap_plugins.anon_vma import AnonVma
 from sandbox.kit.files import tmpfs_file
 from sandbox.kit.machine import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, PROT_READ, RW, CpulessMachine
+from tests.mmcore.asking import Asking
 
 AT = 0x50000000
 FIXED = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED
@@ -244,10 +245,10 @@ def test_the_newest_area_is_asked_first(box: Box) -> None:
         order.append(mm)
         return MISS
 
-    box.scheme.walk(box.pfn(1), Purpose.AUDIT, visit)
+    box.scheme.walk(Asking(box.pfn(1), Purpose.AUDIT, visit))
     assert order == [second, first, box.mm]
     order.clear()
-    box.scheme.walk(box.pfn(1), Purpose.REFERENCED, lambda *a: order.append(a[1]) or STOP)
+    box.scheme.walk(Asking(box.pfn(1), Purpose.REFERENCED, lambda *a: order.append(a[1]) or STOP))
     assert order == [second] and box.mem.meters.vmas_visited == 1
 
 

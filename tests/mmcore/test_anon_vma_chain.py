@@ -14,6 +14,7 @@ from mmcore.rmap import STOP, MachineFacts, Purpose
 from rmap_plugins.anon_vma_chain import AnonVmaChain
 from sandbox.kit.files import tmpfs_file
 from sandbox.kit.machine import MAP_FIXED, MAP_PRIVATE, PROT_READ, RW
+from tests.mmcore.asking import Asking
 from tests.mmcore.box import AT, SCHEMES, Box
 from tests.mmcore.chains import ERAS, Chains, each, trees
 
@@ -257,7 +258,7 @@ def test_relatives_are_asked_parent_first(era: str) -> None:
     assert b.asked(1) == [b.mm, first, second, third]
     order: list[Any] = []
     before = b.mem.meters.vmas_visited
-    b.scheme.walk(b.pfn(1), Purpose.REFERENCED, lambda *a: order.append(a[1]) or STOP)
+    b.scheme.walk(Asking(b.pfn(1), Purpose.REFERENCED, lambda *a: order.append(a[1]) or STOP))
     assert order == [b.mm] and b.mem.meters.vmas_visited == before + 1
 
 

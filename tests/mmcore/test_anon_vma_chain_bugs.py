@@ -11,6 +11,7 @@ from mmcore.areas.vma import MOVE
 from mmcore.rmap import MISS, Purpose
 from rmap_plugins.anon_vma_chain import AnonVmaChain
 from sandbox.kit.machine import PROT_READ, RW
+from tests.mmcore.asking import Asking
 from tests.mmcore.box import AT
 from tests.mmcore.chains import Chains, each, reusing
 
@@ -87,9 +88,8 @@ def test_27_a_move_is_found_at_its_old_place_first(
             for page in range(skip, skip + pages):
                 for mm in (b.mm, child):
                     seen: list[Any] = []
-                    self.walk(
-                        b.pfn(page, mm), Purpose.AUDIT, lambda pfn, m, address, vma, pte: seen.append(vma) or MISS
-                    )
+                    note = lambda pfn, m, address, vma, pte, seen=seen: seen.append(vma) or MISS  # noqa: E731
+                    self.walk(Asking(b.pfn(page, mm), Purpose.AUDIT, note))
                     if src in seen:
                         orders.append(seen.index(src) < seen.index(dst))
 

@@ -18,6 +18,7 @@ from mmcore.rmap import HIT, MISS, Purpose
 from mmcore.rmap.core import SUCCESS
 from sandbox.kit.files import tmpfs_file
 from sandbox.kit.machine import MAP_FIXED, MAP_PRIVATE, MAP_SHARED, RW
+from tests.mmcore.asking import Asking
 from tests.mmcore.box import AT, SCHEMES, Box
 
 each = pytest.mark.parametrize("scheme", SCHEMES)
@@ -35,7 +36,7 @@ def found(b: Box, page: int, mm: Any = None) -> int:
         n += bool(hit)
         return HIT if hit else MISS
 
-    b.mem.scheme.walk(pfn, Purpose.AUDIT, visit)
+    b.mem.scheme.walk(Asking(pfn, Purpose.AUDIT, visit))
     return n
 
 

@@ -23,6 +23,7 @@ from mmcore.rmap import HIT, MISS, Purpose
 from mmcore.rmap.core import SUCCESS
 from sandbox.kit.files import host_file, tmpfs_file
 from sandbox.kit.machine import MAP_FIXED, MAP_PRIVATE, MAP_SHARED, RW, Fault
+from tests.mmcore.asking import Asking
 from tests.mmcore.box import AT, SCHEMES, Box
 
 each = pytest.mark.parametrize("scheme", SCHEMES)
@@ -44,7 +45,7 @@ def walk(b: Box, pfn: int) -> tuple[set[int], int, bool]:
             return HIT
         return MISS
 
-    b.mem.rmap.offer(pfn, Purpose.AUDIT, visit)
+    b.mem.rmap.offer(Asking(pfn, Purpose.AUDIT, visit))
     return found, offered, by_area
 
 

@@ -29,7 +29,7 @@ from mmcore.physical.frames import (
 from mmcore.physical.gfp import GFPF_DMA
 from mmcore.physical.pgtable import FILE, PRESENT, PROTNONE, A, D, P, W
 from mmcore.physical.zones import DMA_END
-from mmcore.rmap import HIT, MISS, Card, Purpose, ScanScheme, WalkScheme
+from mmcore.rmap import HIT, MISS, Card, Purpose, ScanScheme, Walk, WalkScheme
 from sandbox.kit.files import host_file, tmpfs_file
 from sandbox.kit.machine import (
     MAP_FIXED,
@@ -42,6 +42,7 @@ from sandbox.kit.machine import (
     CpulessMachine,
     Fault,
 )
+from tests.mmcore.asking import between
 from tests.mmcore.box import AT, SCHEMES, Box
 from tests.mmcore.scan_scheme import ScanEverything
 
@@ -486,15 +487,14 @@ class Forgetful(ScanEverything):
     hidden: Any = None
     fickle = False
 
-    def walk(self, pfn: int, purpose: Purpose, visit: Any) -> None:
+    def walk(self, walk: Walk) -> None:
         walks = self.env.meters.walks
 
-        def tell(pfn: int, mm: Any, address: int, vma: Any, pte: int) -> int:
-            if mm is self.hidden and (not self.fickle or walks % 2 == 0):
-                return MISS
-            return visit(pfn, mm, address, vma, pte)
+        def tell(visit: Any, mm: Any, *place: Any) -> int:
+            hides = mm is self.hidden and (not self.fickle or walks % 2 == 0)
+            return MISS if hides else visit(mm, *place)
 
-        super().walk(pfn, purpose, tell)
+        super().walk(between(walk, tell))
 
 
 def test_a_scheme_that_does_not_know_all(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -711,9 +711,9 @@ def test_the_answers_are_what_the_walk_expects() -> None:
     answers: list[int] = []
     walk = b.mem.rmap.walk
 
-    def listen(pfn: int, purpose: Purpose, visit: Any) -> None:
-        assert purpose == Purpose.MIGRATE
-        walk(pfn, purpose, lambda *where: answers.append(visit(*where)) or answers[-1])
+    def listen(asked: Walk) -> None:
+        assert asked.purpose == Purpose.MIGRATE
+        walk(between(asked, lambda visit, *place: answers.append(visit(*place)) or answers[-1]))
 
     b.mem.rmap.walk = listen
     migrate_page(b.mem, b.pfn(0))
@@ -740,10 +740,10 @@ class ByFrame(ScanEverything):
         if old in self.places:
             self.places[new] = self.places.pop(old)
 
-    def walk(self, pfn: int, purpose: Purpose, visit: Any) -> None:
-        if pfn in self.places:
+    def walk(self, walk: Walk) -> None:
+        if walk.pfn in self.places:
             for mm in list(self.env.mms.values()):
-                if visit(pfn, mm, self.places[pfn], None, -1) & 8:
+                if walk.visit(mm, self.places[walk.pfn]) & 8:
                     return
 
 

@@ -23,6 +23,7 @@ from mmcore.rmap.scheme import SchemeEnv
 from rmap_plugins.pte_chain import PteChain
 from sandbox.kit.files import tmpfs_file
 from sandbox.kit.machine import MAP_SHARED, CpulessMachine
+from tests.mmcore.asking import Asking
 
 LINES = (32, 64, 128)
 VARIANTS = (
@@ -339,7 +340,7 @@ def test_unmapping_with_any_answers(line: int, paging: str, highpte: bool) -> No
                 answer = answers[pte]
                 return answer | STOP if answer == FAIL else answer
 
-            p.scheme.walk(p.pfn, Purpose.UNMAP, visit)
+            p.scheme.walk(Asking(p.pfn, Purpose.UNMAP, visit))
             assert len(set(asked)) == len(asked), "an entry is asked twice"
             if FAIL not in (answers[pte] for pte in asked):
                 assert len(asked) == total

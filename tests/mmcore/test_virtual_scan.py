@@ -587,7 +587,7 @@ class Mine({bases}):
         ("ScanScheme", "def swap_out(self, priority, zone, goal): return 0", ""),
         (
             "ScanScheme",
-            "def walk(self, pfn, purpose, visit): pass\n    swap_out = walk",
+            "def walk(self, walk): pass\n    def swap_out(self, priority, zone, goal): return 0",
             "drop walk, or derive from WalkScheme",
         ),
         ("WalkScheme", "def swap_out(self, priority, zone, goal): return 0", "lacks the hook walk"),

@@ -132,8 +132,8 @@ MUTANTS = [
     Mutant("a walk does not end when told", "& STOP:\n                break", "& 0:\n                break"),
     Mutant(
         "a walk leaves the last page of an area out",
-        "            if address < vma.vm_end and visit",
-        "            if address < vma.vm_end - 4096 and visit",
+        "            if address < vma.vm_end and walk.visit",
+        "            if address < vma.vm_end - 4096 and walk.visit",
     ),
     Mutant(
         "a walk does not wrap indices", "((index - vma.vm_pgoff & 0xFFFFFFFF) << 12)", "((index - vma.vm_pgoff) << 12)"
@@ -142,7 +142,7 @@ MUTANTS = [
     Mutant("areas do not share", "self._find_mergeable(vma) if self._sharing else None", "None", costs=True),
     Mutant(
         "an audit is metered",
-        "        if purpose != Purpose.AUDIT:\n            self._meters.vmas_visited += seen",
+        "        if walk.purpose != Purpose.AUDIT:\n            self._meters.vmas_visited += seen",
         "        self._meters.vmas_visited += seen",
     ),
 ]

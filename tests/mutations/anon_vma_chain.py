@@ -360,34 +360,34 @@ MUTANTS = [
     # the walk
     Mutant(
         "a walk ends with the first area",
-        "visit(pfn, vma.vm_mm, address, vma, -1) & STOP:",
-        "visit(pfn, vma.vm_mm, address, vma, -1) | STOP:",
+        "walk.visit(vma.vm_mm, address, vma) & STOP:",
+        "walk.visit(vma.vm_mm, address, vma) | STOP:",
     ),
     Mutant(
         "a walk does not end when told",
-        "visit(pfn, vma.vm_mm, address, vma, -1) & STOP:",
-        "visit(pfn, vma.vm_mm, address, vma, -1) & 0:",
+        "walk.visit(vma.vm_mm, address, vma) & STOP:",
+        "walk.visit(vma.vm_mm, address, vma) & 0:",
     ),
     Mutant(
         "a walk leaves the last page of an area out",
-        "            if start <= address < vma.vm_end and visit",
-        "            if start <= address < vma.vm_end - 4096 and visit",
+        "            if start <= address < vma.vm_end and walk.visit",
+        "            if start <= address < vma.vm_end - 4096 and walk.visit",
     ),
     Mutant(
         "a walk leaves the first page of an area out",
-        "            if start <= address < vma.vm_end and visit",
-        "            if start < address < vma.vm_end and visit",
+        "            if start <= address < vma.vm_end and walk.visit",
+        "            if start < address < vma.vm_end and walk.visit",
     ),
     Mutant(
         "a walk offers addresses that the area has not",
-        "            if start <= address < vma.vm_end and visit",
-        "            if visit",
+        "            if start <= address < vma.vm_end and walk.visit",
+        "            if walk.visit",
         _2_6_34,
     ),
     Mutant(
         "a walk looks one page further",
-        "        for avc in links.overlapping(index, index):",
-        "        for avc in links.overlapping(index + 1, index + 1):",
+        "        found = links.overlapping(index, index)",
+        "        found = links.overlapping(index + 1, index + 1)",
     ),
     Mutant(
         "a walk forgets vm_pgoff",
@@ -396,7 +396,7 @@ MUTANTS = [
     ),
     Mutant(
         "an audit is metered",
-        "        if purpose != Purpose.AUDIT:\n            self._meters.vmas_visited += seen",
+        "        if walk.purpose != Purpose.AUDIT:\n            self._meters.vmas_visited += seen",
         "        if True:\n            self._meters.vmas_visited += seen",
     ),
     # 2.6.34's lists

@@ -163,8 +163,8 @@ MUTANTS = [
     ),
     Mutant(
         "a walk leaves the page's home out",
-        "        member = named\n        while True:\n            mm =",
-        "        member = named.next\n        while True:\n            mm =",
+        "        member = named\n        while asked < many:\n            mm =",
+        "        member = named.next\n        while asked < many:\n            mm =",
     ),
     Mutant(
         "a walk asks nobody once the page's home is dead",
@@ -183,19 +183,19 @@ MUTANTS = [
     ),
     Mutant(
         "an audit is metered",
-        "        if purpose == Purpose.AUDIT:\n            return\n        self._meters.mms_visited += asked\n       "
-        " if purpose == Purpose.REFERENCED",
-        "        self._meters.mms_visited += asked\n        if purpose == Purpose.REFERENCED",
+        "        if walk.purpose == Purpose.AUDIT:\n            return\n        self._meters.mms_visited += asked\n"
+        "        if walk.purpose == Purpose.REFERENCED",
+        "        self._meters.mms_visited += asked\n        if walk.purpose == Purpose.REFERENCED",
     ),
     Mutant(
         "an audit moves pages of the dead",
-        "        if purpose == Purpose.AUDIT:\n            return\n        self._meters.mms_visited += asked\n       "
-        " if purpose == Purpose.REFERENCED and",
-        "        if purpose != Purpose.AUDIT:\n            self._meters.mms_visited += asked\n        if",
+        "        if walk.purpose == Purpose.AUDIT:\n            return\n        self._meters.mms_visited += asked\n"
+        "        if walk.purpose == Purpose.REFERENCED and",
+        "        if walk.purpose != Purpose.AUDIT:\n            self._meters.mms_visited += asked\n        if",
     ),
     Mutant(
         "pages of the dead are never moved (zombies pile up)",
-        "        if purpose == Purpose.REFERENCED and named.mm is None",
+        "        if walk.purpose == Purpose.REFERENCED and named.mm is None",
         "        if 0 and named.mm is None",
         costs=True,
     ),

@@ -130,8 +130,8 @@ MUTANTS = [
     ),
     Mutant(
         "a walk sees the head only",
-        "                visit(pfn, mm, address, None, pte)\n            node = head & ~n",
-        "                visit(pfn, mm, address, None, pte)\n            node = 0",
+        "                walk.visit(mm, address, None, pte)\n            node = head & ~n",
+        "                walk.visit(mm, address, None, pte)\n            node = 0",
     ),
     Mutant(
         "a walk skips the first entry of each node",
@@ -140,9 +140,9 @@ MUTANTS = [
     ),
     Mutant(
         "an unmapped direct page keeps its word",
-        "            if visit(pfn, mm, address, None, pte) & ANSWER == HIT and purpose == Purpose.UNMAP:\n           "
+        "            if walk.visit(mm, address, None, pte) & ANSWER == HIT and purpose == Purpose.UNMAP:\n           "
         "     frames.rmap[pfn] = 0\n",
-        "            if visit(pfn, mm, address, None, pte) & ANSWER == HIT and purpose == Purpose.UNMAP:\n",
+        "            if walk.visit(mm, address, None, pte) & ANSWER == HIT and purpose == Purpose.UNMAP:\n",
     ),
     Mutant(
         "a direct page is forgotten by any walk that hits",

@@ -12,6 +12,7 @@ from mmcore.physical.pgtable import A
 from mmcore.rmap import HIT, STOP, Purpose
 from sandbox.kit.files import tmpfs_file
 from sandbox.kit.machine import MAP_SHARED, Machine
+from tests.mmcore.asking import Asking
 from tests.mutations.runner import Mutant
 
 MODULE = "rmap_plugins.rmap_series"
@@ -132,7 +133,7 @@ def counts(kind: type, options: dict[str, Any]) -> None:
             )
             return HIT | STOP * (n == mem.frames.mapcount[frame])
 
-        mem.rmap.offer(pfn, Purpose.AUDIT, visit)
+        mem.rmap.offer(Asking(pfn, Purpose.AUDIT, visit))
         return n
 
     tree = stage >= 17

@@ -167,12 +167,14 @@ class IntervalTreeIndex:
 
     def overlapping(self, first: int, last: int) -> Iterator[VmArea]:
         tree = self._tree
-        before = tree.visited
+        meters, before = self._meters, tree.visited
         try:
             for node in tree.overlapping(first, last):
+                meters.file_nodes += tree.visited - before
+                before = tree.visited
                 yield node.vma
         finally:  # also for a walk that has seen enough
-            self._meters.file_nodes += tree.visited - before
+            meters.file_nodes += tree.visited - before
 
     def __iter__(self) -> Iterator[VmArea]:
         """All areas, in the tree's order; not metered."""

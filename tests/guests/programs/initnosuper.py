@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from mmcore.physical.frames import PG_ANON
-from mmcore.rmap import COPY, OK, STOP, Card, MachineFacts, Purpose, Setup, Visit, WalkScheme
+from mmcore.rmap import COPY, OK, STOP, Card, MachineFacts, Purpose, Setup, Walk, WalkScheme
 
 
 class Base(WalkScheme):
@@ -78,19 +78,17 @@ class Base(WalkScheme):
 
     # --- the question
 
-    def walk(self, pfn: int, purpose: Purpose, visit: Visit) -> None:
+    def walk(self, walk: Walk) -> None:
         """Offer every PTE that may map the frame, until the answer holds STOP. Places that do not map it cost a miss.
         YOURS."""
         frames = self._frames
-        address = frames.index[pfn] << 12
+        address = frames.index[walk.pfn] << 12
         asked = 0
         for mm in list(self.env.mms.values()):
             asked += 1
-            if (
-                visit(pfn, mm, address, None, -1) & STOP
-            ):  # None: no area known; -1: no PTE known. The core looks, and meters it
+            if walk.visit(mm, address) & STOP:
                 break
-        if purpose != Purpose.AUDIT:  # an audit changes nothing and meters nothing
+        if walk.purpose != Purpose.AUDIT:  # an audit changes nothing and meters nothing
             self.env.meters.mms_visited += asked
 
     # --- for tests

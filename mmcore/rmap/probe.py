@@ -1,0 +1,232 @@
+"""The core's walks: each place a scheme offers is probed in the page tables and metered; each user says what becomes of
+a PTE that is found.
+
+ place offered --probe--> maps the frame? no: MISS
+                                          yes: ``found``  Referenced   young bit counted and cleared     page_referenced
+                                                          Unmap        swap entry, file offset, nothing  try_to_unmap
+Linux: page_check_address, page_referenced_one, try_to_unmap_one, mm/rmap.c, 2.6.7.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mmcore.areas.vma import VM_LOCKED, VM_RESERVED
+from mmcore.errors import SysError
+from mmcore.physical.frames import PG_ANON, PG_SWAPCACHE
+from mmcore.physical.pgtable import PRESENT, A
+from mmcore.rmap.walk import ANSWER, FAIL, HIT, MISS, STOP, Purpose, Visited, Walk
+
+if TYPE_CHECKING:
+    from mmcore.areas.mm import Mm
+    from mmcore.areas.vma import VmArea
+    from mmcore.rmap.core import Rmap
+
+SUCCESS, SWAP_AGAIN, SWAP_FAIL = 0, 1, 2
+
+
+class ProbingWalk(Walk):
+    """A walk that looks for PTEs of its frame. ``by_file``: the file's index leads it, not the scheme, and it is
+    metered apart."""
+
+    __slots__ = ("rmap", "by_file")
+
+    def __init__(self, rmap: Rmap, pfn: int, purpose: Purpose) -> None:
+        self.rmap = rmap
+        self.pfn = pfn
+        self.purpose = purpose
+        self.by_file = False
+
+    def found(self, mm: Mm, address: int, vma: VmArea | None, pte: int) -> int:
+        """A PTE maps the frame: what becomes of it, and the answer to the scheme."""
+        raise NotImplementedError
+
+    def maps(self, value: int) -> bool:
+        """Is this entry what the walk looks for?"""
+        return self.rmap.pgtables.maps(value, self.pfn)
+
+    def np_maps(self, values: np.ndarray) -> np.ndarray:
+        """``maps`` for many entries (bool each)."""
+        return self.rmap.pgtables.np_maps(values, self.pfn)
+
+    def visit(self, mm: Mm, address: int, vma: VmArea | None = None, pte: int = -1) -> int:
+        pte = self.probe(mm, address, pte)
+        return self.found(mm, address, vma, pte) if pte >= 0 else MISS
+
+    def probe(self, mm: Mm, address: int, pte: int) -> int:
+        """Index of the PTE if it maps the frame, else -1; meters the candidate."""
+        rmap = self.rmap
+        meters = rmap.meters
+        probed = pte < 0
+        if probed:
+            pte = rmap.pte_index(mm.pgd, address)
+        hit = pte >= 0 and self.maps(rmap.ptes[pte])
+        if self.by_file:
+            meters.file_candidates += 1
+            meters.file_ptes_probed += probed
+            if hit:
+                meters.file_hits += 1
+                return pte
+            meters.file_misses += 1
+            return -1
+        meters.candidates += 1
+        meters.ptes_probed += probed
+        if hit:
+            meters.hits += 1
+            return pte
+        meters.misses += 1
+        return -1
+
+    def visit_many(
+        self,
+        mms: Sequence[Mm],
+        addresses: int | np.ndarray,
+        vmas: Sequence[VmArea] | None = None,
+        skip_empty: bool = False,
+    ) -> Visited:
+        """All places are probed together, in arrays. What is found is then handled in order, and looked at once more:
+        the same PTE may have been offered twice."""
+        rmap, n = self.rmap, len(mms)
+        ptes, indices = rmap.ptes, rmap.pgtables.np_pte_indices([mm.pgd for mm in mms], addresses)
+        values = rmap.pgtables.np_ptes[np.maximum(indices, 0)]
+        asked = np.fromiter((mm.rss for mm in mms), bool, n) if skip_empty else np.ones(n, bool)
+        hits, first_hit, looked_at, stop = 0, -1, n, False
+        for k in np.nonzero(self.np_maps(values) & (indices >= 0))[0].tolist():
+            pte, mm = int(indices[k]), mms[k]
+            if not self.maps(ptes[pte]):
+                continue
+            hits += 1
+            address = addresses if isinstance(addresses, int) else int(addresses[k])
+            answer = self.found(mm, address, vmas[k] if vmas is not None else None, pte)
+            if first_hit < 0 and answer & ANSWER == HIT:
+                first_hit = k
+            if answer & STOP:
+                looked_at, stop = k + 1, True
+                break
+            if skip_empty and not mm.rss:  # its last page went
+                asked[[j for j in range(k + 1, n) if mms[j] is mm]] = False
+        self._meter(int(np.count_nonzero(asked[:looked_at])), hits)
+        return Visited(looked_at, stop, first_hit)
+
+    def _meter(self, probed: int, hits: int) -> None:
+        meters = self.rmap.meters
+        if self.by_file:
+            meters.file_candidates += probed
+            meters.file_ptes_probed += probed
+            meters.file_hits += hits
+            meters.file_misses += probed - hits
+        else:
+            meters.candidates += probed
+            meters.ptes_probed += probed
+            meters.hits += hits
+            meters.misses += probed - hits
+
+
+class Referenced(ProbingWalk):
+    """page_referenced: ``young`` PTEs were found. Over when all ``left`` PTEs of the frame were seen."""
+
+    __slots__ = ("left", "young")
+
+    def __init__(self, rmap: Rmap, pfn: int) -> None:
+        self.rmap = rmap
+        self.pfn = pfn
+        self.purpose = Purpose.REFERENCED
+        self.by_file = False
+        self.left = rmap.mapcount[pfn]
+        self.young = 0
+
+    def visit(self, mm: Mm, address: int, vma: VmArea | None = None, pte: int = -1) -> int:
+        """HOT: what ``probe`` and ``found`` do is in line where the scheme leads."""
+        rmap = self.rmap
+        ptes = rmap.ptes
+        if self.by_file:
+            pte = self.probe(mm, address, pte)
+            return self.found(mm, address, vma, pte) if pte >= 0 else MISS
+        meters = rmap.meters
+        meters.candidates += 1
+        if pte < 0:
+            pte = rmap.pte_index(mm.pgd, address)
+            meters.ptes_probed += 1
+        value = ptes[pte] if pte >= 0 else 0
+        if not value & PRESENT or value >> 12 & rmap.pfn_mask != self.pfn:
+            meters.misses += 1
+            return MISS
+        meters.hits += 1
+        if value & A:
+            ptes[pte] = value & ~A
+            mm.flush_pending = True  # the CPU sets A again only when it fills a TLB entry
+            self.young += 1
+        self.left -= 1
+        return HIT if self.left else HIT | STOP
+
+    def found(self, mm: Mm, address: int, vma: VmArea | None, pte: int) -> int:
+        ptes = self.rmap.ptes
+        value = ptes[pte]
+        if value & A:
+            ptes[pte] = value & ~A
+            mm.flush_pending = True
+            self.young += 1
+        self.left -= 1
+        return HIT if self.left else HIT | STOP
+
+
+class Unmap(ProbingWalk):
+    """try_to_unmap. ``result``: SWAP_FAIL where a PTE may not go just now, SWAP_AGAIN where others went instead."""
+
+    __slots__ = ("result",)
+
+    def __init__(self, rmap: Rmap, pfn: int) -> None:
+        self.rmap = rmap
+        self.pfn = pfn
+        self.purpose = Purpose.UNMAP
+        self.by_file = False
+        self.result = SUCCESS
+
+    def found(self, mm: Mm, address: int, vma: VmArea | None, pte: int) -> int:
+        """The PTE goes, leaving a swap entry (anonymous) or nothing (file) behind, unless something speaks against
+        it."""
+        rmap, pfn = self.rmap, self.pfn
+        setup = rmap.setup
+        if vma is None:
+            vma = rmap.scheme.env.find_vma(mm, address)
+            rmap.meters.vmas_visited += 1
+            if vma is None or vma.vm_start > address:
+                return self._fail() if setup.unmap_needs_vma else MISS
+        frames, ptes = rmap.frames, rmap.ptes
+        value = ptes[pte]
+        if vma.vm_flags & (VM_LOCKED | VM_RESERVED):
+            return self._fail()
+        if value & A and setup.unmap_checks_young:
+            ptes[pte] = value & ~A
+            mm.flush_pending = True
+            return self._fail()
+        flags = frames.flags[pfn]
+        if flags & PG_SWAPCACHE and frames.count[pfn] != frames.mapcount[pfn] + 2:
+            # Somebody pinned the page (get_user_pages): unmapped now, a later write fault would copy it behind his
+            # back.
+            return self._fail()
+        if flags & PG_ANON:
+            entry = frames.private[pfn]
+            try:
+                rmap.mem.swap.swap_duplicate(entry)
+            except SysError:
+                return self._fail()
+            left = rmap.pgtables.swp_pte(entry)
+        elif vma.mapping is not None and frames.index[pfn] != (address - vma.vm_start >> 12) + vma.vm_pgoff:
+            left = rmap.pgtables.file_pte(frames.index[pfn])
+        else:
+            left = 0
+        n = rmap.take_pte(vma, pfn, pte, left)
+        frames.count[pfn] -= 1
+        if not rmap.has_remove:
+            return HIT if n else HIT | STOP
+        if self.by_file:  # the scheme sees no HIT
+            rmap.tell_removed(vma, pfn, pte)
+        return HIT
+
+    def _fail(self) -> int:
+        self.result = SWAP_FAIL
+        return FAIL | STOP

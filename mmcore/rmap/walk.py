@@ -1,0 +1,122 @@
+"""A walk: one question, which PTEs map this frame? What is asked, what a place is answered, when it is over.
+
+ who asks          the walk                 what becomes of a PTE that is found      over when
+ page_referenced   probe.Referenced         its accessed bit is counted and cleared  all ``mapcount`` PTEs were seen
+ try_to_unmap      probe.Unmap              a swap entry, or nothing                 all went, or one may not go
+ page_mkclean      files.mkclean            clean and write-protected                all were seen
+ migrate_page      calls.migrate (two)      a migration entry; a PTE again           all were seen
+ audit, picture    audit, rmap.picture      nothing: noted                           never
+
+A scheme is given one and offers it places, one by one (``visit``) or many at once (``visit_many``). Linux: struct
+rmap_walk_control, 3.14.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from enum import IntEnum
+from itertools import islice
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, TypeVar
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from mmcore.areas.mm import Mm
+    from mmcore.areas.vma import VmArea
+
+
+class Purpose(IntEnum):
+    """Why a walk is made. AUDIT walks change and meter nothing; MKCLEAN (page_mkclean) and MIGRATE (migrate_page) must
+    offer every PTE, as AUDIT must.
+
+    Two MIGRATE walks move a page. During the first, over the old frame, each PTE becomes a migration entry; then
+    ``mapping``, ``index``, ``rmap`` and PG_DIRECT pass to the new frame, and the second walk, over that one, must offer
+    the same places. A scheme keeps its records through both: HIT means the entry was found, not that it is gone.
+    ``mapcount`` and rss do not change on the way. Neither walk is preceded or followed by another hook."""
+
+    REFERENCED = 0
+    UNMAP = 1
+    MKCLEAN = 2
+    MIGRATE = 3
+    AUDIT = 4
+
+
+# What a visit answers. STOP is or-ed in when the core has seen enough: the scheme ends its walk.
+MISS, HIT, FAIL, AGAIN = 0, 1, 2, 3
+ANSWER = 3
+STOP = 8
+
+
+_T = TypeVar("_T")
+
+
+def growing(items: Iterable[_T], first: int) -> Iterator[list[_T]]:
+    """Consecutive parts for ``visit_many``, the first of ``first`` items, each four times as long as the one before:
+    few are gathered in vain when the walk is over early."""
+    rest, n = iter(items), max(first, 1)
+    while part := list(islice(rest, n)):
+        yield part
+        n *= 4
+
+
+def showing(areas: Sequence[VmArea], index: int, wraps: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """Which of the areas (positions) show the page at offset ``index`` of what they map, and the addresses they all
+    would show it at (int64). ``wraps``: offsets are 32-bit numbers that may pass 0."""
+    n = len(areas)
+    starts = np.fromiter((vma.vm_start for vma in areas), np.int64, n)
+    ends = np.fromiter((vma.vm_end for vma in areas), np.int64, n)
+    offsets = index - np.fromiter((vma.vm_pgoff for vma in areas), np.int64, n)
+    if wraps:
+        offsets &= 0xFFFFFFFF
+    addresses = starts + (offsets << 12)
+    return np.nonzero((starts <= addresses) & (addresses < ends))[0], addresses
+
+
+class Visited(NamedTuple):
+    """What became of many candidates: how many were looked at (all, or up to the one that was answered STOP), whether
+    the walk is over, and the place among them of the first that was answered HIT (-1: none)."""
+
+    looked_at: int
+    stop: bool
+    first_hit: int
+
+
+class Walk:
+    """The question. ``pfn``: the frame; ``purpose``: why it is asked."""
+
+    __slots__ = ("pfn", "purpose")
+
+    many: ClassVar[int] = 128
+    """From how many candidates on ``visit_many`` pays. Measured: to gather 128 areas and probe them takes as long as
+    128 visits, 1,000 areas 0.6 and 1,000 address spaces 0.4 of as many visits."""
+
+    def __init__(self, pfn: int, purpose: Purpose) -> None:
+        self.pfn = pfn
+        self.purpose = purpose
+
+    def visit(self, mm: Mm, address: int, vma: VmArea | None = None, pte: int = -1) -> int:
+        """Offers one place that may map the frame, with its area and its PTE's index where they are known. MISS | HIT |
+        FAIL | AGAIN, possibly with STOP."""
+        raise NotImplementedError
+
+    def visit_many(
+        self,
+        mms: Sequence[Mm],
+        addresses: int | np.ndarray,
+        vmas: Sequence[VmArea] | None = None,
+        skip_empty: bool = False,
+    ) -> Visited:
+        """Offers many places, in order: ``addresses[i]`` (int64; or one for all) in ``mms[i]``, in the area ``vmas[i]``
+        where areas are known. Exactly as ``visit`` for each until one is answered STOP, what is metered included.
+        ``skip_empty``: an address space that has no page when its turn comes is not asked."""
+        first_hit = -1
+        everywhere = [addresses] * len(mms) if isinstance(addresses, int) else addresses.tolist()
+        for i, mm in enumerate(mms):
+            if skip_empty and not mm.rss:
+                continue
+            answer = self.visit(mm, everywhere[i], vmas[i] if vmas is not None else None)
+            if first_hit < 0 and answer & ANSWER == HIT:
+                first_hit = i
+            if answer & STOP:
+                return Visited(i + 1, True, first_hit)
+        return Visited(len(mms), False, first_hit)

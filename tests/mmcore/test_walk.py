@@ -1,0 +1,197 @@
+"""A walk may offer places one by one or many at once: what is found, changed and metered is the same."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mmcore.calls.migrate import migrate_page
+from mmcore.files.mkclean import page_mkclean
+from mmcore.rmap import Purpose, Visited, Walk, WalkScheme, growing, showing
+from mmcore.rmap.probe import ProbingWalk, Referenced, Unmap
+from sandbox.kit.files import tmpfs_file
+from sandbox.kit.machine import MAP_SHARED, CpulessMachine
+from sandbox.kit.wander import wander
+from sandbox.kit.world import World
+from tests.mmcore.box import AT, SCHEMES, Box
+
+NEVER = 1 << 40
+WITH_LISTS = {
+    name: (kind, options)
+    for name, (kind, options) in SCHEMES.items()
+    if issubclass(kind, WalkScheme) and not name.startswith("pte_chain")
+}
+
+
+def frames_of(m: CpulessMachine, mm: Any, *addresses: int) -> list[int]:
+    """The frames that are mapped there."""
+    pgtables = m.mem.pgtables
+    indices = [pgtables.pte_index(mm.pgd, address) for address in addresses]
+    return [
+        pgtables.ptes[i] >> 12 & pgtables.PFN_MASK for i in indices if i >= 0 and pgtables.present(pgtables.ptes[i])
+    ]
+
+
+class Counted:
+    """How many places were offered in arrays since."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.places = 0
+        plain = ProbingWalk.visit_many
+
+        def visit_many(
+            walk: ProbingWalk, mms: Any, addresses: Any, vmas: Any = None, skip_empty: bool = False
+        ) -> Visited:
+            self.places += len(mms)
+            return plain(walk, mms, addresses, vmas, skip_empty)
+
+        monkeypatch.setattr(ProbingWalk, "visit_many", visit_many)
+
+
+def state(mem: Any) -> dict[str, Any]:
+    """All that walks change."""
+    frames = mem.frames
+    return {
+        "meters": mem.meters.as_dict(),
+        "vmstat": mem.vmstat.as_dict(),
+        "lengths": (mem.rmap.walk_lengths.as_dict(), mem.rmap.file_walk_lengths.as_dict()),
+        "frames": (frames.np_flags.tolist(), frames.np_mapcount.tolist(), frames.np_count.tolist()),
+        "tables": mem.pgtables.np_ptes.tobytes(),
+        "rss": [(mm.rss, mm.flush_pending) for mm in mem.mms.values()],
+    }
+
+
+@pytest.mark.parametrize("paging", ["pae", "2level"])
+@pytest.mark.parametrize("scheme", WITH_LISTS)
+def test_both_forms_are_equal_on_random_histories(scheme: str, paging: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    kind, options = WITH_LISTS[scheme]
+    counted = Counted(monkeypatch)
+    for seed in range(4):
+        seen = []
+        for many in (NEVER, 1):
+            monkeypatch.setattr(Walk, "many", many)
+            before = counted.places
+            world = World(kind, paging, **options)
+            wander(world, seed, 200)
+            seen.append(state(world.mem))
+            if many == NEVER:
+                assert counted.places == before
+        assert seen[0] == seen[1]
+    assert counted.places
+
+
+def crowd(scheme: str, paging: str) -> tuple[CpulessMachine, list[Any], int, int]:
+    """30 address spaces that share an anonymous page and two of a file, at the addresses answered. Some have a copy of
+    their own, some nothing; one is gone."""
+    kind, options = WITH_LISTS[scheme]
+    m = CpulessMachine(kind, paging=paging, memory=16 << 20, swap=8 << 20, **options)
+    mm = m.new_mm()
+    at = m.mmap(mm, 1)
+    file = m.mmap(mm, 2, flags=MAP_SHARED, file=tmpfs_file(m.mem, 2))
+    for page in (at, file, file + 4096):
+        m.store(mm, page, 7)
+    mms = [mm]
+    for k in range(30):
+        child = m.fork(mms[k // 2])
+        mms.append(child)
+        if k % 4:
+            m.load(child, file)
+        if k % 5 == 1:
+            m.store(child, at, k)
+        elif k > 20 and k % 7 == 2:  # without children
+            m.munmap(child, at, 1)
+    m.exit(mms.pop(3))
+    return m, mms, at, file
+
+
+@pytest.mark.parametrize("paging", ["pae", "2level"])
+@pytest.mark.parametrize("scheme", WITH_LISTS)
+def test_both_forms_are_equal_for_every_purpose(scheme: str, paging: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    counted, seen = Counted(monkeypatch), []
+    for many in (NEVER, 1, 3, 8):
+        monkeypatch.setattr(Walk, "many", many)
+        m, mms, at, file = crowd(scheme, paging)
+        told: list[Any] = []
+        for pfn in sorted({p for mm in mms for p in frames_of(m, mm, at, file, file + 4096)}):
+            told.append(m.mem.rmap.page_referenced(pfn))
+            told.append(page_mkclean(m.mem, pfn))
+            new = migrate_page(m.mem, pfn)
+            told.append(m.mem.rmap.page_referenced(new))
+            told.append(state(m.mem))
+        m.mem.reclaim.shrink_all(200)
+        told.append(state(m.mem))
+        m.audit("walked")
+        seen.append(told)
+    assert all(other == seen[0] for other in seen[1:])
+    assert counted.places
+
+
+@pytest.mark.parametrize("paging", ["pae", "2level"])
+@pytest.mark.parametrize("asked", [Referenced, Unmap])
+def test_places_offered_at_once_are_answered_as_one_by_one(asked: type, paging: str) -> None:
+    """Places that have the page, that have another, without a table, offered twice, in any order: one address for all,
+    or each its own, with areas and without."""
+    for seed in range(40):
+        seen = []
+        for together in (False, True):
+            rng = random.Random(seed)
+            m, mms, at, file = crowd("anonmm", paging)
+            pfn = frames_of(m, mms[0], at)[0]
+            m.mem.rmap.page_referenced(pfn)
+            for mm in mms[:20:3]:
+                m.load(mm, at)
+            offered = [rng.choice(mms) for _ in range(rng.randrange(1, 60))]
+            alike = rng.random() < 0.5
+            where: Any = at if alike else [rng.choice((at, at, at + 4096, 0x10000000)) for _ in offered]
+            named = None
+            if rng.random() < 0.5:
+                named = [mm.find_vma(at) for mm in offered]
+            walk = asked(m.mem.rmap, pfn)
+            if asked is Unmap:
+                m.mem.swap.add_to_swap(pfn)
+            addresses = where if alike else np.array(where, np.int64)
+            form = ProbingWalk.visit_many if together else Walk.visit_many
+            told = form(walk, offered, addresses, named, skip_empty=rng.random() < 0.5)
+            seen.append((told, state(m.mem), [getattr(walk, name, None) for name in ("left", "young", "result")]))
+        assert seen[0] == seen[1]
+
+
+def test_parts_grow() -> None:
+    assert [len(part) for part in growing(range(100), 3)] == [3, 12, 48, 37]
+    assert [k for part in growing(iter(range(9)), 1) for k in part] == list(range(9))
+    assert not list(growing([], 4))
+
+
+def test_which_areas_show_a_page() -> None:
+    b = Box("anon_vma")
+    b.map(0, 4)
+    b.map(8, 2)
+    areas = [b.mm.find_vma(AT), b.mm.find_vma(AT + 0x8000)]
+    first = areas[0].vm_pgoff
+    for index, expected in ((first - 1, []), (first, [0]), (first + 3, [0]), (first + 4, []), (first + 9, [1])):
+        at, addresses = showing(areas, index)
+        assert at.tolist() == expected
+        assert all(areas[i].vm_start <= addresses[i] < areas[i].vm_end for i in expected)
+    areas[0].vm_pgoff = 0xFFFFFFFE  # the third page is at offset 0
+    assert showing(areas, 1, wraps=True)[0].tolist() == [0]
+    assert showing(areas, 1)[0].tolist() == []
+
+
+def test_an_audit_is_not_told_of_hits() -> None:
+    """The base's form, which wrappers of a walk inherit: a place at a time, until STOP."""
+
+    class Third(Walk):
+        def __init__(self) -> None:
+            super().__init__(1, Purpose.AUDIT)
+            self.places: list[Any] = []
+
+        def visit(self, mm: Any, address: int, vma: Any = None, pte: int = -1) -> int:
+            self.places.append((mm, address, vma))
+            return (0, 1, 9)[len(self.places) - 1]
+
+    walk = Third()
+    assert walk.visit_many([10, 11, 12, 13], 4096) == Visited(3, True, 1)  # type: ignore[list-item]
+    assert walk.places == [(10, 4096, None), (11, 4096, None), (12, 4096, None)]
