@@ -12,13 +12,13 @@ from mmcore.errors import MustWait
 from mmcore.memory import CurrentTask
 from mmcore.paging.fault import DONE
 from mmcore.paging.pagewait import TURN_NS, TURN_PAGES
-from mmcore.physical.radix import RADIX_SHIFT, RadixNodes, radix_cache
-from mmcore.physical.slab import KmemCache
 from sandbox.kit.files import host_file, tmpfs_file
 from sandbox.kit.machine import MAP_FIXED, MAP_PRIVATE, MAP_SHARED
 from tests.mmcore.box import AT, DISTINCT, Box
 
 each = pytest.mark.parametrize("scheme", DISTINCT)
+
+
 BYTES = [bytes([k + 1]) * 4096 for k in range(8)]
 
 
@@ -237,53 +237,6 @@ def test_the_last_resort_takes_what_others_keep() -> None:
     b.audit("revoked")
     b.swap_out()
     assert b.mem.frames.count[pfn] == 0
-
-
-class _Cache:
-    """A cache of nodes whose next allocation does ``during`` first, as one that reclaims does."""
-
-    def __init__(self, real: KmemCache) -> None:
-        self.free, self._alloc = real.free, real.alloc
-        self.during: Callable[[], None] | None = None
-
-    def alloc(self, gfp: int) -> int:
-        during, self.during = self.during, None
-        if during is not None:
-            during()
-        return self._alloc(gfp)
-
-
-@pytest.mark.parametrize(
-    "come,go", [((5 << 2 * RADIX_SHIFT,), ()), ((), (1,)), (((3 << RADIX_SHIFT) + 1,), ()), ((0,), (1,)), ((), (1, 0))]
-)
-def test_a_tree_that_changes_while_its_nodes_are_allocated(come: tuple[int, ...], go: tuple[int, ...]) -> None:
-    """An allocation of nodes reclaims, and reclaim puts other entries into the same tree and takes entries out, the
-    last ones among them."""
-    real = radix_cache(Box("anon_vma").mem.slab)
-    before = real.objects
-    cache = _Cache(real)
-    tree = RadixNodes(cache)  # type: ignore[arg-type]
-    held = {1, 0} if go == (1, 0) else {1}
-    for index in held:
-        tree.charge(index)
-
-    def reclaim() -> None:
-        for index in come:
-            tree.charge(index)
-        for index in go:
-            tree.uncharge(index)
-
-    cache.during = reclaim
-    tree.charge(3 << RADIX_SHIFT)
-    held = held - set(go) | set(come) | {3 << RADIX_SHIFT}
-    same = RadixNodes(real)
-    for index in sorted(held):
-        same.charge(index)
-    assert tree.items == same.items and tree._levels[0] == same._levels[0]
-    for index in held:
-        tree.uncharge(index)
-        same.uncharge(index)
-    assert tree.items == tree.nodes == same.nodes == 0 and real.objects == before
 
 
 class _Waiter:
