@@ -83,8 +83,7 @@ class Auditor:
         self._lru(wrong)
         self._zones(wrong)
         self._slab(wrong)
-        for name, value in before.items():
-            setattr(meters, name, value)
+        meters.restore(before)
         broken = self.mem.scheme.check()
         if not isinstance(broken, list):
             raise PluginError(
@@ -195,7 +194,7 @@ class Auditor:
         """Each frame of page tables belongs to an address space (its root's among them) or to the kernel."""
         mem, frames = self.mem, self.mem.frames
         held = np.nonzero(frames.np_owner == PAGETABLE)[0]
-        owners, counts = np.unique(frames.np_mapping[held], return_counts=True)  # type: ignore[call-overload]
+        owners, counts = np.unique(frames.np_mapping[held], return_counts=True)
         have = dict(zip(owners.tolist(), counts.tolist(), strict=True))
         have.pop(0, None)  # the kernel's half
         root = 3 if mem.pgtables.ENTRY == 8 else 1

@@ -55,10 +55,14 @@ class Request:
 
 
 class Done:
-    """What completed in one direction: requests, the pages that joined one that was queued, pages in all, ns between
-    queueing and completion."""
+    """What completed in one direction."""
 
     __slots__ = ("requests", "merged", "pages", "ns")
+
+    requests: int
+    merged: int  # pages that joined a request that was queued
+    pages: int
+    ns: int  # between queueing and completion, of all requests
 
     def __init__(self) -> None:
         self.requests = self.merged = self.pages = self.ns = 0

@@ -15,7 +15,7 @@ import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from mmcore.areas.overcommit import Overcommit
 from mmcore.clock import VirtualClock
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from mmcore.areas.mm import Mm
     from mmcore.areas.vma import VmArea
     from mmcore.files.filemap import AddressSpace
+    from mmcore.outside import Caller, MappedFile, Victim
 
 KERNEL_IMAGE = 3 << 20  # bytes: text, data and bss of a 2.6.7 for a desktop
 _BIOS_HOLE = (160, 256)  # frames: 640K-1M
@@ -114,9 +115,11 @@ def require_base(scheme: RmapScheme, kind: type[RmapScheme], env: SchemeEnv) -> 
 
 
 class CurrentTask:
-    """What the core asks of the task on whose behalf it works; the kernel's Task has these too."""
+    """Who the core works for while no task of a kernel's is there: root, without limits."""
 
     def __init__(self) -> None:
+        self.euid = 0
+        self.rlimits = None
         self.mm: Mm | None = None
         self.pid = 0
         self.comm = "boot"
@@ -124,6 +127,26 @@ class CurrentTask:
         self.min_flt = 0
         self.maj_flt = 0
         self.fault_major = False
+
+
+class Holdings(TypedDict):
+    """Who holds low memory at a moment."""
+
+    owned: list[int]  # frames, by owner
+    slab: dict[str, tuple[int, int, int]]  # cache -> its frames, objects in use, slabs
+    vmalloc: list[tuple[str, int]]  # (name, frames) of each area
+
+
+class LowmemReport(TypedDict):
+    """The low-memory account, in bytes. A row of an owner has ``bytes``, most have ``peak_bytes``; a slab cache's also
+    ``used_bytes``, ``object_size`` and, in numbers, ``objects``, ``peak_objects``, ``slabs``."""
+
+    total: int  # what the boot reservation left
+    present: int
+    free: int  # in the buddy lists
+    min_free: int  # ... when it was least
+    owners: dict[str, dict[str, int]]  # now
+    at_peak: dict[str, dict[str, int]]  # when least was free
 
 
 class _Help(AllocatorHelp):
@@ -175,8 +198,8 @@ class Memory:
         self,
         config: MemoryConfig,
         scheme_class: type[RmapScheme],
-        tasks: Callable[[], Iterable[Any]] = tuple,
-        shmem_zero_setup: Callable[..., Any] | None = None,
+        tasks: Callable[[], Iterable[Victim]] = tuple,
+        shmem_zero_setup: Callable[[int, bool], MappedFile] | None = None,
     ) -> None:
         self.config = config
         self.layout_rng = random.Random(config.seed) if config.seed is not None else None
@@ -197,7 +220,7 @@ class Memory:
         self.zero_pfn = self._boot_frame
         self.mms: dict[int, Mm] = {}
         self.mappings: dict[int, AddressSpace] = {}
-        self.current: Any = CurrentTask()
+        self.current: Caller = CurrentTask()
         self.tasks = tasks
         self.flush_code = False
         self.vma_cache = self.slab.cache("vm_area_struct", VM_AREA_STRUCT + self.setup.vma)
@@ -222,7 +245,7 @@ class Memory:
         self.awaited = AwaitedPages(self)
         self.reclaim = Vmscan(self) if self.rmap.exact else SwapOut(self)
         self.oom = OomKiller(self)
-        self.shmem_zero_setup: Callable[..., Any] = shmem_zero_setup or ShmemMount(self)
+        self.shmem_zero_setup: Callable[[int, bool], MappedFile] = shmem_zero_setup or ShmemMount(self)
         self.faults = Faults(self)
         self.at_peak = self._owners()
         # Told of each new low, as it is about to end
@@ -284,19 +307,18 @@ class Memory:
         v.nr_slab = self.pages.owned[SLAB]
         return v
 
-    def _owners(self) -> dict[str, Any]:
+    def _owners(self) -> Holdings:
         """Who holds low memory now, in frames and objects; the sum of all frames is the machine's RAM."""
         owned = self.pages.owned
         slabs = {c.name: (c.frames, c.objects, c.slabs) for c in self.slab.caches.values()}
-        return {"owned": list(owned), "slab": slabs, "vmalloc": self.slab.vmalloc_areas(), "virtual_ns": self.clock.now}
+        return {"owned": list(owned), "slab": slabs, "vmalloc": self.slab.vmalloc_areas()}
 
     def note_low(self) -> None:
         self.at_peak = self._owners()
         if self.at_low is not None:
             self.at_low()
 
-    def lowmem_report(self) -> dict[str, Any]:
-        """total, free, min_free (bytes; free = in the buddy lists) and the owners at exit and at the lowest point."""
+    def lowmem_report(self) -> LowmemReport:
         self.pages.settle_low()
         now = self._owners()
         return {
@@ -308,8 +330,8 @@ class Memory:
             "at_peak": self._owner_table(self.at_peak),
         }
 
-    def _owner_table(self, snapshot: dict[str, Any]) -> dict[str, dict[str, Any]]:
-        table: dict[str, dict[str, Any]] = {}
+    def _owner_table(self, snapshot: Holdings) -> dict[str, dict[str, int]]:
+        table: dict[str, dict[str, int]] = {}
         for name, frames in self.boot_owners.items():
             table[name] = {"bytes": frames << PAGE_SHIFT, "peak_bytes": frames << PAGE_SHIFT}
         rest = snapshot["owned"][BOOT] - sum(self.boot_owners.values())

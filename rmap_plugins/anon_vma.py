@@ -26,17 +26,19 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from mmcore.errors import InvariantViolation, PluginError
 from mmcore.rmap import (
     OK,
     STOP,
     Card,
     Draft,
+    InvariantViolation,
     MachineFacts,
     Picture,
+    PluginError,
     Purpose,
     SchemeEnv,
     Setup,
+    VmArea,
     Walk,
     WalkScheme,
     growing,
@@ -44,7 +46,8 @@ from mmcore.rmap import (
 )
 
 if TYPE_CHECKING:
-    from mmcore.areas.vma import VmArea
+    import numpy as np
+
 
 _VM_PROT = 7  # read, write, exec: the bits mprotect alone may change back
 
@@ -135,7 +138,7 @@ class AnonVma(WalkScheme):
 
     # --- anon_vma_prepare
 
-    def reserve(self, operation: str, vma: VmArea, pfns: Any = None) -> None:
+    def reserve(self, operation: str, vma: VmArea, pfns: np.ndarray | None = None) -> None:
         """anon_vma_prepare: the area gets its anon_vma before its first anonymous page."""
         if vma.anon_vma is None and operation == "anon_fault":
             anon_vma = self._find_mergeable(vma) if self._sharing else None
@@ -169,7 +172,7 @@ class AnonVma(WalkScheme):
 
     # --- pages
 
-    def add_anon(self, pfn: int, vma: VmArea, address: int, pte: int, exclusive: bool, token: Any) -> int:
+    def add_anon(self, pfn: int, vma: VmArea, address: int, pte: int, exclusive: bool, token: None) -> int:
         index = (address - vma.vm_start >> 12) + vma.vm_pgoff & 0xFFFFFFFF
         frames = self._frames
         if exclusive or frames.mapcount[pfn] == 0:

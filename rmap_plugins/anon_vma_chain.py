@@ -37,19 +37,24 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from mmcore.areas.vma import FORK, SPLIT
-from mmcore.errors import InvariantViolation, OutOfMemory, PluginError
-from mmcore.files.index.interval import IntervalNode, IntervalTree
 from mmcore.rmap import (
+    FORK,
     OK,
+    SPLIT,
     STOP,
     Card,
     Draft,
+    IntervalNode,
+    IntervalTree,
+    InvariantViolation,
     MachineFacts,
+    OutOfMemory,
     Picture,
+    PluginError,
     Purpose,
     SchemeEnv,
     Setup,
+    VmArea,
     Walk,
     WalkScheme,
     growing,
@@ -58,7 +63,8 @@ from mmcore.rmap import (
 from rmap_plugins.anon_vma import alike_neighbours
 
 if TYPE_CHECKING:
-    from mmcore.areas.vma import VmArea
+    import numpy as np
+
 
 _VMA_BASE = 64  # vm_area_struct without any reverse mapping
 _NEVER, _DEGREE, _COUNTS = range(3)  # when a fork may reuse an ancestor's anon_vma
@@ -248,7 +254,7 @@ class AnonVmaChain(WalkScheme):
 
     # --- anon_vma_prepare
 
-    def reserve(self, operation: str, vma: VmArea, pfns: Any = None) -> None:
+    def reserve(self, operation: str, vma: VmArea, pfns: np.ndarray | None = None) -> None:
         """anon_vma_prepare: the area gets its anon_vma before its first anonymous page."""
         if vma.anon_vma is None and operation == "anon_fault":
             address = self._avc_cache.alloc()
@@ -288,7 +294,7 @@ class AnonVmaChain(WalkScheme):
 
     # --- pages
 
-    def add_anon(self, pfn: int, vma: VmArea, address: int, pte: int, exclusive: bool, token: Any) -> int:
+    def add_anon(self, pfn: int, vma: VmArea, address: int, pte: int, exclusive: bool, token: None) -> int:
         index = (address - vma.vm_start >> 12) + vma.vm_pgoff & 0xFFFFFFFF
         own = vma.anon_vma
         if exclusive:
@@ -518,7 +524,7 @@ class AnonVmaChain(WalkScheme):
 
     def _check_area(self, vma: VmArea, listed: set[_Avc]) -> list[str]:
         where = f"the area at {vma.vm_start:#x} of mm {vma.vm_mm.addr:#x}"
-        own: Any = vma.anon_vma
+        own: _AnonVma | None = vma.anon_vma
         chain: list[_Avc] = vma.rmap or []
         if own is None:
             return [f"{where} has links, but no anon_vma"] if chain else []
@@ -547,7 +553,7 @@ class AnonVmaChain(WalkScheme):
     @staticmethod
     def _check_alike(where: str, areas: list[VmArea]) -> list[str]:
         """Areas of one process that could merge must have the same chain, or a merge would lose pages."""
-        first: dict[int, list[Any]] = {}
+        first: dict[int, list[_AnonVma]] = {}
         wrong = []
         for vma in areas:
             chain = [avc.anon_vma for avc in vma.rmap or ()]

@@ -24,11 +24,10 @@ each hit of an unmap. Linux: mm/rmap.c between the patches rmap-10 and rmap-38.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
-from mmcore.physical.frames import PG_ANON
 from mmcore.rmap import (
     ANSWER,
     COPY,
@@ -36,23 +35,22 @@ from mmcore.rmap import (
     HIT,
     NEXT,
     OK,
+    PG_ANON,
     STOP,
     Card,
     Draft,
     MachineFacts,
+    Mm,
     Picture,
     Purpose,
     SchemeEnv,
     Setup,
+    VmArea,
     Walk,
     WalkScheme,
     growing,
 )
 from rmap_plugins.partial_objrmap import file_index_bytes, i_mmap_option
-
-if TYPE_CHECKING:
-    from mmcore.areas.mm import Mm
-    from mmcore.areas.vma import VmArea
 
 
 class _AnonMm:
@@ -174,7 +172,7 @@ class AnonMm(WalkScheme):
 
     # --- pages
 
-    def add_anon(self, pfn: int, vma: VmArea, address: int, pte: int, exclusive: bool, token: Any) -> int:
+    def add_anon(self, pfn: int, vma: VmArea, address: int, pte: int, exclusive: bool, token: object) -> int:
         if self._mapcount[pfn] == 0:
             anonmm = vma.vm_mm.rmap
             anonmm.count += 1
@@ -194,7 +192,7 @@ class AnonMm(WalkScheme):
         if (named == named[0]).all():  # as at most exits
             self._put(self._objects[int(named[0])], len(pfns))
             return
-        homes, counts = np.unique(named, return_counts=True)  # type: ignore[call-overload]
+        homes, counts = np.unique(named, return_counts=True)
         for home, count in zip(homes.tolist(), counts.tolist(), strict=True):
             self._put(self._objects[home], count)
 
@@ -214,7 +212,7 @@ class AnonMm(WalkScheme):
         pfns: np.ndarray,
         src_ptes: np.ndarray,
         dst_ptes: np.ndarray,
-        token: Any,
+        token: object,
     ) -> None:
         anon = pfns[self._anon(pfns)]
         self._frames.np_index[anon] = (self._frames.np_index[anon].astype(np.int64) + delta).astype(np.uint32)
@@ -280,7 +278,7 @@ class AnonMm(WalkScheme):
             wrong.append(f"anonmm: {len(self._objects)} objects known, {self._cache.objects} in the cache")
         frames = self._frames
         anon = (frames.np_flags & np.uint32(PG_ANON)) != 0
-        homes, counts = np.unique(frames.np_mapping[anon], return_counts=True)  # type: ignore[call-overload]
+        homes, counts = np.unique(frames.np_mapping[anon], return_counts=True)
         pages = dict(zip(homes.tolist(), counts.tolist(), strict=True))
         for address, anonmm in self._objects.items():
             members = sum(1 for member in anonmm.family()) - 1 if anonmm.head is anonmm else -1

@@ -23,12 +23,10 @@ Cost        fork: one object. mremap of a shared page: a slot. Walk: address spa
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from mmcore.areas.vma import VM_NONLINEAR, linear_page_index
-from mmcore.physical.frames import PG_ANON
 from mmcore.rmap import (
     ANSWER,
     FRAME,
@@ -36,22 +34,23 @@ from mmcore.rmap import (
     MISS,
     NEXT,
     OK,
+    PG_ANON,
     STOP,
+    VM_NONLINEAR,
     Card,
     Draft,
     MachineFacts,
+    Mm,
     Picture,
     Purpose,
     RmapScheme,
     SchemeEnv,
     Setup,
+    VmArea,
     Walk,
+    linear_page_index,
 )
 from rmap_plugins.anonmm import AnonMm
-
-if TYPE_CHECKING:
-    from mmcore.areas.mm import Mm
-    from mmcore.areas.vma import VmArea
 
 NODE_BYTES = 32
 SLOTS = 7
@@ -201,12 +200,12 @@ class AnonMmChained(AnonMm):
 
     # --- pages
 
-    def add_anon(self, pfn: int, vma: VmArea, address: int, pte: int, exclusive: bool, token: Any) -> int:
+    def add_anon(self, pfn: int, vma: VmArea, address: int, pte: int, exclusive: bool, token: object) -> int:
         if super().add_anon(pfn, vma, address, pte, exclusive, token):
             self._note(pfn, address & ~0xFFF)
         return OK
 
-    def add_file(self, pfn: int, vma: VmArea, address: int, pte: int, token: Any) -> None:
+    def add_file(self, pfn: int, vma: VmArea, address: int, pte: int, token: object) -> None:
         if vma.vm_flags & VM_NONLINEAR and linear_page_index(vma, address) != self._index[pfn]:
             self._note(pfn, address & ~0xFFF)
 
@@ -226,7 +225,7 @@ class AnonMmChained(AnonMm):
         pfns: np.ndarray,
         src_ptes: np.ndarray,
         dst_ptes: np.ndarray,
-        token: Any,
+        token: object,
     ) -> None:
         """A page mapped once is at its new address and nowhere else; a shared one is there too."""
         frames, owner = self._frames, self.env.pte_owner

@@ -26,8 +26,19 @@ from dataclasses import replace
 from functools import cache
 from typing import Any
 
-from mmcore.errors import PluginError
-from mmcore.rmap import OK, Draft, MachineFacts, Picture, RmapScheme, SchemeEnv, Setup, Walk, WalkScheme
+from mmcore.rmap import (
+    OK,
+    Draft,
+    MachineFacts,
+    Picture,
+    PluginError,
+    RmapScheme,
+    SchemeEnv,
+    Setup,
+    VmArea,
+    Walk,
+    WalkScheme,
+)
 from rmap_plugins.anon_vma import AnonVma
 from rmap_plugins.anonmm import AnonMm
 from rmap_plugins.partial_objrmap import PartialObjrmap, file_index_bytes, i_mmap_option
@@ -55,7 +66,7 @@ class _NoAnonRmap(WalkScheme):
         vma, address_space = file_index_bytes(index)
         return Setup(page=4, vma=vma, address_space=address_space, file_index=index)
 
-    def add_anon(self, pfn: int, vma: Any, address: int, pte: int, exclusive: bool, token: Any) -> int:
+    def add_anon(self, pfn: int, vma: VmArea, address: int, pte: int, exclusive: bool, token: None) -> int:
         return OK
 
     def walk(self, walk: Walk) -> None:

@@ -16,7 +16,7 @@ since rmap-39.
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mmcore.areas.vma import SPLIT, VM_NONLINEAR, VM_SPECIAL, VmArea
 from mmcore.errors import OutOfMemory, SysError
@@ -24,6 +24,7 @@ from mmcore.errors import OutOfMemory, SysError
 if TYPE_CHECKING:
     from mmcore.areas.mm import Mm
     from mmcore.memory import Memory
+    from mmcore.outside import MappedFile
 
 
 def vma_link(mem: Memory, mm: Mm, i: int, vma: VmArea) -> None:
@@ -154,7 +155,7 @@ def vma_modify_flags(mem: Memory, mm: Mm, i: int, start: int, end: int, flags: i
     return vma
 
 
-def can_vma_merge(mem: Memory, area: VmArea, like: VmArea | None, flags: int, file: Any) -> bool:
+def can_vma_merge(mem: Memory, area: VmArea, like: VmArea | None, flags: int, file: MappedFile | None) -> bool:
     """Whether a range with ``flags`` and ``file`` (and, if given, the pages of the area ``like``) may become part of
     ``area``, addresses and offsets apart. A refusal that is the scheme's alone is counted."""
     if area.vm_flags != flags or area.vm_file is not file or flags & VM_SPECIAL:
@@ -166,7 +167,15 @@ def can_vma_merge(mem: Memory, area: VmArea, like: VmArea | None, flags: int, fi
 
 
 def _alike(
-    mem: Memory, mm: Mm, i: int, start: int, end: int, flags: int, vma: VmArea | None, file: Any, pgoff: int
+    mem: Memory,
+    mm: Mm,
+    i: int,
+    start: int,
+    end: int,
+    flags: int,
+    vma: VmArea | None,
+    file: MappedFile | None,
+    pgoff: int,
 ) -> tuple[VmArea | None, VmArea | None]:
     """The neighbours below and above that ``vma_merge`` may join the range to; both only if all three may be one area.
     An area's own rest is no neighbour of its."""
@@ -190,7 +199,15 @@ def _alike(
 
 
 def vma_merge(
-    mem: Memory, mm: Mm, i: int, start: int, end: int, flags: int, vma: VmArea | None, file: Any, pgoff: int
+    mem: Memory,
+    mm: Mm,
+    i: int,
+    start: int,
+    end: int,
+    flags: int,
+    vma: VmArea | None,
+    file: MappedFile | None,
+    pgoff: int,
 ) -> VmArea | None:
     """Joins the range ``[start, end)`` to its neighbours if they are alike; returns the area that holds it now, or
     None.

@@ -19,24 +19,14 @@ from mmcore.physical.pgtable import TASK_SIZE
 
 if TYPE_CHECKING:
     from mmcore.memory import Memory
+    from mmcore.outside import Counted
 
 # Linux: DEFAULT_MAX_MAP_COUNT, include/linux/mm.h.
 MAX_MAP_COUNT = 65530
 
 
 class Mm:
-    """One address space. Sizes ``*_vm``, ``rss``, ``hiwater_*`` in pages, addresses in bytes.
-
-    ``rss``            present PTEs of counted frames; of them ``anon_rss`` of anonymous pages, ``shmem_rss`` of tmpfs
-    and shared memory, the rest of
-                       files. rmap.core keeps them
-    ``mm_users``       tasks that run in it; at 0 ``mmput`` takes it apart
-    ``flush_pending``  the CPU may hold translations that are no longer true: honoured before the next run of any of its
-    tasks
-    ``mmap_cache``     the area find_vma answered last
-    ``gap_top``, ``gap_size``   every free gap that ends above ``gap_top`` is smaller than ``gap_size`` bytes (see
-    layout)
-    """
+    """One address space."""
 
     __slots__ = (
         "addr",
@@ -82,12 +72,60 @@ class Mm:
     )
     max_map_count = MAX_MAP_COUNT
 
+    addr: int  # kernel address of its mm_struct, 0 once freed
+    pgd: int  # physical address of its root table
+    vmas: list[VmArea]
+    starts: list[int]
+    mmap_cache: VmArea | None  # the area find_vma answered last
+    mm_users: int  # tasks that run in it; at 0 ``mmput`` takes it apart
+    # The CPU may hold translations that are no longer true: honoured before the next run of any of its tasks.
+    flush_pending: bool
+    nr_ptes: int  # page tables of the lowest level
+    # Present PTEs of counted frames, of them those of anonymous pages and of tmpfs and shared memory (the rest are of
+    # files); rmap.core keeps them. And the most there were.
+    rss: int
+    anon_rss: int
+    shmem_rss: int
+    hiwater_rss: int
+    # Pages of areas: all, and the most there were; locked; private and writable; executable, not writable; of stacks.
+    total_vm: int
+    hiwater_vm: int
+    locked_vm: int
+    data_vm: int
+    exec_vm: int
+    stack_vm: int
+    def_flags: int  # VM_LOCKED, VM_LOCKONFAULT: what new areas get (mlockall)
+    # Where mappings go: from mmap_base downwards, or (not topdown) upwards from a third of the space. Every free gap
+    # that ends above gap_top is smaller than gap_size bytes (see placement).
+    mmap_base: int
+    topdown: bool
+    gap_top: int
+    gap_size: int
+    # The program's parts, see the drawing; addresses.
+    start_code: int
+    end_code: int
+    start_data: int
+    end_data: int
+    start_brk: int
+    brk: int
+    start_stack: int
+    arg_start: int
+    arg_end: int
+    env_start: int
+    env_end: int
+    saved_auxv: bytes  # the auxiliary vector exec made
+    dumpable: int  # prctl's: may it be dumped, and looked into by others of the same user?
+    membarrier: int  # what its tasks registered for
+    exe_file: Counted | None
+    read_implies_exec: bool  # a personality: PROT_READ gives PROT_EXEC too
+    rmap: Any  # the scheme's
+
     def __init__(self, addr: int) -> None:
         self.addr = addr
         self.pgd = 0
-        self.vmas: list[VmArea] = []
-        self.starts: list[int] = []
-        self.mmap_cache: VmArea | None = None
+        self.vmas = []
+        self.starts = []
+        self.mmap_cache = None
         self.mm_users = 1
         self.flush_pending = False
         self.nr_ptes = self.rss = self.anon_rss = self.shmem_rss = self.hiwater_rss = self.hiwater_vm = 0
@@ -102,10 +140,34 @@ class Mm:
         self.arg_start = self.arg_end = self.env_start = self.env_end = 0
         self.saved_auxv = b""
         self.dumpable = 1
-        self.membarrier = 0  # what its tasks registered for
-        self.exe_file: Any = None
+        self.membarrier = 0
+        self.exe_file = None
         self.read_implies_exec = False
-        self.rmap: Any = None  # the scheme's
+        self.rmap = None
+
+    def inherit(self, parent: Mm) -> None:
+        """fork: the parent's layout, program and totals; neither its pages nor its memory locks."""
+        self.mmap_base = parent.mmap_base
+        self.topdown = parent.topdown
+        self.start_code = parent.start_code
+        self.end_code = parent.end_code
+        self.start_data = parent.start_data
+        self.end_data = parent.end_data
+        self.start_brk = parent.start_brk
+        self.brk = parent.brk
+        self.start_stack = parent.start_stack
+        self.arg_start = parent.arg_start
+        self.arg_end = parent.arg_end
+        self.env_start = parent.env_start
+        self.env_end = parent.env_end
+        self.saved_auxv = parent.saved_auxv
+        self.dumpable = parent.dumpable
+        self.membarrier = parent.membarrier
+        self.read_implies_exec = parent.read_implies_exec
+        self.total_vm = parent.total_vm
+        self.data_vm = parent.data_vm
+        self.exec_vm = parent.exec_vm
+        self.stack_vm = parent.stack_vm
 
     @property
     def map_count(self) -> int:

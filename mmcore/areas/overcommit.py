@@ -11,7 +11,7 @@ free pages; a guest compares with native).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mmcore.areas.vma import VM_GROWSDOWN, VM_LOCKED, VM_SHARED, VM_WRITE
 from mmcore.errors import OutOfMemory
@@ -62,7 +62,7 @@ class Overcommit:
 
     def charge(self, pages: int) -> None:
         """vm_enough_memory on behalf of the current task (fork, tmpfs). Raises OutOfMemory."""
-        self.vm_enough_memory(getattr(self.mem.current, "mm", None), pages)
+        self.vm_enough_memory(self.mem.current.mm, pages)
 
     def uncharge(self, pages: int) -> None:
         """Takes promises back."""
@@ -72,13 +72,12 @@ class Overcommit:
 def capable(mem: Memory) -> bool:
     """Whether the current task is privileged (CAP_SYS_ADMIN, CAP_IPC_LOCK, CAP_SYS_RAWIO: here all the same as being
     root)."""
-    return getattr(mem.current, "euid", 0) == 0
+    return mem.current.euid == 0
 
 
 def rlimit(mem: Memory, which: int) -> int:
-    """The current task's soft limit, in bytes. Tasks carry ``rlimits[which] = (soft, hard)``; the core's own stand-in
-    has none."""
-    limits: Any = getattr(mem.current, "rlimits", None)
+    """The current task's soft limit, in bytes."""
+    limits = mem.current.rlimits
     if limits is None:
         return RLIM_INFINITY
     return limits[which][0]
@@ -86,7 +85,7 @@ def rlimit(mem: Memory, which: int) -> int:
 
 def may_expand_vm(mem: Memory, mm: Mm, flags: int, pages: int) -> bool:
     """Whether RLIMIT_AS and RLIMIT_DATA let ``mm`` grow by ``pages``. Linux: mm/mmap.c, 4.5."""
-    limits: Any = getattr(mem.current, "rlimits", None)
+    limits = mem.current.rlimits
     if limits is None:
         return True
     if mm.total_vm + pages > limits[RLIMIT_AS][0] >> 12:

@@ -37,7 +37,7 @@ _GAP_MAX = TASK_SIZE // 6 * 5
 def arch_pick_mmap_layout(mem: Memory, mm: Mm) -> None:
     """Sets where mappings go, from the machine's layout and the current task's RLIMIT_STACK (exec calls it on the fresh
     mm)."""
-    limit = rlimit(mem, RLIMIT_STACK) if hasattr(mem.current, "rlimits") else 0
+    limit = rlimit(mem, RLIMIT_STACK) if mem.current.rlimits is not None else 0
     gap = min(max(limit + STACK_GUARD_GAP, _GAP_MIN), _GAP_MAX)
     mm.mmap_base = TASK_SIZE - gap + 4095 & ~4095
     if mem.layout_rng is not None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mmcore.areas.mm import Mm
     from mmcore.files.filemap import AddressSpace
     from mmcore.memory import Memory
+    from mmcore.outside import MappedFile
 
 # vm_flags. Linux: include/linux/mm.h, 2.6.7; the ones marked (m) came later and keep their modern meaning.
 VM_READ = 0x1
@@ -66,14 +67,7 @@ FORK, SPLIT, MOVE = "fork", "split", "move"
 
 class VmArea:
     """One area. Its keys (``vm_start``, ``vm_end``, ``vm_pgoff``) change only between ``scheme.vma_adjust_begin`` and
-    ``_end`` and outside the file's index; ``mm.starts`` holds a copy of ``vm_start``.
-
-    addr      kernel address of its vm_area_struct, 0 once freed
-    mapping   AddressSpace of a file mapping (tmpfs and shared anonymous memory included), None for private anonymous
-    memory
-    anon_vma, rmap   the scheme's own; a copy starts without, ``scheme.vma_copied`` fills them
-    shared    the file index's slot;  nl_cursor  where the mini virtual scan of a nonlinear area stands (bytes)
-    """
+    ``_end`` and outside the file's index; ``mm.starts`` holds a copy of ``vm_start``."""
 
     __slots__ = (
         "vm_mm",
@@ -91,6 +85,22 @@ class VmArea:
         "nl_cursor",
     )
 
+    addr: int  # kernel address of its vm_area_struct, 0 once freed
+    vm_mm: Mm
+    vm_start: int  # addresses
+    vm_end: int
+    vm_flags: int
+    vm_page_prot: int  # bits of a PTE of its pages, before they are written to
+    vm_pgoff: int  # pages, see the drawing
+    vm_file: MappedFile | None  # it holds a reference
+    # Of a file mapping (tmpfs and shared anonymous memory included); None: private anonymous memory.
+    mapping: AddressSpace | None
+    # The scheme's own; a copy starts without, ``scheme.vma_copied`` fills them.
+    anon_vma: Any
+    rmap: Any
+    shared: Any  # the file index's
+    nl_cursor: int  # where the mini virtual scan of a nonlinear area stands, in bytes from its start
+
     def __init__(
         self,
         mm: Mm,
@@ -100,7 +110,7 @@ class VmArea:
         flags: int,
         prot: int,
         pgoff: int,
-        file: Any,
+        file: MappedFile | None,
         mapping: AddressSpace | None,
     ) -> None:
         self.vm_mm = mm
@@ -112,9 +122,9 @@ class VmArea:
         self.vm_pgoff = pgoff
         self.vm_file = file
         self.mapping = mapping
-        self.anon_vma: Any = None
-        self.rmap: Any = None
-        self.shared: Any = None
+        self.anon_vma = None
+        self.rmap = None
+        self.shared = None
         self.nl_cursor = 0
 
     def clone(self, mem: Memory, mm: Mm) -> VmArea:

@@ -41,6 +41,7 @@ def remap_file_pages(mem: Memory, mm: Mm, start: int, size: int, prot: int, pgof
         raise SysError(errno.EINVAL)
     if not mem.setup.nonlinear_areas:
         file = vma.vm_file
+        assert file is not None  # whose mapping it is
         file.get()  # the last area of the file may be the one that is replaced
         try:
             populate = MAP_POPULATE | flags & MAP_NONBLOCK | vma.vm_flags & VM_LOCKED  # which is MAP_LOCKED's bit too

@@ -15,7 +15,7 @@ goes to the head of its LRU list there).
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -38,8 +38,10 @@ from mmcore.rmap.walk import HIT, STOP, Purpose
 if TYPE_CHECKING:
     from mmcore.areas.mm import Mm
     from mmcore.areas.vma import VmArea
+    from mmcore.files.filemap import AddressSpace
     from mmcore.memory import Memory
     from mmcore.rmap.core import Rmap
+    from mmcore.swap.cache import Swap
 
 
 def migrate_page(mem: Memory, pfn: int) -> int:
@@ -75,7 +77,7 @@ def migrate_page(mem: Memory, pfn: int) -> int:
     return new
 
 
-def _cache_of(mem: Memory, pfn: int) -> Any:
+def _cache_of(mem: Memory, pfn: int) -> AddressSpace | Swap | None:
     """The swap cache or the file that holds the page, None for one that only PTEs hold."""
     frames = mem.frames
     flags = frames.flags[pfn]

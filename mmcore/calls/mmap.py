@@ -11,7 +11,7 @@ Linux: do_mmap, mmap_region, do_munmap; errors and their order as in 6.18, page 
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mmcore.areas.adjust import split_vma, vma_adjust, vma_link, vma_merge
 from mmcore.areas.overcommit import OVERCOMMIT_NEVER, can_do_mlock, may_expand_vm, mlock_future_ok
@@ -33,12 +33,14 @@ from mmcore.areas.vma import (
     vm_stat_account,
 )
 from mmcore.errors import NotHere, SysError
+from mmcore.outside import Device
 from mmcore.paging.zap import zap_page_range
 from mmcore.physical.pgtable import TASK_SIZE
 
 if TYPE_CHECKING:
     from mmcore.areas.mm import Mm
     from mmcore.memory import Memory
+    from mmcore.outside import MappedFile
 
 PROT_READ, PROT_WRITE, PROT_EXEC, PROT_SEM = 1, 2, 4, 8
 MAP_SHARED, MAP_PRIVATE, MAP_SHARED_VALIDATE, MAP_DROPPABLE, MAP_TYPE = 1, 2, 3, 8, 0xF
@@ -58,13 +60,14 @@ _LEGACY_MAP_MASK = 0x7C07F9F3
 _FMODE_READ, _FMODE_WRITE = 1, 2
 
 
-def do_mmap(mem: Memory, mm: Mm, addr: int, length: int, prot: int, flags: int, file: Any, pgoff: int) -> int:
+def do_mmap(
+    mem: Memory, mm: Mm, addr: int, length: int, prot: int, flags: int, file: MappedFile | None, pgoff: int
+) -> int:
     """Maps ``length`` bytes and returns where. ``addr`` and ``length`` in bytes as the guest gave them, ``pgoff`` in
     pages.
 
-    ``file``: None (then MAP_ANONYMOUS is taken as set), or an object with ``mapping``, ``f_mode``, ``get()``,
-    ``put()``; one whose ``mapping`` is None answers by ``mmap_file(shared, length)`` that it maps as anonymous memory
-    (None), or raises ENODEV. Raises SysError, leaving everything as it was. Linux: do_mmap, 6.18."""
+    ``file`` None: MAP_ANONYMOUS is taken as set. Raises SysError, leaving everything as it was. Linux: do_mmap,
+    6.18."""
     if not length:
         raise SysError(errno.EINVAL)
     if mm.read_implies_exec and prot & PROT_READ:
@@ -103,7 +106,7 @@ def do_mmap(mem: Memory, mm: Mm, addr: int, length: int, prot: int, flags: int, 
     return addr
 
 
-def _file_flags(file: Any, kind: int, flags: int, prot: int, vm_flags: int, pgoff: int, length: int) -> int:
+def _file_flags(file: MappedFile, kind: int, flags: int, prot: int, vm_flags: int, pgoff: int, length: int) -> int:
     """vm_flags of a file mapping, or the error for what its file does not allow."""
     if pgoff + (length >> 12) > 1 << 32:
         raise SysError(errno.EOVERFLOW)  # page->index has 32 bits here
@@ -120,8 +123,10 @@ def _file_flags(file: Any, kind: int, flags: int, prot: int, vm_flags: int, pgof
         raise SysError(errno.EINVAL)
     if not mode & _FMODE_READ:
         raise SysError(errno.EACCES)
-    if file.mapping is None and file.mmap_file(False, length) is not None:
-        raise SysError(errno.ENODEV)
+    if file.mapping is None:
+        assert isinstance(file, Device)
+        if file.mmap_file(False, length) is not None:
+            raise SysError(errno.ENODEV)
     if vm_flags & VM_GROWSDOWN:
         raise SysError(errno.EINVAL)
     if vm_flags & VM_SHARED and file.mapping is not None and file.mapping.write_sealed:
@@ -157,14 +162,16 @@ def _covered(mm: Mm, i: int, start: int, end: int) -> tuple[int, int]:
     return covered, accounted
 
 
-def _new_area(mem: Memory, mm: Mm, start: int, end: int, vm_flags: int, pgoff: int, file: Any) -> VmArea:
+def _new_area(mem: Memory, mm: Mm, start: int, end: int, vm_flags: int, pgoff: int, file: MappedFile | None) -> VmArea:
     """An area that is in no list yet. Raises OutOfMemory."""
     mapping = file.mapping if file is not None else None
     prot = page_prot(mem, mapping, vm_flags)
     return VmArea(mm, mem.vma_cache.alloc(), start, end, vm_flags, prot, pgoff, file, mapping)
 
 
-def mmap_region(mem: Memory, mm: Mm, addr: int, length: int, vm_flags: int, pgoff: int, file: Any) -> VmArea:
+def mmap_region(
+    mem: Memory, mm: Mm, addr: int, length: int, vm_flags: int, pgoff: int, file: MappedFile | None
+) -> VmArea:
     """``[addr, addr + length)`` becomes (part of) an area, replacing what is there. ``file`` None and VM_SHARED: fresh
     shared memory. Raises SysError(ENOMEM), leaving everything as it was."""
     end = addr + length
@@ -179,7 +186,7 @@ def mmap_region(mem: Memory, mm: Mm, addr: int, length: int, vm_flags: int, pgof
         mem.overcommit.vm_enough_memory(mm, pages - accounted)
         mem.overcommit.committed += accounted  # munmap below takes these back
         charged = pages
-    shared_memory: Any = None
+    shared_memory: MappedFile | None = None
     new: VmArea | None = None
     vma: VmArea | None = None
     try:

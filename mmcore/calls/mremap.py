@@ -15,7 +15,7 @@ Linux: mm/mremap.c; arguments, errors and moves across several areas as in 6.18,
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mmcore.areas.adjust import split_vma, vma_link_copy, vma_merge
 from mmcore.areas.overcommit import may_expand_vm, mlock_future_ok
@@ -285,7 +285,7 @@ class _Plan:
         self.whole: list[tuple[int, int]]
         self.delta: int
         self.apart: bool  # the ranges do not overlap
-        self.token: Any = None
+        self.token: object = None
         self._made: list[int] = []  # first addresses of tables made for it
         self._cuts: list[int] = []  # where areas were split for it
         self._area: VmArea | None = None

@@ -11,7 +11,7 @@ newer than the backing store. Linux: mm/filemap.c, mm/truncate.c, mm/page-writeb
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mmcore.areas.vma import VM_MAYWRITE, VM_NONLINEAR, VM_SHARED
 from mmcore.errors import BeyondEof, MustWait, SysError
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from mmcore.areas.vma import VmArea
     from mmcore.memory import Memory
+    from mmcore.outside import HostInode
 
 _I_DATA = 176  # where the address_space lies in its inode
 _ZERO = bytes(PAGE_SIZE)
@@ -56,7 +57,7 @@ class AddressSpace:
     # writes through shared mappings are noticed as they begin (FileSpace, where the machine has dirty tracking)
     tracks_dirty = False
 
-    def __init__(self, mem: Memory, host: Any) -> None:
+    def __init__(self, mem: Memory, host: HostInode) -> None:
         """``host.addr``: kernel address of its inode; one that nothing else uses."""
         self.mem = mem
         self.frames = mem.frames
@@ -114,6 +115,10 @@ class AddressSpace:
 
     def table_frames(self) -> Iterable[int]:
         """Frames beside ``pages`` that the file holds for itself (for the auditor)."""
+        return ()
+
+    def swap_entries(self) -> Iterable[int]:
+        """Entries of the pages that are in swap, each a user of its slot (for the auditor)."""
         return ()
 
     # --- pages

@@ -10,7 +10,7 @@ protects the page again. Linux: mm/filemap.c, mm/readahead.c (windows of a fixed
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from mmcore.errors import OutOfMemory, SysError
 from mmcore.files.filemap import AddressSpace
@@ -21,6 +21,7 @@ from mmcore.physical.ram import PAGE_SHIFT, PAGE_SIZE
 
 if TYPE_CHECKING:
     from mmcore.memory import Memory
+    from mmcore.outside import HostInode
     from mmcore.wait import WaitQueue
 
 RA_PAGES = 32  # pages read together: VM_MAX_READAHEAD, 128 KB
@@ -44,7 +45,7 @@ class FileSpace(AddressSpace):
 
     __slots__ = ("backing", "dirty", "error", "tracks_dirty", "_position")
 
-    def __init__(self, mem: Memory, host: Any, backing: Backing) -> None:
+    def __init__(self, mem: Memory, host: HostInode, backing: Backing) -> None:
         super().__init__(mem, host)
         self.backing = backing
         self.dirty: dict[int, None] = {}  # indices, in the order in which they became dirty

@@ -10,7 +10,7 @@ was only read as a hole is clean, and dropped without a trace. Linux: mm/shmem.c
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mmcore.errors import MustWait, OutOfMemory, SysError
 from mmcore.files.filemap import AddressSpace
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from mmcore.memory import Memory
+    from mmcore.outside import HostInode
     from mmcore.physical.slab import KmemCache
 
 SHMEM_NR_DIRECT = 16
@@ -52,7 +53,7 @@ class ShmemSpace(AddressSpace):
     __slots__ = ("sb", "swapped", "locked", "write_sealed", "_table")
     is_shmem = True
 
-    def __init__(self, mem: Memory, host: Any, sb: ShmemSuper | None = None) -> None:
+    def __init__(self, mem: Memory, host: HostInode, sb: ShmemSuper | None = None) -> None:
         super().__init__(mem, host)
         self.sb = sb if sb is not None else ShmemSuper()
         self.swapped: dict[int, int] = {}
@@ -98,6 +99,9 @@ class ShmemSpace(AddressSpace):
 
     def table_frames(self) -> Iterable[int]:
         return self._table.values()
+
+    def swap_entries(self) -> Iterable[int]:
+        return self.swapped.values()
 
     # --- pages
 

@@ -14,7 +14,7 @@ the stack may grow at any distance below the stack pointer, as in 4.20 and later
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mmcore.areas.stack import expand_stack
 from mmcore.areas.vma import VM_EXEC, VM_GROWSDOWN, VM_LOCKONFAULT, VM_READ, VM_SHARED, VM_WRITE
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from mmcore.areas.mm import Mm
     from mmcore.areas.vma import VmArea
     from mmcore.memory import Memory
+    from mmcore.outside import Caller
 
 COPIED, DONE, SIGSEGV_MAPERR, SIGSEGV_ACCERR, SIGBUS, OOM = range(-1, 5)
 """What a fault answers; up to DONE the access may be made. COPIED: another frame is under the same address, data only,
@@ -93,7 +94,7 @@ class Faults:
             self.mem.current.fault_major = False  # it ends here: the next fault starts afresh
         return answer
 
-    def _count_major(self, current: Any) -> None:
+    def _count_major(self, current: Caller) -> None:
         current.fault_major = False
         current.maj_flt += 1
         self.vmstat.pgmajfault += 1
@@ -212,7 +213,7 @@ class Faults:
         finally:
             scheme.release(token)
 
-    def _install_anon(self, mm: Mm, vma: VmArea, address: int, i: int, pfn: int, token: Any) -> None:
+    def _install_anon(self, mm: Mm, vma: VmArea, address: int, i: int, pfn: int, token: object) -> None:
         """A fresh, exclusive anonymous page goes into a PTE, dirty and as writable as the area."""
         if vma.vm_flags & VM_EXEC:
             self.frames.flags[pfn] |= PG_CODE

@@ -7,7 +7,7 @@ Linux: dup_mmap, copy_page_range, exit_mmap, 2.6.7; private PTEs of shared mappi
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mmcore.areas.vma import (
     VM_MAYWRITE,
@@ -72,7 +72,7 @@ def _make_tables(mem: Memory, src: VmArea, dst: VmArea, tables: list[tuple[int, 
     return PteRange(pgtables, sources), PteRange(pgtables, targets)
 
 
-def _read_and_reserve(mem: Memory, source: PteRange, dst: VmArea) -> tuple[np.ndarray, np.ndarray, np.ndarray, Any]:
+def _read_and_reserve(mem: Memory, source: PteRange, dst: VmArea) -> tuple[np.ndarray, np.ndarray, np.ndarray, object]:
     """Reads the PTEs and has the scheme reserve what it needs for their pages, again if that unmapped any of them.
     Answers (positions of present entries, positions and pfns of those that count, the reservation or None). Raises
     OutOfMemory."""

@@ -52,37 +52,11 @@ def mm_alloc(mem: Memory) -> Mm:
     return mm
 
 
-_INHERITED = (
-    "mmap_base",
-    "topdown",
-    "start_code",
-    "end_code",
-    "start_data",
-    "end_data",
-    "start_brk",
-    "brk",
-    "start_stack",
-    "arg_start",
-    "arg_end",
-    "env_start",
-    "env_end",
-    "saved_auxv",
-    "dumpable",
-    "membarrier",
-    "read_implies_exec",
-    "total_vm",
-    "data_vm",
-    "exec_vm",
-    "stack_vm",
-)
-
-
 def mm_fork(mem: Memory, parent: Mm) -> Mm:
     """fork's address space: the parent's layout and totals, no areas yet; memory locks (``def_flags``) are not
     inherited. Raises OutOfMemory, leaving nothing behind. Linux: copy_mm, kernel/fork.c, 2.6.7."""
     mm = _mm_init(mem)
-    for name in _INHERITED:
-        setattr(mm, name, getattr(parent, name))
+    mm.inherit(parent)
     mm.gap_top = mm.mmap_base  # areas that are not copied leave gaps
     try:
         mem.scheme.mm_created(mm, parent)

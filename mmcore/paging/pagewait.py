@@ -21,13 +21,14 @@ keeps its pages.)
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mmcore.errors import MustWait
 from mmcore.wait import WaitQueue
 
 if TYPE_CHECKING:
     from mmcore.memory import Memory
+    from mmcore.outside import Caller
 
 TURN_NS = 1_000_000_000
 LOOK_NS = 100_000_000
@@ -44,10 +45,10 @@ class AwaitedPages:
     def __init__(self, mem: Memory) -> None:
         self.mem = mem
         self.frames = mem.frames
-        self.held: dict[Any, dict[int, None]] = {}
+        self.held: dict[Caller, dict[int, None]] = {}
         self.users: dict[int, int] = {}
         self.queue = WaitQueue("a turn to read a page")
-        self.turns: dict[Any, int] = {}  # task -> virtual time at which its turn ends, in that order
+        self.turns: dict[Caller, int] = {}  # task -> virtual time at which its turn ends, in that order
         self.on_the_spot = False
         self._looking = False
 
@@ -89,7 +90,7 @@ class AwaitedPages:
             self._forget(pfn)
             self.mem.pages.put_page(pfn)
 
-    def let_go(self, task: Any) -> None:
+    def let_go(self, task: Caller) -> None:
         """The access is made, has failed, or will never be made."""
         held = self.held.pop(task, None)
         if held:
@@ -154,7 +155,7 @@ class AwaitedPages:
         self._look_later()
         raise MustWait(self.queue)
 
-    def end_turn(self, task: Any) -> None:
+    def end_turn(self, task: Caller) -> None:
         """The task is dead: the next one's turn, or that of several, for its memory is free."""
         self.turns.pop(task, None)
         self._call()

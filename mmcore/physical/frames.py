@@ -2,21 +2,15 @@
 
 Each array is one lazily touched buffer, seen as a memoryview (``frames.count[pfn]``, single entries) and as numpy
 (``frames.np_count``, ranges).
-
-count      references: one per PTE, one for the page cache or swap cache, one per pin. LRU lists and pagevecs hold none.
-mapcount   PTEs that map the frame: the core's ground truth, whatever the scheme stores. Reserved frames are never
-counted.
-mapping    file page: kernel address of its AddressSpace. anonymous page (PG_ANON): the scheme's.
-index      file page: offset in the file, in pages. anonymous page: the scheme's.
-private    swap entry when PG_SWAPCACHE (2.6.6 and later).
-rmap       the scheme's word (pte_chain's ``pte`` union).
-owner      who holds the frame; ``bincount(owner)`` is the low-memory account.
-stamp      generation of the frame's LRU membership, see zones.LruList.
 """
 
 from __future__ import annotations
 
+import mmap
+from typing import Literal, TypeVar
+
 import numpy as np
+from numpy.typing import NDArray
 
 from mmcore.physical.ram import anonymous_buffer
 
@@ -72,32 +66,81 @@ OWNER_NAMES = (
 )
 NR_OWNERS = len(OWNER_NAMES)
 
-_FIELDS = (
-    ("flags", "I", np.uint32),
-    ("count", "i", np.int32),
-    ("mapcount", "i", np.int32),
-    ("mapping", "I", np.uint32),
-    ("index", "I", np.uint32),
-    ("private", "I", np.uint32),
-    ("rmap", "Q", np.uint64),
-    ("owner", "B", np.uint8),
-    ("stamp", "I", np.uint32),
-)
+_Word = TypeVar("_Word", bound=np.generic)
 
 
 class Frames:
     """Per-frame arrays for ``nr`` frames."""
 
-    __slots__ = ("nr", "_buffers", *(name for name, _, _ in _FIELDS), *(f"np_{name}" for name, _, _ in _FIELDS))
+    __slots__ = (
+        "nr",
+        "_buffers",
+        "flags",
+        "np_flags",
+        "count",
+        "np_count",
+        "mapcount",
+        "np_mapcount",
+        "mapping",
+        "np_mapping",
+        "index",
+        "np_index",
+        "private",
+        "np_private",
+        "rmap",
+        "np_rmap",
+        "owner",
+        "np_owner",
+        "stamp",
+        "np_stamp",
+    )
+
+    # PG_* bits.
+    flags: memoryview
+    np_flags: NDArray[np.uint32]
+    # References: one per PTE, one for the page cache or swap cache, one per pin. LRU lists and pagevecs hold none.
+    count: memoryview
+    np_count: NDArray[np.int32]
+    # PTEs that map the frame: the core's ground truth, whatever the scheme stores. Reserved frames are never counted.
+    mapcount: memoryview
+    np_mapcount: NDArray[np.int32]
+    # File page: kernel address of its AddressSpace. Anonymous page (PG_ANON): the scheme's.
+    mapping: memoryview
+    np_mapping: NDArray[np.uint32]
+    # File page: offset in the file, in pages. Anonymous page: the scheme's.
+    index: memoryview
+    np_index: NDArray[np.uint32]
+    # Swap entry when PG_SWAPCACHE (2.6.6 and later).
+    private: memoryview
+    np_private: NDArray[np.uint32]
+    # The scheme's word (pte_chain's ``pte`` union).
+    rmap: memoryview
+    np_rmap: NDArray[np.uint64]
+    # Who holds the frame: FREE, PCP, ...; ``bincount`` of it is the low-memory account.
+    owner: memoryview
+    np_owner: NDArray[np.uint8]
+    # Generation of the frame's LRU membership, see lru.LruList.
+    stamp: memoryview
+    np_stamp: NDArray[np.uint32]
 
     def __init__(self, nr: int) -> None:
         self.nr = nr
-        self._buffers = []
-        for name, code, dtype in _FIELDS:
-            buffer = anonymous_buffer(nr * np.dtype(dtype).itemsize)
-            self._buffers.append(buffer)
-            setattr(self, name, memoryview(buffer).cast(code))  # type: ignore[call-overload]
-            setattr(self, f"np_{name}", np.frombuffer(buffer, dtype))
+        self._buffers: list[mmap.mmap] = []
+        self.flags, self.np_flags = self._array("I", np.uint32)
+        self.count, self.np_count = self._array("i", np.int32)
+        self.mapcount, self.np_mapcount = self._array("i", np.int32)
+        self.mapping, self.np_mapping = self._array("I", np.uint32)
+        self.index, self.np_index = self._array("I", np.uint32)
+        self.private, self.np_private = self._array("I", np.uint32)
+        self.rmap, self.np_rmap = self._array("Q", np.uint64)
+        self.owner, self.np_owner = self._array("B", np.uint8)
+        self.stamp, self.np_stamp = self._array("I", np.uint32)
+
+    def _array(self, code: Literal["B", "I", "i", "Q"], dtype: type[_Word]) -> tuple[memoryview, NDArray[_Word]]:
+        """A zeroed array of ``nr`` words, seen both ways."""
+        buffer = anonymous_buffer(self.nr * np.dtype(dtype).itemsize)
+        self._buffers.append(buffer)
+        return memoryview(buffer).cast(code), np.frombuffer(buffer, dtype)
 
     def counted(self, pfns: np.ndarray) -> np.ndarray:
         """Which of the frames reverse mapping counts (bool each): neither reserved nor outside RAM."""

@@ -18,7 +18,7 @@ Linux: include/asm-i386/pgtable*.h, 2.6.7.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -57,10 +57,16 @@ class PageTables:
     ENTRY: int
     PTRS: int
     SHIFT: int
-    NX: int
+    NX: int  # the bit that forbids to execute; 0: there is none
     PFN_MASK: int  # of an entry shifted right by 12
     MIGRATION_SHIFT: int  # bits of a migration entry's offset that name the frame; the PTE's own bits stand above
-    dtype: type
+    dtype: type[np.unsignedinteger]  # of an entry, for numpy
+    CODE: Literal["I", "Q"]  # the same for a memoryview
+
+    # All of RAM in units of one entry, for single entries and for ranges; and as one row for each frame.
+    ptes: memoryview
+    np_ptes: np.ndarray
+    np_tables: np.ndarray
 
     def __init__(self, ram: Ram, pages: PageAllocator, slab: Slab, vmstat: VmStat) -> None:
         self.ram = ram
@@ -250,6 +256,16 @@ class PageTables:
     def np_pte_to_swp(self, ptes: np.ndarray) -> np.ndarray:
         raise NotImplementedError
 
+    @staticmethod
+    def file_pte(pgoff: int) -> int:
+        """The PTE of a nonlinear file page that is not mapped: its page offset."""
+        raise NotImplementedError
+
+    @staticmethod
+    def pte_to_pgoff(pte: int) -> int:
+        """The page offset in such a PTE."""
+        raise NotImplementedError
+
 
 class PaeTables(PageTables):
     """3 levels, 8-byte entries, NX in bit 63. The root is a 32-byte object, three user middle tables come with it, the
@@ -260,6 +276,7 @@ class PaeTables(PageTables):
     PFN_MASK = 0xFFFFFF
     MIGRATION_SHIFT = 22  # 16 GB of frames
     dtype = np.uint64
+    CODE = "Q"
 
     def __init__(self, ram: Ram, pages: PageAllocator, slab: Slab, vmstat: VmStat) -> None:
         super().__init__(ram, pages, slab, vmstat)
@@ -376,6 +393,7 @@ class TwoLevelTables(PageTables):
     PFN_MASK = 0xFFFFF
     MIGRATION_SHIFT = 20  # 4 GB of frames
     dtype = np.uint32
+    CODE = "I"
 
     def __init__(self, ram: Ram, pages: PageAllocator, slab: Slab, vmstat: VmStat) -> None:
         super().__init__(ram, pages, slab, vmstat)

@@ -52,7 +52,7 @@ class _Slab:
 
 
 class KmemCache:
-    """Objects of one size. ``objects`` are in use; ``slabs`` are held, ``frames`` is what they cost."""
+    """Objects of one size. ``slabs`` are held, ``frames`` is what they cost."""
 
     __slots__ = (
         "name",
@@ -72,8 +72,17 @@ class KmemCache:
         "_current",
         "_shift",
         "_limit",
-        "slabs_scanned",
     )
+
+    size: int  # bytes that an object takes in its slab: objsize, aligned
+    objsize: int  # bytes that were asked for
+    order: int  # a slab is 1 << order frames
+    per_slab: int  # objects that fit into one
+    # Objects in use: now, and most ever; most slabs ever held; objects handed out since boot.
+    objects: int
+    peak_objects: int
+    peak_slabs: int
+    allocations: int
 
     def __init__(
         self,

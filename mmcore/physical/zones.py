@@ -39,7 +39,7 @@ _PCPS = bytes([PCP]) * 64  # owners of a batch
 
 
 class Zone:
-    """Frames ``start_pfn <= pfn < end_pfn`` with their free lists, LRU lists and watermarks (all in pages)."""
+    """Frames ``start_pfn <= pfn < end_pfn`` with their free lists, LRU lists and watermarks."""
 
     __slots__ = (
         "name",
@@ -68,6 +68,34 @@ class Zone:
         "pgalloc",
     )
 
+    present_pages: int
+    free_pages: int  # in the buddy lists
+    # Watermarks, in pages: below low kswapd is woken, and works until high; the allocator keeps min for the urgent.
+    pages_min: int
+    pages_low: int
+    pages_high: int
+    # Pages that must stay free for others, by what is allocated: DMA, KERNEL, HIGHUSER.
+    protection: list[int]
+    # One dict per order: insertion-ordered set of block heads; the last one added is the list's head (2.6 adds and
+    # takes there).
+    free_area: list[dict[int, None]]
+    # The per-cpu list: refilled when it has no more than pcp_low pages, drained at pcp_high, by batches.
+    pcp: list[int]
+    pcp_batch: int
+    pcp_low: int
+    pcp_high: int
+    # The LRU lists, and the pages of each that reclaim has yet to look at.
+    active: LruList
+    inactive: LruList
+    nr_scan_active: int
+    nr_scan_inactive: int
+    pages_scanned: int  # of the inactive list since a page of the zone was last freed
+    all_unreclaimable: bool  # so many were looked at in vain that the zone is left alone
+    # Reclaim's priority: how far its last pass had to go, and this one so far (12: at ease, 0: everything is tried).
+    prev_priority: int
+    temp_priority: int
+    pgalloc: int  # frames handed out since boot
+
     def __init__(self, name: str, index: int, start: int, end: int, frames: Frames) -> None:
         self.name = name
         self.index = index
@@ -77,10 +105,8 @@ class Zone:
         self.free_pages = 0
         self.pages_min = self.pages_low = self.pages_high = 0
         self.protection = [0, 0, 0]
-        # One dict per order: insertion-ordered set of block heads; the last one added is the list's head (2.6 adds and
-        # takes there).
-        self.free_area: list[dict[int, None]] = [{} for _ in range(MAX_ORDER)]
-        self.pcp: list[int] = []
+        self.free_area = [{} for _ in range(MAX_ORDER)]
+        self.pcp = []
         batch = min(self.present_pages // 1024, 64) // 4
         self.pcp_batch = max(1, batch)
         self.pcp_low = 2 * self.pcp_batch
@@ -131,6 +157,12 @@ class AllocatorHelp:
 class PageAllocator:
     """Hands out frames."""
 
+    owned: list[int]  # frames of low memory, by owner
+    peak_owned: list[int]  # ... most that each ever had
+    pgfree: int  # frames taken back since boot
+    memalloc: int  # PF_MEMALLOC: depth of reclaim; its own allocations ignore the watermarks
+    min_free: int  # frames in the buddy lists when they were fewest
+
     def __init__(self, frames: Frames, clock: VirtualClock) -> None:
         self._help = AllocatorHelp()
         self.frames = frames
@@ -144,13 +176,13 @@ class PageAllocator:
         self.zonelists = [[self.zones[0]], normal_first, normal_first]  # by allocation type: DMA, KERNEL, HIGHUSER
         self._first = normal_first[0]
         self._protection = 0  # of the first zone, against user pages
-        self.owned = [0] * NR_OWNERS  # frames of low memory by owner
+        self.owned = [0] * NR_OWNERS
         self.owned[BOOT] = frames.nr
         self.peak_owned = [0] * NR_OWNERS
         frames.np_owner[:] = BOOT
         frames.np_flags[:] = PG_RESERVED
         self.pgfree = 0
-        self.memalloc = 0  # PF_MEMALLOC: depth of reclaim; its own allocations ignore the watermarks
+        self.memalloc = 0
         self.min_free = frames.nr
         self._min_is_new = False
         self.inject: Callable[[int], bool] | None = None  # tests: answers True where an allocation shall fail

@@ -1,8 +1,7 @@
 """When memory and swap are gone: which task pays.
 
 ``out_of_memory`` is called by direct reclaim that failed. It believes in it only after ten failures over a second, and
-gives a victim five seconds to die. Tasks are what ``mem.tasks()`` yields: objects with mm (None for kernel threads),
-pid, comm, uid, nice, cpu_ns (used), start_ns (since boot), memdie, swapoff (optional) and kill(signal).
+gives a victim five seconds to die. Whom it may choose, ``mem.tasks()`` yields.
 
 2.6.7 let the victim run into its death on the memory reserves. Here an allocation never yields the CPU, so the memory
 of a victim that is not the current task is taken at once, as the reaper of 4.6 does: it will never return to user mode
@@ -13,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import isqrt
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mmcore.areas.vma import VM_SHARED
 from mmcore.errors import OomPanic
@@ -22,6 +21,7 @@ from mmcore.paging.zap import zap_page_range
 if TYPE_CHECKING:
     from mmcore.areas.mm import Mm
     from mmcore.memory import Memory
+    from mmcore.outside import Victim
 
 HZ = 1000
 _JIFFY_NS = 1_000_000_000 // HZ
@@ -70,12 +70,12 @@ class OomKiller:
         self._first = now
         self._count = 0
 
-    def badness(self, task: Any) -> int:
+    def badness(self, task: Victim) -> int:
         """Size in pages, mitigated by age and work done, doubled for the niced, quartered twice for root."""
         mm = task.mm
         if mm is None or task.memdie:
             return 0
-        points: int = mm.total_vm
+        points = mm.total_vm
         cpu_time = task.cpu_ns // _JIFFY_NS >> _SHIFT_HZ + 3
         run_time = (self.mem.clock.now - task.start_ns) // _JIFFY_NS >> _SHIFT_HZ + 10
         points //= isqrt(cpu_time) or 1
@@ -86,11 +86,12 @@ class OomKiller:
             points = points // 4 // 4
         return points
 
-    def _select_bad_process(self) -> tuple[Any, int]:
+    def _select_bad_process(self) -> tuple[Victim | None, int]:
+        """Who pays, with its points; only a task that has an address space."""
         chosen, most = None, 0
         fallback = None
         for task in self.mem.tasks():
-            if getattr(task, "swapoff", False):
+            if task.swapoff and task.mm is not None:
                 return task, self.badness(task)
             points = self.badness(task)
             if points > most:
@@ -107,6 +108,7 @@ class OomKiller:
                 return  # somebody is dying already
             raise OomPanic("out of memory and no killable processes: give the machine more --memory or --swap")
         mm = victim.mm
+        assert mm is not None
         kill = Kill(victim.pid, victim.comm, points, mm.total_vm, mem.clock.now)
         self.kills.append(kill)
         current_dies = False

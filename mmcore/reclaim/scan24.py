@@ -24,6 +24,7 @@ from mmcore.physical.pgtable import A
 from mmcore.physical.pterange import PteRange
 from mmcore.physical.zones import Zone
 from mmcore.reclaim.vmscan import SWAP_CLUSTER_MAX, ScanControl, Vmscan
+from mmcore.rmap.scheme import ScanScheme
 
 if TYPE_CHECKING:
     from mmcore.areas.vma import VmArea
@@ -73,9 +74,8 @@ class SwapOut(Vmscan):
             inactive.add(pfn)
         for pfn in up:
             active.add(pfn)
-        vmstat, name = self.vmstat, "pgrefill_" + zone.name.lower()
-        vmstat.pgdeactivate += len(down)
-        setattr(vmstat, name, getattr(vmstat, name) + len(held))
+        self.vmstat.pgdeactivate += len(down)
+        self.vmstat.count_refill(zone.index, len(held))
 
     def _shrink_cache(self, zone: Zone, max_scan: int, sc: ScanControl) -> int:
         """Like 2.6.7's, 32 pages at a time, but mapped pages only go to the list's head and are counted. When more were
@@ -104,7 +104,7 @@ class SwapOut(Vmscan):
                 if priority > 1:
                     break
                 swapped_out = True
-        self._count_scan(zone, scanned, freed, sc)
+        self.vmstat.count_scan(zone.index, sc.kswapd, scanned, freed)
         return freed
 
     def _shrink_list(self, page_list: list[int], sc: ScanControl) -> list[int]:
@@ -122,9 +122,11 @@ class SwapOut(Vmscan):
         return kept
 
     def _swap_out(self, zone: Zone, priority: int, goal: int = SWAP_CLUSTER_MAX) -> None:
+        scheme = self.mem.scheme
+        assert isinstance(scheme, ScanScheme)
         self.mem.meters.scans += 1
         self._found = 0
-        self.mem.scheme.swap_out(priority, zone, goal)
+        scheme.swap_out(priority, zone, goal)
         if self._found:
             # Pages that nobody maps any more can be freed, only not by this pass: the zone is not given up for having
             # freed none.
@@ -177,7 +179,7 @@ class SwapOut(Vmscan):
             met += mapped
             if page_list:
                 freed += self._shrink_batch(zone, page_list, sc)
-        self._count_scan(zone, scanned, freed, sc)
+        self.vmstat.count_scan(zone.index, sc.kswapd, scanned, freed)
         return freed, met
 
     def _nap(self) -> None:

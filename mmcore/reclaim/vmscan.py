@@ -13,7 +13,7 @@ page, so a page that only its cache wants has count 2. Linux: mm/vmscan.c, 2.6.7
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mmcore.physical.frames import (
     PG_ACTIVE,
@@ -30,10 +30,12 @@ from mmcore.physical.gfp import GFP_KERNEL, GFPF_DMA, GFPF_FS, GFPF_HIGHMEM, GFP
 from mmcore.physical.zones import Zone
 from mmcore.reclaim.pagevec import LruCache
 from mmcore.rmap.core import SUCCESS, SWAP_AGAIN
+from mmcore.swap.cache import Swap
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from mmcore.files.filemap import AddressSpace
     from mmcore.memory import Memory
     from mmcore.wait import WaitQueue
 
@@ -136,9 +138,8 @@ class Vmscan(LruCache):
             inactive.add(pfn)
         for pfn in up:
             active.add(pfn)
-        vmstat, name = self.vmstat, zone.name.lower()
-        vmstat.pgdeactivate += len(down)
-        setattr(vmstat, "pgrefill_" + name, getattr(vmstat, "pgrefill_" + name) + len(held))
+        self.vmstat.pgdeactivate += len(down)
+        self.vmstat.count_refill(zone.index, len(held))
 
     def _shrink_cache(self, zone: Zone, max_scan: int, sc: ScanControl) -> int:
         """Isolates up to 32 pages at a time from the inactive list's tail and tries to free them; returns how many
@@ -159,7 +160,7 @@ class Vmscan(LruCache):
             zone.pages_scanned += len(page_list)
             scanned += len(page_list)
             freed += self._shrink_batch(zone, page_list, sc)
-        self._count_scan(zone, scanned, freed, sc)
+        self.vmstat.count_scan(zone.index, sc.kswapd, scanned, freed)
         return freed
 
     def _shrink_batch(self, zone: Zone, page_list: list[int], sc: ScanControl) -> int:
@@ -186,15 +187,6 @@ class Vmscan(LruCache):
                 count[pfn] -= 1
         return len(page_list) - len(kept)
 
-    def _count_scan(self, zone: Zone, scanned: int, freed: int, sc: ScanControl) -> None:
-        vmstat, name = self.vmstat, zone.name.lower()
-        scan_name = ("pgscan_kswapd_" if sc.kswapd else "pgscan_direct_") + name
-        setattr(vmstat, scan_name, getattr(vmstat, scan_name) + scanned)
-        if freed:
-            setattr(vmstat, "pgsteal_" + name, getattr(vmstat, "pgsteal_" + name) + freed)
-            if sc.kswapd:
-                vmstat.kswapd_steal += freed
-
     def _shrink_list(self, page_list: list[int], sc: ScanControl) -> list[int]:
         """Tries to free each isolated page; returns those that stay, the activated ones with PG_ACTIVE."""
         frames, flags, mapcount = self.frames, self.flags, self.mapcount
@@ -212,14 +204,13 @@ class Vmscan(LruCache):
             mapped = mapcount[pfn]
             scanned += 2 if mapped or f & PG_SWAPCACHE else 1  # such pages weigh double against slab
             referenced = page_referenced(pfn)
-            mapping: Any = None
-            if not f & (PG_SWAPCACHE | PG_ANON):
-                mapping = mappings.get(frames.mapping[pfn])
-            if referenced and (mapped or f & PG_SWAPCACHE or (mapping is not None and mapping.mapped())):
+            file = None if f & (PG_SWAPCACHE | PG_ANON) else mappings.get(frames.mapping[pfn])
+            if referenced and (mapped or f & PG_SWAPCACHE or (file is not None and file.mapped())):
                 flags[pfn] |= PG_ACTIVE
                 activated += 1
                 keep(pfn)
                 continue
+            mapping: AddressSpace | Swap | None = file
             if f & PG_SWAPCACHE:
                 mapping = swap
             elif f & PG_ANON:
@@ -254,20 +245,20 @@ class Vmscan(LruCache):
         self.vmstat.pgactivate += activated
         return kept
 
-    def _remove_mapping(self, pfn: int, mapping: Any) -> bool:
+    def _remove_mapping(self, pfn: int, mapping: AddressSpace | Swap) -> bool:
         """Frees a page that its cache alone wants. False: somebody else does. Linux: shrink_list's end; remove_mapping
         from 2.6.17 on."""
         if self.count[pfn] != 2:
             return False
-        if self.flags[pfn] & PG_SWAPCACHE:
-            self.swap.delete_from_swap_cache(pfn)
+        if isinstance(mapping, Swap):
+            mapping.delete_from_swap_cache(pfn)
         else:
             mapping.remove_from_page_cache(pfn)
         self.count[pfn] = 0
         self.pages.free_page(pfn)
         return True
 
-    def _pageout(self, pfn: int, mapping: Any, sc: ScanControl) -> int:
+    def _pageout(self, pfn: int, mapping: AddressSpace | Swap | None, sc: ScanControl) -> int:
         """Starts to write a dirty page, of the swap cache or a file's, None: of neither. PAGE_CLEAN: it was written on
         the spot. Linux: pageout."""
         flags = self.flags

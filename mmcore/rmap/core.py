@@ -10,7 +10,7 @@ Linux: mm/rmap.c, 2.6.7.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -59,10 +59,9 @@ class Rmap:
         self.walks_files = self.setup.files
         self.has_move = kind.move is not RmapScheme.move
         self.has_move_check = kind.move_check is not RmapScheme.move_check
-        keeps = (
-            isinstance(scheme, WalkScheme) and type(scheme).nonlinear_addresses is not WalkScheme.nonlinear_addresses
-        )
-        self.nonlinear_addresses = scheme.nonlinear_addresses if keeps else None
+        self.nonlinear_addresses = None
+        if isinstance(scheme, WalkScheme) and type(scheme).nonlinear_addresses is not WalkScheme.nonlinear_addresses:
+            self.nonlinear_addresses = scheme.nonlinear_addresses
         self.walk_lengths, self.file_walk_lengths = WalkLengths(), WalkLengths()
         # PTEs taken by try_to_unmap (or moved) so far: whoever reserves compares it to see whether reclaim ran over
         # what he read
@@ -70,7 +69,7 @@ class Rmap:
 
     # --- one page
 
-    def add_anon(self, pfn: int, vma: VmArea, address: int, pte: int, exclusive: bool, token: Any) -> int:
+    def add_anon(self, pfn: int, vma: VmArea, address: int, pte: int, exclusive: bool, token: object) -> int:
         """A PTE is about to map an anonymous page. Answers COPY (and changes nothing) where the scheme cannot record
         it."""
         frames = self.frames
@@ -92,7 +91,7 @@ class Rmap:
             mm.hiwater_rss = rss
         return 0
 
-    def add_file(self, pfn: int, vma: VmArea, address: int, pte: int, token: Any) -> None:
+    def add_file(self, pfn: int, vma: VmArea, address: int, pte: int, token: object) -> None:
         mapcount = self.frames.mapcount
         if self.has_file:
             self.scheme.add_file(pfn, vma, address, pte, token)
@@ -168,7 +167,7 @@ class Rmap:
         pfns: np.ndarray,
         src_ptes: np.ndarray,
         dst_ptes: np.ndarray,
-        token: Any,
+        token: object,
         distinct: bool,
     ) -> None:
         """fork copied PTEs: one more mapping and reference each. ``distinct``: no frame stands twice in ``pfns``."""
@@ -293,8 +292,7 @@ class Rmap:
         else:
             mapping = self.frames.mapping[pfn]
             picture = of_file(self.scheme.env, pfn, mapping, self.walk_file)
-        for name, value in before.items():
-            setattr(self.meters, name, value)
+        self.meters.restore(before)
         return add_lost(self.scheme.env, picture)
 
     # --- unmapping

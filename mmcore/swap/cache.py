@@ -27,8 +27,7 @@ if TYPE_CHECKING:
 
 
 class Swap:
-    """``cache`` maps entries to PFNs. Counters: ``add_total``, ``del_total``, ``find_total``, ``find_success`` as in
-    show_swap_cache_info."""
+    """The swap cache and its device."""
 
     __slots__ = (
         "mem",
@@ -50,6 +49,14 @@ class Swap:
     )
     is_shmem = False
 
+    cache: dict[int, int]  # entry -> PFN
+    page_cluster: int  # 1 << page_cluster slots are read together
+    # Pages that joined and left the cache; lookups, and those that found their page (show_swap_cache_info).
+    add_total: int
+    del_total: int
+    find_total: int
+    find_success: int
+
     def __init__(self, mem: Memory) -> None:
         self.mem = mem
         self.frames = mem.frames
@@ -60,7 +67,7 @@ class Swap:
         self.device = SwapDevice(mem.config.swap_bytes, mem.slab)
         self.map = self.device.map
         self.store = self.device.store
-        self.cache: dict[int, int] = {}
+        self.cache = {}
         self.nodes = RadixNodes(radix_cache(mem.slab))
         cluster = mem.config.page_cluster
         self.page_cluster = cluster if cluster >= 0 else 2 if mem.ram.size < 16 << 20 else 3
@@ -322,9 +329,8 @@ class Swap:
         for entry in self.cache:
             users[entry] = users.get(entry, 0) + 1
         for mapping in self.mem.mappings.values():
-            if mapping.is_shmem:
-                for entry in mapping.swapped.values():
-                    users[entry] = users.get(entry, 0) + 1
+            for entry in mapping.swap_entries():
+                users[entry] = users.get(entry, 0) + 1
         for entry, n in users.items():
             if not 0 < entry < self.device.pages or self.map[entry] not in (n, SWAP_MAP_MAX):
                 wrong.append(

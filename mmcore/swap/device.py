@@ -16,6 +16,7 @@ import mmap
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mmcore.errors import InvariantViolation
 from mmcore.physical.ram import PAGE_SHIFT, anonymous_buffer
@@ -29,8 +30,7 @@ SWAP_MAP_BAD = 0x8000
 
 
 class SwapDevice:
-    """``pages`` slots of 4096 bytes; of ``total`` usable ones ``nr_free`` are free. ``store`` holds the bytes on the
-    host, untouched ones cost nothing. ``priority`` is shown only: there is one device."""
+    """Slots of 4096 bytes."""
 
     __slots__ = (
         "pages",
@@ -51,12 +51,27 @@ class SwapDevice:
         "_token",
     )
 
+    pages: int  # slots, the header among them
+    total: int  # usable ones
+    nr_free: int  # of them
+    # Users of each slot, see above.
+    map: memoryview
+    np_map: NDArray[np.uint16]
+    store: memoryview  # the bytes, on the host; untouched ones cost nothing
+    # No slot below lowest_bit or above highest_bit is free.
+    lowest_bit: int
+    highest_bit: int
+    # The run that slots are handed out of: the next one, and how many are left.
+    cluster_next: int
+    cluster_nr: int
+    priority: int  # shown only: there is one device
+
     def __init__(self, nbytes: int, slab: Slab) -> None:
         """``nbytes``: size of the device. Raises OutOfMemory when low memory cannot hold the map."""
         pages = self.pages = nbytes >> PAGE_SHIFT
         self.total = self.nr_free = max(0, pages - 1)
         self.np_map = np.zeros(max(pages, 1), np.uint16)
-        self.map = memoryview(self.np_map)  # type: ignore[arg-type]
+        self.map = self.np_map.data
         self.map[0] = SWAP_MAP_BAD
         self._slab = slab
         self._token = slab.vmalloc(pages * 2, "swap_map") if self.total else 0

@@ -21,6 +21,8 @@ class Task:
         self.cpu_ns = facts.get("cpu_s", 0) * SECOND
         self.start_ns = facts.get("start_s", 0) * SECOND
         self.memdie = False
+        self.swapoff = bool(facts.get("swapoff"))
+        self.euid, self.rlimits = self.uid, None
         self.signals: list[int] = []
         self.fault_major = False
         self.min_flt = self.maj_flt = 0
@@ -74,6 +76,15 @@ def test_it_takes_ten_failures_over_a_second():
     assert not m2.mem.oom.kills
     fail(m2, 3, 500)
     assert [k.pid for k in m2.mem.oom.kills] == [2] and tasks[1].signals == [9] and tasks[1].memdie
+
+
+def test_a_task_in_swapoff_pays_first_unless_its_memory_is_gone():
+    for gone in (False, True):
+        tasks = [Task(1, Size(500)), Task(2, None if gone else Size(10), swapoff=1)]
+        m = machine_with(tasks)
+        m.mem.clock.charge(100 * SECOND)
+        fail(m, 18, 200)
+        assert [k.pid for k in m.mem.oom.kills] == [1 if gone else 2]
 
 
 def test_free_swap_means_not_out_of_memory():

@@ -21,8 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from mmcore.physical.frames import PG_ANON
-from mmcore.rmap import COPY, OK, STOP, Card, MachineFacts, Purpose, Setup, Walk, WalkScheme
+from mmcore.rmap import COPY, OK, PG_ANON, STOP, Card, MachineFacts, Purpose, Setup, Walk, WalkScheme
 
 
 class Base(WalkScheme):
