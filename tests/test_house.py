@@ -70,3 +70,16 @@ def test_every_exception_says_why() -> None:
                     bare.append(f"{path.relative_to(ROOT)}:{number}")
     assert named >= len(LONGER), "exceptions were not found"
     assert not bare
+
+
+def test_sections_have_one_sign() -> None:
+    """`# --- words` stands above a group of functions; no other rule of dashes or stars."""
+    seen, other = 0, []
+    for path in sorted([*_files(), *(ROOT / "tests").rglob("*.py"), *(ROOT / "benchmarks").rglob("*.py")]):
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+            if re.match(r"\s*#+ ?([-=*~])\1", line):
+                seen += 1
+                if not re.fullmatch(r"\s*# --- \S.*[^-]", line):
+                    other.append(f"{path.relative_to(ROOT)}:{number}")
+    assert seen > 100, "the signs were not found"
+    assert not other

@@ -294,7 +294,7 @@ def release_thread(task: Task) -> None:
     kernel.forget_task(task)
 
 
-# -- waiting
+# --- waiting
 
 WNOHANG, WUNTRACED, WSTOPPED, WEXITED, WCONTINUED, WNOWAIT = 1, 2, 2, 4, 8, 0x01000000
 WNOTHREAD, WALL, WCLONE = 0x20000000, 0x40000000, 0x80000000

@@ -223,7 +223,7 @@ def sys_setgroups(task: Task, size: int, addr: int) -> int:
     return _setgroups(task, size, addr, "I")
 
 
-# -- capabilities
+# --- capabilities
 
 
 def _cap_header(task: Task, header: int) -> tuple[int, Task]:

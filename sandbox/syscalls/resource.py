@@ -43,7 +43,7 @@ def _target(task: Task, pid: int) -> Task:
     return found
 
 
-# -- limits
+# --- limits
 
 
 def _set_limit(task: Task, which: int, soft: int, hard: int) -> None:
@@ -112,7 +112,7 @@ def sys_prlimit64(task: Task, pid: int, which: int, new: int, old: int) -> int:
     return 0
 
 
-# -- usage
+# --- usage
 
 
 def _pack_rusage(user: int, system: int, maxrss: int, min_flt: int, maj_flt: int, nvcsw: int, nivcsw: int) -> bytes:
@@ -178,7 +178,7 @@ def sys_times(task: Task, addr: int) -> int:
     return task.kernel.timers.now() // USER_TICK_NS & 0x7FFFFFFF
 
 
-# -- priorities and policies
+# --- priorities and policies
 
 
 def _chosen(task: Task, which: int, who: int) -> list[Task]:
