@@ -129,7 +129,7 @@ class Mount(msgspec.Struct, frozen=True):
 class _Checked(msgspec.StructMeta):
     """Makes an unknown name among the settings an error of ours, with the nearest one, instead of a TypeError."""
 
-    def __call__(cls, *positional: Any, **settings: Any) -> Any:
+    def __call__(cls, *positional: Any, **settings: Any) -> Any:  # noqa: N805  a class of classes
         for name in settings:
             if name not in cls.__struct_fields__:
                 raise BadValue(name, f"is no setting: {nearest(name, cls.__struct_fields__)}")

@@ -58,9 +58,7 @@ def vma_adjust(
     vmas, starts = mm.vmas, mm.starts
     vma = vmas[i]
     nxt: VmArea | None = None
-    if absorb:
-        nxt = vmas[i + 1]
-    elif insert is None and i + 1 < len(vmas) and end > starts[i + 1]:
+    if absorb or (insert is None and i + 1 < len(vmas) and end > starts[i + 1]):
         nxt = vmas[i + 1]
     scheme = mem.scheme
     token = scheme.vma_adjust_begin(vma, start, end, nxt)

@@ -206,7 +206,7 @@ def _tell_parent(leader: Task, parent: SignalStruct | None, sig: int, code: int)
             sig = 0
     if valid_signal(sig):  # clone takes any number up to 255, and shows it in /proc; what is no signal is not sent
         user, system = signal.cpu_times()
-        status = code & 0x7F if code & 0x7F else code >> 8 & 0xFF
+        status = code & 0x7F or code >> 8 & 0xFF
         send_group(
             parent.leader,
             child_info(

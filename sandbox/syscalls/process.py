@@ -225,7 +225,7 @@ def sys_waitid(
     if which == P_PIDFD:
         raise NotHere(errno.EINVAL, "pidfds (waitid)")
     ident = signed(ident)
-    if which == P_PID and ident <= 0 or which == P_PGID and ident < 0 or which > P_PGID:
+    if (which == P_PID and ident <= 0) or (which == P_PGID and ident < 0) or which > P_PGID:
         raise SysError(errno.EINVAL)
     if which == P_PGID and ident == 0:
         ident = task.signal.pgrp

@@ -256,13 +256,10 @@ def _may_schedule(task: Task, target: Task, policy: int, priority: int) -> None:
         return
     if policy in (SCHED_FIFO, SCHED_RR):
         limit = target.rlimits[RLIMIT_RTPRIO][0]
-        if policy != target.policy and not limit or priority > max(target.rt_priority, limit):
+        if (policy != target.policy and not limit) or priority > max(target.rt_priority, limit):
             raise SysError(errno.EPERM)
-    if (
-        target.policy == SCHED_IDLE != policy
-        and not _can_nice(task, target, target.nice)
-        or not same_owner(task, target)
-    ):
+    leaves_idle = target.policy == SCHED_IDLE != policy
+    if (leaves_idle and not _can_nice(task, target, target.nice)) or not same_owner(task, target):
         raise SysError(errno.EPERM)
 
 
