@@ -1,4 +1,4 @@
-"""What a trap costs, and what the block budget costs, on this machine. `python benchmarks/cpu_trap.py [--quick]`
+"""What a trap costs, and what the block budget costs, on this machine (`python benchmarks/cpu_trap.py [--quick]`).
 
 Each figure is the best of several rounds, since other work on the machine can only add to it. The last table runs the
 same guest code on a Unicorn engine without any hook: the two columns differ by what the sandbox's CPU adds.

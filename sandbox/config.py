@@ -74,7 +74,7 @@ def format_size(size: int) -> str:
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """ "did you mean 'X'?" for the member of `known` closest to `word`, else the list of them all."""
+    """A hint: "did you mean 'X'?" for the member of `known` closest to `word`, else the list of them all."""
     known = sorted(known)
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     if close:

@@ -67,7 +67,8 @@ def do_mmap(
     pages.
 
     ``file`` None: MAP_ANONYMOUS is taken as set. Raises SysError, leaving everything as it was. Linux: do_mmap,
-    6.18."""
+    6.18.
+    """
     if not length:
         raise SysError(errno.EINVAL)
     if mm.read_implies_exec and prot & PROT_READ:

@@ -351,7 +351,6 @@ class Kernel:
 
     def describe_waiters(self) -> list[str]:
         """What every task waits for, one line each: the text of a deadlock."""
-
         lines: list[str] = []
         for task in self.tasks.values():
             if task is self.init or task.state == TASK_RUNNING or task.state >= TASK_ZOMBIE:

@@ -119,7 +119,7 @@ class World(WorldComparison):
         return self._patient(fn, *args)
 
     def objects_held(self) -> dict[str, Any]:
-        """What a failed operation must give back. (A tree's nodes and page tables may stay: the next one uses them.)"""
+        """What a failed operation must give back. A tree's nodes and page tables may stay: the next one uses them."""
         mem = self.mem
         own = {cache.name for cache in mem.scheme.env.scheme_caches}
         held: dict[str, Any] = {

@@ -75,7 +75,8 @@ def _strings(task: Task, array: int) -> Generator[Wait, bool, list[bytes]]:
     """A NULL-terminated array of strings; a null array is an empty one. Raises EFAULT, E2BIG.
 
     Each string waits for its own pages, and what was read stays: all together may be more than memory holds. Linux:
-    copy_strings, fs/exec.c, copies page by page."""
+    copy_strings, fs/exec.c, copies page by page.
+    """
     strings: list[bytes] = []
     while array:
         string = yield from waiting(lambda: _string(task, array + 4 * len(strings)))
