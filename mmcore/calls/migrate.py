@@ -49,7 +49,8 @@ def migrate_page(mem: Memory, pfn: int) -> int:
 
     SysError, with nothing changed: ENOENT (no such page), EBUSY (pinned, or the scheme does not lead to all its PTEs),
     EAGAIN (its I/O is under way: try again when ``mem.reclaim.page_wait(pfn)`` wakes), ENOMEM (no frame to be had).
-    Allocates, so it may reclaim."""
+    Allocates, so it may reclaim.
+    """
     frames, pages = mem.frames, mem.pages
     if not 0 <= pfn < frames.nr or mem.is_reserved(pfn) or frames.owner[pfn] not in (USER, PAGECACHE):
         raise SysError(errno.ENOENT, f"frame {pfn:#x} holds no page of a user or file")

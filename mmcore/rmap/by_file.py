@@ -45,7 +45,8 @@ class FileWalks:
         """Offers the areas that map a file page, from its AddressSpace's index.
 
         A scheme that keeps the user addresses at which nonlinear areas map the page has them offered, for every
-        purpose, in place of the mini virtual scan."""
+        purpose, in place of the mini virtual scan.
+        """
         frames, purpose, pfn = self.frames, walk.purpose, walk.pfn
         mapping = self.mem.mappings.get(frames.mapping[pfn])
         if mapping is None:

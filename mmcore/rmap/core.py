@@ -302,7 +302,8 @@ class Rmap:
         """Takes the frame out of every page table, leaving swap entries (anonymous) or nothing (file) behind.
 
         The caller isolated the page and holds a reference of its own. SUCCESS | SWAP_AGAIN | SWAP_FAIL (always, where a
-        scheme has no walk)."""
+        scheme has no walk).
+        """
         if not self.exact:
             return SWAP_FAIL
         walk = Unmap(self, pfn)
