@@ -14,6 +14,7 @@ from mmcore.physical.slab import objects_per_slab
 from mmcore.rmap import MISS, STOP, MachineFacts, Purpose
 from rmap_plugins.anon_vma_chain import AnonVmaChain
 from sandbox.kit.files import tmpfs_file
+from sandbox.kit.injection import Failing
 from sandbox.kit.machine import MAP_FIXED, MAP_PRIVATE, PROT_READ, RW
 from tests.mmcore.asking import Asking
 from tests.mmcore.box import AT, SCHEMES, Box
@@ -394,27 +395,19 @@ def test_a_failed_allocation_leaves_every_link_as_it_was(era: str, what: str) ->
                 sorted((a.address, a.children, a.active, a.refcount, len(a.links)) for a in b.scheme._objects.values()),
             )
 
-        before, left = state(), n
-
-        def inject(order: int) -> bool:
-            nonlocal left
-            left -= 1
-            return left == 0
-
-        b.mem.pages.inject = inject
-        try:
-            act()
-        except SysError:
-            refused += 1
-            assert state() == before
-        finally:
-            b.mem.pages.inject = None
+        before = state()
+        with Failing(b.mem.pages, n) as failing:
+            try:
+                act()
+            except SysError:
+                refused += 1
+                assert state() == before
         b.audit()
-        if left > 0:
+        if not failing.failed:
             break
         act()
         b.audit()
-    assert left > 0 and refused >= 4
+    assert not failing.failed and refused >= 4
 
 
 @each
@@ -422,17 +415,8 @@ def test_no_memory_for_the_first_link_or_object(era: str) -> None:
     b = Chains(era)
     b.map(0, 1)
     for n in (1, 2):
-        left = n
-
-        def inject(order: int) -> bool:
-            nonlocal left
-            left -= 1
-            return left == 0
-
-        b.mem.pages.inject = inject
-        with pytest.raises(OutOfMemory):
+        with Failing(b.mem.pages, n), pytest.raises(OutOfMemory):
             b.scheme.reserve("anon_fault", b.area(0))
-        b.mem.pages.inject = None
         assert b.own(0) is None and b.counts() == (0, 0)
     b.put(0)
     b.audit()
