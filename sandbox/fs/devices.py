@@ -49,6 +49,8 @@ class CharFile(File):
 
 
 class NullFile(CharFile):
+    """/dev/null: always at its end, and takes everything."""
+
     __slots__ = ()
 
     def peek(self, task: Any, n: int) -> bytes:
@@ -78,6 +80,8 @@ class ZeroFile(CharFile):
 
 
 class FullFile(CharFile):
+    """/dev/full: zeros to read, and no room: a write is ENOSPC."""
+
     __slots__ = ()
 
     def peek(self, task: Any, n: int) -> bytes:

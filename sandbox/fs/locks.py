@@ -121,7 +121,6 @@ _waiting: dict[Any, tuple[Inode, int, int, int]] = {}
 
 def wait_posix(inode: Inode, owner: Any, kind: int, start: int, end: int) -> Any:
     """A generator that returns once nothing conflicts; EDEADLK for a circle of waiters."""
-
     try:
         while (lock := find_conflict(inode, owner, kind, start, end)) is not None:
             if would_deadlock(_waiting, owner, lock):

@@ -25,6 +25,8 @@ class Fault(Exception):
 
 
 class CpulessMachine:
+    """``memory`` and ``swap`` in bytes; ``options`` are the scheme's; ``pins()``: pfn -> references of the test."""
+
     def __init__(
         self,
         scheme: type,

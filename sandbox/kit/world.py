@@ -119,7 +119,7 @@ class World(WorldComparison):
         return self._patient(fn, *args)
 
     def objects_held(self) -> dict[str, Any]:
-        """What a failed operation must give back. (A tree's nodes and page tables may stay: the next one uses them.)"""
+        """What a failed operation must give back. A tree's nodes and page tables may stay: the next one uses them."""
         mem = self.mem
         own = {cache.name for cache in mem.scheme.env.scheme_caches}
         held: dict[str, Any] = {
@@ -253,7 +253,7 @@ class World(WorldComparison):
         found = self._range(process, which, skip, pages)
         if found is None:
             return
-        vma, first, n = found
+        _, first, n = found
         if lock and sum(p.mm.locked_vm for p in self.processes) + n > MAX_LOCKED:
             return
         self.note(f"{'mlock' if lock else 'munlock'} {who} {first:#x} {n}")
@@ -297,12 +297,8 @@ class World(WorldComparison):
             where = self.call(do_mremap, *arguments, fail=fail) >> 12
         except SysError as error:
             overlap = how == 2 and first + n > to and to + new > first
-            expected = (
-                error.errno == errno.ENOMEM
-                and how == 0
-                and new > n
-                or error.errno == errno.EINVAL
-                and (overlap or n == 0 and private)
+            expected = (error.errno == errno.ENOMEM and how == 0 and new > n) or (
+                error.errno == errno.EINVAL and (overlap or (n == 0 and private))
             )
             assert expected, f"{self.trace[-1]}: {error}"
             return
@@ -633,7 +629,7 @@ class World(WorldComparison):
                         places.setdefault(pfn, []).append((vma, address))
         for pfn, areas in places.items():
             held = any(
-                vma.vm_flags & VM_LOCKED or vma.vm_flags & VM_NONLINEAR and not self.mem.setup.unmaps_nonlinear
+                vma.vm_flags & VM_LOCKED or (vma.vm_flags & VM_NONLINEAR and not self.mem.setup.unmaps_nonlinear)
                 for vma, _ in areas
             )
             assert held, (

@@ -7,7 +7,7 @@ from errno import EBADF, EFBIG, EINVAL, EISDIR, ENODEV, ENOSPC, EOPNOTSUPP, EROF
 from stat import S_ISDIR, S_ISFIFO, S_ISREG
 from typing import Any
 
-from mmcore.errors import MustWait, NotHere, OutOfMemory, SysError
+from mmcore.errors import MustWait, NotHere, SysError
 from sandbox.fs.at import fget, s32, s64
 from sandbox.fs.dentry import Dentry
 from sandbox.fs.file import File
@@ -130,7 +130,7 @@ def _reserve_pages(inode: Inode, first: int, last: int) -> None:
         except SysError as error:
             for done in added:
                 mapping.drop_pages(done, done + 1)
-            raise SysError(ENOSPC) from error if isinstance(error, OutOfMemory) else error
+            raise SysError(ENOSPC) from error  # for want of memory too
 
 
 def _fallocate(task: Any, dentry: Dentry, mode: int, offset: int, length: int) -> Any:

@@ -58,7 +58,7 @@ def sized(size: int, **own: Any) -> type:
 def test_a_slab_that_goes_back_is_the_allocators(size: int, paging: str) -> None:
     kind = sized(size)
     failure = suite.run_scenarios(
-        kind, Cell(paging, watch=True), list(SCENARIOS)[::6] + ["inherited", "generations"]
+        kind, Cell(paging, watch=True), [*list(SCENARIOS)[::6], "inherited", "generations"]
     ).failure
     assert failure is None, failure.text
     failure = suite.run_wanders(kind, Cell(paging, "scarce", True), range(1), 50, float("inf")).failure

@@ -251,7 +251,7 @@ def test_walks_before_and_after_moves_find_all(scheme: str) -> None:
     b.put(*range(30))
     mms = [b.mm, b.fork(b.mm), b.fork(b.mm)]
     rng = random.Random(27)
-    home = {mm: 0 for mm in mms}
+    home = dict.fromkeys(mms, 0)
     for turn in range(12):
         mm = rng.choice(mms)
         to = 100 + 40 * turn

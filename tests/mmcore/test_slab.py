@@ -3,6 +3,8 @@ allocation."""
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -88,7 +90,7 @@ def test_objects_lie_apart_in_frames_of_the_cache(size: int, align: int, hwcache
     cache = KmemCache(pages, "x", size, align, hwcache)
     addresses = sorted(cache.alloc() for _ in range(3 * cache.per_slab))
     step = max(align, hwcache, 4)
-    assert all(b - a >= size for a, b in zip(addresses, addresses[1:]))
+    assert all(b - a >= size for a, b in pairwise(addresses))
     for address in addresses:
         assert address % step == 0
         for byte in (address, address + size - 1):

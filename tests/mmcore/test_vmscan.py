@@ -440,7 +440,7 @@ def test_reads_pass_writes_but_not_for_ever():
     disk, flags = m.mem.disk, m.mem.frames.flags
     writes = [submit(m, True, i * 100) for i in range(4)]
     reads = [submit(m, False, 10_000 + i * 100) for i in range(6)]
-    pending = {p: "w" for p in writes} | {p: "r" for p in reads}
+    pending = dict.fromkeys(writes, "w") | dict.fromkeys(reads, "r")
     while disk.wait_next():
         for pfn in [p for p in pending if not flags[p] & (PG_WRITEBACK | 1)]:
             order.append(pending.pop(pfn))
