@@ -501,12 +501,12 @@ def test_every_era_is_a_variant_of_the_scheme_tests() -> None:
     assert {SCHEMES[name][1].get("era", "2022") for name in SCHEMES if name.startswith("anon_vma_chain")} == set(ERAS)
 
 
-# --- what history got wrong
+# --- what history got wrong; numbers in brackets: docs/bug-classes.md
 
 
 @each
 def test_no_sharing_with_a_neighbour_that_was_cloned(era: str) -> None:
-    """Bug 25: the neighbour has an ancestor's link as well; whoever took its anon_vma alone would have another chain,
+    """(25) The neighbour has an ancestor's link as well; whoever took its anon_vma alone would have another chain,
     and a merge would lose pages."""
     b = Chains(era)
     b.map(0, 4)
@@ -523,7 +523,7 @@ def test_no_sharing_with_a_neighbour_that_was_cloned(era: str) -> None:
 @each
 @pytest.mark.parametrize("flaw", [False, True])
 def test_a_page_swapped_in_by_a_child_that_dies(era: str, flaw: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Bug 24 (2.6.34-rc): the child brought the shared page in and it came to lie in the child's anon_vma, where the
+    """(24) In 2.6.34-rc the child brought the shared page in and it came to lie in the child's anon_vma, where the
     parent is not listed."""
     if flaw:
         plain = AnonVmaChain.add_anon
@@ -560,7 +560,7 @@ def test_a_page_swapped_in_by_a_child_that_dies(era: str, flaw: bool, monkeypatc
 def test_a_move_is_found_at_its_old_place_first(
     era: str, skip: int, pages: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Bug 27: a walk that looks where pages go before it looks where they come from may miss one on its way. The new
+    """(27) A walk that looks where pages go before it looks where they come from may miss one on its way. The new
     area stands behind the old one."""
     b = Chains(era)
     b.map(0, 8)
@@ -590,7 +590,7 @@ def test_a_move_is_found_at_its_old_place_first(
 @each
 @pytest.mark.parametrize("upper_has_pages", [True, False])
 def test_the_growing_area_gets_the_links(era: str, upper_has_pages: bool) -> None:
-    """Bug 13, with an ancestor: the area that grows over anonymous pages gets the whole chain of the one that
+    """(13) With an ancestor: the area that grows over anonymous pages gets the whole chain of the one that
     shrinks."""
     b = Chains(era)
     b.map(0, 8)

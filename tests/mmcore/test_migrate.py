@@ -1,5 +1,5 @@
-"""Migration: a second user of the walk that may miss nothing, under every scheme; with the bug classes 11, 19, 24, 26,
-27 and 28 as it meets them."""
+"""Migration: a second user of the walk that may miss nothing, under every scheme; with the classes 11, 19, 24, 26, 27
+and 28 of docs/bug-classes.md as it meets them."""
 
 from __future__ import annotations
 
@@ -383,7 +383,7 @@ def test_from_one_zone_to_the_other(scheme: str, active: bool) -> None:
 
 
 @each
-def test_19_a_pinned_page_keeps_its_frame(scheme: str) -> None:
+def test_a_pinned_page_keeps_its_frame(scheme: str) -> None:
     """A device writes to the frame it was told."""
     b = Box(scheme)
     b.map(0, 2)
@@ -538,12 +538,12 @@ def test_a_scheme_without_walks(monkeypatch: pytest.MonkeyPatch) -> None:
     assert b.mem.meters.migrate_misses == 0
 
 
-# --- bug classes
+# --- what history got wrong
 
 
 @each
 @pytest.mark.parametrize("kind", ["tmpfs", "host"])
-def test_11_truncation_and_migration(scheme: str, kind: str) -> None:
+def test_truncation_and_migration(scheme: str, kind: str) -> None:
     """Whatever moved, truncation finds every PTE, in areas moved by mremap too; and there is nothing left to move."""
     b = Box(scheme)
     file = tmpfs_file(b.mem, 8) if kind == "tmpfs" else host_file(b.mem, [b"x"] * 8)
@@ -567,7 +567,7 @@ def test_11_truncation_and_migration(scheme: str, kind: str) -> None:
 
 
 @each
-def test_24_a_page_that_came_back_to_the_child_first(scheme: str) -> None:
+def test_a_page_that_came_back_to_the_child_first(scheme: str) -> None:
     """Out of swap the child has it first, then the parent; the child exits: what the page points to must be there
     still."""
     b = Box(scheme)
@@ -592,7 +592,7 @@ def test_24_a_page_that_came_back_to_the_child_first(scheme: str) -> None:
 @each
 @both
 @pytest.mark.parametrize("shift", [1, 511, 1100])
-def test_26_the_stack_of_exec(scheme: str, paging: str, shift: int) -> None:
+def test_the_stack_of_exec_stays_while_it_moves(scheme: str, paging: str, shift: int) -> None:
     """The pages of the temporary stack can be moved before and after they are shifted, and at any moment in between at
     which something could ask: whatever shift_arg_pages allocates, it allocates while every walk is exact. From there on
     nothing runs until area and page tables agree again."""
@@ -623,7 +623,7 @@ def test_26_the_stack_of_exec(scheme: str, paging: str, shift: int) -> None:
 
 
 @each
-def test_27_migration_whenever_a_move_or_a_fork_could_be_seen(scheme: str) -> None:
+def test_migration_whenever_a_move_or_a_fork_could_be_seen(scheme: str) -> None:
     """fork and mremap allocate; at each of those moments every page of the family can be migrated, in whatever order
     the areas stand."""
     b = Box(scheme)
@@ -664,7 +664,7 @@ def test_27_migration_whenever_a_move_or_a_fork_could_be_seen(scheme: str) -> No
 
 
 @each
-def test_28_the_last_mapping_goes_first(scheme: str) -> None:
+def test_the_last_mapping_goes_first(scheme: str) -> None:
     """A page is named, its users unmap it or exit, and then it is asked for: nothing that it pointed to is looked at
     any more."""
     b = Box(scheme)
