@@ -104,3 +104,14 @@ def test_a_docstring_closes_where_it_should() -> None:
                 wrong.append(f"{path.relative_to(ROOT)}:{end}")
     assert min(closed.values()) > 100, "the docstrings were not found"
     assert not wrong
+
+
+def test_one_helper_makes_allocations_fail() -> None:
+    """sandbox/kit/injection.py; a test of mremap forbids allocations for a while that begins and ends in two places."""
+    files = [*_files(), *(ROOT / "tests").rglob("test_*.py")]
+    own = [
+        path.relative_to(ROOT).as_posix()
+        for path in files
+        if re.search(r"[.]inject = (?!None)", path.read_text(encoding="utf-8"))
+    ]
+    assert own == ["sandbox/kit/injection.py", "tests/mmcore/test_mremap.py"]
