@@ -26,17 +26,19 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from mmcore.errors import InvariantViolation, PluginError
 from mmcore.rmap import (
     OK,
     STOP,
     Card,
     Draft,
+    InvariantViolation,
     MachineFacts,
     Picture,
+    PluginError,
     Purpose,
     SchemeEnv,
     Setup,
+    VmArea,
     Walk,
     WalkScheme,
     growing,
@@ -46,7 +48,6 @@ from mmcore.rmap import (
 if TYPE_CHECKING:
     import numpy as np
 
-    from mmcore.areas.vma import VmArea
 
 _VM_PROT = 7  # read, write, exec: the bits mprotect alone may change back
 

@@ -37,19 +37,24 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from mmcore.areas.vma import FORK, SPLIT
-from mmcore.errors import InvariantViolation, OutOfMemory, PluginError
-from mmcore.files.index.interval import IntervalNode, IntervalTree
 from mmcore.rmap import (
+    FORK,
     OK,
+    SPLIT,
     STOP,
     Card,
     Draft,
+    IntervalNode,
+    IntervalTree,
+    InvariantViolation,
     MachineFacts,
+    OutOfMemory,
     Picture,
+    PluginError,
     Purpose,
     SchemeEnv,
     Setup,
+    VmArea,
     Walk,
     WalkScheme,
     growing,
@@ -60,7 +65,6 @@ from rmap_plugins.anon_vma import alike_neighbours
 if TYPE_CHECKING:
     import numpy as np
 
-    from mmcore.areas.vma import VmArea
 
 _VMA_BASE = 64  # vm_area_struct without any reverse mapping
 _NEVER, _DEGREE, _COUNTS = range(3)  # when a fork may reuse an ancestor's anon_vma

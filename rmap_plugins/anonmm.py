@@ -24,11 +24,10 @@ each hit of an unmap. Linux: mm/rmap.c between the patches rmap-10 and rmap-38.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
-from mmcore.physical.frames import PG_ANON
 from mmcore.rmap import (
     ANSWER,
     COPY,
@@ -36,23 +35,22 @@ from mmcore.rmap import (
     HIT,
     NEXT,
     OK,
+    PG_ANON,
     STOP,
     Card,
     Draft,
     MachineFacts,
+    Mm,
     Picture,
     Purpose,
     SchemeEnv,
     Setup,
+    VmArea,
     Walk,
     WalkScheme,
     growing,
 )
 from rmap_plugins.partial_objrmap import file_index_bytes, i_mmap_option
-
-if TYPE_CHECKING:
-    from mmcore.areas.mm import Mm
-    from mmcore.areas.vma import VmArea
 
 
 class _AnonMm:

@@ -23,12 +23,10 @@ Cost        fork: one object. mremap of a shared page: a slot. Walk: address spa
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from mmcore.areas.vma import VM_NONLINEAR, linear_page_index
-from mmcore.physical.frames import PG_ANON
 from mmcore.rmap import (
     ANSWER,
     FRAME,
@@ -36,22 +34,23 @@ from mmcore.rmap import (
     MISS,
     NEXT,
     OK,
+    PG_ANON,
     STOP,
+    VM_NONLINEAR,
     Card,
     Draft,
     MachineFacts,
+    Mm,
     Picture,
     Purpose,
     RmapScheme,
     SchemeEnv,
     Setup,
+    VmArea,
     Walk,
+    linear_page_index,
 )
 from rmap_plugins.anonmm import AnonMm
-
-if TYPE_CHECKING:
-    from mmcore.areas.mm import Mm
-    from mmcore.areas.vma import VmArea
 
 NODE_BYTES = 32
 SLOTS = 7

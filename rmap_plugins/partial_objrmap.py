@@ -23,17 +23,12 @@ Linux: mm/rmap.c between the patches rmap-8 and rmap-9.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from mmcore.errors import PluginError
-from mmcore.physical.frames import PG_ANON
-from mmcore.rmap import Card, MachineFacts, RmapScheme, Setup
+from mmcore.rmap import PG_ANON, Card, MachineFacts, PluginError, RmapScheme, Setup, VmArea
 from rmap_plugins.pte_chain import PteChain
-
-if TYPE_CHECKING:
-    from mmcore.areas.vma import VmArea
 
 _INDEXES = ("list", "prio_tree")
 

@@ -18,12 +18,10 @@ Linux: mm/rmap.c, 2.6.5.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from mmcore.errors import InvariantViolation, OutOfMemory, PluginError
-from mmcore.physical.frames import PG_DIRECT, PG_RESERVED
 from mmcore.rmap import (
     AGAIN,
     ANSWER,
@@ -32,20 +30,23 @@ from mmcore.rmap import (
     HIT,
     NEXT,
     OK,
+    PG_DIRECT,
+    PG_RESERVED,
     STOP,
     Card,
     Draft,
+    InvariantViolation,
     MachineFacts,
+    OutOfMemory,
     Picture,
+    PluginError,
     Purpose,
     SchemeEnv,
     Setup,
+    VmArea,
     Walk,
     WalkScheme,
 )
-
-if TYPE_CHECKING:
-    from mmcore.areas.vma import VmArea
 
 _PAGE_OFFSET = 0xC0000000
 _LONG = 16  # nodes of a chain: searching a longer one builds its index

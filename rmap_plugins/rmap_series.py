@@ -24,16 +24,24 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from mmcore.errors import PluginError
-from mmcore.rmap import OK, Draft, MachineFacts, Picture, RmapScheme, SchemeEnv, Setup, Walk, WalkScheme
+from mmcore.rmap import (
+    OK,
+    Draft,
+    MachineFacts,
+    Picture,
+    PluginError,
+    RmapScheme,
+    SchemeEnv,
+    Setup,
+    VmArea,
+    Walk,
+    WalkScheme,
+)
 from rmap_plugins.anon_vma import AnonVma
 from rmap_plugins.anonmm import AnonMm
 from rmap_plugins.partial_objrmap import PartialObjrmap, file_index_bytes, i_mmap_option
-
-if TYPE_CHECKING:
-    from mmcore.areas.vma import VmArea
 
 FIRST, LAST = 7, 40
 

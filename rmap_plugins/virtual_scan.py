@@ -22,13 +22,9 @@ N, and until then each fault maps it
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from mmcore.rmap import NEXT, ROOT, Card, Draft, MachineFacts, Picture, ScanScheme, SchemeEnv, Setup, search
-
-if TYPE_CHECKING:
-    from mmcore.areas.mm import Mm
-    from mmcore.physical.zones import Zone
+from mmcore.rmap import NEXT, ROOT, Card, Draft, MachineFacts, Mm, Picture, ScanScheme, SchemeEnv, Setup, Zone, search
 
 _TASK_SIZE = 0xC0000000  # as a cursor: this mm's round is over
 

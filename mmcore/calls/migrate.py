@@ -33,7 +33,7 @@ from mmcore.physical.frames import (
 )
 from mmcore.physical.gfp import GFP_HIGHUSER
 from mmcore.rmap.probe import ProbingWalk
-from mmcore.rmap.walk import HIT, STOP, Purpose
+from mmcore.rmap.walk import HIT, MISS, STOP, Purpose
 
 if TYPE_CHECKING:
     from mmcore.areas.mm import Mm
@@ -130,6 +130,10 @@ class _FromEntries(ProbingWalk):
         self.old = old
         self.new = new
         self.left = left
+
+    def visit(self, mm: Mm, address: int, vma: VmArea | None = None, pte: int = -1) -> int:
+        pte = self.probe(mm, address, pte)
+        return self.found(mm, address, vma, pte) if pte >= 0 else MISS
 
     def maps(self, value: int) -> bool:
         return self.rmap.pgtables.migration_pfn(value) == self.old

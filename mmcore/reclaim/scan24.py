@@ -27,11 +27,17 @@ from mmcore.reclaim.vmscan import SWAP_CLUSTER_MAX, ScanControl, Vmscan
 from mmcore.rmap.scheme import ScanScheme
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from mmcore.areas.vma import VmArea
     from mmcore.memory import Memory
 
 _FEW = 8  # up to so many pages are marked one by one
 _BUSY = np.uint32(PG_ACTIVE | PG_LOCKED)
+
+
+def _never_used(pfn: int) -> int:
+    return 0
 
 
 def priority_24(priority: int) -> int:
@@ -107,19 +113,9 @@ class SwapOut(Vmscan):
         self.vmstat.count_scan(zone.index, sc.kswapd, scanned, freed)
         return freed
 
-    def _shrink_list(self, page_list: list[int], sc: ScanControl) -> list[int]:
-        """2.6.7's, but PG_referenced plays no part: only refill looks at it. None of the pages is mapped."""
-        flags = self.flags
-        marked = [pfn for pfn in page_list if flags[pfn] & PG_REFERENCED]
-        for pfn in marked:
-            flags[pfn] &= ~PG_REFERENCED
-        kept = super()._shrink_list(page_list, sc)
-        if marked:
-            stay = set(kept)
-            for pfn in marked:
-                if pfn in stay:
-                    flags[pfn] |= PG_REFERENCED
-        return kept
+    def _asks_for_use(self) -> Callable[[int], int]:
+        """PG_referenced plays no part once a page is isolated: only refill looks at it."""
+        return _never_used
 
     def _swap_out(self, zone: Zone, priority: int, goal: int = SWAP_CLUSTER_MAX) -> None:
         scheme = self.mem.scheme
@@ -302,7 +298,7 @@ class SwapOut(Vmscan):
             self.frames.private,
         )
         mem, swap = self.mem, self.swap
-        rmap, pgtables, mappings = mem.rmap, mem.pgtables, mem.mappings
+        rmap, pgtables, ptes, mappings = mem.rmap, mem.pgtables, mem.pgtables.ptes, mem.mappings
         nonlinear = vma.vm_flags & VM_NONLINEAR
         taken = done = pte = 0
         for pte, pfn in zip(where, pfns, strict=True):
@@ -323,7 +319,7 @@ class SwapOut(Vmscan):
                 if nonlinear and frames.index[pfn] != (pgtables.address_of(pte)[1] - vma.vm_start >> 12) + vma.vm_pgoff:
                     left = pgtables.file_pte(frames.index[pfn])
             taken += 1
-            rmap.pte_went(vma, pfn, pte, rmap.take_pte(vma, pfn, pte, left))
+            rmap.pte_went(vma, pfn, pte, rmap.take_pte(vma, pfn, pte, ptes[pte], left))
             n = count[pfn] - 1
             count[pfn] = n
             if n == 1:

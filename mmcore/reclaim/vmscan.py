@@ -191,7 +191,7 @@ class Vmscan(LruCache):
         """Tries to free each isolated page; returns those that stay, the activated ones with PG_ACTIVE."""
         frames, flags, mapcount = self.frames, self.flags, self.mapcount
         rmap, swap, mappings = self.mem.rmap, self.swap, self.mem.mappings
-        page_referenced, try_to_unmap = rmap.page_referenced, rmap.try_to_unmap
+        page_referenced, try_to_unmap = self._asks_for_use(), rmap.try_to_unmap
         may_fs, may_io = sc.gfp & GFPF_FS, sc.gfp & GFPF_IO
         scanned = activated = 0
         kept: list[int] = []
@@ -244,6 +244,10 @@ class Vmscan(LruCache):
         sc.nr_scanned += scanned
         self.vmstat.pgactivate += activated
         return kept
+
+    def _asks_for_use(self) -> Callable[[int], int]:
+        """What tells how often an isolated page was used since last asked."""
+        return self.mem.rmap.page_referenced
 
     def _remove_mapping(self, pfn: int, mapping: AddressSpace | Swap) -> bool:
         """Frees a page that its cache alone wants. False: somebody else does. Linux: shrink_list's end; remove_mapping

@@ -185,7 +185,7 @@ class FileWalks:
                 continue
             linear = (address - vma.vm_start >> 12) + vma.vm_pgoff
             left = self.pgtables.file_pte(frames.index[pfn]) if frames.index[pfn] != linear else 0
-            n = rmap.take_pte(vma, pfn, pte, left)
+            n = rmap.take_pte(vma, pfn, pte, value, left)
             rmap.pte_went(vma, pfn, pte, n)
             self.mem.pages.put_page(pfn)
             done += 1

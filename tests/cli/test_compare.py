@@ -660,3 +660,16 @@ def test_messages_are_whole():
     data = os.read(reader, 1 << 16)
     os.close(reader)
     assert cell.LENGTH.unpack_from(data)[0] == len(data) - cell.LENGTH.size
+
+
+def test_smp_and_accounting_are_options(rmapbox, tmp_path):
+    ran = rmapbox(
+        "compare", "hello", "--rmap", "pte_chain,anon_vma", "--smp", "--accounting", "historic", "--json", "c.json"
+    )
+    assert ran.status == 0, ran.err
+    for result in json.loads((tmp_path / "c.json").read_text())["results"]:
+        assert result["config"]["smp"] is True and result["config"]["accounting"] == "historic"
+    assert (
+        "--accounting 'modern' is not one of isolated, historic"
+        in rmapbox("run", "--accounting", "modern", "hello").error_line()
+    )

@@ -15,7 +15,7 @@ from sandbox.kit.scenarios import SCENARIOS
 from sandbox.schemes.registry import load_scheme
 from tests.mmcore.scan_scheme import ScanEverything
 
-FIELD = Path(__file__).resolve().parents[1] / "guests/field"
+PROGRAMS = Path(__file__).resolve().parents[1] / "guests/programs"
 
 
 class PerProcess(ScanEverything):
@@ -86,7 +86,7 @@ def test_what_the_scheme_writes_beside_is_still_seen(writes: Any, said: str) -> 
 
 
 def test_a_constructor_without_super_is_named() -> None:
-    kind = load_scheme(f"{FIELD / 'initnosuper.py'}:Base")
+    kind = load_scheme(f"{PROGRAMS / 'initnosuper.py'}:Base")
     for watch in (True, False):
         failure = suite.run_scenarios(kind, Cell(watch=watch), ["holes"]).failure
         assert failure is not None and "scheme 'base': Base.__init__ (initnosuper.py, line " in failure.text, failure

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmcore.files.index.interval import IntervalNode, IntervalTree
 from mmcore.files.index.list import FILE_INDEXES, IntervalTreeIndex, ListIndex
 from mmcore.files.index.prio import PrioTree
+from mmcore.intervals import IntervalNode, IntervalTree
 from mmcore.stats import Meters
 
 

@@ -24,7 +24,7 @@ def allocator(frames: int = 2048) -> PageAllocator:
     return pages
 
 
-# rmap_schemes.md 1.1, 3.1, 4.1, 5.2, 7.4: objects a 4 KB slab holds
+# Objects a 4 KB slab holds
 @pytest.mark.parametrize(
     "size, per_page",
     [

@@ -19,8 +19,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Protocol
 
-from mmcore.files.index.interval import IntervalNode, IntervalTree
 from mmcore.files.index.prio import PrioTree
+from mmcore.intervals import IntervalNode, IntervalTree
 from mmcore.stats import Meters
 
 if TYPE_CHECKING:
