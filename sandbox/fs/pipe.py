@@ -27,8 +27,10 @@ from sandbox.fs.uapi import (
     FIONREAD,
     FMODE_READ,
     FMODE_WRITE,
+    O_ACCMODE,
     O_NONBLOCK,
     O_RDONLY,
+    O_RDWR,
     O_WRONLY,
     PIPE_BUF,
     POLLERR,
@@ -366,27 +368,26 @@ def open_fifo_now(task: Any, dentry: Dentry, flags: int) -> PipeFile:
 def open_fifo(task: Any, dentry: Dentry, flags: int) -> Any:
     """open(2) of a FIFO: a File, or a generator that waits for the other end and returns the File. Linux: fs/fifo.c,
     2.6.7."""
-    access = flags & 3
+    access = flags & O_ACCMODE
     inode = dentry.inode
-    if access == 1 and flags & O_NONBLOCK and (inode.pipe is None or not inode.pipe.readers):
+    if access == O_WRONLY and flags & O_NONBLOCK and (inode.pipe is None or not inode.pipe.readers):
         raise SysError(ENXIO)
     file = open_fifo_now(task, dentry, flags)
     pipe = file.pipe
     pipe.open_wait.wake_all()
-    if access == 2 or flags & O_NONBLOCK:
+    if access == O_RDWR or flags & O_NONBLOCK:
         return file
-    if (access == 0 and pipe.writers) or (access == 1 and pipe.readers):
+    if (access == O_RDONLY and pipe.writers) or (access == O_WRONLY and pipe.readers):
         return file
     return _wait_for_partner(file, access)
 
 
 def _wait_for_partner(file: PipeFile, access: int) -> Any:
-
     pipe = file.pipe
-    seen = pipe.writer_opens if access == 0 else pipe.reader_opens
+    seen = pipe.writer_opens if access == O_RDONLY else pipe.reader_opens
     done = False
     try:
-        while (pipe.writer_opens if access == 0 else pipe.reader_opens) == seen:
+        while (pipe.writer_opens if access == O_RDONLY else pipe.reader_opens) == seen:
             yield Wait([pipe.open_wait])
         done = True
     finally:

@@ -23,6 +23,7 @@ from mmcore.errors import SysError
 from mmcore.physical.frames import PG_ANON
 from mmcore.physical.pgtable import FILE, PRESENT
 from sandbox.cpu.regs import CS, DS, EAX, EBP, EBX, ECX, EDI, EDX, EFLAGS, EIP, ES, ESI, ESP, FS, GS, SS
+from sandbox.fs.at import CWD
 from sandbox.fs.dentry import d_path
 from sandbox.fs.uapi import O_CREAT, O_EXCL, O_NOFOLLOW, O_WRONLY
 from sandbox.kernel.exit import do_exit
@@ -43,7 +44,7 @@ from sandbox.kernel.signo import (
     sigset,
 )
 from sandbox.kernel.task import Task
-from sandbox.syscalls.names import CWD, do_unlinkat
+from sandbox.syscalls.names import do_unlinkat
 
 PAGE = 4096
 DUMPING = sigset(SIGQUIT, SIGILL, SIGTRAP, SIGABRT, SIGBUS, SIGFPE, SIGSEGV, SIGXCPU, SIGXFSZ, SIGSYS)
