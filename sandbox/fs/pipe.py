@@ -1,9 +1,8 @@
 """Pipes and FIFOs: a ring of page-sized buffers, 16 unless F_SETPIPE_SZ or a limit says otherwise, between writers and
 readers.
 
-    slots: [ b"....", b"....", b"..  " ]      `head` bytes of slots[0] are read already; a short write joins the last
-    slot when it fits whole
-           └ readers                └ writers
+    slots: [ b"....", b"....", b"..  " ]      `head` bytes of slots[0] are read already;
+           └ readers                └ writers    a short write joins the last slot when it fits whole
 
 A write of up to PIPE_BUF bytes goes in whole or waits. Linux: fs/pipe.c of 2.6.11 and later (64 KB; 2.6.7 had one
 page); pages are charged as slots fill.

@@ -1,7 +1,7 @@
 """The core file of a process that a signal kills: an ELF file of its registers and of the memory that is its own.
 
     wanted?   the signal dumps, RLIMIT_CORE allows a page at least, the process may be looked at (dumpable),
-    core_pattern gives a name
+              core_pattern gives a name
     where     core_pattern, from the dying process's working directory; a new file that replaces an old one
     what      private areas that were written, shared memory without a name, the first page of mapped ELF files
               (Linux's default coredump_filter, 0x33)
