@@ -104,3 +104,18 @@ def test_a_docstring_closes_where_it_should() -> None:
                 wrong.append(f"{path.relative_to(ROOT)}:{end}")
     assert min(closed.values()) > 100, "the docstrings were not found"
     assert not wrong
+
+
+def test_prose_keeps_to_the_width_of_the_code() -> None:
+    """In documents too no line is longer than 120 characters, but for tables and what a fence shows as it was printed."""
+    seen, long = 0, []
+    for path in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]:
+        fenced = False
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+            fenced ^= line.startswith("```")
+            if not fenced and not line.startswith("|"):
+                seen += 1
+                if len(line) > 120:
+                    long.append(f"{path.relative_to(ROOT)}:{number}")
+    assert seen > 1000, "the documents were not found"
+    assert not long
