@@ -13,7 +13,7 @@ from sandbox.fs.file import File
 from sandbox.fs.namei import walk, walk_parent
 from sandbox.fs.uapi import AT_FDCWD, FMODE_READ, FMODE_WRITE, O_PATH
 
-_CWD = AT_FDCWD & 0xFFFFFFFF
+CWD = AT_FDCWD & 0xFFFFFFFF  # as a system call gets it
 
 
 def s32(value: int) -> int:
@@ -54,7 +54,7 @@ def fget_write(task: Any, fd: int) -> File:
 
 def base_of(task: Any, dirfd: int, path: bytes) -> Dentry | None:
     """Where a relative ``path`` starts: None is the working directory. EBADF, ENOTDIR."""
-    if dirfd == _CWD or path[:1] == b"/":
+    if dirfd == CWD or path[:1] == b"/":
         return None
     dentry = task.files.get(dirfd).dentry
     if not S_ISDIR(dentry.inode.mode) and path:
@@ -67,7 +67,7 @@ def walk_at(task: Any, dirfd: int, path: bytes, follow: bool = True, empty: bool
     if not path:
         if not empty:
             raise SysError(ENOENT)
-        return task.fs.cwd if dirfd == _CWD else task.files.get(dirfd).dentry
+        return task.fs.cwd if dirfd == CWD else task.files.get(dirfd).dentry
     return walk(task, path, base_of(task, dirfd, path), follow)
 
 

@@ -23,9 +23,6 @@ from sandbox.fs.uapi import (
 from sandbox.kernel.table import syscall
 from sandbox.kernel.uaccess import copy_to_user, strncpy_from_user
 
-CWD = 0xFFFFFF9C
-
-
 _DT_SHIFT = 12  # mode >> 12 is the type of a directory entry
 
 

@@ -12,7 +12,7 @@ from stat import S_ISDIR
 from typing import Any
 
 from mmcore.errors import MustWait, SysError
-from sandbox.fs.at import base_of, fget, fget_read, fget_write, s32, s64
+from sandbox.fs.at import CWD, base_of, fget, fget_read, fget_write, s32, s64
 from sandbox.fs.file import File
 from sandbox.fs.leases import Breaking
 from sandbox.fs.notify import touched
@@ -265,7 +265,7 @@ def _install_later(task: Any, opening: Any, flags: int) -> Any:
 
 @syscall(5, "open", 3)
 def sys_open(task: Any, path: int, flags: int, mode: int) -> Any:
-    return do_open(task, 0xFFFFFF9C, path, flags, mode)
+    return do_open(task, CWD, path, flags, mode)
 
 
 @syscall(295, "openat", 4)
@@ -275,7 +275,7 @@ def sys_openat(task: Any, dirfd: int, path: int, flags: int, mode: int) -> Any:
 
 @syscall(8, "creat", 2)
 def sys_creat(task: Any, path: int, mode: int) -> Any:
-    return do_open(task, 0xFFFFFF9C, path, O_CREAT | O_WRONLY | O_TRUNC, mode)
+    return do_open(task, CWD, path, O_CREAT | O_WRONLY | O_TRUNC, mode)
 
 
 @syscall(6, "close", 1)

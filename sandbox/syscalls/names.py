@@ -7,7 +7,7 @@ from stat import S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFREG, S_IFSOCK,
 from typing import Any
 
 from mmcore.errors import NotHere, SysError
-from sandbox.fs.at import walk_at, walk_parent_at
+from sandbox.fs.at import CWD, walk_at, walk_parent_at
 from sandbox.fs.dentry import Dentry
 from sandbox.fs.namei import child_of
 from sandbox.fs.notify import happened, moved
@@ -27,8 +27,6 @@ from sandbox.fs.uapi import (
 from sandbox.fs.vfs import may_create, may_delete
 from sandbox.kernel.table import syscall
 from sandbox.kernel.uaccess import strncpy_from_user
-
-CWD = 0xFFFFFF9C
 
 
 def _creating(task: Any, dirfd: int, path: bytes, directory: bool = False) -> tuple[Dentry, bytes]:

@@ -9,6 +9,7 @@ import errno
 from collections.abc import Generator
 
 from mmcore.errors import NotHere, SysError
+from sandbox.fs.at import CWD
 from sandbox.kernel.binprm import MAX_ARG_STRLEN
 from sandbox.kernel.exec import close_exec, do_execve, open_exec
 from sandbox.kernel.exit import (
@@ -41,7 +42,7 @@ from sandbox.kernel.task import Task
 from sandbox.kernel.uaccess import copy_from_user, copy_to_user, get_user32, put_user32, strncpy_from_user
 from sandbox.syscalls.resource import rusage_of_child
 
-AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW, AT_FDCWD = 0x1000, 0x100, 0xFFFFFF9C
+AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW = 0x1000, 0x100
 
 
 def signed(value: int) -> int:
@@ -126,7 +127,7 @@ def sys_execveat(task: Task, dirfd: int, path: int, argv: int, envp: int, flags:
     name = strncpy_from_user(task, path)
     if not name and not flags & AT_EMPTY_PATH:
         raise SysError(errno.ENOENT)
-    if not name.startswith(b"/") and dirfd != AT_FDCWD:
+    if not name.startswith(b"/") and dirfd != CWD:
         base = task.files.get(dirfd).path
         base = base.encode("utf-8", "surrogateescape") if isinstance(base, str) else base
         name = base + b"/" + name if name else base

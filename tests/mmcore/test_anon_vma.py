@@ -83,8 +83,8 @@ def test_sizes(smp: bool, size: int, per_page: int) -> None:
     mem = Memory(MemoryConfig(8 << 20, 1 << 20, smp=smp), AnonVma)
     cache = mem.slab.caches["anon_vma"]
     assert cache.objsize == size and cache.per_slab == objects_per_slab(size, 0) == per_page
-    layout = AnonVma.configure(MachineFacts("pae", smp, 32, "isolated"), {})
-    assert layout.vma == 12 + 8, "list node and pointer, and 8 more for the priority search tree's node"
+    setup = AnonVma.configure(MachineFacts("pae", smp, 32, "isolated"), {})
+    assert setup.vma == 12 + 8, "list node and pointer, and 8 more for the priority search tree's node"
     assert mem.vma_cache.objsize == 84 and mem.vma_cache.per_slab == 47
 
 
