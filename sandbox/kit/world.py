@@ -31,7 +31,7 @@ from mmcore.physical.frames import FREE, PCP, PG_ANON, PG_LOCKED, PG_WRITEBACK
 from mmcore.physical.pgtable import PRESENT, TASK_SIZE
 from sandbox.kit.compare import WorldComparison
 from sandbox.kit.files import host_file, tmpfs_file
-from sandbox.kit.machine import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, MAP_SHARED, CpulessMachine, Fault
+from sandbox.kit.machine import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, MAP_SHARED, CpulessMachine, Fault, serve
 from sandbox.kit.model import HIGH, LOW, READ, WRITE, ZERO, Object, Process, Slot
 
 ARENA = 0x40000000 - (40 << 12) >> 12  # page number; the arena lies across a table's end under either paging
@@ -146,7 +146,7 @@ class World(WorldComparison):
 
     def process(self, who: int) -> Process:
         process = self.processes[who % len(self.processes)]
-        self.mem.current.mm = process.mm
+        serve(self.mem, process.mm)
         return process
 
     @staticmethod
@@ -364,7 +364,7 @@ class World(WorldComparison):
         self.note(f"exit {who}")
         self.processes.remove(process)
         self.tlb.pop(process.mm, None)
-        self.mem.current.mm = None
+        serve(self.mem, None)
         self.machine.exit(process.mm)
 
     def exec(self, word: int, shift: int, fail: int = 0) -> None:
@@ -411,7 +411,7 @@ class World(WorldComparison):
                 raise
         finally:
             self.mem.pages.inject = None
-            self.mem.current.mm = None
+            serve(self.mem, None)
         if mm is not None:
             self.machine.exit(mm)
         self.failed = left <= 0
