@@ -26,7 +26,7 @@ class BuildPrograms(build_py):
                 self.announce("no compiler for i386: the guest programs are compiled when they are first run", level=3)
                 return
             toolchain.build_all(Path(self.build_lib) / "guest_programs" / "bin")
-        except Exception as error:  # noqa: BLE001 - whatever the compiler does, the package itself is whole
+        except Exception as error:  # whatever the compiler does, the package itself is whole
             self.announce(f"the guest programs were not compiled: {error}", level=3)
         finally:
             sys.path.remove(str(ROOT))

@@ -1,4 +1,4 @@
-"""The benchmarks: native and sandbox taking turns, then one table. `python -m benchmarks --help`
+"""The benchmarks: native and sandbox taking turns, then one table (`python -m benchmarks --help`).
 
 Exit status 1 when a figure is at twice what is owed or beyond.
 """

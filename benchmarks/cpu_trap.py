@@ -1,4 +1,4 @@
-"""What a trap costs, and what the block budget costs, on this machine. `python benchmarks/cpu_trap.py [--quick]`
+"""What a trap costs, and what the block budget costs, on this machine (`python benchmarks/cpu_trap.py [--quick]`).
 
 Each figure is the best of several rounds, since other work on the machine can only add to it. The last table runs the
 same guest code on a Unicorn engine without any hook: the two columns differ by what the sandbox's CPU adds.
@@ -15,17 +15,17 @@ from unicorn.x86_const import UC_X86_REG_EAX, UC_X86_REG_EIP, UC_X86_REG_ESP
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from mmcore.memory import Memory, MemoryConfig  # noqa: E402
-from mmcore.paging.lifecycle import mm_alloc  # noqa: E402
-from mmcore.physical.frames import USER  # noqa: E402
-from mmcore.physical.gfp import GFP_HIGHUSER  # noqa: E402
-from sandbox.cpu import boot  # noqa: E402
-from sandbox.cpu.regs import EAX, ECX, EIP  # noqa: E402
-from sandbox.cpu.trap import BUDGET, PAGE_FAULT, SYSCALL  # noqa: E402
-from sandbox.cpu.unicorn_api import MODEL  # noqa: E402
-from sandbox.kernel.boot import boot_cpu  # noqa: E402
-from sandbox.schemes.registry import load_scheme  # noqa: E402
-from tests.cpu.conftest import CODE, DATA, NX, STACK, Bench  # noqa: E402
+from mmcore.memory import Memory, MemoryConfig
+from mmcore.paging.lifecycle import mm_alloc
+from mmcore.physical.frames import USER
+from mmcore.physical.gfp import GFP_HIGHUSER
+from sandbox.cpu import boot
+from sandbox.cpu.regs import EAX, ECX, EIP
+from sandbox.cpu.trap import BUDGET, PAGE_FAULT, SYSCALL
+from sandbox.cpu.unicorn_api import MODEL
+from sandbox.kernel.boot import boot_cpu
+from sandbox.schemes.registry import load_scheme
+from tests.cpu.conftest import CODE, DATA, NX, STACK, Bench
 
 SYSCALL_LOOP = b"\xcd\x80\xeb\xfc"  # int 0x80; jmp back
 # L: mov [eax], eax; add eax, 4096; dec ecx; jnz L; int 0x80

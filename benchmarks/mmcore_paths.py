@@ -1,5 +1,5 @@
-"""The memory management's own paths, without a CPU: a row per path, a column per scheme. `python -m
-benchmarks.mmcore_paths [--quick]`
+"""The memory management's own paths, without a CPU: a row per path, a column per scheme (`python -m
+benchmarks.mmcore_paths [--quick]`).
 
 What a guest sees is these and the trap around them (`python -m benchmarks`). A figure that stands out between schemes
 is the scheme's cost.

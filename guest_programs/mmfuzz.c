@@ -56,7 +56,7 @@ static const char *fault_name(const volatile void *address)
     return fault.si_code == SEGV_MAPERR ? "SIGSEGV MAPERR" : fault.si_code == SEGV_ACCERR ? "SIGSEGV ACCERR" : "SIGSEGV of another kind";
 }
 
-/* --- borders ------------------------------------------------------------------------------------------------------------ */
+/* --- borders */
 
 static void split_at(int page)
 {
@@ -91,7 +91,7 @@ static int extent(int first)
     return count;
 }
 
-/* --- what is printed ---------------------------------------------------------------------------------------------------- */
+/* --- what is printed */
 
 static void say_address(const char *address)
 {
@@ -174,7 +174,7 @@ static void show_maps(void)
     printf("  maps %s\n", permissions);
 }
 
-/* --- the calls ---------------------------------------------------------------------------------------------------------- */
+/* --- the calls */
 
 static int pick_range(int *count)
 {
@@ -476,7 +476,7 @@ static void do_nonsense(void)
     }
 }
 
-/* --- processes ---------------------------------------------------------------------------------------------------------- */
+/* --- processes */
 
 static void run(long steps, const char *who);
 

@@ -11,6 +11,8 @@ from collections.abc import Callable
 
 
 class Timer:
+    """``fn()`` is called once, at ``when`` (ns since boot); None: cancelled."""
+
     __slots__ = ("when", "fn")
 
     def __init__(self, when: int, fn: Callable[[], None] | None) -> None:
@@ -21,8 +23,7 @@ class Timer:
 class VirtualClock:
     """``now`` is read freely, and so is ``due``, when something may fall due (NEVER: nothing will); time moves by
     ``charge`` (work done) and ``advance_to`` (everybody sleeps). ``models_waits`` False: the disk and the allocator's
-    naps take no time, as where the host's clock counts.
-    """
+    naps take no time, as where the host's clock counts."""
 
     __slots__ = ("now", "due", "_heap", "_sequence", "_running", "_cancelled", "models_waits")
 

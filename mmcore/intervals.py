@@ -1,4 +1,4 @@
-"""A red-black tree of closed intervals that answers "which overlap [first, last]?".
+r"""A red-black tree of closed intervals that answers "which overlap [first, last]?".
 
 Nodes are ordered by where their interval starts; equal starts stand in the order they came, so a query's answers always
 come in the same order. Each node also knows where the last interval of its subtree ends: a subtree that ends before the

@@ -192,7 +192,8 @@ class Memory:
     """One machine's memory management. See the module's text for where what lies at boot.
 
     ``tasks()``: whom the OOM killer may choose, see mmcore.reclaim.oom. ``shmem_zero_setup(size, reserve)``: the file
-    behind shared anonymous memory, where the kernel has files of its own; else a ShmemMount makes it."""
+    behind shared anonymous memory, where the kernel has files of its own; else a ShmemMount makes it.
+    """
 
     def __init__(
         self,

@@ -7,6 +7,8 @@ from typing import Protocol
 
 
 class Waiter(Protocol):
+    """Who stands in queues; ``wake`` is told by which it was woken, when it has left that one."""
+
     def wake(self, queue: WaitQueue) -> None: ...
 
 

@@ -125,12 +125,11 @@ class PteChain(WalkScheme):
         else:
             self._slots, self._np_slots, self._step, self._first = env.ram.u32, env.ram.np32, 4, 4
         self._words, self._np_words = env.ram.u32, env.ram.np32
-        # page.pte (frames.rmap): a PTE's physical address when PG_direct, else the physical address of the head node; 0
-        # = unmapped
+        # page.pte (frames.rmap): a PTE's physical address when PG_direct, else the head node's physical address; 0 when
+        # unmapped.
 
     # --- nodes
-    # -------------------------------------------------------------------------------------------------------------- A
-    # node is its physical address. Word 0 is next_and_idx: the next node's address | free slots at the front (lines
+    # A node is its physical address. Word 0 is next_and_idx: the next node's address | free slots at the front (lines
     # leave the low bits free).
 
     def _alloc(self) -> int:

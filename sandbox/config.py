@@ -74,7 +74,7 @@ def format_size(size: int) -> str:
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """ "did you mean 'X'?" for the member of `known` closest to `word`, else the list of them all."""
+    """A hint: "did you mean 'X'?" for the member of `known` closest to `word`, else the list of them all."""
     known = sorted(known)
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     if close:
@@ -129,7 +129,7 @@ class Mount(msgspec.Struct, frozen=True):
 class _Checked(msgspec.StructMeta):
     """Makes an unknown name among the settings an error of ours, with the nearest one, instead of a TypeError."""
 
-    def __call__(cls, *positional: Any, **settings: Any) -> Any:
+    def __call__(cls, *positional: Any, **settings: Any) -> Any:  # noqa: N805  a class of classes
         for name in settings:
             if name not in cls.__struct_fields__:
                 raise BadValue(name, f"is no setting: {nearest(name, cls.__struct_fields__)}")

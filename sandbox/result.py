@@ -135,7 +135,7 @@ class PageShown(NamedTuple):
     wanted: str
     moment: str = ""
     picture: Picture | None = None
-    names: dict[int, str] = {}
+    names: dict[int, str] = {}  # noqa: RUF012  only read
     reason: str = ""
 
 

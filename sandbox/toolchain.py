@@ -205,8 +205,7 @@ def find_compiler() -> Compiler | None:
 def compiler_report() -> list[dict[str, object]]:
     """What `rmapbox doctor` says of compilers: one entry per candidate tried, with keys `name`, `command`, `version`,
     `works` (bool), `runtime` ("own" or "musl") and `remedy` ("" when it works); one entry named "none" when there is no
-    candidate.
-    """
+    candidate."""
     report: list[dict[str, object]] = []
     for compiler, trouble in _probed():
         report.append(
@@ -424,8 +423,7 @@ _CARD_KEYS = ("name", "summary", "drives", "arguments", "look at")
 
 def parse_card(source: Path) -> BundledProgram:
     """Read the card that opens a bundled program: a comment of `key: text` lines in the order of _CARD_KEYS, where a
-    line without a key continues the one before. Raises CompileError naming what is wrong.
-    """
+    line without a key continues the one before. Raises CompileError naming what is wrong."""
     opening = re.match(r"/\*(.*?)\*/", source.read_text(), re.DOTALL)
     card: dict[str, str] = {}
     key = ""
@@ -463,8 +461,7 @@ def _manifest(directory: Path) -> dict[str, str]:
 
 def program_path(name: str) -> Path:
     """The ELF file of the bundled program `name`: the one shipped if it was built from this source, else one from the
-    cache, compiled now if need be. Raises KeyError for an unknown name and CompileError.
-    """
+    cache, compiled now if need be. Raises KeyError for an unknown name and CompileError."""
     program = bundled()[name]
     source_hash = program.source_hash
     shipped = SHIPPED / name

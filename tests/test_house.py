@@ -37,7 +37,7 @@ def _lengths(node: ast.AST, name: str = "") -> Iterator[tuple[str, int]]:
 
 @pytest.fixture(scope="module")
 def lengths() -> dict[str, int]:
-    """ "file name" -> lines; a name defined twice in one place counts with its longest."""
+    """Lines by "file name"; a name defined twice in one place counts with its longest."""
     found: dict[str, int] = {}
     for path in _files():
         for name, lines in _lengths(ast.parse(path.read_text(encoding="utf-8"))):
@@ -70,3 +70,37 @@ def test_every_exception_says_why() -> None:
                     bare.append(f"{path.relative_to(ROOT)}:{number}")
     assert named >= len(LONGER), "exceptions were not found"
     assert not bare
+
+
+def test_sections_have_one_sign() -> None:
+    """`# --- words` stands above a group of functions; no other rule of dashes or stars."""
+    seen, other = 0, []
+    for path in sorted([*_files(), *(ROOT / "tests").rglob("*.py"), *(ROOT / "benchmarks").rglob("*.py")]):
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+            if re.match(r"\s*#+ ?([-=*~])\1", line):
+                seen += 1
+                if not re.fullmatch(r"\s*# --- \S.*[^-]", line):
+                    other.append(f"{path.relative_to(ROOT)}:{number}")
+    assert seen > 100, "the signs were not found"
+    assert not other
+
+
+def test_a_docstring_closes_where_it_should() -> None:
+    """One paragraph closes on its last line; several close on a line of their own."""
+    closed, wrong = {True: 0, False: 0}, []
+    for path in _files():
+        lines = path.read_text(encoding="utf-8").splitlines()
+        for node in ast.walk(ast.parse("\n".join(lines))):
+            if not isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
+                continue
+            text = ast.get_docstring(node, clean=False)
+            if text is None or "\n" not in text:
+                continue
+            end = node.body[0].end_lineno
+            assert end is not None
+            alone = lines[end - 1].strip() == '"""'
+            closed[alone] += 1
+            if alone != ("\n\n" in text):
+                wrong.append(f"{path.relative_to(ROOT)}:{end}")
+    assert min(closed.values()) > 100, "the docstrings were not found"
+    assert not wrong

@@ -112,7 +112,7 @@ __attribute__((unused)) static void *allocate(size_t count, size_t size)
     return memory;
 }
 
-/* --- marks: a page told by three words instead of all ------------------------------------------------------------------- */
+/* --- marks: a page told by three words instead of all */
 
 /* The first word, the last, and one whose place the tag decides: a page that is another's, old or zero shows in any of them.
    For programs whose pages are so many that filling them would take longer than what they measure. */

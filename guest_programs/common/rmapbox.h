@@ -57,7 +57,7 @@ __attribute__((unused)) static const char *error_name(int number)
     return other;
 }
 
-/* --- arguments: sizes and words, each at its place or as NAME=VALUE anywhere -------------------------------------------- */
+/* --- arguments: sizes and words, each at its place or as NAME=VALUE anywhere */
 
 #define MOST_ARGUMENTS 8
 static struct {
@@ -142,7 +142,7 @@ __attribute__((unused)) static void reclaim(long pages)
     close(fd);
 }
 
-/* --- pseudo-random numbers: splitmix32, the same on every machine ------------------------------------------------------- */
+/* --- pseudo-random numbers: splitmix32, the same on every machine */
 
 struct prng {
     uint32_t state;
@@ -166,7 +166,7 @@ __attribute__((unused)) static int prng_below(struct prng *prng, int bound)
     return (int)(prng_next(prng) % (uint32_t)bound);
 }
 
-/* --- whole pages of a pattern, told by a tag ---------------------------------------------------------------------------- */
+/* --- whole pages of a pattern, told by a tag */
 
 __attribute__((unused)) static void fill_page(void *page, uint32_t tag)
 {
@@ -204,7 +204,7 @@ __attribute__((unused)) static char *map_anonymous(size_t pages, int flags)
     return memory;
 }
 
-/* --- processes ---------------------------------------------------------------------------------------------------------- */
+/* --- processes */
 
 /* fork with nothing in the output buffer, so that it is not printed twice. */
 __attribute__((unused)) static pid_t fork_quietly(void)

@@ -54,13 +54,12 @@ def vma_adjust(
     if it shrinks from a neighbour that touches it *and* ``absorb`` is -1, the neighbour grows down to ``end``
     (mprotect's case 4). ``insert``: a copy that takes the part cut off (split). ``absorb`` 1: the next area, which ends
     at ``end``, is swallowed whole. Raises OutOfMemory with nothing changed (a scheme's begin or copy may; never for an
-    area that only shrinks)."""
+    area that only shrinks).
+    """
     vmas, starts = mm.vmas, mm.starts
     vma = vmas[i]
     nxt: VmArea | None = None
-    if absorb:
-        nxt = vmas[i + 1]
-    elif insert is None and i + 1 < len(vmas) and end > starts[i + 1]:
+    if absorb or (insert is None and i + 1 < len(vmas) and end > starts[i + 1]):
         nxt = vmas[i + 1]
     scheme = mem.scheme
     token = scheme.vma_adjust_begin(vma, start, end, nxt)
@@ -214,7 +213,8 @@ def vma_merge(
 
     ``vma`` is the area that has the range now (mprotect & co; it is at position ``i``), None for a range that is free
     (then ``i`` is the position of the first area above it; the caller accounts the new pages). Never fails: a scheme's
-    refusal is "cannot merge"."""
+    refusal is "cannot merge".
+    """
     if flags & VM_SPECIAL:
         return None
     prev, nxt = _alike(mem, mm, i, start, end, flags, vma, file, pgoff)

@@ -191,8 +191,8 @@ class Mm:
 
     def lookup_nodes(self, addr: int) -> int:
         """How many nodes ``find_vma(addr)`` looks at now: none if ``mmap_cache`` answers, else those on the way down a
-        balanced tree of the areas, which ends at the area that holds the address. (2.6.7's red-black tree is at most
-        twice as deep; its shape is history we do not keep.)"""
+        balanced tree of the areas, which ends at the area that holds the address (2.6.7's red-black tree is at most
+        twice as deep; its shape is history we do not keep)."""
         cached = self.mmap_cache
         if cached is not None and cached.vm_start <= addr < cached.vm_end:
             return 0

@@ -49,7 +49,6 @@ def setup_arg_pages(mem: Memory, vma: VmArea, stack_top: int, executable: bool) 
     """exec: the temporary stack moves so that it ends at ``stack_top``, becomes an ordinary one and grows by 128 KB (or
     to RLIMIT_STACK). Raises SysError (exec's point of no return is behind: the caller kills). Linux: setup_arg_pages,
     fs/exec.c."""
-
     mm = vma.vm_mm
     shift = vma.vm_end - stack_top
     if shift:

@@ -137,7 +137,7 @@ def _advise(mem: Memory, mm: Mm, i: int, vma: VmArea, start: int, end: int, advi
 def _advise_flags(mem: Memory, mm: Mm, i: int, vma: VmArea, start: int, end: int, advice: int) -> None:
     """Advice that is kept as flags of the area. Raises EINVAL (an area it does not fit), ENOMEM."""
     flags = vma.vm_flags
-    if advice == MADV_DOFORK and flags & VM_IO or advice == MADV_DODUMP and flags & VM_SPECIAL:
+    if (advice == MADV_DOFORK and flags & VM_IO) or (advice == MADV_DODUMP and flags & VM_SPECIAL):
         raise SysError(errno.EINVAL)
     if advice == MADV_WIPEONFORK and (vma.mapping is not None or flags & VM_SHARED):
         raise SysError(errno.EINVAL)

@@ -33,7 +33,7 @@ from mmcore.physical.frames import (
 )
 from mmcore.physical.gfp import GFP_HIGHUSER
 from mmcore.rmap.probe import ProbingWalk
-from mmcore.rmap.walk import HIT, STOP, Purpose
+from mmcore.rmap.walk import HIT, MISS, STOP, Purpose
 
 if TYPE_CHECKING:
     from mmcore.areas.mm import Mm
@@ -49,7 +49,8 @@ def migrate_page(mem: Memory, pfn: int) -> int:
 
     SysError, with nothing changed: ENOENT (no such page), EBUSY (pinned, or the scheme does not lead to all its PTEs),
     EAGAIN (its I/O is under way: try again when ``mem.reclaim.page_wait(pfn)`` wakes), ENOMEM (no frame to be had).
-    Allocates, so it may reclaim."""
+    Allocates, so it may reclaim.
+    """
     frames, pages = mem.frames, mem.pages
     if not 0 <= pfn < frames.nr or mem.is_reserved(pfn) or frames.owner[pfn] not in (USER, PAGECACHE):
         raise SysError(errno.ENOENT, f"frame {pfn:#x} holds no page of a user or file")
@@ -129,6 +130,10 @@ class _FromEntries(ProbingWalk):
         self.old = old
         self.new = new
         self.left = left
+
+    def visit(self, mm: Mm, address: int, vma: VmArea | None = None, pte: int = -1) -> int:
+        pte = self.probe(mm, address, pte)
+        return self.found(mm, address, vma, pte) if pte >= 0 else MISS
 
     def maps(self, value: int) -> bool:
         return self.rmap.pgtables.migration_pfn(value) == self.old

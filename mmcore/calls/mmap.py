@@ -67,7 +67,8 @@ def do_mmap(
     pages.
 
     ``file`` None: MAP_ANONYMOUS is taken as set. Raises SysError, leaving everything as it was. Linux: do_mmap,
-    6.18."""
+    6.18.
+    """
     if not length:
         raise SysError(errno.EINVAL)
     if mm.read_implies_exec and prot & PROT_READ:
@@ -111,7 +112,7 @@ def _file_flags(file: MappedFile, kind: int, flags: int, prot: int, vm_flags: in
     if pgoff + (length >> 12) > 1 << 32:
         raise SysError(errno.EOVERFLOW)  # page->index has 32 bits here
     mode = file.f_mode
-    if kind == MAP_SHARED or kind == MAP_SHARED_VALIDATE:
+    if kind in (MAP_SHARED, MAP_SHARED_VALIDATE):
         if kind == MAP_SHARED_VALIDATE and flags & ~_LEGACY_MAP_MASK:
             raise SysError(errno.EOPNOTSUPP)
         if prot & PROT_WRITE and not mode & _FMODE_WRITE:

@@ -42,7 +42,8 @@ def do_mremap(mem: Memory, mm: Mm, addr: int, old_len: int, new_len: int, flags:
 
     ``old_len`` 0: a second mapping of a shared area. MREMAP_DONTUNMAP is refused. Raises EINVAL, EFAULT (no area, or
     across areas), ENOMEM, EAGAIN (locked), MustWait; everything is as it was, except that a move of several areas may
-    have moved the first ones."""
+    have moved the first ones.
+    """
     old_len = old_len + 4095 & ~4095
     new_len = new_len + 4095 & ~4095
     _check_arguments(mm, addr, old_len, new_len, flags, new_addr)

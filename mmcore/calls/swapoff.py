@@ -40,7 +40,8 @@ def swap_off(mem: Memory, interrupted: Callable[[], bool] = lambda: False) -> Ge
     stop.
 
     Raises SysError: EINVAL (it is not in use), ENOMEM (no room for what is on it, or none in the overcommit limit),
-    EINTR; the device is in use then."""
+    EINTR; the device is in use then.
+    """
     device = mem.swap.device
     if not device.writeok:
         raise SysError(errno.EINVAL, "the swap device is not in use")

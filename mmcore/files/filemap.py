@@ -38,7 +38,8 @@ class AddressSpace:
     """The cached pages of one file, whose ``host`` (inode) tells ``i_size`` in bytes. ``addr`` is its kernel address,
     inside the inode's.
 
-    It stands in ``mem.mappings`` while it has pages, swapped pages or areas."""
+    It stands in ``mem.mappings`` while it has pages, swapped pages or areas.
+    """
 
     __slots__ = (
         "mem",
@@ -160,7 +161,8 @@ class AddressSpace:
         about to be written to.
 
         Raises BeyondEof, MustWait (I/O under way: start over when it has ended), SysError (EIO, ENOSPC),
-        OutOfMemory."""
+        OutOfMemory.
+        """
         pfn = self.pages.get(index, -1)
         if pfn >= 0 and self.frames.flags[pfn] & PG_UPTODATE:
             self.frames.count[pfn] += 1
@@ -196,8 +198,8 @@ class AddressSpace:
         raise NotImplementedError
 
     def writeback(self, limit: int = 1 << 30) -> int:
-        """Starts writing at most ``limit`` dirty pages to where they are kept; returns how many. (tmpfs keeps them
-        nowhere.)"""
+        """Starts writing at most ``limit`` dirty pages to where they are kept; returns how many (none in tmpfs,
+        which keeps them nowhere)."""
         return 0
 
     # --- read and write

@@ -41,7 +41,8 @@ class FileSpace(AddressSpace):
     ``error``: errno of a write-back that failed, until somebody asks (``take_error``).
 
     ``tracks_dirty``: a PTE that may write implies a dirty page; write-back takes the right away again (page_mkclean).
-    Linux: 2.6.19."""
+    Linux: 2.6.19.
+    """
 
     __slots__ = ("backing", "dirty", "error", "tracks_dirty", "_position")
 

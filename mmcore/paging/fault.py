@@ -374,7 +374,8 @@ class Faults:
         """The frame behind a user address, present and (for ``write``) writable, A and D set as the CPU would.
 
         Raises SysError(EFAULT) where the guest would get a signal, MustWait before anything changed; for a call that
-        keeps many pages already it waits here."""
+        keeps many pages already it waits here.
+        """
         need = P | W if write else P
         ptes, mask = self.ptes, self.pfn_mask
         for _ in range(1000):
@@ -418,7 +419,8 @@ class Faults:
 
         Returns 0, or the errno of the first page that cannot be had: EFAULT (no access, beyond the end of the file),
         ENOMEM. ``go_on``: other areas are tried all the same. Linux: __mm_populate, populate_vma_page_range, 4.x and
-        later."""
+        later.
+        """
         error = 0
         address = start
         while address < end:

@@ -308,8 +308,7 @@ class Slab:
                 cache = self._kmalloc.get(step)
                 if cache is None:
                     cache = self._kmalloc[step] = self.cache(f"size-{step}", step)
-                address = cache.alloc(gfp)
-                return address
+                return cache.alloc(gfp)
         raise OutOfMemory(f"kmalloc of {size} bytes")
 
     def kfree(self, address: int) -> None:

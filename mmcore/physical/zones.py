@@ -313,7 +313,7 @@ class PageAllocator:
         need = 1 << order
         for zone in self.zonelists[kind]:
             mark = need + zone.protection[kind] - (zone.pages_low >> 2 if high else 0)
-            if zone.free_pages >= mark or not wait and zone.free_pages >= zone.pages_high:
+            if zone.free_pages >= mark or (not wait and zone.free_pages >= zone.pages_high):
                 pfn = self._buffered_rmqueue(zone, order, owner)
                 if pfn >= 0:
                     return pfn

@@ -195,7 +195,8 @@ class SwapOut(Vmscan):
         A); pages that are active, locked or of another zone are passed over; other PTEs go: an anonymous page gets a
         place in swap, a file page is dropped, dirty bits move to the page. A VM_RESERVED area is left alone. So is an
         anonymous page that somebody pinned, by 2.6.7's check; 2.5.26 unmapped it behind his back. Raises ValueError for
-        a range that is not the area's. Linux: swap_out_vma to try_to_swap_out, mm/vmscan.c, 2.5.26."""
+        a range that is not the area's. Linux: swap_out_vma to try_to_swap_out, mm/vmscan.c, 2.5.26.
+        """
         if not vma.vm_start <= start <= end <= vma.vm_end or (start | end) & 4095:
             raise ValueError(f"try_to_swap_out: {start:#x} to {end:#x} are not pages of {vma}")
         if vma.vm_flags & VM_RESERVED or start == end:
@@ -297,7 +298,7 @@ class SwapOut(Vmscan):
             self.frames.private,
         )
         mem, swap = self.mem, self.swap
-        rmap, pgtables, mappings = mem.rmap, mem.pgtables, mem.mappings
+        rmap, pgtables, ptes, mappings = mem.rmap, mem.pgtables, mem.pgtables.ptes, mem.mappings
         nonlinear = vma.vm_flags & VM_NONLINEAR
         taken = done = pte = 0
         for pte, pfn in zip(where, pfns, strict=True):
@@ -318,7 +319,7 @@ class SwapOut(Vmscan):
                 if nonlinear and frames.index[pfn] != (pgtables.address_of(pte)[1] - vma.vm_start >> 12) + vma.vm_pgoff:
                     left = pgtables.file_pte(frames.index[pfn])
             taken += 1
-            rmap.pte_went(vma, pfn, pte, rmap.take_pte(vma, pfn, pte, left))
+            rmap.pte_went(vma, pfn, pte, rmap.take_pte(vma, pfn, pte, ptes[pte], left))
             n = count[pfn] - 1
             count[pfn] = n
             if n == 1:

@@ -45,7 +45,8 @@ class FileWalks:
         """Offers the areas that map a file page, from its AddressSpace's index.
 
         A scheme that keeps the user addresses at which nonlinear areas map the page has them offered, for every
-        purpose, in place of the mini virtual scan."""
+        purpose, in place of the mini virtual scan.
+        """
         frames, purpose, pfn = self.frames, walk.purpose, walk.pfn
         mapping = self.mem.mappings.get(frames.mapping[pfn])
         if mapping is None:
@@ -184,7 +185,7 @@ class FileWalks:
                 continue
             linear = (address - vma.vm_start >> 12) + vma.vm_pgoff
             left = self.pgtables.file_pte(frames.index[pfn]) if frames.index[pfn] != linear else 0
-            n = rmap.take_pte(vma, pfn, pte, left)
+            n = rmap.take_pte(vma, pfn, pte, value, left)
             rmap.pte_went(vma, pfn, pte, n)
             self.mem.pages.put_page(pfn)
             done += 1

@@ -244,12 +244,13 @@ class Rmap:
         candidates, vmas, mms = meters.candidates, meters.vmas_visited, meters.mms_visited
         nodes = meters.nodes + meters.vma_lookup_nodes
         self.walk(walk)
-        length = max(
-            meters.candidates - candidates,
-            meters.vmas_visited - vmas,
-            meters.mms_visited - mms,
-            meters.nodes + meters.vma_lookup_nodes - nodes,
-        )
+        length = meters.candidates - candidates  # max() of four would take twice as long
+        if length < meters.vmas_visited - vmas:
+            length = meters.vmas_visited - vmas
+        if length < meters.mms_visited - mms:
+            length = meters.mms_visited - mms
+        if length < meters.nodes + meters.vma_lookup_nodes - nodes:
+            length = meters.nodes + meters.vma_lookup_nodes - nodes
         self.walk_lengths.counts[length.bit_length()] += 1
         if length > meters.longest_walk:
             meters.longest_walk = length
@@ -301,7 +302,8 @@ class Rmap:
         """Takes the frame out of every page table, leaving swap entries (anonymous) or nothing (file) behind.
 
         The caller isolated the page and holds a reference of its own. SUCCESS | SWAP_AGAIN | SWAP_FAIL (always, where a
-        scheme has no walk)."""
+        scheme has no walk).
+        """
         if not self.exact:
             return SWAP_FAIL
         walk = Unmap(self, pfn)
@@ -311,18 +313,18 @@ class Rmap:
             return SUCCESS
         return walk.result or SWAP_AGAIN
 
-    def take_pte(self, vma: VmArea, pfn: int, pte: int, left: int) -> int:
-        """A PTE stops mapping the frame and holds ``left`` instead; its dirty bit moves to the page. Answers how many
-        PTEs map the frame still; the reference it held, and what the scheme is told, are the caller's."""
-        ptes, flags, mapcount = self.ptes, self.flags, self.mapcount
-        value = ptes[pte]
-        ptes[pte] = left
+    def take_pte(self, vma: VmArea, pfn: int, pte: int, value: int, left: int) -> int:
+        """A PTE stops mapping the frame and holds ``left`` instead of ``value``, whose dirty bit moves to the page.
+        Answers how many PTEs map the frame still; the reference it held, and what the scheme is told, are the
+        caller's."""
+        mapcount = self.mapcount
+        self.ptes[pte] = left
         mm = vma.vm_mm
         mm.flush_pending = True
         if value & D:
             self.set_page_dirty(pfn)
         mm.rss -= 1
-        if flags[pfn] & PG_ANON:
+        if self.flags[pfn] & PG_ANON:
             mm.anon_rss -= 1
         elif vma.mapping is not None and vma.mapping.is_shmem:
             mm.shmem_rss -= 1

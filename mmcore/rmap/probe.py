@@ -53,32 +53,32 @@ class ProbingWalk(Walk):
         return self.rmap.pgtables.np_maps(values, self.pfn)
 
     def visit(self, mm: Mm, address: int, vma: VmArea | None = None, pte: int = -1) -> int:
-        pte = self.probe(mm, address, pte)
-        return self.found(mm, address, vma, pte) if pte >= 0 else MISS
-
-    def probe(self, mm: Mm, address: int, pte: int) -> int:
-        """Index of the PTE if it maps the frame, else -1; meters the candidate."""
+        """HOT: ``probe`` is in line for what a scheme's walk looks for most, PTEs that map its frame."""
         rmap = self.rmap
         meters = rmap.meters
+        if self.by_file:
+            pte = self.probe(mm, address, pte)
+            return self.found(mm, address, vma, pte) if pte >= 0 else MISS
+        meters.candidates += 1
+        if pte < 0:
+            pte = rmap.pte_index(mm.pgd, address)
+            meters.ptes_probed += 1
+        value = rmap.ptes[pte] if pte >= 0 else 0
+        if not value & PRESENT or value >> 12 & rmap.pfn_mask != self.pfn:
+            meters.misses += 1
+            return MISS
+        meters.hits += 1
+        return self.found(mm, address, vma, pte)
+
+    def probe(self, mm: Mm, address: int, pte: int) -> int:
+        """Index of the PTE if it is what the walk looks for, else -1; meters the candidate."""
+        rmap = self.rmap
         probed = pte < 0
         if probed:
             pte = rmap.pte_index(mm.pgd, address)
         hit = pte >= 0 and self.maps(rmap.ptes[pte])
-        if self.by_file:
-            meters.file_candidates += 1
-            meters.file_ptes_probed += probed
-            if hit:
-                meters.file_hits += 1
-                return pte
-            meters.file_misses += 1
-            return -1
-        meters.candidates += 1
-        meters.ptes_probed += probed
-        if hit:
-            meters.hits += 1
-            return pte
-        meters.misses += 1
-        return -1
+        self._meter(1, probed, hit)
+        return pte if hit else -1
 
     def visit_many(
         self,
@@ -108,21 +108,22 @@ class ProbingWalk(Walk):
                 break
             if skip_empty and not mm.rss:  # its last page went
                 asked[[j for j in range(k + 1, n) if mms[j] is mm]] = False
-        self._meter(int(np.count_nonzero(asked[:looked_at])), hits)
+        n = int(np.count_nonzero(asked[:looked_at]))
+        self._meter(n, n, hits)
         return Visited(looked_at, stop, first_hit)
 
-    def _meter(self, probed: int, hits: int) -> None:
+    def _meter(self, candidates: int, probed: int, hits: int) -> None:
         meters = self.rmap.meters
         if self.by_file:
-            meters.file_candidates += probed
+            meters.file_candidates += candidates
             meters.file_ptes_probed += probed
             meters.file_hits += hits
-            meters.file_misses += probed - hits
+            meters.file_misses += candidates - hits
         else:
-            meters.candidates += probed
+            meters.candidates += candidates
             meters.ptes_probed += probed
             meters.hits += hits
-            meters.misses += probed - hits
+            meters.misses += candidates - hits
 
 
 class Referenced(ProbingWalk):
@@ -139,7 +140,7 @@ class Referenced(ProbingWalk):
         self.young = 0
 
     def visit(self, mm: Mm, address: int, vma: VmArea | None = None, pte: int = -1) -> int:
-        """HOT: what ``probe`` and ``found`` do is in line where the scheme leads."""
+        """HOT: ``found`` is in line too, a tenth of what ageing a page takes."""
         rmap = self.rmap
         ptes = rmap.ptes
         if self.by_file:
@@ -195,16 +196,16 @@ class Unmap(ProbingWalk):
             rmap.meters.vmas_visited += 1
             if vma is None or vma.vm_start > address:
                 return self._fail() if setup.unmap_needs_vma else MISS
-        frames, ptes = rmap.frames, rmap.ptes
-        value = ptes[pte]
+        frames = rmap.frames
+        value = rmap.ptes[pte]
         if vma.vm_flags & (VM_LOCKED | VM_RESERVED):
             return self._fail()
         if value & A and setup.unmap_checks_young:
-            ptes[pte] = value & ~A
+            rmap.ptes[pte] = value & ~A
             mm.flush_pending = True
             return self._fail()
-        flags = frames.flags[pfn]
-        if flags & PG_SWAPCACHE and frames.count[pfn] != frames.mapcount[pfn] + 2:
+        flags = rmap.flags[pfn]
+        if flags & PG_SWAPCACHE and frames.count[pfn] != rmap.mapcount[pfn] + 2:
             # Somebody pinned the page (get_user_pages): unmapped now, a later write fault would copy it behind his
             # back.
             return self._fail()
@@ -219,7 +220,7 @@ class Unmap(ProbingWalk):
             left = rmap.pgtables.file_pte(frames.index[pfn])
         else:
             left = 0
-        n = rmap.take_pte(vma, pfn, pte, left)
+        n = rmap.take_pte(vma, pfn, pte, value, left)
         frames.count[pfn] -= 1
         if not rmap.has_remove:
             return HIT if n else HIT | STOP

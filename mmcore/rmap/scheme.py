@@ -1,4 +1,4 @@
-"""The contract of a reverse-mapping scheme: it answers one question, *which PTEs map this frame?*
+"""The contract of a reverse-mapping scheme: it answers one question: which PTEs map this frame?
 
 The core owns what is done with the answer (page_referenced, try_to_unmap, the audit); a scheme keeps whatever it needs
 to give it. ``docs/writing-a-scheme.md`` walks through an example; `rmapbox schemes new` writes a complete small one.

@@ -32,7 +32,8 @@ class Purpose(IntEnum):
     Two MIGRATE walks move a page. During the first, over the old frame, each PTE becomes a migration entry; then
     ``mapping``, ``index``, ``rmap`` and PG_DIRECT pass to the new frame, and the second walk, over that one, must offer
     the same places. A scheme keeps its records through both: HIT means the entry was found, not that it is gone.
-    ``mapcount`` and rss do not change on the way. Neither walk is preceded or followed by another hook."""
+    ``mapcount`` and rss do not change on the way. Neither walk is preceded or followed by another hook.
+    """
 
     REFERENCED = 0
     UNMAP = 1

@@ -206,8 +206,8 @@ class Swap:
     # --- sharing
 
     def can_share_swap_page(self, pfn: int) -> bool:
-        """May the holder of the only other reference write to the page in place? (count 1, or cached with no other user
-        of its slot)"""
+        """May the holder of the only other reference write to the page in place? Yes at count 1, or when it is cached
+        and its slot has no other user."""
         frames = self.frames
         n, flags = frames.count[pfn], frames.flags[pfn]
         if n == 2:
@@ -306,7 +306,7 @@ class Swap:
         self.mem.reclaim.lru_add_drain()
 
     def check(self) -> list[str]:
-        """What disagrees between slots, cache and frames. (The auditor compares each slot's count with its users.)"""
+        """What disagrees between slots, cache and frames; the auditor compares each slot's count with its users."""
         wrong = []
         frames, device, cache = self.frames, self.device, self.cache
         for entry, pfn in cache.items():

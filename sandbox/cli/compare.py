@@ -105,7 +105,7 @@ def main(words: list[str]) -> int:
     ]
     if violations:
         raise InvariantViolation("\n".join(violations))
-    if found.difference is not None or found.failed and not given.allow_failure:
+    if found.difference is not None or (found.failed and not given.allow_failure):
         _tell_refusal(found)
         return NO_COMPARISON_STATUS
     if not given.quiet:

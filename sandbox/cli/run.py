@@ -130,7 +130,7 @@ def _opened(path: str) -> BinaryIO:
     sys.stdout.flush()
     numbered = re.fullmatch(r"/(?:dev|proc/self)/fd/(\d+)", path)
     for fd in (int(numbered[1]),) if numbered else (1, 2):
-        if numbered or os.path.exists(path) and os.path.samestat(os.stat(path), os.fstat(fd)):
+        if numbered or (os.path.exists(path) and os.path.samestat(os.stat(path), os.fstat(fd))):
             return open(os.dup(fd), "wb")
     return open(path, "wb")
 

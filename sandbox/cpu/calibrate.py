@@ -46,8 +46,7 @@ _CODE = (
 @functools.cache
 def layout():
     """The measured `struct layout` of trap.c, installed in the trap loop as well. Raises CpuError."""
-    before, *after = _snapshots()
-    fetch, store, soft, protection = after
+    before, *after = _snapshots()  # after: a fetch, a store, a software interrupt, a protection fault
 
     cr2 = _unique("CR2", "Q", (before, *after), (0, _FETCH, _STORE, 0, 0))
     eip = _unique("EIP", "Q", after, (_FETCH, _BOOT_VA + 0x10, _BOOT_VA + 0x22, _BOOT_VA + 0x34))

@@ -1,3 +1,6 @@
+"""How the emulated CPU fails: for good, or for one program."""
+
+
 class CpuError(Exception):
     """The CPU cannot start, or stopped in a state that must not be continued. One line."""
 

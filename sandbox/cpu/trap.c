@@ -98,7 +98,7 @@ static struct layout layout;
 static inline uint64_t *field64(uint8_t *saved, uint32_t offset) { return (uint64_t *)(saved + offset); }
 static inline int32_t *field32(uint8_t *saved, uint32_t offset) { return (int32_t *)(saved + offset); }
 
-/* ---- hooks ---- */
+/* --- hooks */
 
 static void stop(struct cpu *cpu, int kind)
 {
@@ -188,7 +188,7 @@ static uint32_t on_in(uc_engine *uc, uint32_t port, int size, struct cpu *cpu) {
 static void on_out(uc_engine *uc, uint32_t port, int size, uint32_t value, struct cpu *cpu) { refuse(cpu, PROTECTION, 13); }
 static void on_fast_call(uc_engine *uc, struct cpu *cpu) { refuse(cpu, ILLEGAL, 6); }
 
-/* ---- set-up ---- */
+/* --- set-up */
 
 static void trap_load_api(void **address)
 {
@@ -267,7 +267,7 @@ static int trap_task_save(struct cpu *cpu, struct task *task) { return api.conte
 static int trap_task_reg_read(struct task *t, int reg, void *value) { return api.context_reg_read(t->saved, reg, value); }
 static int trap_task_reg_write(struct task *t, int reg, const void *value) { return api.context_reg_write(t->saved, reg, value); }
 
-/* ---- running ---- */
+/* --- running */
 
 /* A data segment register from the descriptor table, as `mov fs, ax` in ring 3 would load it; a selector that
  * would fault becomes null, as it does when the kernel returns to user space with one. */

@@ -51,6 +51,8 @@ class CharFile(File):
 
 
 class NullFile(CharFile):
+    """/dev/null: always at its end, and takes everything."""
+
     __slots__ = ()
 
     def peek(self, task: Task | None, n: int) -> bytes:
@@ -80,6 +82,8 @@ class ZeroFile(CharFile):
 
 
 class FullFile(CharFile):
+    """/dev/full: zeros to read, and no room: a write is ENOSPC."""
+
     __slots__ = ()
 
     def peek(self, task: Task | None, n: int) -> bytes:

@@ -189,7 +189,7 @@ class HostInode(Inode):
         if self.mtime != _EPOCH_NS or self.ctime != _EPOCH_NS or self.locks or self.flocks or self.pinned_fd >= 0:
             return False
         mapping = self.mapping
-        return mapping is None or not mapping.mapped() and not mapping.dirty and mapping.under_writeback() is None
+        return mapping is None or (not mapping.mapped() and not mapping.dirty and mapping.under_writeback() is None)
 
     # host side
     def parts(self, last: bytes | None = None) -> list[bytes]:

@@ -86,7 +86,7 @@ class SuperBlock:
         self.next_ino = 1
 
     def statfs(self) -> tuple[int, int, int, int]:
-        """(blocks, free blocks, files, free files)"""
+        """(blocks, free blocks, files, free files)."""
         return 0, 0, 0, 0
 
     def sync(self) -> None:
@@ -195,7 +195,7 @@ class Inode:
         raise SysError(ENOTDIR)
 
     def still_there(self, dentry: Dentry, name: bytes) -> bool:
-        """Is a name of an earlier listing still in the directory? (A name found by lookup alone always is.)"""
+        """Is a name of an earlier listing still in the directory? One found by lookup alone always is."""
         return True
 
     def create(

@@ -144,7 +144,7 @@ def break_lease(task: Task, inode: Inode, flags: int) -> None:
         return
     conflicts = [lease for lease in leases if writes or lease.kind == F_WRLCK]
     for lease in conflicts:
-        if lease.pending is None or writes and lease.pending != F_UNLCK:
+        if lease.pending is None or (writes and lease.pending != F_UNLCK):
             _ask_back(task, lease, F_UNLCK if writes else F_RDLCK)
     if conflicts:
         if flags & O_NONBLOCK:

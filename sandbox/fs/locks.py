@@ -129,7 +129,6 @@ _waiting: dict[FileTable | File, tuple[Inode, int, int, int]] = {}
 
 def wait_posix(inode: Inode, owner: FileTable | File, kind: int, start: int, end: int) -> Generator[Wait, Any, None]:
     """A generator that returns once nothing conflicts; EDEADLK for a circle of waiters."""
-
     try:
         while (lock := find_conflict(inode, owner, kind, start, end)) is not None:
             if would_deadlock(_waiting, owner, lock):

@@ -80,5 +80,5 @@ def within_seals(inode: Inode, pos: int, data: bytes) -> bytes:
 
 
 def check_resize_seals(inode: Inode, size: int) -> None:
-    if inode.seals & F_SEAL_SHRINK and size < inode.i_size or inode.seals & F_SEAL_GROW and size > inode.i_size:
+    if (inode.seals & F_SEAL_SHRINK and size < inode.i_size) or (inode.seals & F_SEAL_GROW and size > inode.i_size):
         raise SysError(EPERM)

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 
 class DirectoryWatch:
+    """What a descriptor table wants to hear of an open directory: ``mask``, DN_ bits. The signal tells ``fd``."""
+
     __slots__ = ("kernel", "file", "fd", "table", "mask")
 
     def __init__(self, kernel: Kernel, file: File, fd: int, table: FileTable) -> None:

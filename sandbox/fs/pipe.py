@@ -380,7 +380,7 @@ def open_fifo(task: Task | None, dentry: Dentry, flags: int) -> File | Opening:
     pipe.open_wait.wake_all()
     if access == 2 or flags & O_NONBLOCK:
         return file
-    if access == 0 and pipe.writers or access == 1 and pipe.readers:
+    if (access == 0 and pipe.writers) or (access == 1 and pipe.readers):
         return file
     return _wait_for_partner(file, access)
 

@@ -252,7 +252,6 @@ def statm(task: Task) -> str:
 # what lies in the process's own memory
 def _range(task: Task, start: int, end: int) -> bytes:
     """User memory of the task, as far as it can be read; one page at most, as 2.6.7 gave."""
-
     mm = task.mm
     if mm is None or end <= start:
         return b""

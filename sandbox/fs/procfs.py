@@ -49,8 +49,7 @@ class TaskDir(Dir):
         number = _NUMBERS.get(name)
         if (
             number is None
-            or self.thread
-            and name in (b"map_files", b"task")
+            or (self.thread and name in (b"map_files", b"task"))
             or not proc_task.alive(self.vfs, self.task)
         ):
             return None

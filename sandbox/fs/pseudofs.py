@@ -98,6 +98,8 @@ def number(sb: SuperBlock, node: Node) -> None:
 
 
 class PseudoInode(Inode):
+    """The inode of a node; made anew for each lookup, its number is the node's."""
+
     __slots__ = ("node",)
 
     def __init__(self, sb: SuperBlock, node: Node) -> None:

@@ -224,7 +224,7 @@ def read_iov(task: Task, file: File, iov: Iov, total: int, pos: int | None = Non
                 touched(file.dentry, DN_ACCESS)
             done += copied
             awaited.let_go(task)
-            if copied < len(data) or len(data) < want and not file.regular:
+            if copied < len(data) or (len(data) < want and not file.regular):
                 break
         return done
     finally:

@@ -67,7 +67,6 @@ def get_owner(task: Task, file: File) -> tuple[int, int]:
 
 def send_sigio(kernel: Kernel, file: File, fd: int) -> None:
     """Tells the owner: by the signal of F_SETSIG, with descriptor and reason, or by plain SIGIO. Linux: send_sigio."""
-
     owner = file.owner
     if owner is None or not owner.ident:
         return

@@ -62,6 +62,9 @@ class TmpfsSuper(SuperBlock):
 
 
 class TmpfsInode(Inode):
+    """``target`` is a symbolic link's text, ``target_mem`` the kernel address of a long one. Raises ENOSPC when the
+    superblock has no inode left. Linux: shmem_get_inode, mm/shmem.c, 2.6.7."""
+
     __slots__ = ("target", "target_mem")
     sb: TmpfsSuper
     mapping: ShmemSpace | None

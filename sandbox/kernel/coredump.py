@@ -99,7 +99,6 @@ def do_coredump(task: Task, info: SigInfo) -> Generator[Wait, bool, bool]:
 
 def _create(task: Task, name: bytes) -> File:
     """A new file in place of an old core or whatever else can be unlinked there."""
-
     with suppress(SysError):
         do_unlinkat(task, CWD, name)
     return task.kernel.vfs.open(task, name, O_CREAT | O_EXCL | O_WRONLY | O_NOFOLLOW, 0o600)

@@ -66,7 +66,8 @@ def page_align(addr: int) -> int:
 def open_exec(task: Task, path: bytes) -> File:
     """The file to execute. Raises ENOENT, EACCES (no regular file, not executable), ETXTBSY (open for writing).
 
-    Until close_exec nobody can open it for writing."""
+    Until close_exec nobody can open it for writing.
+    """
     file = task.kernel.vfs.open(task, path, 0, 0)
     try:
         inode = file.inode

@@ -206,7 +206,7 @@ def _tell_parent(leader: Task, parent: SignalStruct | None, sig: int, code: int)
             sig = 0
     if valid_signal(sig):  # clone takes any number up to 255, and shows it in /proc; what is no signal is not sent
         user, system = signal.cpu_times()
-        status = code & 0x7F if code & 0x7F else code >> 8 & 0xFF
+        status = code & 0x7F or code >> 8 & 0xFF
         send_group(
             parent.leader,
             child_info(
@@ -280,7 +280,7 @@ def release_thread(task: Task) -> None:
     kernel.forget_task(task)
 
 
-# -- waiting
+# --- waiting
 
 WNOHANG, WUNTRACED, WSTOPPED, WEXITED, WCONTINUED, WNOWAIT = 1, 2, 2, 4, 8, 0x01000000
 WNOTHREAD, WALL, WCLONE = 0x20000000, 0x40000000, 0x80000000

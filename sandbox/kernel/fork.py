@@ -50,10 +50,8 @@ def check_flags(flags: int) -> None:
     """Raises EINVAL for combinations that Linux refuses; namespaces are not there (EPERM would need them; EINVAL, as
     without CONFIG_*_NS)."""
     if (
-        flags & CLONE_THREAD
-        and not flags & CLONE_SIGHAND
-        or flags & CLONE_SIGHAND
-        and not flags & CLONE_VM
+        (flags & CLONE_THREAD and not flags & CLONE_SIGHAND)
+        or (flags & CLONE_SIGHAND and not flags & CLONE_VM)
         or flags & (CLONE_NEWNS | CLONE_FS) == CLONE_NEWNS | CLONE_FS
     ):
         raise SysError(errno.EINVAL)

@@ -242,7 +242,7 @@ def do_futex(
     raise SysError(errno.ENOSYS)
 
 
-# -- robust futexes
+# --- robust futexes
 
 
 def _owner_died(task: Task, addr: int) -> None:

@@ -185,7 +185,7 @@ class Kernel:
         self.program: Task | None = None  # leader of the first process
         self.init = self._make_init()
 
-    # -- boot
+    # --- boot
 
     def _make_init(self) -> Task:
         init = Task(self, self.alloc_pid())
@@ -240,7 +240,7 @@ class Kernel:
             yield from do_exit(task, (127 if error.errno == errno.ENOENT else 126) << 8)
             return 0
 
-    # -- tasks
+    # --- tasks
 
     def alloc_pid(self) -> int:
         """Next free pid, wrapping at PID_MAX to 300 as Linux does."""
@@ -342,7 +342,7 @@ class Kernel:
         """A line for the user after the run."""
         self.notes.append(line)
 
-    # -- services
+    # --- services
 
     def random_bytes(self, n: int) -> bytes:
         """Seeded; the same run gives the same bytes."""
@@ -405,7 +405,6 @@ class Kernel:
 
     def describe_waiters(self) -> list[str]:
         """What every task waits for, one line each: the text of a deadlock."""
-
         lines: list[str] = []
         for task in self.tasks.values():
             if task is self.init or task.state == TASK_RUNNING or task.state >= TASK_ZOMBIE:

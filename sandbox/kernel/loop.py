@@ -106,7 +106,7 @@ class Loop:
         self.root = -1
         self.unpaid = 0  # EIP of a store that is to do a flush's work (see _page_fault)
 
-    # -- the whole run
+    # --- the whole run
 
     def run(self) -> Ending:
         kernel = self.kernel
@@ -208,7 +208,7 @@ class Loop:
                 continue
             self._user_mode(task)
 
-    # -- user mode and its traps
+    # --- user mode and its traps
 
     def _user_mode(self, task: Task) -> None:  # noqa: C901, PLR0915 HOT, the dispatch of calls in line
         """The program runs, and what it traps for is done, until the task gives way: it waits, its slice is over, it
@@ -441,7 +441,7 @@ class Loop:
         if behind > 0:
             self.clock.charge(behind)
 
-    # -- switching
+    # --- switching
 
     def _switch_to(self, task: Task) -> None:
         kernel, clock = self.kernel, self.clock
@@ -519,7 +519,7 @@ class Loop:
             if task.state < TASK_ZOMBIE and self.kernel.timers.cpu_timers_armed(task.signal):
                 self.kernel.timers.tick(task, user, spent - user)
 
-    # -- calls that wait
+    # --- calls that wait
 
     def _resume(self, task: Task, gen: Call) -> bool:
         """A signal wakes a call like its event does: the call looks for its event first, and is interrupted when it
@@ -590,7 +590,7 @@ class Loop:
         task.regs[EIP] = (task.regs[EIP] - 2) & 0xFFFFFFFF
         self.park(task, (wait.queue,), None, TASK_UNINTERRUPTIBLE)
 
-    # -- before user mode
+    # --- before user mode
 
     def exit_to_user(self, task: Task) -> bool:
         """Does what Task.work asks for. False: the task does not go on now (it waits, has stopped, has yielded, is

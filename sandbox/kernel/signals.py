@@ -46,7 +46,7 @@ EVENT_SEND = 5 << 60
 USER_TICK_NS = 10_000_000  # USER_HZ tick
 
 
-# -- sending
+# --- sending
 
 
 def sig_ignored(task: Task, sig: int) -> bool:
@@ -274,7 +274,7 @@ def kill_others(signal: SignalStruct, task: Task) -> None:
             thread.interrupt(True)
 
 
-# -- masks
+# --- masks
 
 
 def set_blocked(task: Task, mask: int) -> None:
@@ -322,7 +322,7 @@ def signal_pending(task: Task) -> bool:
     )
 
 
-# -- taking
+# --- taking
 
 
 def _collect(kernel, pending: Pending, sig: int) -> SigInfo:

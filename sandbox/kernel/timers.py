@@ -98,7 +98,7 @@ class Timers:
         """ns since 1970."""
         return self.now() + self.realtime_offset
 
-    # -- setitimer
+    # --- setitimer
 
     def getitimer(self, signal: SignalStruct, which: int) -> tuple[int, int]:
         """(time left, interval), ns."""
@@ -175,7 +175,7 @@ class Timers:
             it.expires = it.interval = 0
         self.forget_posix(signal)
 
-    # -- POSIX timers
+    # --- POSIX timers
 
     def create(self, task: Task, clock: int, sig: int, notify: int, value: int | None, thread: Task | None) -> int:
         """A disarmed timer; its id. Raises EINVAL for a bad signal, EAGAIN where its signal finds no place within

@@ -30,6 +30,8 @@ def serve(mem: Memory, mm: Mm | None) -> None:
 
 
 class CpulessMachine:
+    """``memory`` and ``swap`` in bytes; ``options`` are the scheme's; ``pins()``: pfn -> references of the test."""
+
     def __init__(
         self,
         scheme: type,

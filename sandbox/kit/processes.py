@@ -101,7 +101,8 @@ def in_processes(
     """(position, answer) of each (function, processor seconds it may use) as it ends, as many at a time as there are
     processors.
 
-    The answer is `Late` when it did not end in time, None when its process died, ``failed(error)`` when it raised."""
+    The answer is `Late` when it did not end in time, None when its process died, ``failed(error)`` when it raised.
+    """
     context = multiprocessing.get_context("fork")
     running: dict[Any, _Child] = {}
     waiting = list(enumerate(todo))

@@ -66,7 +66,7 @@ def native_works() -> bool:
 
 
 def available() -> str:
-    """ "" when the programs can be had, else the remedy."""
+    """The remedy when the programs cannot be had, else ""."""
     try:
         for name in PROGRAMS:
             toolchain.program_path(name)

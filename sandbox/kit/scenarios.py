@@ -1,8 +1,8 @@
 """Directed runs: the situations in which schemes went wrong, each a short list of operations on the world.
 
 A scenario is written with page numbers (from the arena's start) and does its work through ``World.step``, so that it
-leaves a list of operations like any other run and can be shrunk like one. Numbers in brackets are the bug classes that
-history showed (docs/writing-a-scheme.md lists those a scheme can cause).
+leaves a list of operations like any other run and can be shrunk like one. Numbers in brackets are the bug classes of
+docs/bug-classes.md.
 """
 
 from __future__ import annotations
@@ -691,8 +691,7 @@ def nonlinear(s: Script) -> None:
 
 @scenario
 def one_page_at_many_places(s: Script) -> None:
-    """A nonlinear area that shows one page of a file over and over moves: the page stands many times in what moves.
-    (17)"""
+    """A nonlinear area moves that shows one page of a file over and over: in what moves it stands many times (17)."""
     s.map(0, 1, 30, "rw", TMPFS)
     s.store(0, 1, 1)
     for place in range(2, 30):
@@ -707,7 +706,7 @@ def one_page_at_many_places(s: Script) -> None:
 
 @scenario
 def exec_moves_its_stack(s: Script) -> None:
-    """(26)"""
+    """Each exec moves its stack down by another distance; then the stacks grow where they lie (26)."""
     s.map(0, 1, 4)
     s.store(0, 1, 4)
     for shift in (0, 37, 601):

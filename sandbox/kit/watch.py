@@ -393,7 +393,7 @@ class Watch:
     # --- address spaces
 
     def _before_mm_created(self, mm: Any, parent: Any) -> None:
-        if mm in self.mms or mm.vmas or parent is not None and parent not in self.mms:
+        if mm in self.mms or mm.vmas or (parent is not None and parent not in self.mms):
             self._core("mm_created of an unknown parent's child, or of an mm that is known or has areas already")
 
     def _after_mm_created(self, answer: Any, mm: Any, parent: Any) -> None:

@@ -31,6 +31,7 @@ from mmcore.physical.frames import FREE, PCP, PG_ANON, PG_LOCKED, PG_WRITEBACK
 from mmcore.physical.pgtable import PRESENT, TASK_SIZE
 from sandbox.kit.compare import WorldComparison
 from sandbox.kit.files import host_file, tmpfs_file
+from sandbox.kit.injection import Failing
 from sandbox.kit.machine import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, MAP_SHARED, CpulessMachine, Fault, serve
 from sandbox.kit.model import HIGH, LOW, READ, WRITE, ZERO, Object, Process, Slot
 
@@ -90,23 +91,15 @@ class World(WorldComparison):
         succeeds or fails for its own reasons. (What the scheme keeps, the second attempt uses: that shows at the end,
         when nothing may be left.) Below 0: as for -fail, and there is no second attempt."""
         if fail:
-            left = abs(fail)
             held = self.objects_held()
-
-            def inject(order: int) -> bool:
-                nonlocal left
-                left -= 1
-                return left == 0
-
-            self.mem.pages.inject = inject
-            try:
-                return self._patient(fn, *args)
-            except SysError as error:
-                if error.errno != errno.ENOMEM or left > 0:
-                    raise
-            finally:
-                self.mem.pages.inject = None
-                self.failed = self.failed or left <= 0
+            with Failing(self.mem.pages, abs(fail)) as failing:
+                try:
+                    return self._patient(fn, *args)
+                except SysError as error:
+                    if error.errno != errno.ENOMEM or not failing.failed:
+                        raise
+                finally:
+                    self.failed = self.failed or failing.failed
             self.trace[-1] += f" (allocation {fail} fails)"
             self.check(self.trace[-1])
             now = self.objects_held()
@@ -119,7 +112,7 @@ class World(WorldComparison):
         return self._patient(fn, *args)
 
     def objects_held(self) -> dict[str, Any]:
-        """What a failed operation must give back. (A tree's nodes and page tables may stay: the next one uses them.)"""
+        """What a failed operation must give back. A tree's nodes and page tables may stay: the next one uses them."""
         mem = self.mem
         own = {cache.name for cache in mem.scheme.env.scheme_caches}
         held: dict[str, Any] = {
@@ -253,7 +246,7 @@ class World(WorldComparison):
         found = self._range(process, which, skip, pages)
         if found is None:
             return
-        vma, first, n = found
+        _, first, n = found
         if lock and sum(p.mm.locked_vm for p in self.processes) + n > MAX_LOCKED:
             return
         self.note(f"{'mlock' if lock else 'munlock'} {who} {first:#x} {n}")
@@ -297,12 +290,8 @@ class World(WorldComparison):
             where = self.call(do_mremap, *arguments, fail=fail) >> 12
         except SysError as error:
             overlap = how == 2 and first + n > to and to + new > first
-            expected = (
-                error.errno == errno.ENOMEM
-                and how == 0
-                and new > n
-                or error.errno == errno.EINVAL
-                and (overlap or n == 0 and private)
+            expected = (error.errno == errno.ENOMEM and how == 0 and new > n) or (
+                error.errno == errno.EINVAL and (overlap or (n == 0 and private))
             )
             assert expected, f"{self.trace[-1]}: {error}"
             return
@@ -392,29 +381,21 @@ class World(WorldComparison):
 
     def _exec_fails(self, word: int, top: int, fail: int) -> bool:
         """An exec whose n-th allocation fails, and all of it undone. Did it come to that?"""
-        left = abs(fail)
-
-        def inject(order: int) -> bool:
-            nonlocal left
-            left -= 1
-            return left == 0
-
         mm: Mm | None = None
-        self.mem.pages.inject = inject
-        try:
-            mm = self._new_mm()
-            vma = self._patient(bprm_stack, self.mem, mm, TASK_SIZE)
-            self.machine.store(mm, 0xBFFFF000, word)
-            self._patient(setup_arg_pages, self.mem, vma, top << 12, False)
-        except (SysError, MemoryError):
-            if left > 0:
-                raise
-        finally:
-            self.mem.pages.inject = None
-            serve(self.mem, None)
+        with Failing(self.mem.pages, abs(fail)) as failing:
+            try:
+                mm = self._new_mm()
+                vma = self._patient(bprm_stack, self.mem, mm, TASK_SIZE)
+                self.machine.store(mm, 0xBFFFF000, word)
+                self._patient(setup_arg_pages, self.mem, vma, top << 12, False)
+            except (SysError, MemoryError):
+                if not failing.failed:
+                    raise
+            finally:
+                serve(self.mem, None)
         if mm is not None:
             self.machine.exit(mm)
-        self.failed = left <= 0
+        self.failed = failing.failed
         return self.failed
 
     def grow_stack(self, who: int, pages: int, word: int) -> None:
@@ -484,22 +465,14 @@ class World(WorldComparison):
     def _with_failure(self, fail: int, fn: Callable[..., Any], *args: Any) -> Any:
         """The n-th allocation of the access fails: out of memory, and then it succeeds."""
         if fail:
-            left = abs(fail)
-
-            def inject(order: int) -> bool:
-                nonlocal left
-                left -= 1
-                return left == 0
-
-            self.mem.pages.inject = inject
-            try:
-                return fn(*args)
-            except MemoryError:
-                if fail < 0:
-                    raise GivenUp from None
-            finally:
-                self.mem.pages.inject = None
-                self.failed = self.failed or left <= 0
+            with Failing(self.mem.pages, abs(fail)) as failing:
+                try:
+                    return fn(*args)
+                except MemoryError:
+                    if fail < 0:
+                        raise GivenUp from None
+                finally:
+                    self.failed = self.failed or failing.failed
         return fn(*args)
 
     def file_write(self, which: int, index: int, word: int) -> None:
@@ -633,7 +606,7 @@ class World(WorldComparison):
                         places.setdefault(pfn, []).append((vma, address))
         for pfn, areas in places.items():
             held = any(
-                vma.vm_flags & VM_LOCKED or vma.vm_flags & VM_NONLINEAR and not self.mem.setup.unmaps_nonlinear
+                vma.vm_flags & VM_LOCKED or (vma.vm_flags & VM_NONLINEAR and not self.mem.setup.unmaps_nonlinear)
                 for vma, _ in areas
             )
             assert held, (

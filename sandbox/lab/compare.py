@@ -208,7 +208,7 @@ def output_difference(name: str, first: bytes, other: bytes) -> str | None:
     """The first byte at which two outputs differ, with its line and a few words around."""
     if first == other:
         return None
-    at = len(os.path.commonprefix((first, other)))
+    at = len(os.path.commonprefix((first, other)))  # noqa: RUF071  bytes, not paths
     line = first.count(b"\n", 0, at) + 1
     return f"{name} differs at byte {at}, line {line}: {_around(other, at)} instead of {_around(first, at)}"
 

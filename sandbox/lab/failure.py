@@ -19,7 +19,7 @@ def failed(result: Result) -> bool:
 
 
 def how_they_failed(labels: list[str], results: list[Result]) -> str:
-    """ "exited, status 1, under pte_chain, anon_vma; killed by SIGSEGV, status 139, under anonmm"; "" when none
+    """As in "exited, status 1, under pte_chain, anon_vma; killed by SIGSEGV, status 139, under anonmm"; "" when none
     failed."""
     ends: dict[str, list[str]] = {}
     for label, result in zip(labels, results):

@@ -81,7 +81,7 @@ def _chown(task: Task, dentry: Dentry, uid: int, gid: int) -> int:
     inode = _writable_inode(dentry.inode)
     keep = 0xFFFFFFFF
     if task.fsuid:
-        if uid not in (keep, inode.uid) or gid != keep and (task.fsuid != inode.uid or not in_group(task, gid)):
+        if uid not in (keep, inode.uid) or (gid != keep and (task.fsuid != inode.uid or not in_group(task, gid))):
             raise SysError(EPERM)
     if uid != keep:
         inode.uid = uid
@@ -234,7 +234,7 @@ def _utimensat(task: Task, dirfd: int, path: int, times: tuple[int, ...] | None,
         if flags:
             raise SysError(EINVAL)
         dentry = fget(task, dirfd).dentry
-    if times is None or times[1] == _NOW and times[3] == _NOW:
+    if times is None or (times[1] == _NOW and times[3] == _NOW):
         return _set_times(task, dentry, None)
     now = dentry.sb.now()
     return _set_times(task, dentry, (_timespec(times[0], times[1], now), _timespec(times[2], times[3], now)))

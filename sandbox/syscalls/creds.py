@@ -79,7 +79,7 @@ class Ids:
         self.kind = kind
 
     def get(self) -> tuple[int, int, int]:
-        """real, effective, saved"""
+        """The ids: real, effective, saved."""
         task, kind = self.task, self.kind
         return getattr(task, kind), getattr(task, "e" + kind), getattr(task, "s" + kind)
 
@@ -223,7 +223,7 @@ def sys_setgroups(task: Task, size: int, addr: int) -> int:
     return _setgroups(task, size, addr, "I")
 
 
-# -- capabilities
+# --- capabilities
 
 
 def _cap_header(task: Task, header: int) -> tuple[int, Task]:

@@ -327,7 +327,7 @@ def _record_lock(task: Task, file: File, fd: int, cmd: int, arg: int) -> int | C
     size = struct.calcsize(form)
     kind, whence, start, length, pid = struct.unpack(form, copy_from_user(task, arg, size))
     ofd = cmd >= F_OFD_GETLK
-    if kind not in (F_RDLCK, F_WRLCK, F_UNLCK) or ofd and pid:
+    if kind not in (F_RDLCK, F_WRLCK, F_UNLCK) or (ofd and pid):
         raise SysError(EINVAL)
     first, last = _range(file, whence, start, length)
     owner: FileTable | File = file if ofd else task.files
@@ -344,7 +344,7 @@ def _record_lock(task: Task, file: File, fd: int, cmd: int, arg: int) -> int | C
             answer = struct.pack(form, lock.kind, 0, lock.start, span, lock.pid)
         copy_to_user(task, arg, answer)
         return 0
-    if kind == F_RDLCK and not file.f_mode & FMODE_READ or kind == F_WRLCK and not file.f_mode & FMODE_WRITE:
+    if (kind == F_RDLCK and not file.f_mode & FMODE_READ) or (kind == F_WRLCK and not file.f_mode & FMODE_WRITE):
         raise SysError(EBADF)
     pid = -1 if ofd else task.tgid
     if kind == F_UNLCK or locks.find_conflict(file.inode, owner, kind, first, last) is None:

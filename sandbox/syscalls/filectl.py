@@ -7,7 +7,7 @@ from errno import EBADF, EFBIG, EINVAL, EISDIR, ENODEV, ENOSPC, EOPNOTSUPP, EROF
 from stat import S_ISDIR, S_ISFIFO, S_ISREG
 from typing import TYPE_CHECKING
 
-from mmcore.errors import MustWait, NotHere, OutOfMemory, SysError
+from mmcore.errors import MustWait, NotHere, SysError
 from mmcore.files.filespace import FileSpace
 from sandbox.fs.at import fget, s32, s64
 from sandbox.fs.dentry import Dentry
@@ -135,7 +135,7 @@ def _reserve_pages(mapping: ShmemSpace, first: int, last: int) -> None:
         except SysError as error:
             for done in added:
                 mapping.drop_pages(done, done + 1)
-            raise SysError(ENOSPC) from error if isinstance(error, OutOfMemory) else error
+            raise SysError(ENOSPC) from error  # for want of memory too
 
 
 def _fallocate(task: Task, dentry: Dentry, mode: int, offset: int, length: int) -> Call:

@@ -208,7 +208,7 @@ def sys_renameat2(task: Task, olddir: int, old: int, newdir: int, new: int, flag
         raise SysError(EEXIST)
     if exchange and victim is None:
         raise SysError(ENOENT)
-    if not S_ISDIR(source.inode.mode) and (old_slash or new_slash and not exchange):
+    if not S_ISDIR(source.inode.mode) and (old_slash or (new_slash and not exchange)):
         raise SysError(ENOTDIR)
     _may_rename(task, source, old_parent, victim, new_parent, exchange)
     if victim is not None and victim.inode is source.inode:
@@ -251,7 +251,7 @@ def _check_kinds(source: Dentry, victim: Dentry | None, exchange: bool) -> None:
             raise SysError(ENOTDIR)
         if not is_dir and S_ISDIR(victim.inode.mode):
             raise SysError(EISDIR)
-    if source.mounted is not None or victim is not None and victim.mounted is not None:
+    if source.mounted is not None or (victim is not None and victim.mounted is not None):
         raise SysError(EBUSY)
 
 

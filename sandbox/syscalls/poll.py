@@ -108,7 +108,7 @@ def _poll_wait(task: Task, ufds: int, wanted: list[tuple[int, int]], deadline: i
         queues: list[WaitQueue] = []
         seen: list[Any] = []
         ready, answers = _look(task, wanted, queues, seen)
-        if ready or deadline is not None and task.kernel.clock.now >= deadline:
+        if ready or (deadline is not None and task.kernel.clock.now >= deadline):
             _store(task, ufds, wanted, answers)
             return ready
         try:
@@ -264,7 +264,7 @@ def _select_wait(
         queues: list[WaitQueue] = []
         seen: list[Any] = []
         ready, answers = _select_look(task, wanted, union, queues, seen)
-        if ready or deadline is not None and task.kernel.clock.now >= deadline:
+        if ready or (deadline is not None and task.kernel.clock.now >= deadline):
             _select_store(task, sets, answers, size)
             return ready
         try:

@@ -79,7 +79,7 @@ def _flag(value: int) -> bool:
     return bool(value)
 
 
-# -- name and parent
+# --- name and parent
 
 
 @_option(PR_SET_NAME)
@@ -137,7 +137,7 @@ def _get_tid_address(task: Task, a: int, *_: int) -> int:
     return 0
 
 
-# -- privileges
+# --- privileges
 
 
 @_option(PR_GET_DUMPABLE)
@@ -200,7 +200,7 @@ def _get_seccomp(task: Task, *_: int) -> int:
     return 0
 
 
-# -- time and memory
+# --- time and memory
 
 
 @_option(PR_GET_TIMING)

@@ -48,7 +48,7 @@ def signed(value: int) -> int:
     return value - (1 << 32) if value >> 31 else value
 
 
-# -- birth
+# --- birth
 
 
 @syscall(2, "fork", 0)
@@ -68,14 +68,15 @@ def sys_clone(
     return do_fork(task, flags, stack, parent_tid, tls, child_tid)
 
 
-# -- exec
+# --- exec
 
 
 def _strings(task: Task, array: int) -> Generator[Wait, bool, list[bytes]]:
     """A NULL-terminated array of strings; a null array is an empty one. Raises EFAULT, E2BIG.
 
     Each string waits for its own pages, and what was read stays: all together may be more than memory holds. Linux:
-    copy_strings, fs/exec.c, copies page by page."""
+    copy_strings, fs/exec.c, copies page by page.
+    """
     strings: list[bytes] = []
     while array:
         string = yield from waiting(lambda: _string(task, array + 4 * len(strings)))
@@ -131,7 +132,7 @@ def sys_execveat(task: Task, dirfd: int, path: int, argv: int, envp: int, flags:
     return _exec(task, name, argv, envp)
 
 
-# -- death
+# --- death
 
 
 @syscall(1, "exit", 1)
@@ -144,7 +145,7 @@ def sys_exit_group(task: Task, code: int) -> Generator[Wait, bool, int]:
     return do_exit(task, do_group_exit(task, (code & 0xFF) << 8))
 
 
-# -- wait
+# --- wait
 
 
 def _wait_for(task: Task, which: int, ident: int, options: int, report) -> int | Generator[Wait, bool, int]:
@@ -224,7 +225,7 @@ def sys_waitid(
     if which == P_PIDFD:
         raise NotHere(errno.EINVAL, "pidfds (waitid)")
     ident = signed(ident)
-    if which == P_PID and ident <= 0 or which == P_PGID and ident < 0 or which > P_PGID:
+    if (which == P_PID and ident <= 0) or (which == P_PGID and ident < 0) or which > P_PGID:
         raise SysError(errno.EINVAL)
     if which == P_PGID and ident == 0:
         ident = task.signal.pgrp
@@ -260,7 +261,7 @@ def sys_waitid(
         raise
 
 
-# -- identity
+# --- identity
 
 
 @syscall(20, "getpid", 0)
@@ -348,7 +349,7 @@ def sys_setsid(task: Task) -> int:
     return pid
 
 
-# -- restarts
+# --- restarts
 
 
 @syscall(0, "restart_syscall", 0)
@@ -366,7 +367,7 @@ def sys_sched_yield(task: Task) -> int:
     return 0
 
 
-# -- TLS
+# --- TLS
 
 
 @syscall(243, "set_thread_area", 1)

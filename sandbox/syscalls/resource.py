@@ -43,7 +43,7 @@ def _target(task: Task, pid: int) -> Task:
     return found
 
 
-# -- limits
+# --- limits
 
 
 def _set_limit(task: Task, which: int, soft: int, hard: int) -> None:
@@ -112,7 +112,7 @@ def sys_prlimit64(task: Task, pid: int, which: int, new: int, old: int) -> int:
     return 0
 
 
-# -- usage
+# --- usage
 
 
 def _pack_rusage(user: int, system: int, maxrss: int, min_flt: int, maj_flt: int, nvcsw: int, nivcsw: int) -> bytes:
@@ -178,7 +178,7 @@ def sys_times(task: Task, addr: int) -> int:
     return task.kernel.timers.now() // USER_TICK_NS & 0x7FFFFFFF
 
 
-# -- priorities and policies
+# --- priorities and policies
 
 
 def _chosen(task: Task, which: int, who: int) -> list[Task]:
@@ -256,13 +256,10 @@ def _may_schedule(task: Task, target: Task, policy: int, priority: int) -> None:
         return
     if policy in (SCHED_FIFO, SCHED_RR):
         limit = target.rlimits[RLIMIT_RTPRIO][0]
-        if policy != target.policy and not limit or priority > max(target.rt_priority, limit):
+        if (policy != target.policy and not limit) or priority > max(target.rt_priority, limit):
             raise SysError(errno.EPERM)
-    if (
-        target.policy == SCHED_IDLE != policy
-        and not _can_nice(task, target, target.nice)
-        or not same_owner(task, target)
-    ):
+    leaves_idle = target.policy == SCHED_IDLE != policy
+    if (leaves_idle and not _can_nice(task, target, target.nice)) or not same_owner(task, target):
         raise SysError(errno.EPERM)
 
 

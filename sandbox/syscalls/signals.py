@@ -54,7 +54,7 @@ def signed(value: int) -> int:
     return value - (1 << 32) if value >> 31 else value
 
 
-# -- actions
+# --- actions
 
 
 def _install(task: Task, sig: int, action: SigAction) -> None:
@@ -115,7 +115,7 @@ def sys_signal(task: Task, sig: int, handler: int) -> int:
     return before
 
 
-# -- masks
+# --- masks
 
 
 def _change(task: Task, how: int, mask: int) -> int:
@@ -204,7 +204,7 @@ def sys_sigaltstack(task: Task, new: int, old: int) -> int:
     return 0
 
 
-# -- coming back
+# --- coming back
 
 
 def _return(task: Task, restore) -> int:
@@ -227,7 +227,7 @@ def sys_rt_sigreturn(task: Task) -> int:
     return _return(task, sigframe.rt_sigreturn)
 
 
-# -- sending
+# --- sending
 
 
 def _may_kill(task: Task, target: Task) -> bool:
@@ -325,7 +325,7 @@ def sys_rt_tgsigqueueinfo(task: Task, tgid: int, pid: int, sig: int, addr: int) 
     return _tkill(task, tgid, pid, _queued(task, sig, addr, signed(tgid)))
 
 
-# -- waiting
+# --- waiting
 
 
 @syscall(29, "pause", 0)

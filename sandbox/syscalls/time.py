@@ -47,7 +47,7 @@ def signed(value: int) -> int:
     return value - (1 << 32) if value >> 31 else value
 
 
-# -- reading and setting
+# --- reading and setting
 
 
 def read_clock(task: Task, clock: int) -> int:
@@ -171,7 +171,7 @@ def sys_settimeofday(task: Task, addr: int, zone: int) -> int:
     return _set_realtime(task, get_timeval32(copy_from_user(task, addr, 8))) if addr else 0
 
 
-# -- sleeping
+# --- sleeping
 
 
 def _sleep(task: Task, deadline: int, absolute: bool, remaining: int, put) -> Generator[Wait, bool, int]:
@@ -218,7 +218,7 @@ def sys_clock_nanosleep_time64(
     return _clock_nanosleep(task, clock, flags, get_timespec64(task, request), remaining, put_timespec64)
 
 
-# -- interval timers
+# --- interval timers
 
 
 @syscall(27, "alarm", 1)
@@ -259,7 +259,7 @@ def sys_setitimer(task: Task, which: int, new: int, old: int) -> int:
     return 0
 
 
-# -- POSIX timers
+# --- POSIX timers
 
 
 @syscall(259, "timer_create", 3)

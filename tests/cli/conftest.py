@@ -12,6 +12,35 @@ from sandbox import toolchain
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = [sys.executable, "-m", "sandbox.cli.main"]
 
+SHOW = r"""
+#include <fcntl.h>
+#include <stdio.h>
+#include <unistd.h>
+int main(int argc, char **argv)
+{
+    char text[20];
+    int fd = open(argv[1], O_RDONLY), n = read(fd, text, sizeof text);
+    if (n > 0) write(1, text, n);
+    return n <= 0;
+}
+"""
+"""Prints the first bytes of the file that it is given."""
+
+SPIN = """
+#include <poll.h>
+#include <unistd.h>
+int main(void)
+{
+    struct pollfd input = { .fd = 0, .events = POLLIN };
+    write(1, "go\\n", 3);
+    while (poll(&input, 1, 0) == 0)
+        for (volatile int i = 0; i < 100000; i++);
+    write(1, "end", 3);
+    return 0;
+}
+"""
+"""Says that it runs, and runs until its input ends: however fast the machine is, it runs when the test acts."""
+
 
 class Ran:
     """Outcome of one command: `status`, `out` and `err` as text."""

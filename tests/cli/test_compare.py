@@ -117,7 +117,7 @@ def failed(ran):
     return ran.err.splitlines(keepends=True)[0]
 
 
-# -- the same
+# --- the same
 
 
 def test_three_schemes_one_from_a_file(rmapbox, tmp_path):
@@ -303,7 +303,7 @@ def test_a_terminal_gets_bars_and_keeps_nothing_of_them(environment, tmp_path):
     assert shown.endswith(b"\x1b[2K") or b"\x1b[1A\x1b[2K" in shown[-200:]
 
 
-# -- not the same
+# --- not the same
 
 
 def test_a_scheme_that_alters_a_word_of_memory(rmapbox, compile_c, liar, tmp_path):
@@ -378,7 +378,7 @@ def test_standard_error_and_the_end_count_too():
     assert difference(one, make_result("pte_chain", user=30, notes=Notes(stdout=b"x", stderr=b"a"))) is None
 
 
-# -- what goes wrong
+# --- what goes wrong
 
 
 def test_a_scheme_that_raises_is_named_with_its_line(rmapbox, compile_c, liar):
@@ -545,7 +545,7 @@ def test_an_error_of_the_machine_names_the_run(rmapbox, tmp_path):
     assert re.match("rmapbox: under (pte_chain|anon_vma): hello: does not fit into a machine of this size", line)
 
 
-# -- the command line and the table
+# --- the command line and the table
 
 
 @pytest.mark.parametrize(
@@ -660,3 +660,16 @@ def test_messages_are_whole():
     data = os.read(reader, 1 << 16)
     os.close(reader)
     assert cell.LENGTH.unpack_from(data)[0] == len(data) - cell.LENGTH.size
+
+
+def test_smp_and_accounting_are_options(rmapbox, tmp_path):
+    ran = rmapbox(
+        "compare", "hello", "--rmap", "pte_chain,anon_vma", "--smp", "--accounting", "historic", "--json", "c.json"
+    )
+    assert ran.status == 0, ran.err
+    for result in json.loads((tmp_path / "c.json").read_text())["results"]:
+        assert result["config"]["smp"] is True and result["config"]["accounting"] == "historic"
+    assert (
+        "--accounting 'modern' is not one of isolated, historic"
+        in rmapbox("run", "--accounting", "modern", "hello").error_line()
+    )

@@ -1,9 +1,11 @@
 """Settings: what is accepted, and what each mistake is told."""
 
+from pathlib import Path
+
 import pytest
 
 from mmcore.errors import ConfigError
-from sandbox.config import Config, Mount, format_size, parse_size
+from sandbox.config import BadValue, Config, Mount, format_size, parse_size
 from sandbox.configfile import build_config
 
 
@@ -153,3 +155,26 @@ def test_the_file_of_the_working_directory_is_read(tmp_path, monkeypatch):
     write(tmp_path, "[machine]\nswap = '8M'")
     monkeypatch.chdir(tmp_path)
     assert build_config(None, {}, {}).swap == 8 << 20
+
+
+def test_a_configuration_that_begins_with_a_byte_order_mark(tmp_path: Path, rmapbox) -> None:
+    (tmp_path / "rmapbox.toml").write_bytes(b'\xef\xbb\xbf[machine]\r\nmemory = "32M"\r\n')
+    ran = rmapbox("run", "--quiet", "--json", "r.json", "hello")
+    assert ran.status == 0, ran.err
+    assert f'"memory": {32 << 20}' in (tmp_path / "r.json").read_text()
+
+
+@pytest.mark.parametrize(
+    "setting, value, said",
+    [
+        ("memory", "64", "64 is 64 bytes, less than a page: add the unit that is missing, as in 64M"),
+        ("memory", "65536", "65536 bytes (there is no unit) is too small to boot: give at least 5M"),
+        ("memory", "64K", "64K is too small to boot: give at least 5M"),
+        ("swap", 128, "128 is 128 bytes, less than a page: add the unit that is missing, as in 128M"),
+    ],
+)
+def test_a_size_without_its_unit(setting, value, said):
+    with pytest.raises(BadValue) as caught:
+        Config(**{setting: value})
+    assert caught.value.text == said
+    assert Config(swap=0).swap == 0

@@ -3,6 +3,9 @@ told."""
 
 import json
 import re
+import shlex
+
+import pytest
 
 from sandbox import toolchain
 from sandbox.cli import compare
@@ -107,3 +110,38 @@ def test_the_picture_of_the_document_is_one(rmapbox):
     ).groups()
     found = rmapbox(*command.split()).err
     assert len(shape(shown)) == 11 and shape(found[found.index("picture ") :]) == shape(shown)
+
+
+def readme_lines(start):
+    return [
+        shlex.split(line)
+        for line in (ROOT / "README.md").read_text().splitlines()
+        if line.startswith(start) and "--pressure" in line
+    ]
+
+
+@pytest.mark.parametrize("words", readme_lines("rmapbox compare "), ids=" ".join)
+def test_the_readmes_examples_of_pressure_are_under_pressure(words, rmapbox, tmp_path):
+    ran = rmapbox("compare", "--json", "c.json", *words[2:])
+    assert ran.status == 0, ran.err
+    raw = json.loads((tmp_path / "c.json").read_text())
+    assert "touch more" not in raw["pressure"]
+    assert all(result["vmstat"]["pswpout"] > 100 for result in raw["results"])
+
+
+def test_the_headers_that_a_c_file_may_include_are_listed():
+    text = (ROOT / "docs/running.md").read_text()
+    listed = re.findall(
+        r"[\w/]+\.h\b", "".join(line for line in text.splitlines(keepends=True) if line.startswith("> "))
+    )
+    include = ROOT / "guest_programs/runtime/include"
+    assert sorted(listed) == sorted(path.relative_to(include).as_posix() for path in include.rglob("*.h"))
+
+
+def test_every_test_file_that_a_document_names_exists():
+    pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
+    named = {
+        (page.name, file) for page in pages for file in re.findall(r"tests/[\w/.-]+\.(?:py|c)\b", page.read_text())
+    }
+    assert len(named) > 50
+    assert not [(page, file) for page, file in named if not (ROOT / file).is_file()]

@@ -1,11 +1,13 @@
 """What the user may name as PROGRAM, and what each wrong file is told."""
 
 import struct
+from pathlib import Path
 
 import pytest
 
 from mmcore.errors import ConfigError
-from sandbox.program import check_image
+from sandbox.program import check_image, load_program
+from tests.cli.conftest import SHOW
 
 
 def elf(*, machine=3, elf_class=1, e_type=2, segments=((1, 0, 0x54 + 32),), size=None):
@@ -68,3 +70,15 @@ def test_dynamic_linking_needs_a_mount():
     with pytest.raises(ConfigError, match=r"no /lib/ld-linux.so.2: link it with -static"):
         check_image("prog", bytes(image))
     check_image("prog", bytes(image), mounts=True)
+
+
+def test_a_program_for_the_486_runs(tmp_path: Path, rmapbox, compile_c) -> None:
+    """e_machine 6: natively it is executed as any other."""
+    image = bytearray(load_program(str(compile_c(SHOW))).image)
+    image[18] = 6
+    path = tmp_path / "for486"
+    path.write_bytes(image)
+    assert rmapbox("run", "--quiet", path, "/etc/hostname").out == "rmapbox\n"
+    image[18] = 62
+    path.write_bytes(image)
+    assert "an ELF file for x86-64, not for i386" in rmapbox("run", path).error_line()

@@ -6,11 +6,12 @@ import re
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
 from sandbox.result import read_result
-from tests.cli.conftest import COMMAND
+from tests.cli.conftest import COMMAND, SHOW
 
 CRASH = "int main(void) { *(volatile int *)0x10 = 1; return 0; }\n"
 DIVIDE = "int main(int argc, char **argv) { volatile int zero = argc - argc; return 100 / zero; }\n"
@@ -346,3 +347,36 @@ def test_the_time_limit_holds_while_the_host_keeps_the_guest_waiting(environment
         os.close(reader)
         os.close(writer)
     assert done.returncode == 124 and b"time limit" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1", "out.txt"])
+def test_json_to_standard_output_keeps_what_stands_there(tmp_path: Path, environment, compile_c, name: str) -> None:
+    with open(tmp_path / "out.txt", "wb") as out:
+        out.write(b"before\n")
+        out.flush()
+        done = subprocess.run(
+            [*COMMAND, "run", "--quiet", "--json", name, str(compile_c(SHOW)), "/etc/hostname"],
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=subprocess.PIPE,
+            env=environment,
+            cwd=tmp_path,
+            timeout=60,
+            check=False,
+        )
+    assert done.returncode == 0, done.stderr
+    text = (tmp_path / "out.txt").read_text()
+    assert text.startswith("before\nrmapbox\n{") and text.count('"virtual_ns"') == 1
+
+
+def test_programs_shows_one(rmapbox):
+    ran = rmapbox("programs", "fork_server")
+    assert ran.status == 0 and ran.out.count("\n    arguments ") == 1 and ran.out.startswith("fork_server: ")
+    assert "rmapbox run fork_server 8 64 16 2\n" in ran.out and "rmapbox run fork_server rounds=2\n" in ran.out
+    assert "did you mean 'fork_server'?" in rmapbox("programs", "fork_servr").error_line()
+
+
+def test_lowmem_reads_a_comparison(rmapbox):
+    assert rmapbox("compare", "hello", "--rmap", "pte_chain,anon_vma", "--json", "c.json").status == 0
+    ran = rmapbox("lowmem", "c.json")
+    assert ran.status == 0 and "pte_chain" in ran.out and "anon_vma" in ran.out, ran.err

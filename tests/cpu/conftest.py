@@ -63,6 +63,7 @@ class Bench:
         if value is None:
             return struct.unpack_from(form, self.ram.buf, at)[0]
         self.ram.buf[at : at + width] = struct.pack(form, value)
+        return None
 
     def root(self):
         cr3 = self.frame()

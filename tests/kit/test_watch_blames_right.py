@@ -15,7 +15,7 @@ from sandbox.kit.scenarios import SCENARIOS
 from sandbox.schemes.registry import load_scheme
 from tests.mmcore.scan_scheme import ScanEverything
 
-FIELD = Path(__file__).resolve().parents[1] / "guests/field"
+PROGRAMS = Path(__file__).resolve().parents[1] / "guests/programs"
 
 
 class PerProcess(ScanEverything):
@@ -58,7 +58,7 @@ def sized(size: int, **own: Any) -> type:
 def test_a_slab_that_goes_back_is_the_allocators(size: int, paging: str) -> None:
     kind = sized(size)
     failure = suite.run_scenarios(
-        kind, Cell(paging, watch=True), list(SCENARIOS)[::6] + ["inherited", "generations"]
+        kind, Cell(paging, watch=True), [*list(SCENARIOS)[::6], "inherited", "generations"]
     ).failure
     assert failure is None, failure.text
     failure = suite.run_wanders(kind, Cell(paging, "scarce", True), range(1), 50, float("inf")).failure
@@ -86,7 +86,7 @@ def test_what_the_scheme_writes_beside_is_still_seen(writes: Any, said: str) -> 
 
 
 def test_a_constructor_without_super_is_named() -> None:
-    kind = load_scheme(f"{FIELD / 'initnosuper.py'}:Base")
+    kind = load_scheme(f"{PROGRAMS / 'initnosuper.py'}:Base")
     for watch in (True, False):
         failure = suite.run_scenarios(kind, Cell(watch=watch), ["holes"]).failure
         assert failure is not None and "scheme 'base': Base.__init__ (initnosuper.py, line " in failure.text, failure

@@ -1,5 +1,5 @@
 """anon_vma_chain: which links an area has and in which order, where pages are at home, what a walk looks at, and how
-many objects there are. Its bugs: test_anon_vma_chain_bugs."""
+many objects there are."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 
+from mmcore.areas.vma import MOVE
 from mmcore.errors import OutOfMemory, PluginError, SysError
 from mmcore.memory import Memory, MemoryConfig
 from mmcore.physical.slab import objects_per_slab
-from mmcore.rmap import STOP, MachineFacts, Purpose
+from mmcore.rmap import MISS, STOP, MachineFacts, Purpose
 from rmap_plugins.anon_vma_chain import AnonVmaChain
 from sandbox.kit.files import tmpfs_file
+from sandbox.kit.injection import Failing
 from sandbox.kit.machine import MAP_FIXED, MAP_PRIVATE, PROT_READ, RW
 from tests.mmcore.asking import Asking
 from tests.mmcore.box import AT, SCHEMES, Box
@@ -393,27 +395,19 @@ def test_a_failed_allocation_leaves_every_link_as_it_was(era: str, what: str) ->
                 sorted((a.address, a.children, a.active, a.refcount, len(a.links)) for a in b.scheme._objects.values()),
             )
 
-        before, left = state(), n
-
-        def inject(order: int) -> bool:
-            nonlocal left
-            left -= 1
-            return left == 0
-
-        b.mem.pages.inject = inject
-        try:
-            act()
-        except SysError:
-            refused += 1
-            assert state() == before
-        finally:
-            b.mem.pages.inject = None
+        before = state()
+        with Failing(b.mem.pages, n) as failing:
+            try:
+                act()
+            except SysError:
+                refused += 1
+                assert state() == before
         b.audit()
-        if left > 0:
+        if not failing.failed:
             break
         act()
         b.audit()
-    assert left > 0 and refused >= 4
+    assert not failing.failed and refused >= 4
 
 
 @each
@@ -421,17 +415,8 @@ def test_no_memory_for_the_first_link_or_object(era: str) -> None:
     b = Chains(era)
     b.map(0, 1)
     for n in (1, 2):
-        left = n
-
-        def inject(order: int) -> bool:
-            nonlocal left
-            left -= 1
-            return left == 0
-
-        b.mem.pages.inject = inject
-        with pytest.raises(OutOfMemory):
+        with Failing(b.mem.pages, n), pytest.raises(OutOfMemory):
             b.scheme.reserve("anon_fault", b.area(0))
-        b.mem.pages.inject = None
         assert b.own(0) is None and b.counts() == (0, 0)
     b.put(0)
     b.audit()
@@ -514,3 +499,115 @@ def test_check_notices_damage(era: str, damage: str, said: str) -> None:
 
 def test_every_era_is_a_variant_of_the_scheme_tests() -> None:
     assert {SCHEMES[name][1].get("era", "2022") for name in SCHEMES if name.startswith("anon_vma_chain")} == set(ERAS)
+
+
+# --- what history got wrong; numbers in brackets: docs/bug-classes.md
+
+
+@each
+def test_no_sharing_with_a_neighbour_that_was_cloned(era: str) -> None:
+    """(25) The neighbour has an ancestor's link as well; whoever took its anon_vma alone would have another chain,
+    and a merge would lose pages."""
+    b = Chains(era)
+    b.map(0, 4)
+    b.put(0)
+    child = b.fork(b.mm)
+    b.map(4, 4, prot=7, mm=child)
+    b.store(child, AT + 0x4000, 5)
+    assert len(b.chain(0, child)) == 2 and b.chain(4, child) == [b.own(4, child)] != [b.own(0, child)]
+    b.protect(4, 4, RW, child)
+    assert len(child.vmas) == 2
+    b.audit()
+
+
+@each
+@pytest.mark.parametrize("flaw", [False, True])
+def test_a_page_swapped_in_by_a_child_that_dies(era: str, flaw: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """(24) In 2.6.34-rc the child brought the shared page in and it came to lie in the child's anon_vma, where the
+    parent is not listed."""
+    if flaw:
+        plain = AnonVmaChain.add_anon
+
+        def add_anon(self: Any, pfn: int, vma: Any, address: int, pte: int, exclusive: bool, token: Any) -> int:
+            return plain(self, pfn, vma, address, pte, exclusive or not self._mapcount[pfn], token)
+
+        monkeypatch.setattr(AnonVmaChain, "add_anon", add_anon)
+    b = Chains(era)
+    b.map(0, 1)
+    b.put(0)
+    child = b.fork(b.mm)
+    b.swap_out()
+    assert b.out(0) and b.out(0, child)
+    b.has(0, mm=child)
+    assert (b.home(0, child) is b.own(0)) == (not flaw)
+    b.has(0)
+    assert b.pfn(0) == b.pfn(0, child)
+    b.exit(child)
+    if flaw:
+        assert b.mem.frames.mapping[b.pfn(0)] not in b.scheme._objects, "its anon_vma is gone"
+        assert any("PTEs not found" in text for text in b.auditor.audit("the flaw"))
+        return
+    assert b.asked(0) == [b.mm]
+    b.audit()
+    b.swap_out()
+    assert b.out(0)
+    b.has(0)
+    b.audit()
+
+
+@each
+@pytest.mark.parametrize("skip, pages", [(0, 8), (2, 4), (0, 3), (5, 3)])
+def test_a_move_is_found_at_its_old_place_first(
+    era: str, skip: int, pages: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """(27) A walk that looks where pages go before it looks where they come from may miss one on its way. The new
+    area stands behind the old one."""
+    b = Chains(era)
+    b.map(0, 8)
+    b.put(*range(8))
+    child = b.fork(b.mm)
+    b.put(*range(8), mm=child, plus=3)
+    plain = AnonVmaChain.vma_copied
+    orders = []
+
+    def vma_copied(self: Any, dst: Any, src: Any, how: str) -> None:
+        plain(self, dst, src, how)
+        if how == MOVE:
+            for page in range(skip, skip + pages):
+                for mm in (b.mm, child):
+                    seen: list[Any] = []
+                    note = lambda pfn, m, address, vma, pte, seen=seen: seen.append(vma) or MISS  # noqa: E731
+                    self.walk(Asking(b.pfn(page, mm), Purpose.AUDIT, note))
+                    if src in seen:
+                        orders.append(seen.index(src) < seen.index(dst))
+
+    monkeypatch.setattr(AnonVmaChain, "vma_copied", vma_copied)
+    b.mremap(skip, pages, 40, mm=child)
+    assert orders == [True] * 2 * pages, "of the parent's pages and of the child's"
+    b.audit()
+
+
+@each
+@pytest.mark.parametrize("upper_has_pages", [True, False])
+def test_the_growing_area_gets_the_links(era: str, upper_has_pages: bool) -> None:
+    """(13) With an ancestor: the area that grows over anonymous pages gets the whole chain of the one that
+    shrinks."""
+    b = Chains(era)
+    b.map(0, 8)
+    child = b.fork(b.mm)
+    pages = range(4, 8) if upper_has_pages else range(4)
+    b.protect(0, 4, 7, child)
+    b.put(*pages, mm=child)
+    grandchild = b.fork(child)
+    mm = grandchild
+    assert (b.own(0, mm) is None, b.own(4, mm) is None) == (upper_has_pages, not upper_has_pages)
+    b.protect(4 if upper_has_pages else 2, 2, 7 if upper_has_pages else RW, mm)
+    assert [vma.pages for vma in mm.vmas] == ([6, 2] if upper_has_pages else [2, 6])
+    assert b.chain(0, mm) == b.chain(7, mm) and len(b.chain(0, mm)) == 2
+    b.audit("moved")
+    b.protect(0, 8, 7, mm)
+    assert len(mm.vmas) == 1 and b.counts() == (2, 3), "the child's area with its own, and the merged one with two"
+    b.swap_out()
+    b.has(*pages, mm=mm)
+    b.has(*pages, mm=child)
+    b.audit()

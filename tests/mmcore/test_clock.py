@@ -100,3 +100,20 @@ def test_any_schedule(timers: list[tuple[int, bool]], charges: list[int]) -> Non
         later = [when for when, _ in live if when > now]
         if ns:
             assert clock.next_due() == (min(later) if later else None)
+
+
+def test_cancelled_timers_do_not_pile_up() -> None:
+    clock = VirtualClock()
+    fired: list[int] = []
+    for k in (5, 3, 4):
+        clock.at(k * 1000, lambda k=k: fired.append(k))  # type: ignore[misc]
+    for _ in range(10_000):
+        clock.cancel(clock.at(10**12, lambda: fired.append(0)))
+    assert len(clock._heap) < 200
+    assert clock.next_due() == 3000
+    clock.advance_to(10_000)
+    assert fired == [3, 4, 5] and clock.next_due() is None
+    twice = clock.at(20_000, lambda: fired.append(1))
+    clock.cancel(twice)
+    clock.cancel(twice)
+    assert clock.next_due() is None and clock._cancelled == 0

@@ -95,7 +95,7 @@ def test_forked_copies_need_no_search_and_heirs_keep_the_list():
         tree.add_beside(child, parent)
     assert meters.file_nodes == 0
     tree.remove(parent)  # a tree node with likes: the first like area replaces it
-    assert [a for a in tree.overlapping(3, 3)] == children
+    assert list(tree.overlapping(3, 3)) == children
     tree.remove(children[0])
     tree.remove(children[2])
     assert list(tree) == [children[1], children[3], children[4]]

@@ -9,6 +9,9 @@ import pytest
 
 from mmcore.errors import PluginError
 from mmcore.memory import MM_STRUCT, Memory, MemoryConfig
+from rmap_plugins.anon_vma import AnonVma
+from rmap_plugins.pte_chain import PteChain
+from sandbox.kit.machine import MAP_ANONYMOUS, MAP_SHARED, CpulessMachine
 from sandbox.schemes.registry import load_scheme
 
 # (scheme, options, paging) -> isolated and historic (struct page, vm_area_struct, what mm_struct has more)
@@ -112,3 +115,46 @@ def test_stages_of_the_series(stage: int) -> None:
     caches = {"pte_chain", "anonmm", "anon_vma"} & set(mem.slab.caches)
     assert (mem.setup.file_index, caches) == (index, {cache} if cache else set())
     assert mem.scheme.card.name == "rmap_series"
+
+
+@pytest.mark.parametrize(
+    ("scheme", "paging", "options", "isolated", "historic"),
+    [
+        (PteChain, "pae", {}, 32, 40),
+        (PteChain, "pae", {"highpte": True}, 36, 44),
+        (PteChain, "2level", {"highpte": True}, 32, 40),
+        (AnonVma, "pae", {}, 32, 32),
+    ],
+)
+def test_historic_accounting_has_the_struct_page_of_the_release(
+    scheme: Any, paging: str, options: dict[str, Any], isolated: int, historic: int
+) -> None:
+    """2.6.5: 40 bytes, 44 with 64-bit PTE addresses (page->list was there still); 2.6.7: 32 whatever the paging."""
+    for accounting, size in (("isolated", isolated), ("historic", historic)):
+        mem = Memory(MemoryConfig(64 << 20, 1 << 20, paging, accounting=accounting, scheme_options=options), scheme)
+        assert mem.struct_page_bytes == size
+        assert mem.lowmem_report()["owners"]["mem_map"]["bytes"] == 16384 * size
+
+
+def test_structures_have_the_sizes_of_their_kernels() -> None:
+    """vm_area_struct 64 and 84 bytes, 47 of the latter in a page; anon_vma 8 or 12, 407 or 290 in a page."""
+    assert Memory(MemoryConfig(16 << 20), PteChain).vma_cache.objsize == 64
+    for smp, size, per_page in ((False, 8, 407), (True, 12, 290)):
+        mem = Memory(MemoryConfig(16 << 20, smp=smp), AnonVma)
+        assert (mem.vma_cache.objsize, mem.vma_cache.per_slab) == (84, 47)
+        cache = mem.slab.caches["anon_vma"]
+        assert (cache.objsize, cache.per_slab, cache.order) == (size, per_page, 0)
+    for line, per_page in ((32, 119), (64, 61), (128, 31)):
+        mem = Memory(MemoryConfig(16 << 20, cache_line=line), PteChain)
+        assert mem.slab.caches["pte_chain"].per_slab == per_page
+        assert mem.mm_cache.size % line == 0, "mm_struct is aligned to cache lines"
+
+
+def test_inodes_grow_by_what_the_scheme_adds_to_address_space() -> None:
+    """Two list heads up to 2.6.6, 16 bytes; in 2.6.7 a tree's root, a count and a list head, 20."""
+    sizes = {}
+    for scheme in (PteChain, AnonVma):
+        m = CpulessMachine(scheme)
+        m.mmap(m.new_mm(), 1, flags=MAP_SHARED | MAP_ANONYMOUS)
+        sizes[scheme] = m.mem.slab.caches["shmem_inode_cache"].objsize
+    assert sizes == {PteChain: 392, AnonVma: 396}

@@ -158,3 +158,13 @@ def test_another_task_pays_and_the_current_one_goes_on():
     m.exit(big)
     m.exit(small)
     m.audit("exit")
+
+
+def test_a_victim_is_found_even_when_nobody_has_points() -> None:
+    """badness divides what root runs by 16: a program of 15 pages has none left, and dies all the same rather than the
+    machine."""
+    tasks = [Task(1, Size(15), uid=0), Task(2, Size(3), uid=0)]
+    m = machine_with(tasks)
+    m.mem.clock.charge(100 * SECOND)
+    fail(m, 14, 500)
+    assert [kill.pid for kill in m.mem.oom.kills] == [1] and m.mem.oom.kills[0].points == 0

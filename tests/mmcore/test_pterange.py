@@ -162,7 +162,7 @@ def _typed(node: ast.expr, kinds: set[str]) -> bool:
     if ast.unparse(maker) in ("np.uint32", "np.uint64"):
         named = (part for arg in node.args for part in ast.walk(arg) if isinstance(part, ast.Name | ast.Attribute))
         return any((part.id if isinstance(part, ast.Name) else part.attr) in _BITS for part in named)
-    return isinstance(maker, ast.Name) and maker.id in kinds or ast.unparse(maker).endswith(".dtype.type")
+    return (isinstance(maker, ast.Name) and maker.id in kinds) or ast.unparse(maker).endswith(".dtype.type")
 
 
 def taken_apart(source: str) -> list[int]:

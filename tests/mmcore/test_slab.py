@@ -3,6 +3,8 @@ allocation."""
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,6 +15,7 @@ from mmcore.physical.frames import PG_SLAB, SLAB, VMALLOC, Frames
 from mmcore.physical.gfp import GFP_KERNEL
 from mmcore.physical.slab import PAGE_OFFSET, KmemCache, Slab, objects_per_slab
 from mmcore.physical.zones import PageAllocator
+from sandbox.kit.injection import Failing
 
 
 def allocator(frames: int = 2048) -> PageAllocator:
@@ -22,7 +25,7 @@ def allocator(frames: int = 2048) -> PageAllocator:
     return pages
 
 
-# rmap_schemes.md 1.1, 3.1, 4.1, 5.2, 7.4: objects a 4 KB slab holds
+# Objects a 4 KB slab holds
 @pytest.mark.parametrize(
     "size, per_page",
     [
@@ -88,7 +91,7 @@ def test_objects_lie_apart_in_frames_of_the_cache(size: int, align: int, hwcache
     cache = KmemCache(pages, "x", size, align, hwcache)
     addresses = sorted(cache.alloc() for _ in range(3 * cache.per_slab))
     step = max(align, hwcache, 4)
-    assert all(b - a >= size for a, b in zip(addresses, addresses[1:]))
+    assert all(b - a >= size for a, b in pairwise(addresses))
     for address in addresses:
         assert address % step == 0
         for byte in (address, address + size - 1):
@@ -216,17 +219,8 @@ def test_vmalloc_takes_all_or_nothing() -> None:
     slab = Slab(pages)
     token = slab.vmalloc(10 * 4096 + 1, "swap_map")
     assert slab.vmalloc_areas() == [("swap_map", 11)] and pages.owned[VMALLOC] == 11
-    left = 5
-
-    def inject(order: int) -> bool:
-        nonlocal left
-        left -= 1
-        return left == 0
-
-    pages.inject = inject
-    with pytest.raises(OutOfMemory):
+    with Failing(pages, 5), pytest.raises(OutOfMemory):
         slab.vmalloc(20 * 4096, "more")
-    pages.inject = None
     assert pages.owned[VMALLOC] == 11
     slab.vfree(token)
     assert pages.owned[VMALLOC] == 0 and slab.vmalloc_areas() == []

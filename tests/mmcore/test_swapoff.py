@@ -4,6 +4,7 @@ before."""
 from __future__ import annotations
 
 import errno
+import random
 from collections.abc import Generator
 from typing import Any
 
@@ -19,6 +20,7 @@ from mmcore.physical.pgtable import FILE, PRESENT, PROTNONE, TASK_SIZE, A, P, W
 from mmcore.swap import cache as swap_room
 from mmcore.swap import device as swapfile
 from sandbox.kit.files import tmpfs_file
+from sandbox.kit.injection import Failing
 from sandbox.kit.machine import MAP_FIXED, MAP_PRIVATE, MAP_SHARED, RW
 from tests.mmcore.box import AT, SCHEMES, Box
 
@@ -174,18 +176,9 @@ def test_no_memory_halfway(scheme: str) -> None:
         b.swap_out()
         b.mremap(0, 20, 40, mm=child)
         b.mem.pages.drain_pcp()
-        left = which
-
-        def inject(order: int) -> bool:
-            nonlocal left
-            left -= 1
-            return left == 0
-
-        b.mem.pages.inject = inject
-        with pytest.raises(SysError) as caught:
+        with Failing(b.mem.pages, which) as failing, pytest.raises(SysError) as caught:
             finish(b, swap_off(b.mem))
-        b.mem.pages.inject = None
-        assert caught.value.errno == errno.ENOMEM and left <= 0
+        assert caught.value.errno == errno.ENOMEM and failing.failed
         assert b.mem.swap.total == b.mem.swap.device.total > 0
         b.audit("half-way")
         b.swap_out()
@@ -339,4 +332,81 @@ def test_private_copies_of_a_file(scheme: str) -> None:
         b.has(2, 3, mm=mm)
         assert b.load(mm, AT) == 0x03020100
     assert not any(f & PG_SWAPCACHE for f in b.mem.frames.np_flags.tolist())
+    b.audit()
+
+
+@each
+@pytest.mark.parametrize("seed", range(3))
+def test_swapoff_while_others_fork_exit_and_move(scheme: str, seed: int) -> None:
+    """Whenever swapoff waits for the disk, somebody forks, exits, moves, writes or unmaps what is out - the one it
+    would begin with, too. No swap PTE is left."""
+    b = Box(scheme)
+    rng = random.Random(seed)
+    file = tmpfs_file(b.mem, 8)
+    b.map(0, 16)
+    b.map(300, 8, flags=MAP_SHARED | MAP_FIXED, file=file)
+    b.put(*range(16), *range(300, 308))
+    at, has = {b.mm: 0}, {b.mm: [1000 + k for k in range(16)]}
+
+    def fork(mm: Any) -> None:
+        child = b.fork(mm)
+        at[child], has[child] = at[mm], list(has[mm])
+
+    for _ in range(3):
+        fork(b.mm)
+    b.swap_out()
+    going = swap_off(b.mem)
+    turns = 0
+    for queue in going:
+        turns += 1
+        mm = rng.choice(list(at))
+        what = rng.randrange(5)
+        if what == 0 and len(at) < 7:
+            fork(mm)
+        elif what == 1 and len(at) > 1:
+            b.exit(mm)
+            del at[mm], has[mm]
+        elif what == 2:
+            b.mremap(at[mm], 16, at[mm] + 20, mm=mm)
+            at[mm] += 20
+        elif what == 3:
+            k = rng.randrange(16)
+            b.store(mm, AT + (at[mm] + k << 12), turns)
+            has[mm][k] = turns
+        else:
+            b.munmap(mm, AT + (at[mm] + 15 << 12), 1)
+            b.map(at[mm] + 15, 1, mm=mm)
+            has[mm][15] = 0
+        b.audit(f"swapoff waits, turn {turns}")
+        b.mem.reclaim.wait_sync(queue)
+    b.audit("off")
+    assert turns >= 8 and not b.mem.swap.device.on
+    t = b.mem.pgtables
+    for mm in at:
+        entries = [t.ptes[base + k] for _, base in t.tables(mm.pgd, 0, TASK_SIZE) for k in range(t.PTRS)]
+        assert not any(pte and not pte & (PRESENT | FILE) for pte in entries)
+        assert [b.load(mm, AT + (at[mm] + k << 12)) for k in range(16)] == has[mm]
+        b.has(*range(300, 308), mm=mm)
+    b.audit()
+
+
+@each
+def test_two_addresses_of_one_page_come_back(scheme: str) -> None:
+    """Shared and out, then moved by one of two: a scheme with one address per page has to copy for one of them, as at a
+    fault."""
+    b = Box(scheme)
+    b.map(0, 6)
+    b.put(*range(6))
+    child = b.fork(b.mm)
+    b.swap_out()
+    b.mremap(0, 6, 100, mm=child)
+    cow = b.mem.meters.cow
+    for queue in swap_off(b.mem):
+        b.mem.reclaim.wait_sync(queue)
+    b.audit("off")
+    assert b.mem.meters.cow - cow == (6 if b.mem.rmap.has_move_check else 0)
+    b.has(*range(6))
+    b.has(*range(6), mm=child, shift=100)
+    b.put(*range(6), plus=1)
+    b.has(*range(6), mm=child, shift=100)
     b.audit()

@@ -23,7 +23,7 @@ from mmcore.physical.gfp import GFP_HIGHUSER, GFP_KERNEL, GFP_NOFS, GFP_NOIO
 from mmcore.physical.lru import LruList
 from mmcore.physical.pgtable import A
 from mmcore.reclaim.pagevec import PAGEVEC_SIZE
-from mmcore.reclaim.vmscan import ScanControl
+from mmcore.reclaim.vmscan import DEF_PRIORITY, SHRINK_BATCH, ScanControl
 from rmap_plugins.anon_vma import AnonVma
 from rmap_plugins.pte_chain import PteChain
 from sandbox.kit.machine import MAP_PRIVATE, PROT_READ, CpulessMachine
@@ -440,7 +440,7 @@ def test_reads_pass_writes_but_not_for_ever():
     disk, flags = m.mem.disk, m.mem.frames.flags
     writes = [submit(m, True, i * 100) for i in range(4)]
     reads = [submit(m, False, 10_000 + i * 100) for i in range(6)]
-    pending = {p: "w" for p in writes} | {p: "r" for p in reads}
+    pending = dict.fromkeys(writes, "w") | dict.fromkeys(reads, "r")
     while disk.wait_next():
         for pfn in [p for p in pending if not flags[p] & (PG_WRITEBACK | 1)]:
             order.append(pending.pop(pfn))
@@ -475,3 +475,39 @@ def test_congestion_and_a_full_queue():
     start = clock.now
     disk.congestion_wait(100_000_000)
     assert clock.now - start == 100_000_000  # nothing to wait for: the whole timeout
+
+
+def test_distress_is_noted_for_zones_that_direct_reclaim_passes_over() -> None:
+    """2.6.7 sets temp_priority and prev_priority before it looks at all_unreclaimable: a zone that yields nothing is in
+    distress, not at ease."""
+    m = CpulessMachine(AnonVma)
+    zone = m.mem.pages.zones[0]
+    zone.all_unreclaimable = True
+    m.mem.pages.memalloc += 1  # no OOM killer at the end: nobody is there to be killed
+    m.mem.oom.out_of_memory = lambda: None  # type: ignore[method-assign]
+    assert m.mem.reclaim.try_to_free_pages(GFP_KERNEL, 0) == 0
+    assert zone.prev_priority == 0
+    zone.all_unreclaimable = False
+    m.mem.reclaim.kswapd()
+    assert zone.prev_priority == DEF_PRIORITY
+
+
+def test_a_shrinker_that_cannot_now_is_asked_for_the_rest_later() -> None:
+    m = CpulessMachine(AnonVma)
+    asked: list[int] = []
+    able = False
+
+    def scan(n: int, gfp: int) -> int:
+        if not n:
+            return 1000
+        asked.append(n)
+        return 1000 if able else -1
+
+    shrinker = m.mem.reclaim.register_shrinker(scan)
+    shrinker.nr = 3 * SHRINK_BATCH + 5
+    m.mem.reclaim._shrink_slab(1, GFP_KERNEL)
+    assert asked == [SHRINK_BATCH] and shrinker.nr > 2 * SHRINK_BATCH
+    left, able = shrinker.nr, True
+    m.mem.reclaim._shrink_slab(1, GFP_KERNEL)
+    assert sum(asked[1:]) >= left and shrinker.nr == 0
+    assert m.mem.vmstat.slabs_scanned == sum(asked)

@@ -12,8 +12,20 @@ from hypothesis import strategies as st
 
 from mmcore.clock import VirtualClock
 from mmcore.errors import Hung, InvariantViolation, OutOfMemory
-from mmcore.memory import MemoryConfig
-from mmcore.physical.frames import BOOT, FREE, NR_OWNERS, PCP, PG_CODE, PG_LRU, PG_RESERVED, SLAB, STACK, USER, Frames
+from mmcore.memory import Memory, MemoryConfig
+from mmcore.physical.frames import (
+    BOOT,
+    FREE,
+    NR_OWNERS,
+    PCP,
+    PG_CODE,
+    PG_LRU,
+    PG_RESERVED,
+    SLAB,
+    STACK,
+    USER,
+    Frames,
+)
 from mmcore.physical.gfp import GFP_ATOMIC, GFP_KERNEL, GFPF_DMA, GFPF_NORETRY, GFPF_WAIT
 from mmcore.physical.zones import MAX_ORDER, AllocatorHelp, PageAllocator
 from rmap_plugins.anon_vma import AnonVma
@@ -78,7 +90,7 @@ def check(pages: PageAllocator) -> None:
     assert seen == set(np.nonzero(frames.np_owner == FREE)[0].tolist()) and len(seen) == pages.nr_free()
 
 
-# --- watermarks: rmap_schemes.md 9.6
+# --- watermarks
 
 
 @pytest.mark.parametrize(
@@ -444,3 +456,53 @@ def test_memory_sizes_that_cannot_be() -> None:
         m = CpulessMachine(AnonVma, memory=mbytes << 20)
         m.audit()
         assert m.mem.pages.nr_free() > 300
+
+
+def test_who_cannot_wait_may_go_below_the_protection_of_a_balanced_zone() -> None:
+    """__alloc_pages: free >= 2**order + protection, or (!wait and free >= pages_high). DMA is protected beyond its high
+    mark."""
+    mem = Memory(MemoryConfig(64 << 20), AnonVma)
+    pages = mem.pages
+    dma, normal = pages.zones
+
+    class Reclaim(AllocatorHelp):
+        def try_to_free_pages(self, gfp: int, order: int) -> int:
+            raise KeyboardInterrupt  # an allocation that can wait has come to reclaim
+
+    pages.attach(Reclaim())
+    taken = []
+    while normal.free_pages or normal.pcp:
+        pfn = pages._buffered_rmqueue(normal, 0, USER)
+        if pfn < 0:
+            break
+        taken.append(pfn)
+    while dma.free_pages > dma.pages_high + dma.pcp_batch:
+        taken.append(pages._buffered_rmqueue(dma, 0, USER))
+    assert dma.pages_high <= dma.free_pages < dma.protection[1] - (dma.pages_low >> 2)
+    got = pages.alloc_page(GFP_ATOMIC, USER)
+    assert pages.zone_of(got) is dma
+    with pytest.raises(KeyboardInterrupt):
+        pages.alloc_page(GFP_KERNEL, USER)
+
+
+def test_an_allocation_naps_twenty_milliseconds_between_retries() -> None:
+    m = CpulessMachine(AnonVma)
+    pages, clock = m.mem.pages, m.mem.clock
+    pages.memalloc = 1
+    with pytest.raises(OutOfMemory):
+        while True:
+            pages.alloc_page(GFP_KERNEL, USER)
+    pages.memalloc = 0
+    tries: list[int] = []
+
+    class Reclaim(AllocatorHelp):
+        def try_to_free_pages(self, gfp: int, order: int) -> int:
+            tries.append(clock.now)
+            if len(tries) == 3:
+                pages.memalloc = 1  # ends the loop: the reserves are empty too
+            return 0
+
+    pages.attach(Reclaim())
+    with pytest.raises(OutOfMemory):
+        pages.alloc_page(GFP_KERNEL, USER)
+    assert np.diff(tries).tolist() == [20_000_000, 20_000_000]

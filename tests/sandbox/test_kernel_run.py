@@ -47,7 +47,7 @@ def build(tmp_path: Path):
     return compile_body
 
 
-# -- endings
+# --- endings
 
 
 def test_exit_status(build) -> None:
@@ -152,7 +152,7 @@ def test_not_an_executable() -> None:
     assert "ENOEXEC" in ending.detail[0]
 
 
-# -- what is counted
+# --- what is counted
 
 
 def test_unknown_system_calls_are_counted(build) -> None:
@@ -200,7 +200,7 @@ def test_cpu_time_is_accounted(build) -> None:
     assert box.out == "1 1\n"
 
 
-# -- exec
+# --- exec
 
 
 def test_auxiliary_vector(build) -> None:
@@ -245,7 +245,7 @@ def test_executable_stack_follows_the_header(build) -> None:
     assert box.out == "rw-p\n"
 
 
-# -- failing allocations
+# --- failing allocations
 
 
 FORK_AND_TELL = """

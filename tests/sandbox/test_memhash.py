@@ -192,7 +192,7 @@ def test_a_shared_entry_that_leads_to_a_wrong_frame_shows():
     assert "page 0x50000000 is not zero, in 50000000-50002000 rw-s /test" in memory_difference(before, image(box))
 
 
-# -- whole runs
+# --- whole runs
 
 
 @pytest.mark.parametrize(

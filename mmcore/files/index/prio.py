@@ -1,4 +1,4 @@
-"""PrioTree: areas of a file in a radix priority search tree (McCreight 1985).
+r"""PrioTree: areas of a file in a radix priority search tree (McCreight 1985).
 
 Heap on the interval's end, radix tree on its start, then on its size, so that equal starts find different places. One
 tree node per distinct interval; areas with the same interval (forked copies) hang off it in a list.
