@@ -452,15 +452,20 @@ class Auditor:
                 )
 
     def _zones(self, wrong: list[str]) -> None:
-        """The low-memory account, to the page: owners by frame = owners on the books; free = what the buddy lists
+        """The accounts of low and high memory, to the page: owners by frame = owners on the books; free = what the buddy lists
         hold."""
         pages, frames = self.mem.pages, self.mem.frames
-        by_frame = np.bincount(frames.np_owner, minlength=NR_OWNERS).tolist()
-        for owner, (counted, booked) in enumerate(zip(by_frame, pages.owned, strict=True)):
-            if counted != booked:
-                wrong.append(f"low memory: {OWNER_NAMES[owner]} has {counted} frames, {booked} on the books")
-        if sum(pages.owned) != frames.nr:
-            wrong.append(f"low memory: owners add up to {sum(pages.owned)} of {frames.nr} frames")
+        border = pages.lowmem_end
+        for name, owners, owned in (
+            ("low", frames.np_owner[:border], pages.owned),
+            ("high", frames.np_owner[border:], pages.high.owned),
+        ):
+            by_frame = np.bincount(owners, minlength=NR_OWNERS).tolist()
+            for owner, (counted, booked) in enumerate(zip(by_frame, owned, strict=True)):
+                if counted != booked:
+                    wrong.append(f"{name} memory: {OWNER_NAMES[owner]} has {counted} frames, {booked} on the books")
+            if sum(owned) != len(owners):
+                wrong.append(f"{name} memory: owners add up to {sum(owned)} of {len(owners)} frames")
         for zone in pages.zones:
             free = 0
             for order, area in enumerate(zone.free_area):

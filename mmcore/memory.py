@@ -5,7 +5,7 @@ physical frames at boot (low to high)
   640K-1M      the BIOS hole
   1M-          kernel image
   16M- or next mem_map: one struct page per frame, of the base kernel's size plus what the scheme adds
-  the rest     free: DMA below 16M, Normal up to 896M
+  the rest     free: DMA below 16M, Normal up to the border of low memory (896M), HighMem above
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from mmcore.physical.frames import BOOT, FREE, OWNER_NAMES, PG_CODE, PG_RESERVED
 from mmcore.physical.pgtable import PaeTables, PageTables, TwoLevelTables
 from mmcore.physical.ram import PAGE_SHIFT, PAGE_SIZE, Ram
 from mmcore.physical.slab import Slab
-from mmcore.physical.zones import DMA_END, AllocatorHelp, PageAllocator, Zone
+from mmcore.physical.zones import DMA_END, LOWMEM_BYTES, AllocatorHelp, PageAllocator, Zone
 from mmcore.reclaim.oom import OomKiller
 from mmcore.reclaim.pagevec import end_of_writes
 from mmcore.reclaim.scan24 import SwapOut
@@ -53,7 +53,7 @@ STRUCT_PAGE = 28
 VM_AREA_STRUCT = 64
 MM_STRUCT = 448
 MIN_MEMORY = 5 << 20
-MAX_MEMORY = 896 << 20
+MAX_MEMORY = {"pae": 64 << 30, "2level": 4 << 30}  # what the entries of page tables can name
 
 
 @dataclass
@@ -63,6 +63,7 @@ class MemoryConfig:
     memory_bytes: int = 64 << 20
     swap_bytes: int = 128 << 20
     paging: str = "pae"
+    lowmem_bytes: int = LOWMEM_BYTES  # where low memory ends
     overcommit: int = 0
     overcommit_ratio: int = 50
     swappiness: int = 60
@@ -180,10 +181,11 @@ def _ram_bytes(config: MemoryConfig) -> int:
         raise ConfigError(
             f"memory of {config.memory_bytes >> 10} KB is too small to boot: give at least {MIN_MEMORY >> 20}M"
         )
-    if config.memory_bytes > MAX_MEMORY:
+    most = MAX_MEMORY[config.paging]
+    if config.memory_bytes > most:
         raise ConfigError(
-            f"memory of {config.memory_bytes >> 20} MB needs HighMem, which is not there yet: give at most "
-            f"{MAX_MEMORY >> 20}M"
+            f"memory of {config.memory_bytes >> 30} GB is more than {config.paging} page tables can name: give at "
+            f"most {most >> 30}G"
         )
     return config.memory_bytes >> PAGE_SHIFT << PAGE_SHIFT
 
@@ -213,7 +215,7 @@ class Memory:
         self.meters = Meters()
         self.ram = Ram(size)
         self.frames = Frames(self.ram.nr_frames)
-        self.pages = PageAllocator(self.frames, self.clock)
+        self.pages = PageAllocator(self.frames, self.clock, config.lowmem_bytes)
         self._boot(size)
         self.slab = Slab(self.pages)
         tables: type[PageTables] = PaeTables if config.paging == "pae" else TwoLevelTables
@@ -265,16 +267,29 @@ class Memory:
             "mem_map": mem_map,
         }
         # bootmem aims above the DMA zone and falls back below it
-        start = DMA_END if nr - DMA_END >= mem_map + 256 else kernel_end
-        if start + mem_map + 128 > nr:
-            raise ConfigError(f"memory of {size >> 20} MB cannot hold the kernel and its mem_map: give more memory")
+        low = self.pages.lowmem_end
+        start = DMA_END if low - DMA_END >= mem_map + 256 else kernel_end
+        if start + mem_map + 128 > low:
+            self._refuse_to_boot(mem_map, low)
         self._boot_frame = kernel_end - 1  # the last frame of the image: empty_zero_page
-        free = [(1, _BIOS_HOLE[0]), (kernel_end, start), (start + mem_map, nr)]
+        free = [(1, _BIOS_HOLE[0]), (kernel_end, start), (start + mem_map, low)]
         for lo, hi in free:
             if lo < hi:
                 self.pages.free_boot_range(lo, hi)
+        self.pages.free_highmem()
         self.pages.setup_watermarks()
         self.total_pages = nr - self.pages.owned[BOOT]
+        self.low_pages = low - self.pages.owned[BOOT]
+
+    def _refuse_to_boot(self, mem_map: int, low: int) -> None:
+        """ConfigError: the map of all memory does not fit beside the kernel into low memory. Sizes in frames."""
+        size, need = self.frames.nr >> 8, mem_map >> 8
+        if low == self.frames.nr:
+            raise ConfigError(f"memory of {size} MB cannot hold the kernel and its mem_map: give more memory")
+        raise ConfigError(
+            f"memory of {size} MB does not boot: its mem_map takes {need} of {low >> 8} MB of low memory "
+            f"({self.struct_page_bytes} bytes a frame): give less memory, or more lowmem"
+        )
 
     def boot_reserve(self) -> int:
         """A frame of the kernel image lent to the machine layer (descriptor table, trampolines): its PFN."""
@@ -305,11 +320,12 @@ class Memory:
         v.pgfree = self.pages.pgfree
         v.pgalloc_dma = self.pages.zones[0].pgalloc
         v.pgalloc_normal = self.pages.zones[1].pgalloc
+        v.pgalloc_high = self.pages.zones[2].pgalloc
         v.nr_slab = self.pages.owned[SLAB]
         return v
 
     def _owners(self) -> Holdings:
-        """Who holds low memory now, in frames and objects; the sum of all frames is the machine's RAM."""
+        """Who holds low memory now, in frames and objects; the sum of all frames is low memory."""
         owned = self.pages.owned
         slabs = {c.name: (c.frames, c.objects, c.slabs) for c in self.slab.caches.values()}
         return {"owned": list(owned), "slab": slabs, "vmalloc": self.slab.vmalloc_areas()}
@@ -323,8 +339,8 @@ class Memory:
         self.pages.settle_low()
         now = self._owners()
         return {
-            "total": self.total_pages << PAGE_SHIFT,
-            "present": self.frames.nr << PAGE_SHIFT,
+            "total": self.low_pages << PAGE_SHIFT,
+            "present": self.pages.lowmem_end << PAGE_SHIFT,
             "free": now["owned"][FREE] << PAGE_SHIFT,
             "min_free": self.pages.min_free << PAGE_SHIFT,
             "owners": self._owner_table(now),

@@ -63,8 +63,11 @@ class VmStat:
     pgrotated: int = 0
 
     def count_refill(self, zone: int, pages: int) -> None:
-        """Reclaim looked at ``pages`` of the active list of the zone with that index (0: DMA, 1: Normal)."""
-        if zone:
+        """Reclaim looked at ``pages`` of the active list of the zone with that index (0: DMA, 1: Normal, 2:
+        HighMem)."""
+        if zone == 2:
+            self.pgrefill_high += pages
+        elif zone:
             self.pgrefill_normal += pages
         else:
             self.pgrefill_dma += pages
@@ -72,18 +75,18 @@ class VmStat:
     def count_scan(self, zone: int, kswapd: bool, scanned: int, freed: int) -> None:
         """Reclaim, kswapd's or an allocation's, looked at ``scanned`` pages of the zone's inactive list and freed
         ``freed`` of them."""
-        if zone:
+        if zone == 2:
+            self.pgsteal_high += freed
+            self.pgscan_kswapd_high += scanned if kswapd else 0
+            self.pgscan_direct_high += 0 if kswapd else scanned
+        elif zone:
             self.pgsteal_normal += freed
-            if kswapd:
-                self.pgscan_kswapd_normal += scanned
-            else:
-                self.pgscan_direct_normal += scanned
+            self.pgscan_kswapd_normal += scanned if kswapd else 0
+            self.pgscan_direct_normal += 0 if kswapd else scanned
         else:
             self.pgsteal_dma += freed
-            if kswapd:
-                self.pgscan_kswapd_dma += scanned
-            else:
-                self.pgscan_direct_dma += scanned
+            self.pgscan_kswapd_dma += scanned if kswapd else 0
+            self.pgscan_direct_dma += 0 if kswapd else scanned
         if kswapd:
             self.kswapd_steal += freed
 

@@ -191,11 +191,12 @@ class Config(msgspec.Struct, kw_only=True, metaclass=_Checked):
         if self.memory < MIN_MEMORY:
             text = f"{given} bytes (there is no unit)" if str(given).strip().isdigit() else str(given)
             raise BadValue("memory", f"{text} is too small to boot: give at least {format_size(MIN_MEMORY)}")
-        if self.memory > MAX_MEMORY:
+        most = MAX_MEMORY.get(self.paging, self.memory)  # paging is checked next
+        if self.memory > most:
             raise BadValue(
                 "memory",
-                f"{format_size(self.memory)} is more than low memory holds, and high memory is not "
-                f"emulated yet: give at most {format_size(MAX_MEMORY)}",
+                f"{format_size(self.memory)} is more than {self.paging} page tables can name: give at most "
+                f"{format_size(most)}" + (", or pae paging" if self.paging == "2level" else ""),
             )
         if self.swap > MAX_SWAP:
             raise BadValue(

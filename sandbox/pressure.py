@@ -12,7 +12,8 @@ from math import isqrt
 from typing import NamedTuple
 
 from mmcore.errors import ConfigError
-from sandbox.config import MAX_MEMORY, MIN_MEMORY, Config, format_size
+from mmcore.physical.zones import LOWMEM_BYTES
+from sandbox.config import MIN_MEMORY, Config, format_size
 from sandbox.lab.failure import failed
 from sandbox.lab.summary import how_it_ended
 from sandbox.machine import Machine
@@ -53,7 +54,7 @@ def sizes(measured: Result) -> Sizes:
     memory = kernel + int(SHARE * touched)
     for _ in range(3):  # mem_map and the watermarks grow with the size they are part of
         memory = int((kernel + SHARE * touched + _reserve(memory)) / (1 - mem_map_share))
-    memory = min(max(-(-memory // _GRAIN) * _GRAIN, MIN_MEMORY), MAX_MEMORY)
+    memory = min(max(-(-memory // _GRAIN) * _GRAIN, MIN_MEMORY), LOWMEM_BYTES)
     swap = max(int(measured.config["swap"]), -(-2 * touched // _MIB) * _MIB)
     return Sizes(touched, memory, swap)
 
@@ -81,7 +82,7 @@ def measuring(config: Config) -> Config:
                 f"--pressure runs the program twice and would write to {mount.host} twice: "
                 f"mount it ro, or give --memory instead of --pressure"
             )
-    return config.replace(memory=MAX_MEMORY, audit="off", stdin=b"" if config.stdin is None else config.stdin)
+    return config.replace(memory=LOWMEM_BYTES, audit="off", stdin=b"" if config.stdin is None else config.stdin)
 
 
 def run_under_pressure(config: Config, argv: list[str], *, status=None, pictures: Sequence[str] = ()) -> Result:

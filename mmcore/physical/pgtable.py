@@ -59,7 +59,7 @@ class PageTables:
     SHIFT: int
     NX: int  # the bit that forbids to execute; 0: there is none
     PFN_MASK: int  # of an entry shifted right by 12
-    MIGRATION_SHIFT: int  # bits of a migration entry's offset that name the frame; the PTE's own bits stand above
+    MIGRATION_SHIFT: int  # where a migration entry keeps the bits of the PTE it stands for: five from here on
     dtype: type[np.unsignedinteger]  # of an entry, for numpy
     CODE: Literal["I", "Q"]  # the same for a memoryview
 
@@ -105,14 +105,14 @@ class PageTables:
     def migration_pte(self, pte: int) -> int:
         """What stands for the present ``pte`` while its frame is moved; ``migrated_pte`` gives it back."""
         bits = bool(pte & P) | bool(pte & W) << 1 | bool(pte & A) << 2 | bool(pte & D) << 3 | bool(pte & self.NX) << 4
-        return self.swp_pte(MIGRATION_TYPE << 27 | bits << self.MIGRATION_SHIFT | pte >> PAGE_SHIFT & self.PFN_MASK)
+        return self.swp_pte(MIGRATION_TYPE << 27 | pte >> PAGE_SHIFT & self.PFN_MASK) | bits << self.MIGRATION_SHIFT
 
     def migration_pfn(self, pte: int) -> int:
         """The frame a migration entry stands for, -1 for any other entry."""
         if not pte or pte & (PRESENT | FILE):
             return -1
         entry = self.pte_to_swp(pte)
-        return entry & (1 << self.MIGRATION_SHIFT) - 1 if entry >> 27 == MIGRATION_TYPE else -1
+        return entry & self.PFN_MASK if entry >> 27 == MIGRATION_TYPE else -1
 
     @staticmethod
     def np_present(ptes: np.ndarray) -> np.ndarray:
@@ -143,7 +143,7 @@ class PageTables:
     def np_migration_pfn(self, ptes: np.ndarray) -> np.ndarray:
         """The same for entries that are neither present nor of a nonlinear file."""
         entries = self.np_pte_to_swp(ptes)
-        return np.where(entries >> 27 == MIGRATION_TYPE, entries & (1 << self.MIGRATION_SHIFT) - 1, -1)
+        return np.where(entries >> 27 == MIGRATION_TYPE, entries & self.PFN_MASK, -1)
 
     def np_migrates(self, ptes: np.ndarray, pfn: int) -> np.ndarray:
         """Which of the entries are migration entries of this frame (bool each)."""
@@ -151,7 +151,7 @@ class PageTables:
 
     def migrated_pte(self, pte: int, pfn: int) -> int:
         """The PTE a migration entry stands for, on the frame ``pfn``."""
-        bits = (self.pte_to_swp(pte) & 0x7FFFFFF) >> self.MIGRATION_SHIFT
+        bits = pte >> self.MIGRATION_SHIFT & 31
         rest = (
             (P | U if bits & 1 else PROTNONE) | (W if bits & 2 else 0) | (A if bits & 4 else 0) | (D if bits & 8 else 0)
         )
@@ -274,7 +274,7 @@ class PaeTables(PageTables):
     ENTRY, PTRS, SHIFT = 8, 512, 21
     NX = 1 << 63
     PFN_MASK = 0xFFFFFF
-    MIGRATION_SHIFT = 22  # 16 GB of frames
+    MIGRATION_SHIFT = 8  # in the low word, of which a swap entry uses nothing
     dtype = np.uint64
     CODE = "Q"
 
@@ -391,7 +391,7 @@ class TwoLevelTables(PageTables):
     ENTRY, PTRS, SHIFT = 4, 1024, 22
     NX = 0
     PFN_MASK = 0xFFFFF
-    MIGRATION_SHIFT = 20  # 4 GB of frames
+    MIGRATION_SHIFT = 28  # above the 20 bits of a frame; there is no NX
     dtype = np.uint32
     CODE = "I"
 

@@ -1,9 +1,17 @@
 """Zones and the page allocator: buddy lists, the per-cpu list, watermarks, the slow path.
 
+ 0 ── DMA ── 16M ─────────────── Normal ─────────────── border (896M) ──────── HighMem ──────── end of RAM
+ |<-------------- low memory: all that the kernel itself can need ----->|<-- user pages, page cache -->|
+
+ asked for      tried in this order           a zone is passed over that would keep less than its protection
+ DMA            DMA
+ KERNEL         Normal, DMA
+ HIGHUSER       HighMem, Normal, DMA
+
 Linux: mm/page_alloc.c, 2.6.7. One difference: one per-cpu list instead of a hot and a cold one.
 
-Low memory adds up at any moment: present frames = sum over ``owned`` (free buddies, per-cpu lists and every owner of
-frames.py).
+Low memory adds up at any moment, and so does high memory: present frames = sum over ``owned`` (free buddies, per-cpu
+lists and every owner of frames.py).
 """
 
 from __future__ import annotations
@@ -27,15 +35,33 @@ from mmcore.physical.gfp import (
     GFPF_WAIT,
 )
 from mmcore.physical.lru import LruList
+from mmcore.physical.ram import PAGE_SHIFT
 
 MAX_ORDER = 11
 DMA_END = 4096  # frames: 16 MB
-LOWMEM_END = 896 << 8  # frames: 896 MB
+LOWMEM_BYTES = 896 << 20  # where low memory ends if nothing else is said: 4 GB - PAGE_OFFSET - 128 MB for vmalloc
 HZ_50_NS = 20_000_000  # the allocator's nap between retries, HZ/50
 HUNG_NS = 600 * 1_000_000_000  # an allocation that retries for so long in virtual time will never succeed
 
 
 _PCPS = bytes([PCP]) * 64  # owners of a batch
+
+
+class Account:
+    """Whose the frames of low memory, or of high memory, are."""
+
+    __slots__ = ("owned", "peak_owned", "min_free", "min_is_new")
+
+    owned: list[int]  # frames, by owner
+    peak_owned: list[int]  # ... most that each ever had
+    min_free: int  # frames in the buddy lists when they were fewest
+    min_is_new: bool  # there are so few at this moment
+
+    def __init__(self) -> None:
+        self.owned = [0] * NR_OWNERS
+        self.peak_owned = [0] * NR_OWNERS
+        self.min_free = 0
+        self.min_is_new = False
 
 
 class Zone:
@@ -66,6 +92,9 @@ class Zone:
         "prev_priority",
         "temp_priority",
         "pgalloc",
+        "account",
+        "owned",
+        "peak_owned",
     )
 
     present_pages: int
@@ -95,8 +124,11 @@ class Zone:
     prev_priority: int
     temp_priority: int
     pgalloc: int  # frames handed out since boot
+    account: Account  # of low or of high memory, and its two lists
+    owned: list[int]
+    peak_owned: list[int]
 
-    def __init__(self, name: str, index: int, start: int, end: int, frames: Frames) -> None:
+    def __init__(self, name: str, index: int, start: int, end: int, frames: Frames, account: Account) -> None:
         self.name = name
         self.index = index
         self.start_pfn = start
@@ -118,6 +150,8 @@ class Zone:
         self.all_unreclaimable = False
         self.prev_priority = self.temp_priority = 12
         self.pgalloc = 0
+        self.account = account
+        self.owned, self.peak_owned = account.owned, account.peak_owned
 
     @property
     def nr_active(self) -> int:
@@ -161,30 +195,32 @@ class PageAllocator:
     peak_owned: list[int]  # ... most that each ever had
     pgfree: int  # frames taken back since boot
     memalloc: int  # PF_MEMALLOC: depth of reclaim; its own allocations ignore the watermarks
-    min_free: int  # frames in the buddy lists when they were fewest
+    lower_zone_protection: int  # how dearly lower zones are kept from what higher ones could serve; 2.6.7: 0
 
-    def __init__(self, frames: Frames, clock: VirtualClock) -> None:
+    def __init__(self, frames: Frames, clock: VirtualClock, lowmem_bytes: int = LOWMEM_BYTES) -> None:
         self._help = AllocatorHelp()
         self.frames = frames
         self._flags, self._count, self._owner = frames.flags, frames.count, frames.owner
         self.clock = clock
+        self.low, self.high = Account(), Account()
+        self.lowmem_end = low = min(lowmem_bytes >> PAGE_SHIFT, frames.nr)  # frames
         self.zones = [
-            Zone("DMA", 0, 0, min(DMA_END, frames.nr), frames),
-            Zone("Normal", 1, min(DMA_END, frames.nr), min(LOWMEM_END, frames.nr), frames),
+            Zone("DMA", 0, 0, min(DMA_END, low), frames, self.low),
+            Zone("Normal", 1, min(DMA_END, low), low, frames, self.low),
+            Zone("HighMem", 2, low, frames.nr, frames, self.high),
         ]
-        normal_first = [z for z in reversed(self.zones) if z.present_pages]
-        self.zonelists = [[self.zones[0]], normal_first, normal_first]  # by allocation type: DMA, KERNEL, HIGHUSER
-        self._first = normal_first[0]
-        self._protection = 0  # of the first zone, against user pages
-        self.owned = [0] * NR_OWNERS
-        self.owned[BOOT] = frames.nr
-        self.peak_owned = [0] * NR_OWNERS
-        frames.np_owner[:] = BOOT
-        frames.np_flags[:] = PG_RESERVED
+        # by allocation type: DMA, KERNEL, HIGHUSER
+        self.zonelists = [[z for z in reversed(self.zones[: kind + 1]) if z.present_pages] for kind in range(3)]
+        # Where most allocations of the kernel's own and of user pages are served, and what must stay free there.
+        self._first, self._first_user = self.zonelists[1][0], self.zonelists[2][0]
+        self._protection = self._user_protection = 0
+        self.owned, self.peak_owned = self.low.owned, self.low.peak_owned
+        self.owned[BOOT] = low
+        frames.np_owner[:low] = BOOT
+        frames.np_flags[:low] = PG_RESERVED
         self.pgfree = 0
         self.memalloc = 0
-        self.min_free = frames.nr
-        self._min_is_new = False
+        self.lower_zone_protection = 0
         self.inject: Callable[[int], bool] | None = None  # tests: answers True where an allocation shall fail
 
     # --- boot
@@ -201,56 +237,83 @@ class PageAllocator:
                 self.frames.np_flags[lo:hi] &= ~np.uint32(PG_RESERVED)
                 self.owned[BOOT] -= hi - lo
                 self._free_run(zone, lo, hi)
-        self._min_is_new = False
-        self.min_free = self.nr_free()
+        self.low.min_is_new = False
+        self.low.min_free = self.owned[FREE]
+
+    def free_highmem(self) -> None:
+        """All frames above the border become free. Theirs are the words that an untouched frame has, so that host
+        memory is spent on those that are used only. Linux: one_highpage_init."""
+        zone = self.zones[2]
+        if zone.present_pages:
+            self._free_run(zone, zone.start_pfn, zone.end_pfn)
+            self.high.min_free = zone.free_pages
 
     def setup_watermarks(self) -> None:
         """min_free_kbytes and what follows from it. Linux: init_per_zone_pages_min, setup_per_zone_protection,
         2.6.7."""
-        lowmem = sum(z.present_pages for z in self.zones)
-        self.min_free_kbytes = min(max(isqrt(lowmem * 4), 128), 16384)
+        self.min_free_kbytes = min(max(isqrt(self.lowmem_end * 4), 128), 16384)
+        self.apply_watermarks()
+
+    def apply_watermarks(self) -> None:
+        """What follows from ``min_free_kbytes`` and ``lower_zone_protection``. A zone's protection against a kind of
+        allocation is its own low mark, what higher zones of the kind keep, and their low marks as often as
+        lower_zone_protection says."""
         for zone in self.zones:
-            zone.pages_min = (self.min_free_kbytes // 4) * zone.present_pages // lowmem
+            if zone.account is self.high:
+                zone.pages_min = min(max(zone.present_pages // 1024, 32), 128) if zone.present_pages else 0
+            else:
+                zone.pages_min = (self.min_free_kbytes // 4) * zone.present_pages // self.lowmem_end
             zone.pages_low = zone.pages_min * 2
             zone.pages_high = zone.pages_min * 3
         for kind in range(3):
-            above = 0
-            for zone in reversed(self.zones):
-                if zone.index <= kind and zone.present_pages:
-                    above += zone.pages_low
-                    zone.protection[kind] = above
-        self._protection = self._first.protection[2]
+            kept, higher = 0, 0
+            for zone in reversed(self.zones[: kind + 1]):
+                if zone.present_pages:
+                    kept += zone.pages_low + higher * self.lower_zone_protection
+                    higher = zone.pages_low
+                    zone.protection[kind] = kept
+        self._protection = self._first.protection[1]
+        self._user_protection = self._first_user.protection[2]
 
     # --- accounts
 
     def nr_free(self) -> int:
         return sum(z.free_pages for z in self.zones)
 
+    @property
+    def min_free(self) -> int:
+        """Frames of low memory in the buddy lists when they were fewest."""
+        return self.low.min_free
+
     def zone_of(self, pfn: int) -> Zone:
-        return self.zones[pfn >= DMA_END]
+        return self.zones[(pfn >= DMA_END) + (pfn >= self.lowmem_end)]
 
     def change_owner(self, pfn: int, owner: int) -> None:
         """A frame passes from one owner to another without being freed (page cache to swap cache user, ...)."""
-        frames, owned = self.frames, self.owned
+        frames, zone = self.frames, self.zone_of(pfn)
+        owned = zone.owned
         owned[frames.owner[pfn]] -= 1
         n = owned[owner] = owned[owner] + 1
-        if n > self.peak_owned[owner]:
-            self.peak_owned[owner] = n
+        if n > zone.peak_owned[owner]:
+            zone.peak_owned[owner] = n
         frames.owner[pfn] = owner
 
     # --- allocation
 
     def alloc_page(self, gfp: int, owner: int) -> int:
         """One frame, count 1, content undefined. Raises OutOfMemory."""
-        zone = self._first
-        if zone.free_pages <= self._protection or gfp & GFPF_DMA or self.inject is not None:
+        if gfp & GFPF_HIGHMEM:
+            zone, protection = self._first_user, self._user_protection
+        else:
+            zone, protection = self._first, self._protection
+        if zone.free_pages <= protection or gfp & GFPF_DMA or self.inject is not None:
             return self._alloc_pages(gfp, 0, owner)
         pcp = zone.pcp
         if len(pcp) <= zone.pcp_low:
             self._rmqueue_bulk(zone)
         pfn = pcp.pop()
         zone.pgalloc += 1
-        owned = self.owned
+        owned = zone.owned
         if self._flags[pfn]:
             self._recycle_code(pfn, 1)
         self._count[pfn] = 1
@@ -258,8 +321,8 @@ class PageAllocator:
         owned[PCP] -= 1
         n = owned[owner] + 1
         owned[owner] = n
-        if n > self.peak_owned[owner]:
-            self.peak_owned[owner] = n
+        if n > zone.peak_owned[owner]:
+            zone.peak_owned[owner] = n
         return pfn
 
     def alloc_pages(self, order: int, gfp: int, owner: int) -> int:
@@ -328,7 +391,7 @@ class PageAllocator:
         raise OutOfMemory("the reserves are empty")
 
     def _buffered_rmqueue(self, zone: Zone, order: int, owner: int) -> int:
-        frames, owned = self.frames, self.owned
+        frames, owned = self.frames, zone.owned
         if order == 0:
             pcp = zone.pcp
             if len(pcp) <= zone.pcp_low:
@@ -347,8 +410,8 @@ class PageAllocator:
         frames.count[pfn] = 1
         frames.np_owner[pfn : pfn + n] = owner
         owned[owner] += n
-        if owned[owner] > self.peak_owned[owner]:
-            self.peak_owned[owner] = owned[owner]
+        if owned[owner] > zone.peak_owned[owner]:
+            zone.peak_owned[owner] = owned[owner]
         return pfn
 
     def _recycle_code(self, pfn: int, n: int) -> None:
@@ -370,11 +433,8 @@ class PageAllocator:
                     areas[o][pfn + (1 << o)] = None
                 n = 1 << order
                 zone.free_pages -= n
-                owned = self.owned
-                owned[FREE] -= n
-                if owned[FREE] < self.min_free:
-                    self.min_free = owned[FREE]
-                    self._min_is_new = True
+                zone.owned[FREE] -= n
+                self._note_taken(zone.account)
                 return pfn
         return -1
 
@@ -403,14 +463,12 @@ class PageAllocator:
             order = 0
         n = len(taken)
         zone.free_pages -= n
-        owned = self.owned
+        owned = zone.owned
         owned[FREE] -= n
         owned[PCP] += n
-        if owned[PCP] > self.peak_owned[PCP]:
-            self.peak_owned[PCP] = owned[PCP]
-        if owned[FREE] < self.min_free:
-            self.min_free = owned[FREE]
-            self._min_is_new = True
+        if owned[PCP] > zone.peak_owned[PCP]:
+            zone.peak_owned[PCP] = owned[PCP]
+        self._note_taken(zone.account)
         # 2.6 takes from the list's head, frees to it, and adds a batch at its tail: what is there is used first, then
         # ascending addresses.
         taken.reverse()
@@ -430,13 +488,14 @@ class PageAllocator:
 
     def free_page(self, pfn: int) -> None:
         """Frees a frame whose count is 0 (or whose last reference is the caller's)."""
-        frames, owned = self.frames, self.owned
-        if self._min_is_new:
-            self._note_low()
+        frames = self.frames
+        zone = self.zones[(pfn >= DMA_END) + (pfn >= self.lowmem_end)]
+        owned = zone.owned
+        if zone.account.min_is_new:
+            self._note_low(zone.account)
         flags = frames.flags[pfn]
         if frames.mapcount[pfn] or flags & PG_RESERVED:
             raise InvariantViolation("a frame in use is freed: " + frames.describe(pfn))
-        zone = self.zones[pfn >= DMA_END]
         if flags & PG_LRU:
             (zone.active if flags & PG_ACTIVE else zone.inactive).remove(pfn)
         else:
@@ -452,8 +511,8 @@ class PageAllocator:
             self._free_pages_bulk(zone, zone.pcp_batch)
         frames.owner[pfn] = PCP
         n = owned[PCP] = owned[PCP] + 1
-        if n > self.peak_owned[PCP]:
-            self.peak_owned[PCP] = n
+        if n > zone.peak_owned[PCP]:
+            zone.peak_owned[PCP] = n
         pcp.append(pfn)
 
     def free_pages(self, pfn: int, order: int) -> None:
@@ -461,12 +520,12 @@ class PageAllocator:
         if order == 0:
             self.free_page(pfn)
             return
-        if self._min_is_new:
-            self._note_low()
         frames, n = self.frames, 1 << order
-        zone = self.zones[pfn >= DMA_END]
+        zone = self.zone_of(pfn)
+        if zone.account.min_is_new:
+            self._note_low(zone.account)
         owner = frames.owner[pfn]
-        self.owned[owner] -= n
+        zone.owned[owner] -= n
         frames.np_flags[pfn : pfn + n] &= np.uint32(PG_CODE)
         frames.np_count[pfn : pfn + n] = 0
         frames.np_mapping[pfn : pfn + n] = 0
@@ -481,8 +540,7 @@ class PageAllocator:
             for pfn in pfns.tolist():
                 self.free_page(pfn)
             return
-        if self._min_is_new:
-            self._note_low()
+        self.settle_low()
         frames = self.frames
         pfns = np.sort(pfns).astype(np.int64)
         flags = frames.np_flags[pfns]
@@ -492,8 +550,8 @@ class PageAllocator:
         frames.np_stamp[pfns] += np.uint32(1)
         on_lru = (flags & PG_LRU) != 0
         is_active = (flags & PG_ACTIVE) != 0
-        split = int(np.searchsorted(pfns, DMA_END))
-        for zone, part in ((self.zones[0], slice(0, split)), (self.zones[1], slice(split, None))):
+        dma, low = np.searchsorted(pfns, (DMA_END, self.lowmem_end)).tolist()
+        for zone, part in zip(self.zones, (slice(0, dma), slice(dma, low), slice(low, None)), strict=True):
             lru = on_lru[part]
             n_active = int(np.count_nonzero(lru & is_active[part]))
             zone.active.removed_bulk(n_active)
@@ -501,32 +559,32 @@ class PageAllocator:
         frames.np_flags[pfns] = flags & np.uint32(PG_CODE)
         frames.np_mapping[pfns] = 0
         frames.np_private[pfns] = 0
-        owners = np.bincount(frames.np_owner[pfns], minlength=NR_OWNERS)
-        owned = self.owned
-        for o in np.nonzero(owners)[0].tolist():
-            owned[o] -= int(owners[o])
+        for account, ours in ((self.low, pfns[:low]), (self.high, pfns[low:])):
+            owners = np.bincount(frames.np_owner[ours], minlength=NR_OWNERS)
+            for o in np.nonzero(owners)[0].tolist():
+                account.owned[o] -= int(owners[o])
         self.pgfree += len(pfns)
         cuts = np.nonzero(np.diff(pfns) != 1)[0] + 1
         starts = pfns[np.concatenate(([0], cuts))].tolist()
         ends = (pfns[np.concatenate((cuts - 1, [len(pfns) - 1]))] + 1).tolist()
         for lo, hi in zip(starts, ends, strict=True):
-            if lo < DMA_END < hi:
-                self._free_run(self.zones[0], lo, DMA_END)
-                lo = DMA_END
-            self._free_run(self.zones[lo >= DMA_END], lo, hi)
+            for border in (DMA_END, self.lowmem_end):
+                if lo < border < hi:
+                    self._free_run(self.zone_of(lo), lo, border)
+                    lo = border
+            self._free_run(self.zone_of(lo), lo, hi)
 
     def _free_pages_bulk(self, zone: Zone, n: int) -> None:
         """The per-cpu list gives its ``n`` oldest frames back to the buddies."""
         pcp = zone.pcp
         out, pcp[:n] = pcp[:n], []
-        self.owned[PCP] -= len(out)
+        zone.owned[PCP] -= len(out)
         for pfn in out:
             self._free_run(zone, pfn, pfn + 1)
 
     def drain_pcp(self) -> None:
         """Every per-cpu list gives all it has back to the buddies."""
-        if self._min_is_new:
-            self._note_low()
+        self.settle_low()
         for zone in self.zones:
             self._free_pages_bulk(zone, len(zone.pcp))
 
@@ -535,7 +593,7 @@ class PageAllocator:
         buddies."""
         n = hi - lo
         self.frames.np_owner[lo:hi] = FREE
-        self.owned[FREE] += n
+        zone.owned[FREE] += n
         zone.free_pages += n
         zone.all_unreclaimable = False
         zone.pages_scanned = 0
@@ -555,12 +613,21 @@ class PageAllocator:
             areas[order][block] = None
             lo += step
 
-    def _note_low(self) -> None:
+    @staticmethod
+    def _note_taken(account: Account) -> None:
+        free = account.owned[FREE]
+        if free < account.min_free:
+            account.min_free = free
+            account.min_is_new = True
+
+    def _note_low(self, account: Account) -> None:
         """Free memory is about to grow: what was there at its lowest is on record now."""
-        self._min_is_new = False
-        self._help.new_low()
+        account.min_is_new = False
+        if account is self.low:
+            self._help.new_low()
 
     def settle_low(self) -> None:
-        """End of the run: the lowest point may be now."""
-        if self._min_is_new:
-            self._note_low()
+        """The lowest point may be now: it is on record, should free memory grow or the run end."""
+        for account in (self.low, self.high):
+            if account.min_is_new:
+                self._note_low(account)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from mmcore.errors import InvariantViolation
 from mmcore.physical.frames import PG_ACTIVE, PG_DIRTY, PG_LOCKED, PG_LRU, PG_RECLAIM, PG_REFERENCED, Frames
 from mmcore.physical.lru import LruList
-from mmcore.physical.zones import DMA_END, Zone
+from mmcore.physical.zones import DMA_END, PageAllocator
 from mmcore.stats import VmStat
 
 if TYPE_CHECKING:
@@ -25,11 +25,12 @@ _PFN_MASK = (1 << _PFN_BITS) - 1
 class LruCache:
     """The way in to the zones' lists."""
 
-    def __init__(self, frames: Frames, zones: list[Zone], vmstat: VmStat) -> None:
+    def __init__(self, frames: Frames, pages: PageAllocator, vmstat: VmStat) -> None:
         self.frames = frames
         self.flags = frames.flags
         self.stamp = frames.stamp
-        self.zones = zones
+        self.zones = pages.zones
+        self.zone_of, self.lowmem_end = pages.zone_of, pages.lowmem_end
         self.vmstat = vmstat
         self._active_pvec: list[int] = []
         self._inactive_pvec: list[int] = []
@@ -57,19 +58,18 @@ class LruCache:
 
     def _drain_active(self) -> None:
         pvec, self._active_pvec = self._active_pvec, []
-        dma, normal = self.zones
-        self._drain(pvec, PG_LRU | PG_ACTIVE, dma.active, normal.active)
+        self._drain(pvec, PG_LRU | PG_ACTIVE, [zone.active for zone in self.zones])
 
     def _drain_inactive(self) -> None:
         pvec, self._inactive_pvec = self._inactive_pvec, []
-        dma, normal = self.zones
-        self._drain(pvec, PG_LRU, dma.inactive, normal.inactive)
+        self._drain(pvec, PG_LRU, [zone.inactive for zone in self.zones])
 
-    def _drain(self, pvec: list[int], mark: int, dma: LruList, normal: LruList) -> None:
-        """HOT. A pagevec's entries are the lists' own, so they go over as they are."""
-        flags, stamp = self.flags, self.stamp
+    def _drain(self, pvec: list[int], mark: int, lists: list[LruList]) -> None:
+        """HOT. A pagevec's entries are the lists' own, so they go over as they are. ``lists``: by zone."""
+        flags, stamp, lowmem_end = self.flags, self.stamp, self.lowmem_end
+        dma: list[int] = []
+        normal: list[int] = []
         high: list[int] = []
-        low: list[int] = []
         for entry in pvec:
             pfn = entry & _PFN_MASK
             if stamp[pfn] == entry >> _PFN_BITS:
@@ -77,14 +77,15 @@ class LruCache:
                 if f & PG_LRU:
                     raise InvariantViolation("a page is added to the LRU twice: " + self.frames.describe(pfn))
                 flags[pfn] = f | mark
-                if pfn >= DMA_END:
+                if pfn >= lowmem_end:
                     high.append(entry)
+                elif pfn >= DMA_END:
+                    normal.append(entry)
                 else:
-                    low.append(entry)
-        if high:
-            normal.extend(high)
-        if low:
-            dma.extend(low)
+                    dma.append(entry)
+        for lru, entries in zip(lists, (dma, normal, high), strict=True):
+            if entries:
+                lru.extend(entries)
 
     def pagevec_pages(self) -> set[int]:
         """Frames that wait in a pagevec (for the auditor)."""
@@ -100,7 +101,7 @@ class LruCache:
         f = flags[pfn] & (PG_LRU | PG_ACTIVE)
         if not f & PG_LRU:
             raise InvariantViolation("a page that is on no list has no place there: " + self.frames.describe(pfn))
-        before, after = self.zones[pfn >= DMA_END], self.zones[new >= DMA_END]
+        before, after = self.zone_of(pfn), self.zone_of(new)
         lru = before.active if f & PG_ACTIVE else before.inactive
         if before is after:
             lru.replace(pfn, new)
@@ -116,7 +117,7 @@ class LruCache:
         if not f & PG_REFERENCED:
             self.flags[pfn] = f | PG_REFERENCED
         elif f & (PG_ACTIVE | PG_LRU) == PG_LRU:
-            zone = self.zones[pfn >= DMA_END]
+            zone = self.zones[(pfn >= DMA_END) + (pfn >= self.lowmem_end)]
             zone.inactive.remove(pfn)
             self.flags[pfn] = (f | PG_ACTIVE) & ~PG_REFERENCED
             zone.active.add(pfn)
@@ -126,8 +127,8 @@ class LruCache:
 def end_of_writes(mem: Memory, pfns: list[int]) -> None:
     """Pages that reclaim wrote go to the tail of the inactive list: they are clean and next to be freed. ``pfns``: of a
     write that ends; below 0: gone. Linux: rotate_reclaimable_page, 2.6.7."""
-    flags, zones = mem.frames.flags, mem.pages.zones
-    for zone in zones:
+    flags = mem.frames.flags
+    for zone in mem.pages.zones:
         # Clean pages can be freed: 2.6.7 scans slowly enough to see them come; here a whole scan takes no time, and a
         # zone given up while all its pages were under way would be given up for ever.
         zone.all_unreclaimable = False
@@ -137,7 +138,7 @@ def end_of_writes(mem: Memory, pfns: list[int]) -> None:
             continue
         f = flags[pfn]
         if f & PG_RECLAIM and f & (PG_LOCKED | PG_DIRTY | PG_ACTIVE | PG_LRU) == PG_LRU:
-            inactive = zones[pfn >= DMA_END].inactive
+            inactive = mem.pages.zone_of(pfn).inactive
             inactive.remove(pfn)
             inactive.add_tail(pfn)
             mem.vmstat.pgrotated += 1

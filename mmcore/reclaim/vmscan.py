@@ -75,7 +75,7 @@ class Vmscan(LruCache):
     """``kswapd_wanted``: the machine shall call ``kswapd`` at its next chance."""
 
     def __init__(self, mem: Memory) -> None:
-        super().__init__(mem.frames, mem.pages.zones, mem.vmstat)
+        super().__init__(mem.frames, mem.pages, mem.vmstat)
         self.mem = mem
         self.count = mem.frames.count
         self.mapcount = mem.frames.mapcount

@@ -30,7 +30,7 @@ def meminfo(vfs: Vfs) -> str:
     cached = sum(len(space.pages) for space in mem.mappings.values())
     zones = mem.pages.zones
     vmalloc_total = (
-        VMALLOC_END - (PAGE_OFFSET + (mem.frames.nr << 12) + VMALLOC_START_GAP & ~(VMALLOC_START_GAP - 1))
+        VMALLOC_END - (PAGE_OFFSET + (mem.pages.lowmem_end << 12) + VMALLOC_START_GAP & ~(VMALLOC_START_GAP - 1))
     ) >> 10
     vmalloc_used = sum(frames + 1 for _, frames in mem.slab.vmalloc_areas()) << 2
     swap_total, swap_free = mem.swap.si_swapinfo()
@@ -48,10 +48,10 @@ def meminfo(vfs: Vfs) -> str:
         ("SwapCached", len(mem.swap.cache) << 2),
         ("Active", sum(z.nr_active for z in zones) << 2),
         ("Inactive", sum(z.nr_inactive for z in zones) << 2),
-        ("HighTotal", 0),
-        ("HighFree", 0),
-        ("LowTotal", mem.total_pages << 2),
-        ("LowFree", free << 2),
+        ("HighTotal", zones[2].present_pages << 2),
+        ("HighFree", zones[2].free_pages << 2),
+        ("LowTotal", mem.low_pages << 2),
+        ("LowFree", free - zones[2].free_pages << 2),
         ("SwapTotal", swap_total << 2),
         ("SwapFree", swap_free << 2),
         ("Dirty", mem.vmstat.nr_dirty << 2),
