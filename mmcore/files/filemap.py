@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from mmcore.areas.vma import VmArea
     from mmcore.memory import Memory
-    from mmcore.outside import HostInode
+    from mmcore.outside import CachedInode
 
 _I_DATA = 176  # where the address_space lies in its inode
 _ZERO = bytes(PAGE_SIZE)
@@ -58,7 +58,7 @@ class AddressSpace:
     # writes through shared mappings are noticed as they begin (FileSpace, where the machine has dirty tracking)
     tracks_dirty = False
 
-    def __init__(self, mem: Memory, host: HostInode) -> None:
+    def __init__(self, mem: Memory, host: CachedInode) -> None:
         """``host.addr``: kernel address of its inode; one that nothing else uses."""
         self.mem = mem
         self.frames = mem.frames

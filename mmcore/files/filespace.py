@@ -21,7 +21,7 @@ from mmcore.physical.ram import PAGE_SHIFT, PAGE_SIZE
 
 if TYPE_CHECKING:
     from mmcore.memory import Memory
-    from mmcore.outside import HostInode
+    from mmcore.outside import CachedInode
     from mmcore.wait import WaitQueue
 
 RA_PAGES = 32  # pages read together: VM_MAX_READAHEAD, 128 KB
@@ -46,7 +46,7 @@ class FileSpace(AddressSpace):
 
     __slots__ = ("backing", "dirty", "error", "tracks_dirty", "_position")
 
-    def __init__(self, mem: Memory, host: HostInode, backing: Backing) -> None:
+    def __init__(self, mem: Memory, host: CachedInode, backing: Backing) -> None:
         super().__init__(mem, host)
         self.backing = backing
         self.dirty: dict[int, None] = {}  # indices, in the order in which they became dirty

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from mmcore.memory import Memory
-    from mmcore.outside import HostInode
+    from mmcore.outside import CachedInode
     from mmcore.physical.slab import KmemCache
 
 SHMEM_NR_DIRECT = 16
@@ -53,7 +53,7 @@ class ShmemSpace(AddressSpace):
     __slots__ = ("sb", "swapped", "locked", "write_sealed", "_table")
     is_shmem = True
 
-    def __init__(self, mem: Memory, host: HostInode, sb: ShmemSuper | None = None) -> None:
+    def __init__(self, mem: Memory, host: CachedInode, sb: ShmemSuper | None = None) -> None:
         super().__init__(mem, host)
         self.sb = sb if sb is not None else ShmemSuper()
         self.swapped: dict[int, int] = {}

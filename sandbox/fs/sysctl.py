@@ -20,7 +20,7 @@ from mmcore.physical.frames import PG_DIRTY, PG_LOCKED, PG_WRITEBACK
 from sandbox.fs.leases import LEASE_BREAK_S
 from sandbox.fs.pipequota import PipeQuota, round_size
 from sandbox.fs.proc_system import RELEASE, VERSION
-from sandbox.fs.pseudofs import Dir, Node, Text
+from sandbox.fs.pseudofs import Dir, PseudoNode, Text
 from sandbox.kernel.task import CAP_LAST_CAP
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def _fixed(value: str) -> Text:
     return Text(lambda: value + "\n")
 
 
-def _pipes(quota: PipeQuota) -> dict[str, Node]:
+def _pipes(quota: PipeQuota) -> dict[str, PseudoNode]:
     def set_max_size(value: int) -> None:
         quota.max_size = round_size(value)
 

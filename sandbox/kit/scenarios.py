@@ -1,8 +1,8 @@
 """Directed runs: the situations in which schemes went wrong, each a short list of operations on the world.
 
 A scenario is written with page numbers (from the arena's start) and does its work through ``World.step``, so that it
-leaves a list of operations like any other run and can be shrunk like one. Numbers in brackets are the bug classes that
-history showed (docs/writing-a-scheme.md lists those a scheme can cause).
+leaves a list of operations like any other run and can be shrunk like one. Numbers in brackets are the bug classes of
+docs/bug-classes.md.
 """
 
 from __future__ import annotations

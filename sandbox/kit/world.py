@@ -31,6 +31,7 @@ from mmcore.physical.frames import FREE, PCP, PG_ANON, PG_LOCKED, PG_WRITEBACK
 from mmcore.physical.pgtable import PRESENT, TASK_SIZE
 from sandbox.kit.compare import WorldComparison
 from sandbox.kit.files import host_file, tmpfs_file
+from sandbox.kit.injection import Failing
 from sandbox.kit.machine import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, MAP_SHARED, CpulessMachine, Fault
 from sandbox.kit.model import HIGH, LOW, READ, WRITE, ZERO, Object, Process, Slot
 
@@ -90,23 +91,15 @@ class World(WorldComparison):
         succeeds or fails for its own reasons. (What the scheme keeps, the second attempt uses: that shows at the end,
         when nothing may be left.) Below 0: as for -fail, and there is no second attempt."""
         if fail:
-            left = abs(fail)
             held = self.objects_held()
-
-            def inject(order: int) -> bool:
-                nonlocal left
-                left -= 1
-                return left == 0
-
-            self.mem.pages.inject = inject
-            try:
-                return self._patient(fn, *args)
-            except SysError as error:
-                if error.errno != errno.ENOMEM or left > 0:
-                    raise
-            finally:
-                self.mem.pages.inject = None
-                self.failed = self.failed or left <= 0
+            with Failing(self.mem.pages, abs(fail)) as failing:
+                try:
+                    return self._patient(fn, *args)
+                except SysError as error:
+                    if error.errno != errno.ENOMEM or not failing.failed:
+                        raise
+                finally:
+                    self.failed = self.failed or failing.failed
             self.trace[-1] += f" (allocation {fail} fails)"
             self.check(self.trace[-1])
             now = self.objects_held()
@@ -388,29 +381,21 @@ class World(WorldComparison):
 
     def _exec_fails(self, word: int, top: int, fail: int) -> bool:
         """An exec whose n-th allocation fails, and all of it undone. Did it come to that?"""
-        left = abs(fail)
-
-        def inject(order: int) -> bool:
-            nonlocal left
-            left -= 1
-            return left == 0
-
         mm: Mm | None = None
-        self.mem.pages.inject = inject
-        try:
-            mm = self._new_mm()
-            vma = self._patient(bprm_stack, self.mem, mm, TASK_SIZE)
-            self.machine.store(mm, 0xBFFFF000, word)
-            self._patient(setup_arg_pages, self.mem, vma, top << 12, False)
-        except (SysError, MemoryError):
-            if left > 0:
-                raise
-        finally:
-            self.mem.pages.inject = None
-            self.mem.current.mm = None
+        with Failing(self.mem.pages, abs(fail)) as failing:
+            try:
+                mm = self._new_mm()
+                vma = self._patient(bprm_stack, self.mem, mm, TASK_SIZE)
+                self.machine.store(mm, 0xBFFFF000, word)
+                self._patient(setup_arg_pages, self.mem, vma, top << 12, False)
+            except (SysError, MemoryError):
+                if not failing.failed:
+                    raise
+            finally:
+                self.mem.current.mm = None
         if mm is not None:
             self.machine.exit(mm)
-        self.failed = left <= 0
+        self.failed = failing.failed
         return self.failed
 
     def grow_stack(self, who: int, pages: int, word: int) -> None:
@@ -480,22 +465,14 @@ class World(WorldComparison):
     def _with_failure(self, fail: int, fn: Callable[..., Any], *args: Any) -> Any:
         """The n-th allocation of the access fails: out of memory, and then it succeeds."""
         if fail:
-            left = abs(fail)
-
-            def inject(order: int) -> bool:
-                nonlocal left
-                left -= 1
-                return left == 0
-
-            self.mem.pages.inject = inject
-            try:
-                return fn(*args)
-            except MemoryError:
-                if fail < 0:
-                    raise GivenUp from None
-            finally:
-                self.mem.pages.inject = None
-                self.failed = self.failed or left <= 0
+            with Failing(self.mem.pages, abs(fail)) as failing:
+                try:
+                    return fn(*args)
+                except MemoryError:
+                    if fail < 0:
+                        raise GivenUp from None
+                finally:
+                    self.failed = self.failed or failing.failed
         return fn(*args)
 
     def file_write(self, which: int, index: int, word: int) -> None:

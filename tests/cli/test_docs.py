@@ -136,3 +136,12 @@ def test_the_headers_that_a_c_file_may_include_are_listed():
     )
     include = ROOT / "guest_programs/runtime/include"
     assert sorted(listed) == sorted(path.relative_to(include).as_posix() for path in include.rglob("*.h"))
+
+
+def test_every_test_file_that_a_document_names_exists():
+    pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
+    named = {
+        (page.name, file) for page in pages for file in re.findall(r"tests/[\w/.-]+\.(?:py|c)\b", page.read_text())
+    }
+    assert len(named) > 50
+    assert not [(page, file) for page, file in named if not (ROOT / file).is_file()]

@@ -1,4 +1,4 @@
-"""One canary for each trap of Unicorn's that the CPU cures, named by its number in the machine's design notes.
+"""One canary for each trap of Unicorn's that the CPU cures, named by its number in docs/bug-classes.md.
 
 When one fails under a new Unicorn, either the cure is broken or the trap is gone.
 """

@@ -20,6 +20,7 @@ from rmap_plugins.partial_objrmap import PartialObjrmap
 from rmap_plugins.pte_chain import PteChain
 from rmap_plugins.rmap_series import RmapSeries
 from rmap_plugins.virtual_scan import VirtualScan
+from sandbox.kit.injection import during_allocations
 from sandbox.kit.machine import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, RW, CpulessMachine
 from tests.mmcore.scan_scheme import ScanEverything
 
@@ -119,21 +120,10 @@ class Box(CpulessMachine):
     def reclaiming(self, pages: int = 8) -> Iterator[None]:
         """Meanwhile reclaim runs at each allocation: in the midst of whatever allocates, as it does when memory is
         short."""
-        allocator = self.mem.pages
-        at_it = False
 
-        def inject(order: int) -> bool:
-            nonlocal at_it
-            if not at_it and not allocator.memalloc:
-                at_it = True
-                try:
-                    self.mem.reclaim.shrink_all(pages)
-                finally:
-                    at_it = False
-            return False
+        def reclaim(order: int) -> None:
+            if not self.mem.pages.memalloc:
+                self.mem.reclaim.shrink_all(pages)
 
-        allocator.inject = inject
-        try:
+        with during_allocations(self.mem.pages, reclaim):
             yield
-        finally:
-            allocator.inject = None

@@ -363,7 +363,7 @@ def _two_areas(box: Box, with_pages: int) -> None:
 
 
 def test_the_lower_area_grows_over_pages_of_the_upper(box: Box) -> None:
-    """Bug 13 (2.6.7, mended 2004-06-20): the growing area takes the object of the shrinking one."""
+    """Class 13 of docs/bug-classes.md (mended 2004-06-20): who grows takes the object of the one that shrinks."""
     _two_areas(box, with_pages=4)
     box.protect(4, 2, RW)
     assert [vma.pages for vma in box.mm.vmas] == [6, 2]

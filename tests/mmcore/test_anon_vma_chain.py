@@ -14,6 +14,7 @@ from mmcore.physical.slab import objects_per_slab
 from mmcore.rmap import MISS, STOP, MachineFacts, Purpose
 from rmap_plugins.anon_vma_chain import AnonVmaChain
 from sandbox.kit.files import tmpfs_file
+from sandbox.kit.injection import Failing
 from sandbox.kit.machine import MAP_FIXED, MAP_PRIVATE, PROT_READ, RW
 from tests.mmcore.asking import Asking
 from tests.mmcore.box import AT, SCHEMES, Box
@@ -394,27 +395,19 @@ def test_a_failed_allocation_leaves_every_link_as_it_was(era: str, what: str) ->
                 sorted((a.address, a.children, a.active, a.refcount, len(a.links)) for a in b.scheme._objects.values()),
             )
 
-        before, left = state(), n
-
-        def inject(order: int) -> bool:
-            nonlocal left
-            left -= 1
-            return left == 0
-
-        b.mem.pages.inject = inject
-        try:
-            act()
-        except SysError:
-            refused += 1
-            assert state() == before
-        finally:
-            b.mem.pages.inject = None
+        before = state()
+        with Failing(b.mem.pages, n) as failing:
+            try:
+                act()
+            except SysError:
+                refused += 1
+                assert state() == before
         b.audit()
-        if left > 0:
+        if not failing.failed:
             break
         act()
         b.audit()
-    assert left > 0 and refused >= 4
+    assert not failing.failed and refused >= 4
 
 
 @each
@@ -422,17 +415,8 @@ def test_no_memory_for_the_first_link_or_object(era: str) -> None:
     b = Chains(era)
     b.map(0, 1)
     for n in (1, 2):
-        left = n
-
-        def inject(order: int) -> bool:
-            nonlocal left
-            left -= 1
-            return left == 0
-
-        b.mem.pages.inject = inject
-        with pytest.raises(OutOfMemory):
+        with Failing(b.mem.pages, n), pytest.raises(OutOfMemory):
             b.scheme.reserve("anon_fault", b.area(0))
-        b.mem.pages.inject = None
         assert b.own(0) is None and b.counts() == (0, 0)
     b.put(0)
     b.audit()
@@ -517,12 +501,12 @@ def test_every_era_is_a_variant_of_the_scheme_tests() -> None:
     assert {SCHEMES[name][1].get("era", "2022") for name in SCHEMES if name.startswith("anon_vma_chain")} == set(ERAS)
 
 
-# --- what history got wrong
+# --- what history got wrong; numbers in brackets: docs/bug-classes.md
 
 
 @each
 def test_no_sharing_with_a_neighbour_that_was_cloned(era: str) -> None:
-    """Bug 25: the neighbour has an ancestor's link as well; whoever took its anon_vma alone would have another chain,
+    """(25) The neighbour has an ancestor's link as well; whoever took its anon_vma alone would have another chain,
     and a merge would lose pages."""
     b = Chains(era)
     b.map(0, 4)
@@ -539,7 +523,7 @@ def test_no_sharing_with_a_neighbour_that_was_cloned(era: str) -> None:
 @each
 @pytest.mark.parametrize("flaw", [False, True])
 def test_a_page_swapped_in_by_a_child_that_dies(era: str, flaw: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Bug 24 (2.6.34-rc): the child brought the shared page in and it came to lie in the child's anon_vma, where the
+    """(24) In 2.6.34-rc the child brought the shared page in and it came to lie in the child's anon_vma, where the
     parent is not listed."""
     if flaw:
         plain = AnonVmaChain.add_anon
@@ -576,7 +560,7 @@ def test_a_page_swapped_in_by_a_child_that_dies(era: str, flaw: bool, monkeypatc
 def test_a_move_is_found_at_its_old_place_first(
     era: str, skip: int, pages: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Bug 27: a walk that looks where pages go before it looks where they come from may miss one on its way. The new
+    """(27) A walk that looks where pages go before it looks where they come from may miss one on its way. The new
     area stands behind the old one."""
     b = Chains(era)
     b.map(0, 8)
@@ -606,7 +590,7 @@ def test_a_move_is_found_at_its_old_place_first(
 @each
 @pytest.mark.parametrize("upper_has_pages", [True, False])
 def test_the_growing_area_gets_the_links(era: str, upper_has_pages: bool) -> None:
-    """Bug 13, with an ancestor: the area that grows over anonymous pages gets the whole chain of the one that
+    """(13) With an ancestor: the area that grows over anonymous pages gets the whole chain of the one that
     shrinks."""
     b = Chains(era)
     b.map(0, 8)

@@ -1,4 +1,5 @@
-"""anon_vma_chain's dead ancestors: when a fork uses one again, and what came of it where that happened twice."""
+"""anon_vma_chain's dead ancestors: when a fork uses one again, and what came of it where that happened twice.
+Numbers in brackets: docs/bug-classes.md."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ from tests.mmcore.chains import Chains, reusing
 
 @pytest.mark.parametrize("era, generations", [("2.6.34", 100), ("3.7", 100), ("4.0", 2000), ("2022", 2000)])
 def test_generations_whose_parents_die(era: str, generations: int) -> None:
-    """Bug 29: each child writes and forks in its turn, and its parent exits. Before 4.0 the survivor drags every dead
+    """(29) Each child writes and forks in its turn, and its parent exits. Before 4.0 the survivor drags every dead
     ancestor along; since then an ancestor without areas is used again: two anon_vmas per area with pages, and the root,
     which is never used again."""
     b = Chains(era)
@@ -78,7 +79,7 @@ def _leaf(b: Chains) -> Any:
 
 @reusing
 def test_a_leaf_is_used_twice(era: str) -> None:
-    """Bug 30: a degree of 1 is one child, or one area. 4.0 takes the area for a child and lets a second fork be at home
+    """(30) A degree of 1 is one child, or one area. 4.0 takes the area for a child and lets a second fork be at home
     in the same leaf; 2022 does not."""
     b = Chains(era)
     b.map(0, 1)

@@ -17,6 +17,7 @@ from mmcore.errors import SysError
 from mmcore.paging.lifecycle import mm_alloc, mmput
 from mmcore.physical.frames import PAGETABLE, STACK, VMALLOC
 from rmap_plugins.pte_chain import PteChain
+from sandbox.kit.injection import Failing
 from sandbox.kit.world import World
 from tests.mmcore import box
 
@@ -40,23 +41,15 @@ class Tries(World):
     def call(self, fn: Callable[..., Any], *args: Any, fail: int = 0) -> Any:
         if not fail:
             return super().call(fn, *args)
-        left = fail
-
-        def inject(order: int) -> bool:
-            nonlocal left
-            left -= 1
-            return left == 0
-
         before = self.objects_held()
-        self.mem.pages.inject = inject
-        try:
-            return self._patient(fn, *args)
-        except (SysError, MemoryError):
-            if left > 0:
-                raise
-        finally:
-            self.mem.pages.inject = None
-            self.failed = left <= 0
+        with Failing(self.mem.pages, fail) as failing:
+            try:
+                return self._patient(fn, *args)
+            except (SysError, MemoryError):
+                if not failing.failed:
+                    raise
+            finally:
+                self.failed = failing.failed
         self.check(f"{self.trace[-1]}, allocation {fail} failing")
         assert self.objects_held() == before, f"{self.trace[-1]}: failing at allocation {fail} keeps something"
         return self._patient(fn, *args)
@@ -226,16 +219,8 @@ def test_reclaim(cell: tuple[str, str]) -> None:
     """Reclaim allocates too (nodes of the swap cache's tree). It does what it can."""
     for n in range(1, 12):
         w = scene(cell)
-        left = n
-
-        def inject(order: int) -> bool:
-            nonlocal left
-            left -= 1
-            return left % 3 == 0 and left <= 0
-
-        w.mem.pages.inject = inject
-        w.reclaim(60)
-        w.mem.pages.inject = None
+        with Failing(w.mem.pages, n, every=3):
+            w.reclaim(60)
         w.check("reclaim with failures")
         w.end()
 
@@ -271,26 +256,17 @@ def test_exec(cell: tuple[str, str]) -> None:
         w = scene(cell)
         mem = w.mem
         before = w.objects_held(), mem.pages.owned[PAGETABLE], mem.pages.owned[STACK], mem.pages.owned[VMALLOC]
-        left = n
-
-        def inject(order: int) -> bool:
-            nonlocal left
-            left -= 1
-            return left == 0
-
-        mem.pages.inject = inject
         mm = None
-        try:
-            mm = mm_alloc(mem)
-            mem.current.mm = mm
-            vma = bprm_stack(mem, mm, 0xC0000000)
-            w.machine.store(mm, 0xBFFFF000, 1234)
-            setup_arg_pages(mem, vma, 0xBFE00000, False)
-            assert w.machine.load(mm, 0xBFDFF000) == 1234
-        except (SysError, MemoryError):
-            assert left <= 0
-        finally:
-            mem.pages.inject = None
+        with Failing(mem.pages, n) as failing:
+            try:
+                mm = mm_alloc(mem)
+                mem.current.mm = mm
+                vma = bprm_stack(mem, mm, 0xC0000000)
+                w.machine.store(mm, 0xBFFFF000, 1234)
+                setup_arg_pages(mem, vma, 0xBFE00000, False)
+                assert w.machine.load(mm, 0xBFDFF000) == 1234
+            except (SysError, MemoryError):
+                assert failing.failed
         w.check("exec")
         if mm is not None:
             mmput(mem, mm)
@@ -302,7 +278,7 @@ def test_exec(cell: tuple[str, str]) -> None:
             mem.pages.owned[VMALLOC],
         ) == before
         w.check("exec undone")
-        if left > 0:
+        if not failing.failed:
             break
     assert n > 4
 

@@ -9,6 +9,7 @@ from mmcore.paging.lifecycle import dup_mmap
 from mmcore.physical.frames import PG_SWAPCACHE
 from mmcore.physical.pgtable import A, D
 from sandbox.kit.files import tmpfs_file
+from sandbox.kit.injection import Failing
 from sandbox.kit.machine import MAP_FIXED, MAP_SHARED
 from tests.mmcore.box import SCHEMES, Box
 
@@ -41,26 +42,17 @@ def test_a_child_that_fails_half_made_leaves_no_trace(scheme: str) -> None:
     other = b.fork(b.mm)
     mapcounts = [b.mem.frames.mapcount[b.pfn(k)] for k in range(30)]
     for n in range(1, 60):
-        left = n
-
-        def inject(order: int) -> bool:
-            nonlocal left
-            left -= 1
-            return left == 0
-
-        b.mem.pages.inject = inject
-        try:
-            child = dup_mmap(b.mem, b.mm)
-        except SysError:
-            assert left <= 0
-        else:
-            b.exit(child)
-        finally:
-            b.mem.pages.inject = None
+        with Failing(b.mem.pages, n) as failing:
+            try:
+                child = dup_mmap(b.mem, b.mm)
+            except SysError:
+                assert failing.failed
+            else:
+                b.exit(child)
         assert len(b.mem.mms) == 2
         assert [b.mem.frames.mapcount[b.pfn(k)] for k in range(30)] == mapcounts
         b.audit()
-        if left > 0:
+        if not failing.failed:
             break
     b.has(*range(30), mm=other)
     assert not b.mem.frames.flags[b.pfn(0)] & PG_SWAPCACHE

@@ -1,5 +1,5 @@
-"""Migration: a second user of the walk that may miss nothing, under every scheme; with the bug classes 11, 19, 24, 26,
-27 and 28 as it meets them."""
+"""Migration: a second user of the walk that may miss nothing, under every scheme; with the classes 11, 19, 24, 26, 27
+and 28 of docs/bug-classes.md as it meets them."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ from mmcore.physical.pgtable import FILE, PRESENT, PROTNONE, A, D, P, W
 from mmcore.physical.zones import DMA_END
 from mmcore.rmap import HIT, MISS, Card, Purpose, ScanScheme, Walk, WalkScheme
 from sandbox.kit.files import host_file, tmpfs_file
+from sandbox.kit.injection import during_allocations
 from sandbox.kit.machine import (
     MAP_FIXED,
     MAP_PRIVATE,
@@ -382,7 +383,7 @@ def test_from_one_zone_to_the_other(scheme: str, active: bool) -> None:
 
 
 @each
-def test_19_a_pinned_page_keeps_its_frame(scheme: str) -> None:
+def test_a_pinned_page_keeps_its_frame(scheme: str) -> None:
     """A device writes to the frame it was told."""
     b = Box(scheme)
     b.map(0, 2)
@@ -458,21 +459,20 @@ def test_the_search_for_a_frame_changes_the_page(scheme: str, state: str) -> Non
     b.put(0, 1)
     pfn = b.pfn(0)
 
-    def inject(order: int) -> bool:
-        b.mem.pages.inject = None
+    def meanwhile(order: int) -> bool:
         if state == "begins writing it":
             b.mem.frames.flags[pfn] |= PG_WRITEBACK
         else:
             b.munmap(b.mm, AT, 1)
-        return False
+        return True
 
-    b.mem.pages.inject = inject
     if state == "unmaps it":
-        new = migrate_page(b.mem, pfn)
+        with during_allocations(b.mem.pages, meanwhile, once=True):
+            new = migrate_page(b.mem, pfn)
         b.audit()
         assert b.mem.frames.mapcount[new] == 0 and new in next(iter(b.mem.mappings.values())).pages.values()
         return
-    with pytest.raises(SysError) as caught:
+    with during_allocations(b.mem.pages, meanwhile, once=True), pytest.raises(SysError) as caught:
         migrate_page(b.mem, pfn)
     b.mem.frames.flags[pfn] &= ~PG_WRITEBACK
     assert caught.value.errno == (errno.ENOENT if state == "frees it" else errno.EAGAIN)
@@ -538,12 +538,12 @@ def test_a_scheme_without_walks(monkeypatch: pytest.MonkeyPatch) -> None:
     assert b.mem.meters.migrate_misses == 0
 
 
-# --- bug classes
+# --- what history got wrong
 
 
 @each
 @pytest.mark.parametrize("kind", ["tmpfs", "host"])
-def test_11_truncation_and_migration(scheme: str, kind: str) -> None:
+def test_truncation_and_migration(scheme: str, kind: str) -> None:
     """Whatever moved, truncation finds every PTE, in areas moved by mremap too; and there is nothing left to move."""
     b = Box(scheme)
     file = tmpfs_file(b.mem, 8) if kind == "tmpfs" else host_file(b.mem, [b"x"] * 8)
@@ -567,7 +567,7 @@ def test_11_truncation_and_migration(scheme: str, kind: str) -> None:
 
 
 @each
-def test_24_a_page_that_came_back_to_the_child_first(scheme: str) -> None:
+def test_a_page_that_came_back_to_the_child_first(scheme: str) -> None:
     """Out of swap the child has it first, then the parent; the child exits: what the page points to must be there
     still."""
     b = Box(scheme)
@@ -592,7 +592,7 @@ def test_24_a_page_that_came_back_to_the_child_first(scheme: str) -> None:
 @each
 @both
 @pytest.mark.parametrize("shift", [1, 511, 1100])
-def test_26_the_stack_of_exec(scheme: str, paging: str, shift: int) -> None:
+def test_the_stack_of_exec_stays_while_it_moves(scheme: str, paging: str, shift: int) -> None:
     """The pages of the temporary stack can be moved before and after they are shifted, and at any moment in between at
     which something could ask: whatever shift_arg_pages allocates, it allocates while every walk is exact. From there on
     nothing runs until area and page tables agree again."""
@@ -604,19 +604,15 @@ def test_26_the_stack_of_exec(scheme: str, paging: str, shift: int) -> None:
     move(b, first, mm)
     asked = 0
 
-    def inject(order: int) -> bool:
+    def meanwhile(order: int) -> None:
         nonlocal asked
         asked += 1
-        b.mem.pages.inject = None
         b.audit("in exec")
         page = next(page for page in (first, first - shift) if b.pte(page, mm) & P)
         move(b, page, mm)
-        b.mem.pages.inject = inject
-        return False
 
-    b.mem.pages.inject = inject
-    setup_arg_pages(b.mem, vma, 0xC0000000 - (shift << 12), False)
-    b.mem.pages.inject = None
+    with during_allocations(b.mem.pages, meanwhile):
+        setup_arg_pages(b.mem, vma, 0xC0000000 - (shift << 12), False)
     assert asked or shift < 1024
     move(b, first - shift, mm)
     assert b.load(mm, 0xBFFFF000 - (shift << 12)) == 26
@@ -627,7 +623,7 @@ def test_26_the_stack_of_exec(scheme: str, paging: str, shift: int) -> None:
 
 
 @each
-def test_27_migration_whenever_a_move_or_a_fork_could_be_seen(scheme: str) -> None:
+def test_migration_whenever_a_move_or_a_fork_could_be_seen(scheme: str) -> None:
     """fork and mremap allocate; at each of those moments every page of the family can be migrated, in whatever order
     the areas stand."""
     b = Box(scheme)
@@ -637,31 +633,29 @@ def test_27_migration_whenever_a_move_or_a_fork_could_be_seen(scheme: str) -> No
     mms, home = [b.mm], {b.mm: 0}
     moved = 0
 
-    def inject(order: int) -> bool:
+    def meanwhile(order: int) -> bool:
         nonlocal moved
         if rng.random() < 0.5:
             return False
-        b.mem.pages.inject = None  # once: who finds his pages moved reserves anew
         mm = rng.choice(mms)
         page = home[mm] + rng.randrange(30)
         if b.pte(page, mm) & P:
             migrate_page(b.mem, b.pfn(page, mm))
             moved += 1
             walks_are_exact(b)
-        return False
+        return True  # once: who finds his pages moved reserves anew
 
     for turn in range(20):
         mm = rng.choice(mms)
-        b.mem.pages.inject = inject
-        if turn % 4 == 0:
-            child = b.fork(mm)
-            home[child] = home[mm]
-            mms.append(child)
-        else:
-            to = 600 * (turn + 1)
-            b.mremap(home[mm], 30, to, mm=mm)
-            home[mm] = to
-        b.mem.pages.inject = None
+        with during_allocations(b.mem.pages, meanwhile, once=True):
+            if turn % 4 == 0:
+                child = b.fork(mm)
+                home[child] = home[mm]
+                mms.append(child)
+            else:
+                to = 600 * (turn + 1)
+                b.mremap(home[mm], 30, to, mm=mm)
+                home[mm] = to
         b.audit(f"turn {turn}")
         for each_mm in mms:
             b.has(*range(30), mm=each_mm, shift=home[each_mm])
@@ -670,7 +664,7 @@ def test_27_migration_whenever_a_move_or_a_fork_could_be_seen(scheme: str) -> No
 
 
 @each
-def test_28_the_last_mapping_goes_first(scheme: str) -> None:
+def test_the_last_mapping_goes_first(scheme: str) -> None:
     """A page is named, its users unmap it or exit, and then it is asked for: nothing that it pointed to is looked at
     any more."""
     b = Box(scheme)

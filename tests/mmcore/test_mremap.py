@@ -18,6 +18,7 @@ from mmcore.calls.mremap import _Plan, do_mremap
 from mmcore.errors import SysError
 from mmcore.physical.pgtable import P
 from sandbox.kit.files import tmpfs_file
+from sandbox.kit.injection import Failing
 from sandbox.kit.machine import MAP_FIXED, MAP_SHARED, PROT_READ
 from tests.mmcore.asking import walked
 from tests.mmcore.box import AT, SCHEMES, Box
@@ -82,23 +83,14 @@ def test_a_move_that_fails_halfway_is_undone(scheme: str, which: int) -> None:
     b.map(0, 1200, flags=MAP_SHARED | MAP_FIXED, file=file)
     pages = (0, 3, 511, 512, 513, 1024, 1199)
     b.put(*pages)
-    left = which
-
-    def inject(order: int) -> bool:
-        nonlocal left
-        left -= 1
-        return left == 0
-
-    b.mem.pages.inject = inject
-    try:
-        b.mremap(0, 1200, 5000 + 100)
-        moved = True
-    except SysError as error:
-        assert error.errno == errno.ENOMEM and left <= 0
-        moved = False
-    finally:
-        b.mem.pages.inject = None
-    assert moved == (left > 0)
+    with Failing(b.mem.pages, which) as failing:
+        try:
+            b.mremap(0, 1200, 5000 + 100)
+            moved = True
+        except SysError as error:
+            assert error.errno == errno.ENOMEM and failing.failed
+            moved = False
+    assert moved == (not failing.failed)
     b.audit()
     b.has(*pages, shift=5100 if moved else 0)
 

@@ -16,6 +16,7 @@ from mmcore.paging.lifecycle import mm_alloc
 from mmcore.physical.frames import PAGETABLE
 from mmcore.physical.pgtable import FILE, PRESENT, PROTNONE, A, P, PaeTables, TwoLevelTables, U, W
 from rmap_plugins.anon_vma import AnonVma
+from sandbox.kit.injection import Failing
 from sandbox.kit.machine import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, RW, CpulessMachine
 
 PAGINGS = ("pae", "2level")
@@ -159,15 +160,6 @@ def test_a_root_costs_what_it_costs(paging: str, frames: int) -> None:
     mem.pgtables.pgd_free(pgd)
     assert mem.pages.owned[PAGETABLE] == before
     for n in range(1, frames + 1):
-        left = n
-
-        def inject(order: int) -> bool:
-            nonlocal left
-            left -= order == 0
-            return left == 0
-
-        mem.pages.inject = inject
-        with pytest.raises(OutOfMemory):
+        with Failing(mem.pages, n, counts=lambda order: order == 0), pytest.raises(OutOfMemory):
             mem.pgtables.pgd_alloc(None)
-        mem.pages.inject = None
         assert mem.pages.owned[PAGETABLE] == before

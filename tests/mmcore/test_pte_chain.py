@@ -22,6 +22,7 @@ from mmcore.rmap.core import SUCCESS, SWAP_FAIL
 from mmcore.rmap.scheme import SchemeEnv
 from rmap_plugins.pte_chain import PteChain
 from sandbox.kit.files import tmpfs_file
+from sandbox.kit.injection import Failing
 from sandbox.kit.machine import MAP_SHARED, CpulessMachine
 from tests.mmcore.asking import Asking
 
@@ -443,21 +444,10 @@ def test_reserve_gives_all_or_nothing() -> None:
         p.add(10 + k, pfn)
     before = p.scheme._cache.objects
     for n in range(1, 41):
-        left = n
-
-        def inject(order: int) -> bool:
-            nonlocal left
-            left -= 1
-            return left == 0
-
-        p.mem.pages.inject = inject
-        try:
-            with pytest.raises(OutOfMemory):
-                p.scheme.release(p.scheme.reserve("fork", None, np.array(frames)))
-                if left > 0:
-                    raise OutOfMemory("the stash served one: no allocation was left to fail")
-        finally:
-            p.mem.pages.inject = None
+        with Failing(p.mem.pages, n) as failing, pytest.raises(OutOfMemory):
+            p.scheme.release(p.scheme.reserve("fork", None, np.array(frames)))
+            if not failing.failed:
+                raise OutOfMemory("the stash served one: no allocation was left to fail")
         assert p.nodes == 0 and p.scheme._cache.objects <= before + 1 and not p.check()
 
 

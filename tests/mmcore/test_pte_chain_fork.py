@@ -9,6 +9,7 @@ import numpy as np
 
 from mmcore.physical.frames import PG_DIRECT
 from rmap_plugins.pte_chain import PteChain
+from sandbox.kit.injection import OBJECT, during_allocations
 from sandbox.kit.machine import CpulessMachine
 
 PAGES = 300  # more nodes than two slabs of 32-byte lines hold
@@ -19,18 +20,14 @@ def _fork_while(m: CpulessMachine, mm: Any, meanwhile: Callable[[], object]) -> 
     scheme: Any = m.mem.scheme
     reserve = scheme.reserve
 
-    def inject(order: int) -> bool:
-        if order >= 0:
-            m.mem.pages.inject = None
+    def new_slab(order: int) -> bool:
+        if order != OBJECT:
             meanwhile()
-        return False
+        return order != OBJECT
 
     def reserve_under_pressure(*args: Any) -> Any:
-        m.mem.pages.inject = inject
-        try:
+        with during_allocations(m.mem.pages, new_slab, once=True):
             return reserve(*args)
-        finally:
-            m.mem.pages.inject = None
 
     scheme.reserve = reserve_under_pressure
     try:

@@ -15,6 +15,7 @@ from mmcore.physical.frames import PG_SLAB, SLAB, VMALLOC, Frames
 from mmcore.physical.gfp import GFP_KERNEL
 from mmcore.physical.slab import PAGE_OFFSET, KmemCache, Slab, objects_per_slab
 from mmcore.physical.zones import PageAllocator
+from sandbox.kit.injection import Failing
 
 
 def allocator(frames: int = 2048) -> PageAllocator:
@@ -218,17 +219,8 @@ def test_vmalloc_takes_all_or_nothing() -> None:
     slab = Slab(pages)
     token = slab.vmalloc(10 * 4096 + 1, "swap_map")
     assert slab.vmalloc_areas() == [("swap_map", 11)] and pages.owned[VMALLOC] == 11
-    left = 5
-
-    def inject(order: int) -> bool:
-        nonlocal left
-        left -= 1
-        return left == 0
-
-    pages.inject = inject
-    with pytest.raises(OutOfMemory):
+    with Failing(pages, 5), pytest.raises(OutOfMemory):
         slab.vmalloc(20 * 4096, "more")
-    pages.inject = None
     assert pages.owned[VMALLOC] == 11
     slab.vfree(token)
     assert pages.owned[VMALLOC] == 0 and slab.vmalloc_areas() == []

@@ -142,7 +142,7 @@ def test_shared_by_fork_then_swapped_then_written(scheme, first):
 
 
 def test_a_pinned_page_stays_under_its_address():
-    """Bug class 19: the holder of a pin and the process go on seeing the same frame."""
+    """Class 19 of docs/bug-classes.md: the holder of a pin and the process go on seeing the same frame."""
     m = CpulessMachine(AnonVma, swap=16 << 20)
     mm = m.new_mm()
     a = m.mmap(mm, 8)

@@ -20,6 +20,7 @@ from mmcore.physical.pgtable import FILE, PRESENT, PROTNONE, TASK_SIZE, A, P, W
 from mmcore.swap import cache as swap_room
 from mmcore.swap import device as swapfile
 from sandbox.kit.files import tmpfs_file
+from sandbox.kit.injection import Failing
 from sandbox.kit.machine import MAP_FIXED, MAP_PRIVATE, MAP_SHARED, RW
 from tests.mmcore.box import AT, SCHEMES, Box
 
@@ -175,18 +176,9 @@ def test_no_memory_halfway(scheme: str) -> None:
         b.swap_out()
         b.mremap(0, 20, 40, mm=child)
         b.mem.pages.drain_pcp()
-        left = which
-
-        def inject(order: int) -> bool:
-            nonlocal left
-            left -= 1
-            return left == 0
-
-        b.mem.pages.inject = inject
-        with pytest.raises(SysError) as caught:
+        with Failing(b.mem.pages, which) as failing, pytest.raises(SysError) as caught:
             finish(b, swap_off(b.mem))
-        b.mem.pages.inject = None
-        assert caught.value.errno == errno.ENOMEM and left <= 0
+        assert caught.value.errno == errno.ENOMEM and failing.failed
         assert b.mem.swap.total == b.mem.swap.device.total > 0
         b.audit("half-way")
         b.swap_out()

@@ -1,4 +1,4 @@
-"""Faults in rmap_plugins/anon_vma_chain.py, in the code of all eras. Numbers in brackets: bug classes of history."""
+"""Faults in rmap_plugins/anon_vma_chain.py, in the code of all eras. Numbers in brackets: docs/bug-classes.md."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Faults in rmap_plugins/anonmm_chained.py; what it has from anonmm is held there. Numbers in brackets: bug classes of
-history."""
+"""Faults in rmap_plugins/anonmm_chained.py; what it has from anonmm is held there. Numbers in brackets:
+docs/bug-classes.md."""
 
 from __future__ import annotations
 

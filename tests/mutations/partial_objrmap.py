@@ -1,5 +1,5 @@
-"""Faults in rmap_plugins/partial_objrmap.py; what it has from pte_chain is held there. Numbers in brackets: bug classes
-of history."""
+"""Faults in rmap_plugins/partial_objrmap.py; what it has from pte_chain is held there. Numbers in brackets:
+docs/bug-classes.md."""
 
 from __future__ import annotations
 

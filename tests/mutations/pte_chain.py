@@ -1,4 +1,4 @@
-"""Faults in rmap_plugins/pte_chain.py. Numbers in brackets: bug classes of history."""
+"""Faults in rmap_plugins/pte_chain.py. Numbers in brackets: docs/bug-classes.md."""
 
 from __future__ import annotations
 

@@ -12,6 +12,7 @@ from mmcore.errors import OutOfMemory, SysError
 from sandbox.fs.pipe import create_pipe
 from sandbox.fs.pipequota import PAGE, PIPE_BUFFERS
 from sandbox.fs.uapi import POLLERR, POLLHUP, POLLIN, POLLOUT
+from sandbox.kit.injection import Failing
 from tests.sandbox.fs_world import World
 
 WORLD = World()
@@ -118,24 +119,15 @@ def test_ends_and_their_polls() -> None:
 
 def test_no_memory_for_a_pipe_leaves_nothing() -> None:
     before = WORLD.objects()
-    for fail_at in range(30):
-        calls = -1
-
-        def inject(_order: int, at: int = fail_at) -> bool:
-            nonlocal calls
-            calls += 1
-            return calls == at
-
-        WORLD.mem.pages.inject = inject
+    for n in range(1, 31):
         try:
-            ends = create_pipe(None, WORLD.vfs.pipe_sb, 0)
+            with Failing(WORLD.mem.pages, n):
+                ends = create_pipe(None, WORLD.vfs.pipe_sb, 0)
         except OutOfMemory:
             assert WORLD.objects() == before
             continue
-        finally:
-            WORLD.mem.pages.inject = None
         for end in ends:
             end.put()
         break
-    assert 4 < fail_at < 29
+    assert 5 < n < 30
     assert WORLD.objects() == before

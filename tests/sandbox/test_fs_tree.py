@@ -14,6 +14,7 @@ from sandbox.fs.dentry import d_path
 from sandbox.fs.namei import walk
 from sandbox.fs.uapi import O_APPEND, O_CREAT, O_EXCL, O_RDWR, O_TRUNC, O_WRONLY
 from sandbox.fs.vfs import may_create, may_delete
+from sandbox.kit.injection import Failing
 from tests.sandbox.fs_world import World
 
 
@@ -72,30 +73,21 @@ def test_every_failing_allocation_leaves_nothing() -> None:
     parent = walk(world.task, b"/tmp")
     baseline = world.objects()
     done = False
-    for fail_at in range(60):
-        count = -1
-
-        def inject(_order: int, at: int = fail_at) -> bool:
-            nonlocal count
-            count += 1
-            return count == at
-
-        world.mem.pages.inject = inject
+    for n in range(1, 61):
         try:
-            file = world.open("/tmp/" + "n" * 60, O_CREAT | O_RDWR)
+            with Failing(world.mem.pages, n):
+                file = world.open("/tmp/" + "n" * 60, O_CREAT | O_RDWR)
         except OutOfMemory:
-            world.mem.pages.inject = None
             leftover = parent.children.get(b"n" * 60)
             if leftover is not None:  # created, but not opened: as open(2) on Linux leaves it
                 parent.inode.unlink(parent, leftover)
             assert world.objects() == baseline
             continue
-        world.mem.pages.inject = None
         parent.inode.unlink(parent, file.dentry)
         file.put()
         done = True
         break
-    assert done and fail_at > 2
+    assert done and n > 3
     assert world.objects() == baseline
 
 
