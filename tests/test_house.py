@@ -106,6 +106,17 @@ def test_a_docstring_closes_where_it_should() -> None:
     assert not wrong
 
 
+def test_one_helper_makes_allocations_fail() -> None:
+    """sandbox/kit/injection.py; a test of mremap forbids allocations for a while that begins and ends in two places."""
+    files = [*_files(), *(ROOT / "tests").rglob("test_*.py")]
+    own = [
+        path.relative_to(ROOT).as_posix()
+        for path in files
+        if re.search(r"[.]inject = (?!None)", path.read_text(encoding="utf-8"))
+    ]
+    assert own == ["sandbox/kit/injection.py", "tests/mmcore/test_mremap.py"]
+
+
 def test_prose_keeps_to_the_width_of_the_code() -> None:
     """In documents too no line is longer than 120 characters, but for tables and what stands between fences."""
     seen, long = 0, []

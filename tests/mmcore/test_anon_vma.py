@@ -18,6 +18,7 @@ from mmcore.rmap import MISS, STOP, MachineFacts, Purpose
 from mmcore.rmap.core import SUCCESS, SWAP_FAIL
 from rmap_plugins.anon_vma import AnonVma
 from sandbox.kit.files import tmpfs_file
+from sandbox.kit.injection import OBJECT, Failing
 from sandbox.kit.machine import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, PROT_READ, RW, CpulessMachine
 from tests.mmcore.asking import Asking
 
@@ -182,10 +183,8 @@ def test_a_file_area_with_contiguous_offsets_shares() -> None:
 
 def test_no_memory_for_an_object(box: Box) -> None:
     box.map(0, 1)
-    box.mem.pages.inject = lambda order: order == -1
-    with pytest.raises(OutOfMemory):
+    with Failing(box.mem.pages, 1, counts=lambda order: order == OBJECT), pytest.raises(OutOfMemory):
         box.scheme.reserve("anon_fault", box.area(0))
-    box.mem.pages.inject = None
     assert box.area(0).anon_vma is None and box.objects == 0
     box.touch(0)
     box.audit()
