@@ -17,7 +17,7 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sandbox.lab.cell import die_with
+from sandbox.lab.child import die_with
 
 _POLL = 0.25  # wall seconds between looks at running processes
 _TICK = os.sysconf("SC_CLK_TCK")
