@@ -2,7 +2,7 @@
 
 Origin      Hugh Dickins and Andrea Arcangeli, posted April and May 2004; 7 to 40 merged on 2004-05-22
 Idea        ``stage`` says after which patch the kernel stands. Each stage is made of the schemes it consisted of; this
-file only says which.
+            file only says which.
 
     stage   anonymous pages                                    file pages            nonlinear areas
     7       pte_chain                                          list                  never unmapped

@@ -1,4 +1,4 @@
-"""Reclaim: aging and freeing pages, kswapd, direct reclaim.
+"""Reclaim: ageing and freeing pages, kswapd, direct reclaim.
 
  new page cache page ─> inactive ──────┐ tail: shrink_cache ─> shrink_list ─> freed | kept | activated
                           ^            │
