@@ -24,12 +24,15 @@ if TYPE_CHECKING:
 class Caller(Protocol):
     """A task on whose behalf the core works. Wherever the core keeps one in a dict it is known by identity."""
 
-    mm: Mm | None  # None: a kernel thread, or not yet in an address space
     pid: int
     memdie: bool  # the OOM killer chose it: it may use the reserves
     fault_major: bool  # the fault under way had to wait
     min_flt: int  # faults that did not
     maj_flt: int  # faults that did
+
+    @property
+    def mm(self) -> Mm | None:
+        """None: a kernel thread, or not yet in an address space."""
 
     @property
     def comm(self) -> str:

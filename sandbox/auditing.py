@@ -9,10 +9,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING
 
 from mmcore.audit import Auditor
 from sandbox.kernel.table import EVENT_SYSCALL
+
+if TYPE_CHECKING:
+    from sandbox.cpu.cpu import Cpu
+    from sandbox.kernel.kernel import Kernel, Trapped
 
 FORK, EXECVE, CLONE, MREMAP, VFORK = 2, 11, 120, 163, 190
 _WATCHED = {EVENT_SYSCALL >> 32 | nr for nr in (FORK, EXECVE, CLONE, MREMAP, VFORK)}
@@ -21,24 +25,23 @@ _WATCHED = {EVENT_SYSCALL >> 32 | nr for nr in (FORK, EXECVE, CLONE, MREMAP, VFO
 class AuditingCpu:
     """A processor that audits `mem` before it runs guest code, whenever something has happened that is worth it.
 
-    Everything else is the real `cpu`'s. Raises InvariantViolation out of `run`.
+    Everything else is the real `cpu`'s. Raises InvariantViolation out of the function of `door`.
     """
 
-    def __init__(self, cpu: Any, auditor: Auditor, kernel: Callable[[], Any]) -> None:
+    def __init__(self, cpu: Cpu, auditor: Auditor, kernel: Callable[[], Kernel]) -> None:
         """``kernel()`` is asked once guest code runs: the kernel is made after its processor."""
         self._cpu = cpu
         self._auditor = auditor
         self._seen = (0, 0, 0, 0)
         self._kernel = kernel
+        self.new_context, self.lost, self.set_tls = cpu.new_context, cpu.lost, cpu.set_tls
+        self.code_pages, self.flush_tlb, self.flush_code = cpu.code_pages, cpu.flush_tlb, cpu.flush_code
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._cpu, name)
-
-    def door(self) -> tuple[Any, Any]:
+    def door(self) -> tuple[Callable[..., int], Trapped]:
         """As the processor's, with the audit in front of each run."""
         run, state = self._cpu.door()
 
-        def audited(*arguments: Any) -> int:
+        def audited(*arguments: object) -> int:
             where = self._happened()
             if where:
                 self._auditor.require(where)
@@ -64,6 +67,6 @@ class AuditingCpu:
         return ""
 
 
-def pinned(kernel: Any) -> dict[int, int]:
+def pinned(kernel: Kernel) -> dict[int, int]:
     """frame -> pins held by system calls under way, for the auditor."""
     return Counter(pfn for task in kernel.tasks.values() for pfn in task.pins)

@@ -12,7 +12,7 @@ import os
 import posixpath
 import time
 from collections.abc import Callable, Sequence
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from mmcore.audit import Auditor
 from mmcore.errors import ConfigError, InvariantViolation, OomPanic, SysError, errno_name
@@ -30,6 +30,13 @@ from sandbox.result import Area, AuditResult, Crash, LowMem, Notes, Owner, PageS
 from sandbox.schemes.blame import foreign, scheme_fault
 from sandbox.schemes.registry import load_scheme
 from sandbox.status import Sample, StatusLine
+
+if TYPE_CHECKING:
+    from mmcore.areas.mm import Mm
+    from sandbox.kernel.crash import CrashInfo
+    from sandbox.kernel.kernel import Ending, Processor
+    from sandbox.kernel.task import Task
+    from sandbox.result import MemoryImage
 
 TIME_LIMIT_STATUS, INTERRUPT_STATUS, STUCK_STATUS = 124, 130, 1
 _GIVEN_UP = ("hung", "oom_panic")  # inside an allocation
@@ -190,7 +197,7 @@ class _Boot:
         self.config = config
         self.program = program
         self.argv = argv
-        self.kernel: Any = None
+        self.kernel: Kernel = None  # type: ignore[assignment]  # made after the memory that asks it
         self.mem = mem = build_memory(
             config,
             scheme,
@@ -199,13 +206,12 @@ class _Boot:
             shmem_zero_setup=lambda size, reserve: self.vfs.shmem_zero_setup(size, reserve),
         )
         self.auditor = Auditor(mem, lambda: pinned(self.kernel))
-        cpu: Any = boot_cpu(mem)
-        if config.audit == "full":
-            cpu = AuditingCpu(cpu, self.auditor, lambda: self.kernel)
+        cpu = boot_cpu(mem)
+        doorway: Processor = cpu if config.audit != "full" else AuditingCpu(cpu, self.auditor, lambda: self.kernel)
         self.vfs = Vfs(mem, mounts=config.mount_list(), seed=config.seed)
         self.kernel = Kernel(
             mem,
-            cpu,
+            doorway,
             self.vfs,
             clock=config.clock,
             seed=config.seed,
@@ -214,8 +220,8 @@ class _Boot:
         )
         # Files bear the time that the guest reads, though it sets the clock
         self.vfs.attach(self.kernel, self.kernel.timers.realtime)
-        self.recorder: Any = None
-        self.image: Any = None
+        self.recorder: MemoryRecorder | None = None
+        self.image: MemoryImage | None = None
         if hash_memory:
             from sandbox.lab.memhash import MemoryRecorder
 
@@ -225,7 +231,7 @@ class _Boot:
         if self.taker is not None:
             mem.at_low = self.taker.low
 
-    def run(self, stdout: int | Sink, stderr: int | Sink) -> Any:
+    def run(self, stdout: int | Sink, stderr: int | Sink) -> Ending:
         """The program from its first instruction to the end of the run; the kernel's Ending."""
         path = program_place(self.program.name, self.config)
         self.terminal_input = self.config.stdin is None and os.isatty(0)
@@ -253,7 +259,7 @@ class _Boot:
         self.vfs.close()
         return ending
 
-    def _mm_ended(self, task: Any, mm: Any, how: str) -> None:
+    def _mm_ended(self, task: Task, mm: Mm, how: str) -> None:
         """Before an address space is taken apart: who looks at it once more."""
         if self.recorder is not None:
             self.recorder.ended(task, mm, how)
@@ -282,7 +288,7 @@ class _Boot:
             (swap.total - swap.nr_swap_pages) << 12,
         )
 
-    def result(self, ending: Any, wall_s: float) -> Result:
+    def result(self, ending: Ending, wall_s: float) -> Result:
         """Everything the run leaves, read before the machine is let go."""
         mem, kernel, config = self.mem, self.kernel, self.config
         repeats = config.clock == "virtual" and not self.terminal_input and ending.kind not in _CUT
@@ -320,7 +326,7 @@ class _Boot:
         )
 
 
-def _memory_hash(image: Any) -> str | None:
+def _memory_hash(image: MemoryImage | None) -> str | None:
     if image is None:
         return None
     from sandbox.lab.memhash import memory_hash
@@ -328,7 +334,7 @@ def _memory_hash(image: Any) -> str | None:
     return memory_hash(image)
 
 
-def exit_status(ending: Any) -> int:
+def exit_status(ending: Ending) -> int:
     """The command's status for a run that ended so: the guest's, or 124, 130, and 1 for a guest that could not go
     on."""
     if ending.kind in _CUT:
@@ -359,7 +365,7 @@ def lowmem(mem: Memory) -> LowMem:
     )
 
 
-def _scheme_bytes(mem: Any, owners: dict[str, Owner]) -> dict[str, int]:
+def _scheme_bytes(mem: Memory, owners: dict[str, Owner]) -> dict[str, int]:
     """Low memory that is the scheme's, by structure: fields as bytes in use, its own caches in whole frames."""
     setup = mem.setup
 
@@ -381,12 +387,12 @@ def _scheme_bytes(mem: Any, owners: dict[str, Owner]) -> dict[str, int]:
     return {name: size for name, size in {**fields, **caches}.items() if size}
 
 
-def _file_index(mem: Any) -> str:
+def _file_index(mem: Memory) -> str:
     """Of a scheme that walks file pages by their file's index, else ""."""
     return mem.setup.file_index if mem.rmap.exact and not mem.setup.files else ""
 
 
-def _crash(info: Any) -> Crash:
+def _crash(info: CrashInfo) -> Crash:
     return Crash(
         info.pid,
         info.comm,

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from mmcore.errors import ConfigError, InvariantViolation
 from mmcore.physical.pgtable import FILE, PRESENT
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from mmcore.areas.mm import Mm
     from mmcore.memory import Memory
     from sandbox.kernel.kernel import Kernel
+    from sandbox.kernel.task import Task
 
 _REQUEST = re.compile(r"(\d+):(0x[0-9a-fA-F]+|\d+)(@peak)?", re.ASCII)
 _NAMED = 6  # processes named where the one asked for is none of them
@@ -57,7 +58,7 @@ class PictureTaker:
         self._taken: dict[PictureRequest, PageShown] = {}
         self._lowest = mem.pages.min_free + 1  # frames; as pictures at the peak were last taken
 
-    def ended(self, task: Any, mm: Mm, how: str) -> None:
+    def ended(self, task: Task, mm: Mm, how: str) -> None:
         """The last task of an address space is about to leave it by ``how``: "exit" or "exec"."""
         self.low()
         for request in self.requests:

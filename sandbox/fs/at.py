@@ -5,13 +5,16 @@ from __future__ import annotations
 
 from errno import EBADF, ENOENT, ENOTDIR
 from stat import S_ISDIR
-from typing import Any
+from typing import TYPE_CHECKING
 
 from mmcore.errors import SysError
 from sandbox.fs.dentry import Dentry
 from sandbox.fs.file import File
 from sandbox.fs.namei import walk, walk_parent
 from sandbox.fs.uapi import AT_FDCWD, FMODE_READ, FMODE_WRITE, O_PATH
+
+if TYPE_CHECKING:
+    from sandbox.kernel.task import Task
 
 CWD = AT_FDCWD & 0xFFFFFFFF  # as a system call gets it
 
@@ -27,7 +30,7 @@ def s64(low: int, high: int) -> int:
     return value - (1 << 64) if value >> 63 else value
 
 
-def fget(task: Any, fd: int) -> File:
+def fget(task: Task, fd: int) -> File:
     """The open file of a descriptor, whatever it was opened for but O_PATH. EBADF."""
     fds = task.files.fds
     file = fds[fd] if fd < len(fds) else None
@@ -36,7 +39,7 @@ def fget(task: Any, fd: int) -> File:
     return file
 
 
-def fget_read(task: Any, fd: int) -> File:
+def fget_read(task: Task, fd: int) -> File:
     fds = task.files.fds
     file = fds[fd] if fd < len(fds) else None
     if file is None or not file.f_mode & FMODE_READ:
@@ -44,7 +47,7 @@ def fget_read(task: Any, fd: int) -> File:
     return file
 
 
-def fget_write(task: Any, fd: int) -> File:
+def fget_write(task: Task, fd: int) -> File:
     fds = task.files.fds
     file = fds[fd] if fd < len(fds) else None
     if file is None or not file.f_mode & FMODE_WRITE:
@@ -52,7 +55,7 @@ def fget_write(task: Any, fd: int) -> File:
     return file
 
 
-def base_of(task: Any, dirfd: int, path: bytes) -> Dentry | None:
+def base_of(task: Task, dirfd: int, path: bytes) -> Dentry | None:
     """Where a relative ``path`` starts: None is the working directory. EBADF, ENOTDIR."""
     if dirfd == CWD or path[:1] == b"/":
         return None
@@ -62,7 +65,7 @@ def base_of(task: Any, dirfd: int, path: bytes) -> Dentry | None:
     return dentry
 
 
-def walk_at(task: Any, dirfd: int, path: bytes, follow: bool = True, empty: bool = False) -> Dentry:
+def walk_at(task: Task, dirfd: int, path: bytes, follow: bool = True, empty: bool = False) -> Dentry:
     """The dentry of ``path`` below ``dirfd``; with ``empty`` (AT_EMPTY_PATH) an empty path is the descriptor's own."""
     if not path:
         if not empty:
@@ -71,5 +74,5 @@ def walk_at(task: Any, dirfd: int, path: bytes, follow: bool = True, empty: bool
     return walk(task, path, base_of(task, dirfd, path), follow)
 
 
-def walk_parent_at(task: Any, dirfd: int, path: bytes) -> tuple[Dentry, bytes, bool]:
+def walk_parent_at(task: Task, dirfd: int, path: bytes) -> tuple[Dentry, bytes, bool]:
     return walk_parent(task, path, base_of(task, dirfd, path))

@@ -18,7 +18,7 @@ import struct
 from collections.abc import Callable
 from errno import EIO, ENOTTY, EPIPE
 from stat import S_IFIFO
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mmcore.errors import SysError
 from mmcore.wait import WaitQueue
@@ -44,6 +44,9 @@ from sandbox.fs.uapi import (
 from sandbox.kernel.sched import Wait
 from sandbox.kernel.signo import SIGPIPE
 from sandbox.kernel.uaccess import copy_from_user, copy_to_user
+
+if TYPE_CHECKING:
+    from sandbox.kernel.task import Task
 
 Sink = int | Callable[[bytes], Any]
 """Where output goes: a host descriptor, or a function that gets the bytes."""
@@ -149,7 +152,7 @@ class TtyFile(File):
     def poll_ns(self) -> int:
         return POLL_NS
 
-    def peek(self, task: Any, n: int) -> bytes | None:
+    def peek(self, task: Task | None, n: int) -> bytes | None:
         console = self.console
         if not console.fill():
             return None
@@ -165,13 +168,13 @@ class TtyFile(File):
     def consume(self, n: int) -> None:
         self.console.pending = self.console.pending[n:]
 
-    def accept(self, task: Any, data: bytes) -> int:
+    def accept(self, task: Task | None, data: bytes) -> int:
         return emit(task, self.console.sink, data)
 
     def read_queues(self) -> list[WaitQueue]:
         return [self.console.queue]
 
-    def input_wait(self, task: Any) -> Wait:
+    def input_wait(self, task: Task) -> Wait:
         """The terminal is looked at again after a while of virtual time."""
         return Wait(self.read_queues(), task.kernel.clock.now + POLL_NS)
 
@@ -180,7 +183,7 @@ class TtyFile(File):
             queues.append(self.console.queue)
         return WRITABLE | (READABLE if self.console.fill() else 0)
 
-    def ioctl(self, task: Any, cmd: int, arg: int) -> int:
+    def ioctl(self, task: Task, cmd: int, arg: int) -> int:
 
         console = self.console
         if cmd == TCGETS:
@@ -209,10 +212,10 @@ class OutputFile(File):
         super().__init__(dentry, flags)
         self.sink = sink
 
-    def accept(self, task: Any, data: bytes) -> int:
+    def accept(self, task: Task | None, data: bytes) -> int:
         return emit(task, self.sink, data)
 
-    def peek(self, task: Any, n: int) -> bytes:
+    def peek(self, task: Task | None, n: int) -> bytes:
         return b""
 
     def poll(self, queues: list[WaitQueue] | None) -> int:
@@ -231,7 +234,7 @@ class StreamInput(File):
         self.data: bytes | None = None
         self.parts: list[bytes] = []
 
-    def _all(self, task: Any) -> bytes | None:
+    def _all(self, task: Task | None) -> bytes | None:
         """All of it; None when the run is to end (Ctrl-C, time limit) before the pipe does."""
         while self.data is None:
             try:
@@ -249,11 +252,11 @@ class StreamInput(File):
                 self.parts.clear()
         return self.data
 
-    def peek(self, task: Any, n: int) -> bytes | None:
+    def peek(self, task: Task | None, n: int) -> bytes | None:
         data = self._all(task)
         return None if data is None else data[self.pos : self.pos + n]
 
-    def input_wait(self, task: Any) -> Wait:
+    def input_wait(self, task: Task) -> Wait:
         """Only yielded by a run that is about to end; long enough for the loop to notice."""
         return Wait((), task.kernel.clock.now + POLL_NS)
 
@@ -271,11 +274,11 @@ class StreamInode(Inode):
         self.rdev = rdev
         self.factory = factory
 
-    def open(self, task: Any, dentry: Dentry, flags: int) -> File:
+    def open(self, task: Task | None, dentry: Dentry, flags: int) -> File:
         return self.factory(dentry, flags)
 
 
-def emit(task: Any, sink: Sink, data: bytes) -> int:
+def emit(task: Task | None, sink: Sink, data: bytes) -> int:
     """Sends ``data`` on, all of it. A reader gone is SIGPIPE and EPIPE in the guest too; a full non-blocking descriptor
     is waited for."""
     if callable(sink):

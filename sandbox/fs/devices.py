@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from errno import ENOSPC, ENXIO
 from stat import S_IFBLK, S_IFCHR, S_IFIFO
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mmcore.errors import SysError
 from sandbox.fs.dentry import Dentry
@@ -18,7 +18,9 @@ from sandbox.fs.pipe import open_fifo
 from sandbox.fs.uapi import S_IFMT, makedev
 
 if TYPE_CHECKING:
+    from sandbox.fs.file import Opening
     from sandbox.fs.vfs import Vfs
+    from sandbox.kernel.task import Task
 
 NULL, ZERO, FULL, RANDOM, URANDOM = (makedev(1, minor) for minor in (3, 5, 7, 8, 9))
 TTY, CONSOLE, PTS0 = makedev(5, 0), makedev(5, 1), makedev(136, 0)
@@ -53,10 +55,10 @@ class NullFile(CharFile):
 
     __slots__ = ()
 
-    def peek(self, task: Any, n: int) -> bytes:
+    def peek(self, task: Task | None, n: int) -> bytes:
         return b""
 
-    def accept(self, task: Any, data: bytes) -> int:
+    def accept(self, task: Task | None, data: bytes) -> int:
         return len(data)
 
 
@@ -69,10 +71,10 @@ class ZeroFile(CharFile):
         super().__init__(dentry, flags)
         self.vfs = vfs
 
-    def peek(self, task: Any, n: int) -> bytes:
+    def peek(self, task: Task | None, n: int) -> bytes:
         return bytes(n)
 
-    def accept(self, task: Any, data: bytes) -> int:
+    def accept(self, task: Task | None, data: bytes) -> int:
         return len(data)
 
     def mmap_file(self, shared: bool, length: int) -> File | None:
@@ -84,10 +86,10 @@ class FullFile(CharFile):
 
     __slots__ = ()
 
-    def peek(self, task: Any, n: int) -> bytes:
+    def peek(self, task: Task | None, n: int) -> bytes:
         return bytes(n)
 
-    def accept(self, task: Any, data: bytes) -> int:
+    def accept(self, task: Task | None, data: bytes) -> int:
         if data:
             raise SysError(ENOSPC)
         return 0
@@ -103,7 +105,7 @@ class RandomFile(CharFile):
         self.rng = rng
         self.drawn = b""
 
-    def peek(self, task: Any, n: int) -> bytes:
+    def peek(self, task: Task | None, n: int) -> bytes:
         n = min(n, 1 << 20)
         if len(self.drawn) < n:
             self.drawn += self.rng.randbytes(n - len(self.drawn))
@@ -112,11 +114,11 @@ class RandomFile(CharFile):
     def consume(self, n: int) -> None:
         self.drawn = self.drawn[n:]
 
-    def accept(self, task: Any, data: bytes) -> int:
+    def accept(self, task: Task | None, data: bytes) -> int:
         return len(data)
 
 
-def open_special(vfs: Vfs, task: Any, dentry: Dentry, flags: int) -> Any:
+def open_special(vfs: Vfs, task: Task | None, dentry: Dentry, flags: int) -> File | Opening:
     """Opens a device node or a FIFO: a File, or (FIFO) a generator that waits and returns one. ENXIO without a
     driver."""
     inode = dentry.inode

@@ -6,13 +6,16 @@ Linux: fs/file.c, fs/open.c, include/linux/fs_struct.h, 2.6.7.
 from __future__ import annotations
 
 from errno import EBADF, EMFILE
-from typing import Any
+from typing import TYPE_CHECKING
 
 from mmcore.errors import SysError
 from sandbox.fs.dentry import Dentry
 from sandbox.fs.file import File
 from sandbox.fs.locks import forget_posix
 from sandbox.fs.notify import forget
+
+if TYPE_CHECKING:
+    from sandbox.kernel.task import Task
 
 NR_OPEN_DEFAULT = 1024
 
@@ -46,7 +49,7 @@ class FileTable:
                 file.count += 1
         return other
 
-    def put(self, task: Any = None) -> None:
+    def put(self, task: Task | None = None) -> None:
         """A task lets go of the table; the last closes everything, in ascending order."""
         self.users -= 1
         if self.users == 0:
@@ -86,7 +89,7 @@ class FileTable:
             self.cloexec.discard(fd)
         return fd
 
-    def replace(self, fd: int, file: File, cloexec: bool, task: Any = None) -> None:
+    def replace(self, fd: int, file: File, cloexec: bool, task: Task | None = None) -> None:
         """dup2: ``fd`` (checked by the caller) becomes ``file``, whose reference is taken over; what it was is
         closed."""
         fds = self.fds
@@ -101,7 +104,7 @@ class FileTable:
         if old is not None:
             self._close(old, task)
 
-    def close(self, fd: int, task: Any = None) -> None:
+    def close(self, fd: int, task: Task | None = None) -> None:
         """EBADF. Record locks of this table on the file go, as POSIX has it."""
         fds = self.fds
         file = fds[fd] if fd < len(fds) else None
@@ -113,7 +116,7 @@ class FileTable:
         self.cloexec.discard(fd)
         self._close(file, task)
 
-    def _close(self, file: File, task: Any) -> None:
+    def _close(self, file: File, task: Task | None) -> None:
         if file.inode.locks:
             forget_posix(file.inode, self)
         if file.inode.watches:
@@ -123,7 +126,7 @@ class FileTable:
         if file.count == 0:
             file.release()
 
-    def close_on_exec(self, task: Any = None) -> None:
+    def close_on_exec(self, task: Task | None = None) -> None:
         """exec closes what is marked."""
         for fd in sorted(self.cloexec):
             if fd < len(self.fds) and self.fds[fd] is not None:

@@ -12,11 +12,13 @@ Linux: fs/file_table.c, fs/read_write.c, 2.6.7.
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from errno import EBADF, EFBIG, EINVAL, EISDIR, ENODEV, ENOENT, ENOTTY, ENXIO, ESPIPE
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from mmcore.errors import SysError
+from mmcore.files.shmem import ShmemSpace
 from sandbox.fs.dentry import Dentry, d_path
 from sandbox.fs.hooks import send_signal
 from sandbox.fs.inode import drop_privileges
@@ -44,7 +46,17 @@ from sandbox.kernel.sched import Wait
 from sandbox.kernel.signo import SIGXFSZ
 
 if TYPE_CHECKING:
+    from mmcore.areas.mm import Mm
+    from mmcore.areas.vma import VmArea
+    from mmcore.files.filemap import AddressSpace
+    from mmcore.files.filespace import FileSpace
     from mmcore.wait import WaitQueue
+    from sandbox.fs.sigio import SignalOwner
+    from sandbox.kernel.exec import ExeFile
+    from sandbox.kernel.task import Task
+
+# An open that has to wait (for the other end of a FIFO, for a lease): a generator that returns the open file.
+Opening = Generator[Wait, Any, "File"]
 
 _MODES = (FMODE_READ, FMODE_WRITE, FMODE_READ | FMODE_WRITE, 0)
 
@@ -67,9 +79,9 @@ class File:
         self.f_flags = flags
         self.f_mode = 0 if flags & O_PATH else _MODES[flags & O_ACCMODE]
         self.pos = 0
-        self.mapping: Any = inode.mapping
+        self.mapping: AddressSpace | None = inode.mapping
         self.count = 1
-        self.owner: Any = None  # who is told by signal (sigio.SignalOwner)
+        self.owner: SignalOwner | None = None  # who is told by signal (sigio.SignalOwner)
         self.signum = 0
         dentry.count += 1
         if self.f_mode & FMODE_WRITE:
@@ -110,13 +122,13 @@ class File:
         return d_path(self.dentry).decode("utf-8", "surrogateescape")
 
     # data
-    def peek(self, task: Any, n: int) -> bytes | None:
+    def peek(self, task: Task | None, n: int) -> bytes | None:
         raise SysError(EINVAL)
 
     def consume(self, n: int) -> None:
         self.pos += n
 
-    def accept(self, task: Any, data: bytes) -> int:
+    def accept(self, task: Task | None, data: bytes) -> int:
         raise SysError(EINVAL)
 
     def pread(self, pos: int, n: int) -> bytes:
@@ -128,7 +140,7 @@ class File:
     def read_queues(self) -> list[WaitQueue]:
         return []
 
-    def input_wait(self, task: Any) -> Wait:
+    def input_wait(self, task: Task) -> Wait:
         """What a reader of an empty file yields."""
         return Wait(self.read_queues())
 
@@ -143,7 +155,7 @@ class File:
     def llseek(self, offset: int, whence: int) -> int:
         raise SysError(ESPIPE)
 
-    def ioctl(self, task: Any, cmd: int, arg: int) -> int:
+    def ioctl(self, task: Task, cmd: int, arg: int) -> int:
         raise SysError(ENOTTY)
 
     def mmap_file(self, shared: bool, length: int) -> File | None:
@@ -151,8 +163,18 @@ class File:
         memory. Raises ENODEV where the kind cannot be mapped."""
         raise SysError(ENODEV)
 
-    def on_flush(self, task: Any) -> None:
+    def on_flush(self, task: Task | None) -> None:
         """A descriptor of it is being closed."""
+
+
+def file_of(vma: VmArea) -> File | None:
+    """The open file an area shows; mmcore keeps it without knowing its class."""
+    return cast("File | None", vma.vm_file)
+
+
+def program_of(mm: Mm) -> ExeFile | None:
+    """The program an address space runs; None before its first exec."""
+    return cast("ExeFile | None", mm.exe_file)
 
 
 class SeekableFile(File):
@@ -192,8 +214,9 @@ class RegularFile(SeekableFile):
 
     __slots__ = ()
     regular = True
+    mapping: FileSpace | ShmemSpace
 
-    def peek(self, task: Any, n: int) -> bytes:
+    def peek(self, task: Task | None, n: int) -> bytes:
         return self.pread(self.pos, n)
 
     def pread(self, pos: int, n: int) -> bytes:
@@ -211,7 +234,7 @@ class RegularFile(SeekableFile):
         """tmpfs knows its holes: what has no page with data, in memory or in swap."""
         plain = super().seek_hole(offset, whence)
         mapping = self.mapping
-        if not mapping.is_shmem:
+        if not isinstance(mapping, ShmemSpace):
             return plain
         size = self.inode.i_size
         index = offset >> 12
@@ -229,7 +252,7 @@ class RegularFile(SeekableFile):
             raise SysError(ENXIO)
         return at
 
-    def accept(self, task: Any, data: bytes) -> int:
+    def accept(self, task: Task | None, data: bytes) -> int:
         inode = self.inode
         pos = inode.i_size if self.f_flags & O_APPEND else self.pos
         if task is not None and pos + len(data) > task.signal.rlimits[RLIMIT_FSIZE][0]:
@@ -264,7 +287,7 @@ class RegularFile(SeekableFile):
         return self
 
 
-def within_limit(task: Any, pos: int, data: bytes) -> bytes:
+def within_limit(task: Task, pos: int, data: bytes) -> bytes:
     """What RLIMIT_FSIZE lets be written at ``pos``; nothing at all is SIGXFSZ and EFBIG. Linux:
     generic_write_checks."""
     room = task.signal.rlimits[RLIMIT_FSIZE][0] - pos
@@ -284,7 +307,7 @@ class DirFile(SeekableFile):
         super().__init__(dentry, flags)
         self.listing: list[tuple[bytes, int, int]] | None = None
 
-    def peek(self, task: Any, n: int) -> bytes:
+    def peek(self, task: Task | None, n: int) -> bytes:
         raise SysError(EISDIR)
 
     def pread(self, pos: int, n: int) -> bytes:
@@ -321,8 +344,8 @@ class PathFile(File):
 
     __slots__ = ()
 
-    def peek(self, task: Any, n: int) -> bytes:
+    def peek(self, task: Task | None, n: int) -> bytes:
         raise SysError(EBADF)
 
-    def accept(self, task: Any, data: bytes) -> int:
+    def accept(self, task: Task | None, data: bytes) -> int:
         raise SysError(EBADF)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from sandbox.kernel.signals import send_task
 from sandbox.kernel.signo import user_info
 
+if TYPE_CHECKING:
+    from sandbox.kernel.task import Task
 
-def send_signal(task: Any, sig: int) -> None:
+
+def send_signal(task: Task | None, sig: int) -> None:
     """``sig`` to the task itself (SIGPIPE, SIGXFSZ), as the kernel sends it."""
     if task is None:
         return

@@ -17,7 +17,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from errno import EACCES, EINVAL, EIO, EISDIR, ENOENT, EPERM, EROFS
 from stat import S_IFDIR, S_IFIFO, S_IFLNK, S_IFREG, S_ISDIR
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mmcore.errors import SysError
 from sandbox.fs.dentry import Dentry
@@ -25,6 +25,11 @@ from sandbox.fs.file import DirFile, RegularFile
 from sandbox.fs.inode import BOOT_EPOCH_S, Inode, SuperBlock, check_size, init_owner
 from sandbox.fs.pipe import open_fifo
 from sandbox.fs.uapi import S_IFMT
+
+if TYPE_CHECKING:
+    from mmcore.files.filespace import FileSpace
+    from sandbox.fs.file import File, Opening
+    from sandbox.kernel.task import Task
 
 _EPOCH_NS = BOOT_EPOCH_S * 1_000_000_000
 MAX_OPEN = 64  # host descriptors kept open for regular files
@@ -50,7 +55,7 @@ class HostSuper(SuperBlock):
 
     __slots__ = ("path", "new_space", "inos", "inodes", "opened", "surplus")
 
-    def __init__(self, *args: Any, path: bytes, readonly: bool, new_space: Callable[[HostInode], Any]) -> None:
+    def __init__(self, *args: Any, path: bytes, readonly: bool, new_space: Callable[[HostInode], FileSpace]) -> None:
         super().__init__(*args)
         self.path = path
         self.readonly = readonly
@@ -129,8 +134,10 @@ class HostSuper(SuperBlock):
             if dentry is None or not inode.unused(dentry):
                 continue
             n -= 1
+            directory = dentry.parent.inode
+            assert isinstance(directory, HostInode)
             del dentry.parent.children[dentry.name]
-            dentry.parent.inode.loaded = False
+            directory.loaded = False
             dentry.unhash()
 
     def close(self) -> None:
@@ -148,6 +155,8 @@ class HostInode(Inode):
     """A host file; itself the backing store of its page cache. ``where`` is a dentry that leads to it."""
 
     __slots__ = ("where", "key", "target", "loaded", "pinned_fd")
+    sb: HostSuper
+    mapping: FileSpace | None
 
     def __init__(self, sb: HostSuper, status: os.stat_result, key: tuple[int, int]) -> None:
         super().__init__(sb, status.st_mode, sb.caches.inode, sb.number(key))
@@ -273,7 +282,7 @@ class HostInode(Inode):
                     raise
 
     # the inode
-    def open(self, task: Any, dentry: Dentry, flags: int) -> Any:
+    def open(self, task: Task | None, dentry: Dentry, flags: int) -> File | Opening:
         if S_ISDIR(self.mode):
             return DirFile(dentry, flags)
         if self.mode & S_IFMT == S_IFIFO:
@@ -348,7 +357,9 @@ class HostInode(Inode):
         if self.sb.readonly:
             raise SysError(EROFS)
 
-    def create(self, task: Any, parent: Dentry, name: bytes, mode: int, rdev: int = 0, target: bytes = b"") -> Dentry:
+    def create(
+        self, task: Task | None, parent: Dentry, name: bytes, mode: int, rdev: int = 0, target: bytes = b""
+    ) -> Dentry:
         self._writable()
         kind = mode & S_IFMT
         if kind not in _SHOWN:
@@ -412,6 +423,7 @@ class HostInode(Inode):
 
     def _remove(self, parent: Dentry, child: Dentry, host_remove: Callable[..., None] | None) -> None:
         inode = child.inode
+        assert isinstance(inode, HostInode)
         inode.pin()
         if host_remove is not None:
             try:
@@ -442,9 +454,10 @@ class HostInode(Inode):
 
     def rename(self, child: Dentry, new_parent: Dentry, name: bytes, victim: Dentry | None) -> None:
         self._writable()
-        new_dir = new_parent.inode
-        assert isinstance(new_dir, HostInode)
+        inode, new_dir = child.inode, new_parent.inode
+        assert isinstance(inode, HostInode) and isinstance(new_dir, HostInode)
         if victim is not None:
+            assert isinstance(victim.inode, HostInode)
             victim.inode.pin()
         self._two(
             self.parts(child.name),
@@ -457,10 +470,10 @@ class HostInode(Inode):
         child.name = name
         child.parent = new_parent
         new_parent.children[name] = child
-        child.inode.where = child
+        inode.where = child
         self.touch()
         new_dir.touch()
-        child.inode.ctime = self.ctime
+        inode.ctime = self.ctime
 
     def evict(self) -> None:
         if self.mapping is not None and self.nlink and not self.sb.readonly:
@@ -478,7 +491,7 @@ class HostInode(Inode):
         if mapping is not None:
             mapping.truncate(0)
 
-    def readlink(self, task: Any) -> bytes:
+    def readlink(self, task: Task | None) -> bytes:
         if self.mode & S_IFMT != S_IFLNK:
             raise SysError(EINVAL)
         if self.target is None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from errno import EACCES, EFBIG, EINVAL, ENOTDIR, EPERM, EROFS
 from stat import S_IFDIR, S_IFREG, S_ISDIR, S_ISGID, S_ISLNK
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mmcore.errors import SysError
 from mmcore.files.shmem import shmem_inode_cache
@@ -21,8 +21,17 @@ from sandbox.fs.pipequota import PipeQuota
 from sandbox.fs.uapi import MAX_LFS_FILESIZE, MAY_EXEC, MAY_WRITE, S_IFMT
 
 if TYPE_CHECKING:
+    from mmcore.files.filemap import AddressSpace
+    from mmcore.memory import Memory
+    from mmcore.physical.slab import KmemCache
+    from mmcore.wait import WaitQueue
     from sandbox.fs.dentry import Dentry
-    from sandbox.fs.file import File
+    from sandbox.fs.file import File, Opening
+    from sandbox.fs.leases import Leases
+    from sandbox.fs.locks import Lock
+    from sandbox.fs.notify import DirectoryWatch
+    from sandbox.fs.pipe import Pipe
+    from sandbox.kernel.task import Task
 
 BOOT_EPOCH_S = 1_085_184_000
 BOOT_S = 10  # how long the machine has been on when the first program starts
@@ -35,7 +44,7 @@ class Caches:
 
     __slots__ = ("slab", "filp", "dentry", "inode", "proc_inode", "shmem_inode", "file_lock", "pipes")
 
-    def __init__(self, mem: Any) -> None:
+    def __init__(self, mem: Memory) -> None:
         slab, more = mem.slab, mem.setup.address_space
         self.slab = slab
         self.filp = slab.cache("filp", 160)
@@ -124,7 +133,7 @@ class Inode:
         "watches",
     )
 
-    def __init__(self, sb: SuperBlock, mode: int, cache: Any = None, ino: int = 0) -> None:
+    def __init__(self, sb: SuperBlock, mode: int, cache: KmemCache | None = None, ino: int = 0) -> None:
         self.cache = cache
         self.addr = cache.alloc() if cache is not None else 0
         self.sb = sb
@@ -135,18 +144,18 @@ class Inode:
         self.rdev = 0
         self.i_size = 0
         self.atime = self.mtime = self.ctime = sb.now()
-        self.mapping: Any = None
+        self.mapping: AddressSpace | None = None
         self.count = 0
         self.writers = 0  # > 0: open for writing; < 0: being executed (ETXTBSY)
         self.readers = 0  # open for reading alone
-        self.locks: list[Any] | None = None
-        self.flocks: list[Any] | None = None
-        self.lock_queue: Any = None
-        self.pipe: Any = None
+        self.locks: list[Lock] | None = None
+        self.flocks: list[Lock] | None = None
+        self.lock_queue: WaitQueue | None = None
+        self.pipe: Pipe | None = None
         self.seals = 0
-        self.leases: Any = None
+        self.leases: Leases | None = None
         self.rw_hint = 0
-        self.watches: list[Any] | None = None  # F_NOTIFY
+        self.watches: list[DirectoryWatch] | None = None  # F_NOTIFY
 
     @property
     def size(self) -> int:
@@ -173,8 +182,8 @@ class Inode:
         self.mtime = self.ctime = self.sb.now()
 
     # what a kind of inode may override
-    def open(self, task: Any, dentry: Dentry, flags: int) -> File:
-        """A new open file. Raises SysError."""
+    def open(self, task: Task | None, dentry: Dentry, flags: int) -> File | Opening:
+        """A new open file, or a generator that waits for it. Raises SysError."""
         raise SysError(EINVAL)
 
     def lookup(self, parent: Dentry, name: bytes) -> Dentry:
@@ -189,7 +198,9 @@ class Inode:
         """Is a name of an earlier listing still in the directory? One found by lookup alone always is."""
         return True
 
-    def create(self, task: Any, parent: Dentry, name: bytes, mode: int, rdev: int = 0, target: bytes = b"") -> Dentry:
+    def create(
+        self, task: Task | None, parent: Dentry, name: bytes, mode: int, rdev: int = 0, target: bytes = b""
+    ) -> Dentry:
         """A new file of the kind in ``mode`` (``target``: a symbolic link's text)."""
         raise SysError(EPERM if S_ISDIR(self.mode) else ENOTDIR)
 
@@ -205,10 +216,10 @@ class Inode:
     def rename(self, child: Dentry, new_parent: Dentry, name: bytes, victim: Dentry | None) -> None:
         raise SysError(EPERM)
 
-    def readlink(self, task: Any) -> bytes:
+    def readlink(self, task: Task | None) -> bytes:
         raise SysError(EINVAL)
 
-    def follow_link(self, task: Any) -> bytes | Dentry:
+    def follow_link(self, task: Task | None) -> bytes | Dentry:
         """Where a symbolic link leads: text to walk on with, or (in /proc) the dentry itself."""
         return self.readlink(task)
 
@@ -236,7 +247,7 @@ class Inode:
         self.writers += 1
 
 
-def permission(task: Any, inode: Inode, mask: int) -> None:
+def permission(task: Task | None, inode: Inode, mask: int) -> None:
     """Raises EACCES (EROFS for writing below a read-only mount). ``task`` None is the kernel itself. Linux: fs/namei.c,
     vfs_permission, 2.6.7."""
     mode = inode.mode
@@ -256,16 +267,16 @@ def permission(task: Any, inode: Inode, mask: int) -> None:
     inode.allow(mask)
 
 
-def in_group(task: Any, gid: int) -> bool:
+def in_group(task: Task, gid: int) -> bool:
     return gid == task.fsgid or gid in task.groups
 
 
-def owned(task: Any, inode: Inode) -> bool:
+def owned(task: Task | None, inode: Inode) -> bool:
     """May the task change mode and times? CAP_FOWNER goes with fsuid 0."""
     return task is None or task.fsuid == 0 or task.fsuid == inode.uid
 
 
-def drop_privileges(task: Any, inode: Inode) -> None:
+def drop_privileges(task: Task | None, inode: Inode) -> None:
     """The content changes: set-user-ID goes, and set-group-ID that means it, unless root writes (CAP_FSETID). Linux:
     file_remove_privs, 6.1."""
     mode = inode.mode
@@ -274,13 +285,13 @@ def drop_privileges(task: Any, inode: Inode) -> None:
     inode.mode = mode & ~_privileges(task, inode)
 
 
-def _privileges(task: Any, inode: Inode) -> int:
+def _privileges(task: Task, inode: Inode) -> int:
     """The bits to take away. Set-group-ID without execution for the group stays with members. Linux:
     setattr_should_drop_suidgid."""
     return 0o6000 if inode.mode & 0o010 or not in_group(task, inode.gid) else 0o4000
 
 
-def init_owner(task: Any, inode: Inode, parent: Inode) -> None:
+def init_owner(task: Task | None, inode: Inode, parent: Inode) -> None:
     """Owner of a new inode: the creator, with the directory's group under set-group-ID. Linux: inode_init_owner."""
     if task is None:
         return

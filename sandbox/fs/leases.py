@@ -9,9 +9,10 @@ Linux: fs/locks.c, 2.6.7, and 6.1 for who may have a lease beside which open fil
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from errno import EACCES, EAGAIN, EINVAL
 from stat import S_ISREG
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mmcore.errors import MustWait, SysError
 from mmcore.wait import WaitQueue
@@ -21,6 +22,10 @@ from sandbox.fs.sigio import own_by_default, send_sigio
 from sandbox.fs.uapi import F_RDLCK, F_UNLCK, F_WRLCK, FMODE_READ, FMODE_WRITE, O_ACCMODE, O_NONBLOCK
 from sandbox.kernel.sched import Wait
 
+if TYPE_CHECKING:
+    from mmcore.clock import Timer
+    from sandbox.kernel.task import Task
+
 LEASE_BREAK_S = 45  # /proc/sys/fs/lease-break-time
 
 
@@ -29,12 +34,12 @@ class Lease:
 
     __slots__ = ("file", "fd", "kind", "pending", "timer", "addr", "kernel")
 
-    def __init__(self, task: Any, file: File, fd: int, kind: int) -> None:
+    def __init__(self, task: Task, file: File, fd: int, kind: int) -> None:
         self.file = file
         self.fd = fd
         self.kind = kind
         self.pending: int | None = None
-        self.timer: Any = None
+        self.timer: Timer | None = None
         self.addr = file.inode.sb.caches.file_lock.alloc()
         self.kernel = task.kernel
 
@@ -61,7 +66,7 @@ def get_lease(file: File) -> int:
     return F_UNLCK if lease is None else lease.kind if lease.pending is None else lease.pending
 
 
-def set_lease(task: Any, file: File, fd: int, kind: int) -> None:
+def set_lease(task: Task, file: File, fd: int, kind: int) -> None:
     """F_SETLEASE. EACCES, EINVAL, EAGAIN."""
     inode = file.inode
     if task.fsuid not in (0, inode.uid):
@@ -105,6 +110,7 @@ def _modify(lease: Lease, kind: int) -> None:
     if kind == F_UNLCK or kind == F_RDLCK == lease.pending:
         _settle(lease)
     leases = lease.file.inode.leases
+    assert leases is not None
     if kind == F_UNLCK:
         leases.remove(lease)
         lease.file.inode.sb.caches.file_lock.free(lease.addr)
@@ -129,12 +135,14 @@ def forget_lease(file: File) -> None:
         _modify(lease, F_UNLCK)
 
 
-def break_lease(task: Any, inode: Inode, flags: int) -> None:
+def break_lease(task: Task, inode: Inode, flags: int) -> None:
     """Somebody opens the file with ``flags``, or truncates it. EAGAIN with O_NONBLOCK, Breaking while a lease is in the
     way. Linux: __break_lease."""
     writes = flags & O_ACCMODE != 0
     leases = inode.leases
-    conflicts = [lease for lease in leases or () if writes or lease.kind == F_WRLCK]
+    if leases is None:
+        return
+    conflicts = [lease for lease in leases if writes or lease.kind == F_WRLCK]
     for lease in conflicts:
         if lease.pending is None or (writes and lease.pending != F_UNLCK):
             _ask_back(task, lease, F_UNLCK if writes else F_RDLCK)
@@ -144,7 +152,7 @@ def break_lease(task: Any, inode: Inode, flags: int) -> None:
         raise Breaking(leases.queue)
 
 
-def _ask_back(task: Any, lease: Lease, kind: int) -> None:
+def _ask_back(task: Task, lease: Lease, kind: int) -> None:
     """The holder is told; once his time is over, the lease is changed without him."""
     kernel = task.kernel
     if lease.timer is not None:
@@ -154,7 +162,7 @@ def _ask_back(task: Any, lease: Lease, kind: int) -> None:
     send_sigio(kernel, lease.file, lease.fd)
 
 
-def wait_broken(task: Any, inode: Inode, flags: int) -> Any:
+def wait_broken(task: Task, inode: Inode, flags: int) -> Generator[Wait, Any, None]:
     """A generator that returns when no lease is in the way."""
     while True:
         try:

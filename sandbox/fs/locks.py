@@ -8,13 +8,19 @@ Both kinds live in lists on the inode; a waiter sleeps on the inode's lock queue
 from __future__ import annotations
 
 from errno import EDEADLK
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mmcore.errors import SysError
 from mmcore.wait import WaitQueue
 from sandbox.fs.inode import Inode
 from sandbox.fs.uapi import F_UNLCK, F_WRLCK
 from sandbox.kernel.sched import Wait
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from sandbox.fs.fdtable import FileTable
+    from sandbox.fs.file import File
 
 OFFSET_MAX = (1 << 63) - 1
 
@@ -24,7 +30,7 @@ class Lock:
 
     __slots__ = ("owner", "kind", "start", "end", "pid", "addr")
 
-    def __init__(self, owner: Any, kind: int, start: int, end: int, pid: int, addr: int = 0) -> None:
+    def __init__(self, owner: FileTable | File, kind: int, start: int, end: int, pid: int, addr: int = 0) -> None:
         self.owner = owner
         self.kind = kind
         self.start = start
@@ -44,7 +50,7 @@ def _wake(inode: Inode) -> None:
         inode.lock_queue.wake_all()
 
 
-def find_conflict(inode: Inode, owner: Any, kind: int, start: int, end: int) -> Lock | None:
+def find_conflict(inode: Inode, owner: FileTable | File, kind: int, start: int, end: int) -> Lock | None:
     """The first record lock that stands in the way."""
     for lock in inode.locks or ():
         if (
@@ -57,7 +63,7 @@ def find_conflict(inode: Inode, owner: Any, kind: int, start: int, end: int) -> 
     return None
 
 
-def set_posix(inode: Inode, owner: Any, kind: int, start: int, end: int, pid: int) -> None:
+def set_posix(inode: Inode, owner: FileTable | File, kind: int, start: int, end: int, pid: int) -> None:
     """Locks (or F_UNLCK: unlocks) the range for ``owner``; no conflict stands in the way any more. Splits and joins the
     owner's locks as POSIX has it. Raises OutOfMemory."""
     cache = inode.sb.caches.file_lock
@@ -89,7 +95,7 @@ def set_posix(inode: Inode, owner: Any, kind: int, start: int, end: int, pid: in
     _wake(inode)
 
 
-def forget_posix(inode: Inode, owner: Any) -> None:
+def forget_posix(inode: Inode, owner: FileTable | File) -> None:
     """A descriptor on the inode was closed: the owner's record locks on it go."""
     gone = [lock for lock in inode.locks or () if lock.owner is owner]
     if gone:
@@ -99,7 +105,9 @@ def forget_posix(inode: Inode, owner: Any) -> None:
         _wake(inode)
 
 
-def would_deadlock(waiting: dict[Any, tuple[Inode, int, int, int]], owner: Any, blocker: Lock) -> bool:
+def would_deadlock(
+    waiting: dict[FileTable | File, tuple[Inode, int, int, int]], owner: FileTable | File, blocker: Lock
+) -> bool:
     """Would waiting for ``blocker`` close a circle? ``waiting``: owner -> (inode, kind, start, end) of what it waits
     for."""
     seen = set()
@@ -116,10 +124,10 @@ def would_deadlock(waiting: dict[Any, tuple[Inode, int, int, int]], owner: Any, 
     return True
 
 
-_waiting: dict[Any, tuple[Inode, int, int, int]] = {}
+_waiting: dict[FileTable | File, tuple[Inode, int, int, int]] = {}
 
 
-def wait_posix(inode: Inode, owner: Any, kind: int, start: int, end: int) -> Any:
+def wait_posix(inode: Inode, owner: FileTable | File, kind: int, start: int, end: int) -> Generator[Wait, Any, None]:
     """A generator that returns once nothing conflicts; EDEADLK for a circle of waiters."""
     try:
         while (lock := find_conflict(inode, owner, kind, start, end)) is not None:
@@ -131,26 +139,27 @@ def wait_posix(inode: Inode, owner: Any, kind: int, start: int, end: int) -> Any
         _waiting.pop(owner, None)
 
 
-def flock_conflict(inode: Inode, file: Any, kind: int) -> Lock | None:
+def flock_conflict(inode: Inode, file: File, kind: int) -> Lock | None:
     for lock in inode.flocks or ():
         if lock.owner is not file and (kind == F_WRLCK or lock.kind == F_WRLCK):
             return lock
     return None
 
 
-def forget_flock(file: Any) -> bool:
+def forget_flock(file: File) -> bool:
     """Drops the open file's flock; True if it had one."""
     inode = file.inode
-    for lock in inode.flocks or ():
+    flocks = inode.flocks or []
+    for lock in flocks:
         if lock.owner is file:
-            inode.flocks.remove(lock)
+            flocks.remove(lock)
             inode.sb.caches.file_lock.free(lock.addr)
             _wake(inode)
             return True
     return False
 
 
-def set_flock(file: Any, kind: int, pid: int) -> None:
+def set_flock(file: File, kind: int, pid: int) -> None:
     """The open file holds ``kind`` (F_RDLCK, F_WRLCK); no conflict stands in the way any more."""
     inode = file.inode
     for lock in inode.flocks or ():

@@ -4,9 +4,10 @@ a guest sees)."""
 from __future__ import annotations
 
 from errno import EBUSY, EINVAL, EPERM
-from typing import Any
+from typing import TYPE_CHECKING
 
 from mmcore.errors import SysError
+from mmcore.files.shmem import ShmemSpace
 from sandbox.fs.file import File, RegularFile
 from sandbox.fs.inode import Inode
 from sandbox.fs.uapi import (
@@ -19,14 +20,18 @@ from sandbox.fs.uapi import (
     O_RDWR,
 )
 
+if TYPE_CHECKING:
+    from sandbox.fs.tmpfs import TmpfsSuper
+    from sandbox.kernel.task import Task
+
 ALL_SEALS = F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_FUTURE_WRITE
 _WRITE_SEALS = F_SEAL_WRITE | F_SEAL_FUTURE_WRITE
 SEALABLE = 0x100  # our own bit in Inode.seals: made with MFD_ALLOW_SEALING
 
 
-def memfd(task: Any, root: Any, name: bytes, sealable: bool) -> File:
-    """A new anonymous tmpfs file, open for reading and writing. ``root``: a dentry of the internal tmpfs."""
-    dentry = root.inode.tmpfile(task, root, 0o777, b"memfd:" + name)
+def memfd(task: Task, sb: TmpfsSuper, name: bytes, sealable: bool) -> File:
+    """A new anonymous tmpfs file, open for reading and writing. ``sb``: the internal tmpfs."""
+    dentry = sb.nameless(task, 0o777, b"memfd:" + name)
     dentry.inode.seals = SEALABLE if sealable else SEALABLE | F_SEAL_SEAL
     return RegularFile(dentry, O_RDWR)
 
@@ -41,11 +46,13 @@ def add_seals(file: File, seals: int) -> int:
         raise SysError(EINVAL)
     if inode.seals & F_SEAL_SEAL:
         raise SysError(EPERM)
-    if seals & ~inode.seals & F_SEAL_WRITE and inode.mapping.i_mmap_writable:
+    mapping = inode.mapping
+    assert isinstance(mapping, ShmemSpace)
+    if seals & ~inode.seals & F_SEAL_WRITE and mapping.i_mmap_writable:
         raise SysError(EBUSY)
     inode.seals |= seals
     if seals & _WRITE_SEALS:
-        inode.mapping.write_sealed = True
+        mapping.write_sealed = True
     return 0
 
 

@@ -8,25 +8,30 @@ from __future__ import annotations
 
 from errno import ELOOP, ENAMETOOLONG, ENOENT, ENOTDIR
 from stat import S_IFDIR, S_IFLNK
-from typing import Any
+from typing import TYPE_CHECKING
 
 from mmcore.errors import SysError
 from sandbox.fs.dentry import Dentry, dotdot
 from sandbox.fs.inode import permission
 from sandbox.fs.uapi import MAX_SYMLINKS, MAY_EXEC, NAME_MAX, PATH_MAX, S_IFMT
 
+if TYPE_CHECKING:
+    from sandbox.kernel.task import Task
 
-def walk(task: Any, path: bytes, base: Dentry | None = None, follow: bool = True, root: Dentry | None = None) -> Dentry:
+
+def walk(
+    task: Task | None, path: bytes, base: Dentry | None = None, follow: bool = True, root: Dentry | None = None
+) -> Dentry:
     """The dentry ``path`` leads to. ``base`` stands for the working directory; ``follow``: a symbolic link at the end
     is followed. Without a task (the kernel's own walks) ``root`` is given and everything is allowed. Raises ENOENT,
     ENOTDIR, EACCES, ELOOP, ENAMETOOLONG."""
     _check_length(path)
     if root is None:
-        root = task.fs.root
+        root = _root_of(task)
     if path[0] == 47:
         at = root
     else:
-        at = base if base is not None else task.fs.cwd
+        at = base if base is not None else task.fs.cwd if task is not None else root
     names = path.split(b"/")
     must_be_dir = not names[-1]
     names = [n for n in names if n]
@@ -66,6 +71,11 @@ def walk(task: Any, path: bytes, base: Dentry | None = None, follow: bool = True
     return at
 
 
+def _root_of(task: Task | None) -> Dentry:
+    assert task is not None, "the kernel's own walks say where the root is"
+    return task.fs.root
+
+
 def _check_length(path: bytes) -> None:
     if not path:
         raise SysError(ENOENT)
@@ -73,7 +83,7 @@ def _check_length(path: bytes) -> None:
         raise SysError(ENAMETOOLONG)
 
 
-def _follow_link(task: Any, at: Dentry, link: Dentry, root: Dentry, names: list[bytes]) -> tuple[Dentry, bool]:
+def _follow_link(task: Task | None, at: Dentry, link: Dentry, root: Dentry, names: list[bytes]) -> tuple[Dentry, bool]:
     """Where the walk goes on from a symbolic link in directory ``at``, and whether it ends in a slash there. The names
     of its target are put before those that are left, ``names`` (last first). ENOENT for an empty target."""
     target = link.inode.follow_link(task)
@@ -88,13 +98,13 @@ def _follow_link(task: Any, at: Dentry, link: Dentry, root: Dentry, names: list[
 
 
 def walk_parent(
-    task: Any, path: bytes, base: Dentry | None = None, root: Dentry | None = None
+    task: Task | None, path: bytes, base: Dentry | None = None, root: Dentry | None = None
 ) -> tuple[Dentry, bytes, bool]:
     """(directory, last name, trailing slash). The last name may be ``.``, ``..`` or empty (the path is ``/``); it need
     not exist."""
     _check_length(path)
     if root is None:
-        root = task.fs.root
+        root = _root_of(task)
     bare = path.rstrip(b"/")
     if not bare:
         return root, b"", True

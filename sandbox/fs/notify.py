@@ -8,15 +8,18 @@ from __future__ import annotations
 
 from errno import ENOTDIR
 from stat import S_ISDIR
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mmcore.errors import SysError
 from sandbox.fs.uapi import DN_CREATE, DN_DELETE, DN_MULTISHOT, DN_RENAME
 
 if TYPE_CHECKING:
     from sandbox.fs.dentry import Dentry
+    from sandbox.fs.fdtable import FileTable
     from sandbox.fs.file import File
     from sandbox.fs.inode import Inode
+    from sandbox.kernel.kernel import Kernel
+    from sandbox.kernel.task import Task
 
 
 class DirectoryWatch:
@@ -24,7 +27,7 @@ class DirectoryWatch:
 
     __slots__ = ("kernel", "file", "fd", "table", "mask")
 
-    def __init__(self, kernel: Any, file: File, fd: int, table: Any) -> None:
+    def __init__(self, kernel: Kernel, file: File, fd: int, table: FileTable) -> None:
         self.kernel = kernel
         self.file = file
         self.fd = fd
@@ -32,7 +35,7 @@ class DirectoryWatch:
         self.mask = 0
 
 
-def watch(task: Any, file: File, fd: int, mask: int) -> None:
+def watch(task: Task, file: File, fd: int, mask: int) -> None:
     """F_NOTIFY: adds to what the caller watches; no event at all ends it. ENOTDIR."""
     from sandbox.fs.sigio import own_by_default
 
@@ -51,7 +54,7 @@ def watch(task: Any, file: File, fd: int, mask: int) -> None:
     own_by_default(task, file)
 
 
-def forget(file: File, table: Any) -> None:
+def forget(file: File, table: FileTable) -> None:
     """A descriptor of the table for the directory is closed, whichever."""
     _keep(file.inode, [one for one in file.inode.watches or () if one.file is not file or one.table is not table])
 

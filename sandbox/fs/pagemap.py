@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import struct
 from errno import EINVAL
-from typing import Any
+from typing import TYPE_CHECKING
 
 from mmcore.errors import SysError
 from mmcore.physical.frames import PG_ANON
@@ -20,11 +20,15 @@ from sandbox.fs.dentry import Dentry
 from sandbox.fs.pseudofs import PseudoFile, Text
 from sandbox.fs.uapi import SEEK_CUR
 
+if TYPE_CHECKING:
+    from mmcore.memory import Memory
+    from sandbox.kernel.task import Task
+
 ENTRY = 8
 PM_MMAP_EXCLUSIVE, PM_FILE, PM_SWAP, PM_PRESENT = 1 << 56, 1 << 61, 1 << 62, 1 << 63
 
 
-def entry(mem: Any, pte: int, show_frames: bool) -> int:
+def entry(mem: Memory, pte: int, show_frames: bool) -> int:
     """What pagemap says about a PTE."""
     tables, frames = mem.pgtables, mem.frames
     if pte & PRESENT:
@@ -46,11 +50,11 @@ class Pagemap(Text):
 
     __slots__ = ("task",)
 
-    def __init__(self, task: Any, ino: int) -> None:
+    def __init__(self, task: Task, ino: int) -> None:
         super().__init__(bytes, None, 0o400, ino)
         self.task = task
 
-    def open(self, task: Any, dentry: Dentry, flags: int) -> PseudoFile:
+    def open(self, task: Task | None, dentry: Dentry, flags: int) -> PseudoFile:
         return PagemapFile(dentry, flags, self, show_frames=task is None or not task.euid)
 
 

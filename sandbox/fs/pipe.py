@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections import deque
 from errno import EBUSY, EINVAL, ENFILE, ENOMEM, ENXIO, EPIPE
 from stat import S_IFIFO
-from typing import Any
+from typing import TYPE_CHECKING
 
 from mmcore.errors import SysError
 from mmcore.wait import WaitQueue
@@ -42,6 +42,11 @@ from sandbox.kernel.sched import Wait
 from sandbox.kernel.signo import SIGPIPE
 from sandbox.kernel.uaccess import put_user32
 
+if TYPE_CHECKING:
+    from mmcore.physical.slab import Slab
+    from sandbox.fs.file import Opening
+    from sandbox.kernel.task import Task
+
 PIPE_INODE_INFO = 64  # bytes of struct pipe_inode_info. Linux: include/linux/pipe_fs_i.h, 2.6.7
 
 
@@ -69,7 +74,7 @@ class Pipe:
         "uid",
     )
 
-    def __init__(self, slab: Any, name: str, quota: PipeQuota, task: Any, refusal: int) -> None:
+    def __init__(self, slab: Slab, name: str, quota: PipeQuota, task: Task | None, refusal: int) -> None:
         """Raises OutOfMemory; ``refusal`` when the user has too many."""
         self.slab = slab
         self.quota = quota
@@ -218,7 +223,7 @@ class PipeFile(File):
             self.inode.pipe = None
         super().release()
 
-    def peek(self, task: Any, n: int) -> bytes | None:
+    def peek(self, task: Task | None, n: int) -> bytes | None:
         pipe = self.pipe
         if pipe.nbytes:
             slots = pipe.slots
@@ -237,10 +242,10 @@ class PipeFile(File):
         else:
             pipe.take(n)
 
-    def input_wait(self, task: Any) -> Wait:
+    def input_wait(self, task: Task) -> Wait:
         return self.pipe.input_wait
 
-    def accept(self, task: Any, data: bytes) -> int:
+    def accept(self, task: Task | None, data: bytes) -> int:
         pipe = self.pipe
         if not pipe.readers:
             send_signal(task, SIGPIPE)
@@ -280,7 +285,7 @@ class PipeFile(File):
                 mask |= POLLERR | POLLOUT
         return mask
 
-    def ioctl(self, task: Any, cmd: int, arg: int) -> int:
+    def ioctl(self, task: Task, cmd: int, arg: int) -> int:
         if cmd == FIONREAD:
             put_user32(task, arg, self.pipe.nbytes)
             return 0
@@ -310,12 +315,12 @@ class PipeInode(Inode):
     def __init__(self, sb: SuperBlock) -> None:
         super().__init__(sb, S_IFIFO | 0o600, sb.caches.inode)
 
-    def open(self, task: Any, dentry: Dentry, flags: int) -> File:
+    def open(self, task: Task | None, dentry: Dentry, flags: int) -> File:
         """Through /proc/PID/fd."""
         return open_fifo_now(task, dentry, flags)
 
 
-def create_pipe(task: Any, sb: SuperBlock, flags: int) -> tuple[File, File]:
+def create_pipe(task: Task | None, sb: SuperBlock, flags: int) -> tuple[File, File]:
     """(read end, write end). ``flags``: O_NONBLOCK, O_DIRECT."""
     inode = PipeInode(sb)
     if task is not None:
@@ -348,7 +353,7 @@ def create_pipe(task: Any, sb: SuperBlock, flags: int) -> tuple[File, File]:
     return reader, writer
 
 
-def open_fifo_now(task: Any, dentry: Dentry, flags: int) -> PipeFile:
+def open_fifo_now(task: Task | None, dentry: Dentry, flags: int) -> PipeFile:
     """An end of the FIFO ``dentry``, without waiting for the other."""
     inode = dentry.inode
     if inode.pipe is None:
@@ -364,7 +369,7 @@ def open_fifo_now(task: Any, dentry: Dentry, flags: int) -> PipeFile:
         raise
 
 
-def open_fifo(task: Any, dentry: Dentry, flags: int) -> Any:
+def open_fifo(task: Task | None, dentry: Dentry, flags: int) -> File | Opening:
     """open(2) of a FIFO: a File, or a generator that waits for the other end and returns the File. Linux: fs/fifo.c,
     2.6.7."""
     access = flags & O_ACCMODE
@@ -381,7 +386,7 @@ def open_fifo(task: Any, dentry: Dentry, flags: int) -> Any:
     return _wait_for_partner(file, access)
 
 
-def _wait_for_partner(file: PipeFile, access: int) -> Any:
+def _wait_for_partner(file: PipeFile, access: int) -> Opening:
     pipe = file.pipe
     seen = pipe.writer_opens if access == O_RDONLY else pipe.reader_opens
     done = False

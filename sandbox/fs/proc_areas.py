@@ -9,7 +9,7 @@ syscall: 2.6.27; map_files: 3.3).
 from __future__ import annotations
 
 from errno import ENOENT, EPERM
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mmcore.areas.vma import (
     VM_ACCOUNT,
@@ -33,17 +33,25 @@ from mmcore.areas.vma import (
     VM_WRITE,
 )
 from mmcore.errors import SysError
+from mmcore.files.shmem import ShmemSpace
 from mmcore.physical.frames import PG_ANON, PG_DIRTY, PG_REFERENCED
 from mmcore.physical.pgtable import FILE, PRESENT, P
 from sandbox.cpu.regs import EAX, EBP, EBX, ECX, EDI, EDX, EIP, ESI, ESP
 from sandbox.fs.dentry import d_path
+from sandbox.fs.file import file_of
 from sandbox.fs.pseudofs import Dir, Link, PseudoNode
 from sandbox.fs.uapi import FMODE_READ, FMODE_WRITE
 from sandbox.kernel.sched import TASK_RUNNING
 
 if TYPE_CHECKING:
+    from mmcore.areas.mm import Mm
+    from mmcore.areas.vma import VmArea
+    from mmcore.memory import Memory
+    from mmcore.swap.cache import Swap
     from sandbox.fs.dentry import Dentry
+    from sandbox.fs.file import File
     from sandbox.fs.vfs import Vfs
+    from sandbox.kernel.task import Task
 
 ACCESSED, DIRTY = 0x20, 0x40
 _INO_BASE, _INO_ROOM = 0x6000, 0x2000
@@ -104,7 +112,7 @@ class Usage:
     def __init__(self) -> None:
         self.bytes = dict.fromkeys(ROWS, 0)
 
-    def add_area(self, mem: Any, mm: Any, vma: Any) -> None:
+    def add_area(self, mem: Memory, mm: Mm, vma: VmArea) -> None:
         tables = mem.pgtables
         locked = self.bytes["Pss"]
         for table, base in tables.tables(mm.pgd, vma.vm_start, vma.vm_end):
@@ -116,12 +124,12 @@ class Usage:
                     self._add_page(mem, pte)
                 elif pte and not pte & FILE:
                     self._add_swapped(mem.swap, tables.pte_to_swp(pte))
-        if vma.mapping is not None and vma.mapping.is_shmem:
-            self._add_swapped_file(mem, mm, vma)
+        if isinstance(vma.mapping, ShmemSpace):
+            self._add_swapped_file(mem, mm, vma, vma.mapping)
         if vma.vm_flags & VM_LOCKED:
             self.bytes["Locked"] += self.bytes["Pss"] - locked
 
-    def _add_page(self, mem: Any, pte: int) -> None:
+    def _add_page(self, mem: Memory, pte: int) -> None:
         frames, found = mem.frames, self.bytes
         pfn = pte >> 12 & mem.pgtables.PFN_MASK
         if mem.is_reserved(pfn):
@@ -143,16 +151,16 @@ class Usage:
             mapping = mem.mappings.get(frames.mapping[pfn])
             found["Pss_Shmem" if mapping is not None and mapping.is_shmem else "Pss_File"] += share
 
-    def _add_swapped(self, swap: Any, entry: int) -> None:
+    def _add_swapped(self, swap: Swap, entry: int) -> None:
         users = swap.map[entry] - (entry in swap.cache)
         self.bytes["Swap"] += 4096
         self.bytes["SwapPss"] += (4096 << _PSS_SHIFT) // max(users, 1)
 
-    def _add_swapped_file(self, mem: Any, mm: Any, vma: Any) -> None:
+    def _add_swapped_file(self, mem: Memory, mm: Mm, vma: VmArea, mapping: ShmemSpace) -> None:
         """Pages of a tmpfs file or shared memory are out for all who map them: as much swap for each area, and no share
         of it."""
         tables, first = mem.pgtables, vma.vm_pgoff
-        for index in vma.mapping.swapped:
+        for index in mapping.swapped:
             if first <= index < first + vma.pages:
                 pte = tables.pte_index(mm.pgd, vma.vm_start + (index - first << 12))
                 if pte < 0 or not tables.ptes[pte]:
@@ -168,7 +176,7 @@ class Usage:
         return "".join(rows)
 
 
-def smaps(task: Any) -> str:
+def smaps(task: Task) -> str:
     from sandbox.fs.proc_task import area_line
 
     mm, out = task.mm, []
@@ -184,7 +192,7 @@ def smaps(task: Any) -> str:
     return "".join(out)
 
 
-def smaps_rollup(task: Any) -> str:
+def smaps_rollup(task: Task) -> str:
     mm, usage = task.mm, Usage()
     if mm is None or not mm.vmas:
         raise SysError(ENOENT)
@@ -195,7 +203,7 @@ def smaps_rollup(task: Any) -> str:
 
 
 # the call a task is in
-def syscall(task: Any) -> str:
+def syscall(task: Task) -> str:
     """Number, six arguments, stack pointer and program counter; -1 in place of number and arguments when it waits
     outside of a call."""
     if task.mm is None:
@@ -215,7 +223,7 @@ def syscall(task: Any) -> str:
     return f"{number} {' '.join(f'{regs[which]:#x}' for which in (EBX, ECX, EDX, ESI, EDI, EBP))} {where}"
 
 
-def _at_int_80(task: Any, address: int) -> bool:
+def _at_int_80(task: Task, address: int) -> bool:
     mem = task.mem
     code = b""
     for at in (address, address + 1):
@@ -232,39 +240,40 @@ class MapFilesDir(Dir):
 
     __slots__ = ("vfs", "task")
 
-    def __init__(self, vfs: Vfs, task: Any, ino: int) -> None:
+    def __init__(self, vfs: Vfs, task: Task, ino: int) -> None:
         super().__init__({}, 0o500, ino)
         self.vfs = vfs
         self.task = task
 
-    def _areas(self) -> dict[bytes, tuple[int, Any]]:
-        """Name -> (inode number, area)."""
+    def _areas(self) -> dict[bytes, tuple[int, File]]:
+        """Name -> (inode number, file)."""
         mm = self.task.mm
-        files = [vma for vma in (mm.vmas if mm is not None else ()) if vma.vm_file is not None]
+        files = [(vma, file) for vma in (mm.vmas if mm is not None else ()) if (file := file_of(vma)) is not None]
         first = self.task.pid << 16 | _INO_BASE
         return {
-            b"%x-%x" % (vma.vm_start, vma.vm_end): (first + number % _INO_ROOM, vma) for number, vma in enumerate(files)
+            b"%x-%x" % (vma.vm_start, vma.vm_end): (first + number % _INO_ROOM, file)
+            for number, (vma, file) in enumerate(files)
         }
 
     def find(self, name: bytes) -> PseudoNode | None:
         found = self._areas().get(name)
         return self._link(name, *found) if found is not None else None
 
-    def _link(self, name: bytes, ino: int, vma: Any) -> Link:
+    def _link(self, name: bytes, ino: int, file: File) -> Link:
 
         def target() -> Dentry:
             found = self._areas().get(name)
             if found is None:
                 raise SysError(ENOENT)
-            return found[1].vm_file.dentry
+            return found[1].dentry
 
-        def jump(reader: Any) -> Dentry:
+        def jump(reader: Task | None) -> Dentry:
             if reader is not None and reader.euid:
                 raise SysError(EPERM)
             return target()
 
         link = Link(lambda reader: d_path(target(), reader.fs.root if reader is not None else None), jump, ino, 64)
-        mode = vma.vm_file.f_mode
+        mode = file.f_mode
         link.mode = link.mode & ~0o777 | (0o400 if mode & FMODE_READ else 0) | (0o200 if mode & FMODE_WRITE else 0)
         return link
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from errno import EINVAL, EPERM
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,24 +13,29 @@ from mmcore.errors import MustWait, SysError
 from mmcore.physical.pgtable import TASK_SIZE
 from mmcore.physical.pterange import PteRange
 from sandbox.fs import proc_areas
+from sandbox.fs.file import file_of
 from sandbox.fs.inode import BOOT_S
 from sandbox.kernel.rlimits import RLIMIT_RSS, RLIMIT_SIGPENDING
 from sandbox.kernel.sched import state_letter
 from sandbox.kernel.uaccess import read_mm
 
 if TYPE_CHECKING:
+    from mmcore.areas.mm import Mm
+    from mmcore.areas.vma import VmArea
+    from mmcore.memory import Memory
     from sandbox.fs.vfs import Vfs
+    from sandbox.kernel.task import Task
 
 USER_HZ_NS = 10_000_000
 _NAME_COLUMN = 49  # of the file name in maps: 25 + 4 x 6 on a 32-bit kernel
 _STATE_NAMES = {"R": "running", "S": "sleeping", "D": "disk sleep", "T": "stopped", "Z": "zombie", "X": "dead"}
 
 
-def alive(vfs: Vfs, task: Any) -> bool:
+def alive(vfs: Vfs, task: Task) -> bool:
     return vfs.kernel is not None and vfs.kernel.tasks.get(task.pid) is task
 
 
-def comm_of(task: Any) -> str:
+def comm_of(task: Task) -> str:
     comm = task.comm
     return comm.decode("utf-8", "surrogateescape") if isinstance(comm, bytes) else comm
 
@@ -40,7 +45,7 @@ def _escape(name: str) -> str:
 
 
 # areas
-def area_name(mm: Any, vma: Any) -> str:
+def area_name(mm: Mm, vma: VmArea) -> str:
     """What maps shows at the end of the line: the file, [heap], [stack] or nothing."""
     if vma.vm_file is not None:
         return _escape(vma.vm_file.path)
@@ -51,10 +56,10 @@ def area_name(mm: Any, vma: Any) -> str:
     return ""
 
 
-def area_line(mm: Any, vma: Any) -> str:
+def area_line(mm: Mm, vma: VmArea) -> str:
     """One line of maps without its newline. Linux: show_map, fs/proc/task_mmu.c."""
     pgoff = dev = ino = 0
-    file = vma.vm_file
+    file = file_of(vma)
     if file is not None:
         pgoff = vma.vm_pgoff << 12
         dev, ino = file.inode.sb.dev, file.inode.ino
@@ -66,14 +71,14 @@ def area_line(mm: Any, vma: Any) -> str:
     return f"{line:<{_NAME_COLUMN}}{name}" if name else line
 
 
-def maps(task: Any) -> str:
+def maps(task: Task) -> str:
     mm = task.mm
     if mm is None:
         return ""
     return "".join(area_line(mm, vma) + "\n" for vma in mm.vmas)
 
 
-def swap_entries(mem: Any, mm: Any) -> int:
+def swap_entries(mem: Memory, mm: Mm) -> int:
     """Pages of the mm that are in swap: entries of its page tables that are neither present nor empty nor a nonlinear
     file's."""
     entries = PteRange.of(mem.pgtables, mm.pgd, 0, TASK_SIZE).read().entries
@@ -85,7 +90,7 @@ def _mask(bits: int) -> str:
     return f"{bits & (1 << 64) - 1:016x}"
 
 
-def _signal_sets(task: Any) -> tuple[int, int]:
+def _signal_sets(task: Task) -> tuple[int, int]:
     """(ignored, caught) as bit sets."""
     ignored = caught = 0
     for sig in range(1, 65):
@@ -97,7 +102,7 @@ def _signal_sets(task: Any) -> tuple[int, int]:
     return ignored, caught
 
 
-def _memory_lines(task: Any) -> list[str]:
+def _memory_lines(task: Task) -> list[str]:
     mm, mem = task.mm, task.mem
     text = min(((mm.end_code + 4095 & ~4095) - (mm.start_code & ~4095)) >> 10, mm.exec_vm << 2)
     rows = (
@@ -120,7 +125,7 @@ def _memory_lines(task: Any) -> list[str]:
     return [f"{name}:\t{kb:8d} kB" for name, kb in rows]
 
 
-def status(task: Any) -> str:
+def status(task: Task) -> str:
     letter = state_letter(task.state)
     signal = task.signal
     fds = len(task.files.fds) if task.files is not None else 0
@@ -175,15 +180,14 @@ def status(task: Any) -> str:
     return "\n".join(lines) + "\n"
 
 
-def stat(task: Any) -> str:
+def stat(task: Task) -> str:
     """The 44 fields of 2.6.7's stat and those that followed up to exit_code (52)."""
     mm, signal = task.mm, task.signal
     user, system = signal.cpu_times()
     ignored, caught = _signal_sets(task) if task.sighand is not None else (0, 0)
     min_flt = signal.min_flt + sum(t.min_flt for t in signal.threads)
     maj_flt = signal.maj_flt + sum(t.maj_flt for t in signal.threads)
-    regs = getattr(task, "regs", None)
-    eip, esp = _eip_esp(regs) if mm is not None else (0, 0)
+    eip = esp = 0  # shown of a task that dumps core alone (4.11 and later)
     text = (mm.start_code, mm.end_code, mm.start_stack) if mm else (0, 0, 0)
     data = (mm.start_data, mm.end_data, mm.start_brk) if mm else (0, 0, 0)
     strings = (mm.arg_start, mm.arg_end, mm.env_start, mm.env_end) if mm else (0, 0, 0, 0)
@@ -237,11 +241,7 @@ def stat(task: Any) -> str:
     return " ".join(map(str, fields)) + "\n"
 
 
-def _eip_esp(regs: Any) -> tuple[int, int]:
-    return int(getattr(regs, "eip", 0)), int(getattr(regs, "esp", 0))
-
-
-def statm(task: Any) -> str:
+def statm(task: Task) -> str:
     mm = task.mm
     if mm is None:
         return "0 0 0 0 0 0 0\n"
@@ -250,7 +250,7 @@ def statm(task: Any) -> str:
 
 
 # what lies in the process's own memory
-def _range(task: Any, start: int, end: int) -> bytes:
+def _range(task: Task, start: int, end: int) -> bytes:
     """User memory of the task, as far as it can be read; one page at most, as 2.6.7 gave."""
     mm = task.mm
     if mm is None or end <= start:
@@ -263,15 +263,15 @@ def _range(task: Any, start: int, end: int) -> bytes:
         return b""
 
 
-def cmdline(task: Any) -> bytes:
+def cmdline(task: Task) -> bytes:
     return _range(task, task.mm.arg_start, task.mm.arg_end) if task.mm is not None else b""
 
 
-def environ(task: Any) -> bytes:
+def environ(task: Task) -> bytes:
     return _range(task, task.mm.env_start, task.mm.env_end) if task.mm is not None else b""
 
 
-def auxv(task: Any) -> bytes:
+def auxv(task: Task) -> bytes:
     return task.mm.saved_auxv if task.mm is not None else b""
 
 
@@ -296,7 +296,7 @@ _LIMITS = (
 )
 
 
-def limits(task: Any) -> str:
+def limits(task: Task) -> str:
     def shown(value: int) -> str:
         return "unlimited" if value >= (1 << 64) - 1 else str(value)
 
@@ -306,20 +306,20 @@ def limits(task: Any) -> str:
     return "\n".join(lines) + "\n"
 
 
-def wchan(task: Any) -> str:
+def wchan(task: Task) -> str:
     return "0"
 
 
-def oom_score(task: Any) -> str:
+def oom_score(task: Task) -> str:
     badness = getattr(task.mem.oom, "badness", None)
     return f"{int(badness(task)) if badness is not None and task.mm is not None else 0}\n"
 
 
-def oom_score_adj(task: Any) -> str:
+def oom_score_adj(task: Task) -> str:
     return f"{task.signal.oom_score_adj}\n"
 
 
-TEXTS: dict[str, Callable[[Any], str | bytes]] = {
+TEXTS: dict[str, Callable[[Task], str | bytes]] = {
     "auxv": auxv,
     "cmdline": cmdline,
     "comm": lambda task: comm_of(task) + "\n",
@@ -342,11 +342,11 @@ TEXTS: dict[str, Callable[[Any], str | bytes]] = {
 MODES = {"auxv": 0o400, "environ": 0o400, "syscall": 0o400, "timerslack_ns": 0o666}
 
 
-def store_for(task: Any, name: str) -> Callable[[Any, bytes], None] | None:
+def store_for(task: Task, name: str) -> Callable[[Task | None, bytes], None] | None:
     """What a write to /proc/PID/``name`` does, or None where it is refused."""
     if name == "oom_score_adj":
 
-        def store_adj(writer: Any, data: bytes) -> None:
+        def store_adj(writer: Task | None, data: bytes) -> None:
             try:
                 value = int(data.strip() or b"x")
             except ValueError:
@@ -358,7 +358,7 @@ def store_for(task: Any, name: str) -> Callable[[Any, bytes], None] | None:
         return store_adj
     if name == "timerslack_ns":
 
-        def store_slack(writer: Any, data: bytes) -> None:
+        def store_slack(writer: Task | None, data: bytes) -> None:
             if writer is not None and writer.signal is not task.signal and writer.euid:
                 raise SysError(EPERM)
             try:
@@ -369,9 +369,9 @@ def store_for(task: Any, name: str) -> Callable[[Any, bytes], None] | None:
         return store_slack
     if name == "comm":
 
-        def store_comm(writer: Any, data: bytes) -> None:
+        def store_comm(writer: Task | None, data: bytes) -> None:
             name = data.split(b"\0")[0].rstrip(b"\n")[:15]
-            task.comm = name if isinstance(task.comm, bytes) else name.decode("utf-8", "surrogateescape")
+            task.comm = name.decode("utf-8", "surrogateescape")
 
         return store_comm
     return None

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from mmcore.errors import SysError
 from sandbox.fs import proc_system, proc_task, sysctl
 from sandbox.fs.dentry import Dentry, d_path
+from sandbox.fs.file import program_of
 from sandbox.fs.pagemap import Pagemap
 from sandbox.fs.proc_areas import MapFilesDir
 from sandbox.fs.pseudofs import Dir, Link, PseudoNode, Text
@@ -24,6 +25,7 @@ from sandbox.fs.uapi import FMODE_READ, FMODE_WRITE
 
 if TYPE_CHECKING:
     from sandbox.fs.vfs import Vfs
+    from sandbox.kernel.task import Task
 
 # Inode numbers as 2.6.7 makes them: pid << 16 | kind, descriptors from 0x8000, mapped files from 0x6000.
 _FD_BASE = 0x8000
@@ -35,7 +37,7 @@ class TaskDir(Dir):
 
     __slots__ = ("vfs", "task", "thread")
 
-    def __init__(self, vfs: Vfs, task: Any, thread: bool = False) -> None:
+    def __init__(self, vfs: Vfs, task: Task, thread: bool = False) -> None:
         super().__init__({}, 0o555, task.pid << 16 | (_TASK_BASE if thread else 2))
         self.vfs = vfs
         self.task = task
@@ -98,11 +100,11 @@ _NUMBERS = {
 }
 
 
-def _place(task: Any, name: str) -> Callable[[], Dentry]:
+def _place(task: Task, name: str) -> Callable[[], Dentry]:
     def find() -> Dentry:
         if name == "exe":
-            file = task.mm.exe_file if task.mm is not None else None
-            at = file.dentry if file is not None else None
+            program = program_of(task.mm) if task.mm is not None else None
+            at = program.dentry if program is not None else None
         else:
             at = getattr(task.fs, name) if task.fs is not None else None
         if at is None:
@@ -112,11 +114,11 @@ def _place(task: Any, name: str) -> Callable[[], Dentry]:
     return find
 
 
-def _text_of(place: Callable[[], Dentry]) -> Callable[[Any], bytes]:
+def _text_of(place: Callable[[], Dentry]) -> Callable[[Task | None], bytes]:
     return lambda reader: d_path(place(), reader.fs.root if reader is not None else None)
 
 
-def _jump_of(place: Callable[[], Dentry]) -> Callable[[Any], Dentry]:
+def _jump_of(place: Callable[[], Dentry]) -> Callable[[Task | None], Dentry]:
     return lambda reader: place()
 
 
@@ -125,14 +127,15 @@ class FdDir(Dir):
 
     __slots__ = ("vfs", "task")
 
-    def __init__(self, vfs: Vfs, task: Any, ino: int) -> None:
+    def __init__(self, vfs: Vfs, task: Task, ino: int) -> None:
         super().__init__({}, 0o500, ino)
         self.vfs = vfs
         self.task = task
 
     def _link(self, fd: int) -> Link | None:
         files = self.task.files
-        if files is None or fd >= len(files.fds) or files.fds[fd] is None:
+        opened = files.fds[fd] if files is not None and fd < len(files.fds) else None
+        if opened is None:
             return None
 
         def target() -> Dentry:
@@ -142,7 +145,7 @@ class FdDir(Dir):
             return file.dentry
 
         link = Link(_text_of(target), _jump_of(target), self.task.pid << 16 | _FD_BASE + fd, 64)
-        mode = files.fds[fd].f_mode
+        mode = opened.f_mode
         link.mode = link.mode & ~0o777 | (0o500 if mode & FMODE_READ else 0o100) | (0o300 if mode & FMODE_WRITE else 0)
         return link
 
@@ -161,7 +164,7 @@ class ThreadsDir(Dir):
 
     __slots__ = ("vfs", "task")
 
-    def __init__(self, vfs: Vfs, task: Any, ino: int) -> None:
+    def __init__(self, vfs: Vfs, task: Task, ino: int) -> None:
         super().__init__({}, 0o555, ino)
         self.vfs = vfs
         self.task = task
@@ -203,13 +206,13 @@ class RootDir(Dir):
         return listing
 
 
-def _self(reader: Any) -> bytes:
+def _self(reader: Task | None) -> bytes:
     if reader is None:
         raise SysError(ENOENT)
     return b"%d" % reader.tgid
 
 
-def _thread_self(reader: Any) -> bytes:
+def _thread_self(reader: Task | None) -> bytes:
     if reader is None:
         raise SysError(ENOENT)
     return b"%d/task/%d" % (reader.tgid, reader.pid)

@@ -9,13 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from errno import EINVAL, EIO, ENOENT
 from stat import S_IFDIR, S_IFLNK, S_IFREG
-from typing import Any
+from typing import TYPE_CHECKING
 
 from mmcore.errors import SysError
 from sandbox.fs.dentry import Dentry
 from sandbox.fs.file import DirFile, File, SeekableFile
 from sandbox.fs.inode import Inode, SuperBlock
 from sandbox.fs.uapi import SEEK_END
+
+if TYPE_CHECKING:
+    from sandbox.kernel.task import Task
 
 
 class PseudoNode:
@@ -54,7 +57,7 @@ class Text(PseudoNode):
     def __init__(
         self,
         show: Callable[[], str | bytes],
-        store: Callable[[Any, bytes], None] | None = None,
+        store: Callable[[Task | None, bytes], None] | None = None,
         mode: int = 0,
         ino: int = 0,
     ) -> None:
@@ -62,7 +65,7 @@ class Text(PseudoNode):
         self.show = show
         self.store = store
 
-    def open(self, task: Any, dentry: Dentry, flags: int) -> PseudoFile:
+    def open(self, task: Task | None, dentry: Dentry, flags: int) -> PseudoFile:
         return PseudoFile(dentry, flags, self)
 
 
@@ -73,7 +76,11 @@ class Link(PseudoNode):
     __slots__ = ("text", "jump", "size")
 
     def __init__(
-        self, text: Callable[[Any], bytes], jump: Callable[[Any], Dentry] | None = None, ino: int = 0, size: int = 0
+        self,
+        text: Callable[[Task | None], bytes],
+        jump: Callable[[Task | None], Dentry] | None = None,
+        ino: int = 0,
+        size: int = 0,
     ) -> None:
         super().__init__(S_IFLNK | 0o777, ino)
         self.size = size
@@ -104,7 +111,7 @@ class PseudoInode(Inode):
         elif isinstance(node, Link):
             self.i_size = node.size
 
-    def open(self, task: Any, dentry: Dentry, flags: int) -> File:
+    def open(self, task: Task | None, dentry: Dentry, flags: int) -> File:
         node = self.node
         if isinstance(node, Dir):
             return DirFile(dentry, flags)
@@ -122,12 +129,12 @@ class PseudoInode(Inode):
         assert isinstance(self.node, Dir)
         return [(name, node.ino, node.mode) for name, node in self.node.list()]
 
-    def readlink(self, task: Any) -> bytes:
+    def readlink(self, task: Task | None) -> bytes:
         if not isinstance(self.node, Link):
             raise SysError(EINVAL)
         return self.node.text(task)
 
-    def follow_link(self, task: Any) -> bytes | Dentry:
+    def follow_link(self, task: Task | None) -> bytes | Dentry:
         node = self.node
         assert isinstance(node, Link)
         return node.jump(task) if node.jump is not None else node.text(task)
@@ -135,7 +142,9 @@ class PseudoInode(Inode):
     def truncate(self, size: int) -> None:
         """O_TRUNC on a file of /proc does nothing."""
 
-    def create(self, task: Any, parent: Dentry, name: bytes, mode: int, rdev: int = 0, target: bytes = b"") -> Dentry:
+    def create(
+        self, task: Task | None, parent: Dentry, name: bytes, mode: int, rdev: int = 0, target: bytes = b""
+    ) -> Dentry:
         raise SysError(ENOENT)
 
 
@@ -170,7 +179,7 @@ class PseudoFile(SeekableFile):
     def size(self) -> int:
         return 0
 
-    def peek(self, task: Any, n: int) -> bytes:
+    def peek(self, task: Task | None, n: int) -> bytes:
         return self.pread(self.pos, n)
 
     def pread(self, pos: int, n: int) -> bytes:
@@ -180,7 +189,7 @@ class PseudoFile(SeekableFile):
             text = self.text = made.encode("utf-8", "surrogateescape") if isinstance(made, str) else made
         return text[pos : pos + n]
 
-    def accept(self, task: Any, data: bytes) -> int:
+    def accept(self, task: Task | None, data: bytes) -> int:
         if self.node.store is None:
             raise SysError(EIO)
         self.node.store(task, data)

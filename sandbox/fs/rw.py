@@ -14,7 +14,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Generator
 from errno import EAGAIN, EFAULT, EINVAL
-from typing import Any
+from typing import TYPE_CHECKING
 
 from mmcore.errors import MustWait, SysError
 from sandbox.fs.file import File, within_limit
@@ -23,6 +23,9 @@ from sandbox.fs.notify import touched
 from sandbox.fs.uapi import DN_ACCESS, DN_MODIFY, MAX_RW_COUNT, O_NONBLOCK, UIO_MAXIOV
 from sandbox.kernel.sched import TASK_UNINTERRUPTIBLE, Interrupted, Wait
 from sandbox.kernel.uaccess import copy_from_user, copy_to_user, write_mm
+
+if TYPE_CHECKING:
+    from sandbox.kernel.task import Task
 
 CHUNK = 1 << 16
 PAGE = 4096
@@ -33,7 +36,7 @@ Iov = list[tuple[int, int]]
 Transfer = Generator[Wait, bool, int]
 
 
-def import_iovec(task: Any, address: int, count: int) -> tuple[Iov, int]:
+def import_iovec(task: Task, address: int, count: int) -> tuple[Iov, int]:
     """(buffers, total bytes) of an array of struct iovec. EINVAL, EFAULT. Linux: import_iovec, lib/iov_iter.c."""
     if count > UIO_MAXIOV:
         raise SysError(EINVAL)
@@ -51,7 +54,7 @@ def import_iovec(task: Any, address: int, count: int) -> tuple[Iov, int]:
     return iov, total
 
 
-def copy_in(task: Any, address: int, n: int) -> bytes:
+def copy_in(task: Task, address: int, n: int) -> bytes:
     """Up to ``n`` bytes from the user, fewer if a page on the way cannot be read. EFAULT when not even one can;
     MustWait."""
     try:
@@ -73,7 +76,7 @@ def copy_in(task: Any, address: int, n: int) -> bytes:
     return b"".join(parts)
 
 
-def copy_out(task: Any, address: int, data: bytes) -> int:
+def copy_out(task: Task, address: int, data: bytes) -> int:
     """Bytes of ``data`` that reached the user. EFAULT when none did; MustWait."""
     try:
         copy_to_user(task, address, data)
@@ -94,7 +97,7 @@ def copy_out(task: Any, address: int, data: bytes) -> int:
     return done
 
 
-def gather(task: Any, iov: Iov, skip: int, n: int) -> bytes:
+def gather(task: Task, iov: Iov, skip: int, n: int) -> bytes:
     """``n`` bytes from the buffers, ``skip`` into them; fewer before a bad page."""
     parts: list[bytes] = []
     for address, length in iov:
@@ -116,7 +119,7 @@ def gather(task: Any, iov: Iov, skip: int, n: int) -> bytes:
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
-def scatter(task: Any, iov: Iov, skip: int, data: bytes) -> int:
+def scatter(task: Task, iov: Iov, skip: int, data: bytes) -> int:
     """Puts ``data`` into the buffers, ``skip`` into them; how much arrived."""
     done = 0
     for address, length in iov:
@@ -137,12 +140,12 @@ def scatter(task: Any, iov: Iov, skip: int, data: bytes) -> int:
     return done
 
 
-def has_waited(task: Any) -> bool:
+def has_waited(task: Task) -> bool:
     """The task's call starts over, because a page had to be waited for."""
     return task in task.mem.awaited.held
 
 
-def step(task: Any, file: File, left: int, pos: int) -> int:
+def step(task: Task, file: File, left: int, pos: int) -> int:
     """How much to read at ``pos`` in one go: a chunk, of a file the rest of a page while there are pages to wait
     for."""
     return min(left, PAGE - (pos & PAGE - 1) if file.regular and has_waited(task) else CHUNK)
@@ -153,7 +156,7 @@ def page_wait(wait: MustWait) -> Wait:
     return Wait((wait.queue,), None, TASK_UNINTERRUPTIBLE)
 
 
-def wait_for_input(task: Any, file: File) -> Wait:
+def wait_for_input(task: Task, file: File) -> Wait:
     """What a reader of a file without input yields. EAGAIN when the file is not to block."""
     if file.f_flags & O_NONBLOCK:
         raise SysError(EAGAIN)
@@ -167,7 +170,7 @@ def wait_for_room(file: File) -> Wait:
     return Wait(file.write_queues())
 
 
-def read_wait(task: Any, file: File, address: int, n: int) -> Transfer:
+def read_wait(task: Task, file: File, address: int, n: int) -> Transfer:
     """read(2) of at most CHUNK bytes that found nothing yet: waits, then reads once."""
     file.count += 1
     try:
@@ -190,7 +193,7 @@ def read_wait(task: Any, file: File, address: int, n: int) -> Transfer:
             file.release()
 
 
-def read_iov(task: Any, file: File, iov: Iov, total: int, pos: int | None = None) -> Transfer:
+def read_iov(task: Task, file: File, iov: Iov, total: int, pos: int | None = None) -> Transfer:
     """Reads into the buffers; from ``pos`` without moving the file's position when given."""
     done = 0
     awaited = task.mem.awaited
@@ -228,7 +231,7 @@ def read_iov(task: Any, file: File, iov: Iov, total: int, pos: int | None = None
         file.put()
 
 
-def write_iov(task: Any, file: File, iov: Iov, total: int, done: int = 0, pos: int | None = None) -> Transfer:
+def write_iov(task: Task, file: File, iov: Iov, total: int, done: int = 0, pos: int | None = None) -> Transfer:
     """Writes the buffers from byte ``done`` on; to ``pos`` (of byte 0) without moving the file's position when
     given."""
     let_go = task.mem.awaited.let_go
@@ -276,7 +279,7 @@ def write_iov(task: Any, file: File, iov: Iov, total: int, done: int = 0, pos: i
         file.put()
 
 
-def _write_at(task: Any, file: File, pos: int, data: bytes) -> int:
+def _write_at(task: Task, file: File, pos: int, data: bytes) -> int:
     """Bytes written at ``pos``; the file's position stays."""
     taken = file.pwrite(pos, data)
     drop_privileges(task, file.inode)

@@ -5,13 +5,17 @@ from __future__ import annotations
 
 import struct
 from errno import EINVAL, ESRCH
-from typing import Any
+from typing import TYPE_CHECKING
 
 from mmcore.errors import SysError
 from sandbox.fs.file import File
 from sandbox.fs.uapi import F_OWNER_PGRP, F_OWNER_PID, F_OWNER_TID, POLLIN, POLLMSG, POLLRDNORM
 from sandbox.kernel.signals import group_members, send_group, send_task
 from sandbox.kernel.signo import SigInfo
+
+if TYPE_CHECKING:
+    from sandbox.kernel.kernel import Kernel
+    from sandbox.kernel.task import Task
 
 SIGIO = 29
 SI_KERNEL = 0x80
@@ -24,13 +28,13 @@ class SignalOwner:
 
     __slots__ = ("kind", "ident", "uid", "euid")
 
-    def __init__(self, task: Any, kind: int, ident: int) -> None:
+    def __init__(self, task: Task, kind: int, ident: int) -> None:
         self.kind = kind
         self.ident = ident
         self.uid, self.euid = task.uid, task.euid
 
 
-def _named(kernel: Any, kind: int, ident: int) -> list[Any]:
+def _named(kernel: Kernel, kind: int, ident: int) -> list[Task]:
     """The thread, or the leaders of the processes, that an owner names now."""
     if kind == F_OWNER_PGRP:
         return group_members(kernel, ident)
@@ -38,7 +42,7 @@ def _named(kernel: Any, kind: int, ident: int) -> list[Any]:
     return [] if task is None else [task if kind == F_OWNER_TID else task.signal.leader]
 
 
-def set_owner(task: Any, file: File, kind: int, ident: int) -> None:
+def set_owner(task: Task, file: File, kind: int, ident: int) -> None:
     """EINVAL, ESRCH; 0 is nobody."""
     if kind not in (F_OWNER_TID, F_OWNER_PID, F_OWNER_PGRP):
         raise SysError(EINVAL)
@@ -47,13 +51,13 @@ def set_owner(task: Any, file: File, kind: int, ident: int) -> None:
     file.owner = SignalOwner(task, kind, ident)
 
 
-def own_by_default(task: Any, file: File) -> None:
+def own_by_default(task: Task, file: File) -> None:
     """Leases and notification tell the process that asked for them, unless somebody else was named before."""
     if file.owner is None or not file.owner.ident:
         file.owner = SignalOwner(task, F_OWNER_PID, task.tgid)
 
 
-def get_owner(task: Any, file: File) -> tuple[int, int]:
+def get_owner(task: Task, file: File) -> tuple[int, int]:
     """(F_OWNER_*, number); the number is 0 when there is nobody, or nobody any more."""
     owner = file.owner
     if owner is None:
@@ -61,7 +65,7 @@ def get_owner(task: Any, file: File) -> tuple[int, int]:
     return owner.kind, owner.ident if owner.ident and _named(task.kernel, owner.kind, owner.ident) else 0
 
 
-def send_sigio(kernel: Any, file: File, fd: int) -> None:
+def send_sigio(kernel: Kernel, file: File, fd: int) -> None:
     """Tells the owner: by the signal of F_SETSIG, with descriptor and reason, or by plain SIGIO. Linux: send_sigio."""
     owner = file.owner
     if owner is None or not owner.ident:

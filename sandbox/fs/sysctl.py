@@ -24,7 +24,10 @@ from sandbox.fs.pseudofs import Dir, PseudoNode, Text
 from sandbox.kernel.task import CAP_LAST_CAP
 
 if TYPE_CHECKING:
+    from mmcore.files.filemap import AddressSpace
+    from mmcore.memory import Memory
     from sandbox.fs.vfs import Vfs
+    from sandbox.kernel.task import Task
 
 
 CORE_PATTERN_MAX = 127
@@ -38,7 +41,7 @@ def parse_int(data: bytes) -> int:
         raise SysError(EINVAL) from None
 
 
-def drop_clean(mem: Any, space: Any) -> None:
+def drop_clean(mem: Memory, space: AddressSpace) -> None:
     """Drops the pages of a file that are clean, unmapped and held by the cache alone; tmpfs has no other copy and keeps
     its own."""
     if space.is_shmem:
@@ -56,7 +59,7 @@ def drop_clean(mem: Any, space: Any) -> None:
 def _setting(get: Callable[[], int], put: Callable[[int], None], low: int, high: int) -> Text:
     """A number between ``low`` and ``high``, both included."""
 
-    def store(task: Any, data: bytes) -> None:
+    def store(task: Task | None, data: bytes) -> None:
         value = parse_int(data)
         if not low <= value <= high:
             raise SysError(EINVAL)
@@ -88,14 +91,14 @@ def tree(vfs: Vfs) -> Dir:
     return Dir({"fs": _fs(vfs), "kernel": _kernel(vfs), "vm": _vm(vfs.mem)})
 
 
-def _vm(mem: Any) -> Dir:
-    def reclaim(task: Any, data: bytes) -> None:
+def _vm(mem: Memory) -> Dir:
+    def reclaim(task: Task | None, data: bytes) -> None:
         pages = parse_int(data)
         if pages < 0:
             raise SysError(EINVAL)
         mem.reclaim.shrink_all(pages)
 
-    def drop_caches(task: Any, data: bytes) -> None:
+    def drop_caches(task: Task | None, data: bytes) -> None:
         what = parse_int(data)
         if not 1 <= what <= 4:
             raise SysError(EINVAL)
@@ -121,10 +124,10 @@ def _kernel(vfs: Vfs) -> Dir:
     def hostname() -> bytes:
         return (vfs.kernel.hostname if vfs.kernel is not None else vfs.hostname) + b"\n"
 
-    def set_hostname(task: Any, data: bytes) -> None:
+    def set_hostname(task: Task | None, data: bytes) -> None:
         vfs.kernel.hostname = data.split(b"\n")[0][:64]
 
-    def set_core_pattern(task: Any, data: bytes) -> None:
+    def set_core_pattern(task: Task | None, data: bytes) -> None:
         if data.startswith(b"|"):
             raise NotHere(EINVAL, "a program that takes core files (core_pattern)")
         vfs.core_pattern = data.split(b"\n")[0].split(b"\0")[0][:CORE_PATTERN_MAX]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from errno import EINVAL, EISDIR, EMLINK, ENOENT, ENOSPC, ENOTEMPTY, ENXIO
 from stat import S_IFDIR, S_IFLNK, S_IFREG, S_ISDIR
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mmcore.errors import SysError
 from mmcore.files.shmem import ShmemSuper
@@ -18,6 +18,11 @@ from sandbox.fs.file import DirFile, File, RegularFile
 from sandbox.fs.inode import Inode, SuperBlock, check_size, init_owner
 from sandbox.fs.memfd import check_resize_seals
 from sandbox.fs.uapi import S_IFMT
+
+if TYPE_CHECKING:
+    from mmcore.files.shmem import ShmemSpace
+    from sandbox.fs.file import Opening
+    from sandbox.kernel.task import Task
 
 BOGO_DIRENT_SIZE = 20  # what a directory entry adds to a directory's size. Linux: mm/shmem.c
 _INLINE_SYMLINK = 60
@@ -32,10 +37,10 @@ class TmpfsSuper(SuperBlock):
     def __init__(
         self,
         *args: Any,
-        new_space: Callable[[Inode], Any],
+        new_space: Callable[[Inode], ShmemSpace],
         blocks: ShmemSuper,
         max_inodes: int,
-        open_special: Callable[[Any, Dentry, int], File] | None = None,
+        open_special: Callable[[Task | None, Dentry, int], File | Opening] | None = None,
     ) -> None:
         super().__init__(*args)
         self.new_space = new_space
@@ -43,7 +48,13 @@ class TmpfsSuper(SuperBlock):
         self.max_inodes = max_inodes
         self.inodes = 0
         self.open_special = open_special  # opens device nodes and FIFOs
-        self.root = Dentry(None, b"", TmpfsInode(self, S_IFDIR | 0o755), self).get()
+        self.root: Dentry = Dentry(None, b"", TmpfsInode(self, S_IFDIR | 0o755), self).get()
+
+    def nameless(self, task: Task | None, mode: int, name: bytes) -> Dentry:
+        """A new file without a name (memfd, shared anonymous memory); ``name`` is for /proc to show."""
+        inode = self.root.inode
+        assert isinstance(inode, TmpfsInode)
+        return inode.tmpfile(task, self.root, mode, name)
 
     def statfs(self) -> tuple[int, int, int, int]:
         limit = self.blocks.max_blocks or 0
@@ -56,6 +67,7 @@ class TmpfsInode(Inode):
 
     __slots__ = ("target", "target_mem")
     sb: TmpfsSuper
+    mapping: ShmemSpace | None
 
     def __init__(self, sb: TmpfsSuper, mode: int) -> None:
         if sb.inodes >= sb.max_inodes:
@@ -76,7 +88,7 @@ class TmpfsInode(Inode):
         super().evict()
         self.sb.inodes -= 1
 
-    def open(self, task: Any, dentry: Dentry, flags: int) -> File:
+    def open(self, task: Task | None, dentry: Dentry, flags: int) -> File | Opening:
         kind = self.mode & S_IFMT
         if kind == S_IFREG:
             return RegularFile(dentry, flags)
@@ -106,7 +118,9 @@ class TmpfsInode(Inode):
         self.touch()
         return child
 
-    def create(self, task: Any, parent: Dentry, name: bytes, mode: int, rdev: int = 0, target: bytes = b"") -> Dentry:
+    def create(
+        self, task: Task | None, parent: Dentry, name: bytes, mode: int, rdev: int = 0, target: bytes = b""
+    ) -> Dentry:
         if not parent.hashed:
             raise SysError(ENOENT)
         inode = TmpfsInode(self.sb, mode)
@@ -127,7 +141,7 @@ class TmpfsInode(Inode):
             self.nlink += 1
         return child
 
-    def tmpfile(self, task: Any, parent: Dentry, mode: int, name: bytes) -> Dentry:
+    def tmpfile(self, task: Task | None, parent: Dentry, mode: int, name: bytes) -> Dentry:
         """An inode without a name (O_TMPFILE, memfd, shared anonymous memory): its dentry is born unhashed."""
         inode = TmpfsInode(self.sb, S_IFREG | mode)
         inode.nlink = 0
@@ -199,7 +213,7 @@ class TmpfsInode(Inode):
         pb.inode.touch()
         a.inode.ctime = b.inode.ctime = self.sb.now()
 
-    def readlink(self, task: Any) -> bytes:
+    def readlink(self, task: Task | None) -> bytes:
         if self.mode & S_IFMT != S_IFLNK:
             raise SysError(EINVAL)
         return self.target

@@ -11,11 +11,10 @@ from __future__ import annotations
 
 import os
 import random
-import types
 from collections.abc import Callable, Iterable
 from errno import EACCES, EEXIST, EINVAL, EISDIR, ELOOP, ENOENT, ENOTDIR, EOPNOTSUPP, EOVERFLOW, EPERM, EROFS, ETXTBSY
 from stat import S_IFBLK, S_IFCHR, S_IFDIR, S_IFLNK, S_IFREG, S_ISDIR, S_ISLNK, S_ISREG, S_ISVTX
-from typing import Any
+from typing import TYPE_CHECKING
 
 from mmcore.areas.overcommit import Overcommit
 from mmcore.errors import ConfigError, NotHere, SysError
@@ -63,6 +62,15 @@ from sandbox.fs.uapi import (
     TMPFS_MAGIC,
     makedev,
 )
+
+if TYPE_CHECKING:
+    from mmcore.clock import VirtualClock
+    from mmcore.memory import Memory
+    from sandbox.config import Mount
+    from sandbox.fs.file import Opening
+    from sandbox.fs.pseudofs import Dir
+    from sandbox.kernel.kernel import Kernel
+    from sandbox.kernel.task import Task
 
 _ACCESS = (MAY_READ, MAY_WRITE, MAY_READ | MAY_WRITE, MAY_READ | MAY_WRITE)
 _NOT_KEPT = O_CREAT | O_EXCL | O_TRUNC | O_NOCTTY  # act at open only
@@ -124,10 +132,12 @@ class Vfs:
     ``kernel`` (from ``attach``) has tasks, clock, mem and current; without one /proc shows no processes.
     """
 
-    def __init__(self, mem: Any, clock: Any = None, mounts: Iterable[Any] = (), seed: int | None = None) -> None:
+    def __init__(
+        self, mem: Memory, clock: VirtualClock | None = None, mounts: Iterable[Mount] = (), seed: int | None = None
+    ) -> None:
         self.mem = mem
         self.clock = clock or mem.clock
-        self.kernel: Any = None
+        self.kernel: Kernel = None  # type: ignore[assignment]  # /proc and the like ask whether it is there yet
         self.console: Console | None = None
         self.rng = random.Random(0x6D61 if seed is None else seed)
         self.realtime: Callable[[], int] = lambda: BOOT_EPOCH_S * 1_000_000_000 + self.clock.now
@@ -138,7 +148,7 @@ class Vfs:
         # A tmpfs mounted beside a disk takes half of memory at most; this one is all the disk there is, so swap counts
         # too.
         self.root_sb = self._tmpfs(1, "rootfs", mem.total_pages // 2 + mem.swap.total)
-        self.root: Dentry = self.root_sb.root  # type: ignore[assignment]
+        self.root = self.root_sb.root
         self.supers.append(self.root_sb)
         self.shm_sb = self._tmpfs(
             4, "shm", None
@@ -157,7 +167,7 @@ class Vfs:
             self.mount_host(mount.host, mount.guest, getattr(mount, "mode", "ro") == "ro", number)
         self.fs = FsStruct(self.root)
 
-    def attach(self, kernel: Any, realtime: Callable[[], int] | None = None) -> None:
+    def attach(self, kernel: Kernel, realtime: Callable[[], int] | None = None) -> None:
         """The kernel is there. ``realtime()``: its clock, ns since 1970, for the times of files; without it they go by
         the time since boot."""
         self.kernel = kernel
@@ -230,9 +240,11 @@ class Vfs:
         else:
             dentry.inode.truncate(0)
             dentry.inode.mode = S_IFREG | mode
+        mapping = dentry.inode.mapping
+        assert mapping is not None
         chunk = 1 << 20
         for pos in range(0, len(data), chunk):
-            dentry.inode.mapping.write(pos, data[pos : pos + chunk])
+            mapping.write(pos, data[pos : pos + chunk])
         return dentry
 
     def read_file(self, path: str) -> bytes:
@@ -250,7 +262,7 @@ class Vfs:
         except SysError:
             return False
 
-    def _mount(self, sb: SuperBlock, path: str, tree: Any) -> None:
+    def _mount(self, sb: SuperBlock, path: str, tree: Dir) -> None:
 
         self._cover(self.mkdir(path.encode()), mount_root(sb, tree))
 
@@ -335,8 +347,7 @@ class Vfs:
                 raise ConfigError(f"--stdin {stdin}: {error.strerror}: give a readable file") from None
         else:
             data = stdin
-        root = self.shm_sb.root
-        dentry = root.inode.tmpfile(None, root, 0o600, b"stdin")  # type: ignore[union-attr]
+        dentry = self.shm_sb.nameless(None, 0o600, b"stdin")
         file = RegularFile(dentry, 0)
         for pos in range(0, len(data), 1 << 20):
             file.mapping.write(pos, data[pos : pos + (1 << 20)])
@@ -348,9 +359,8 @@ class Vfs:
         overcommit = self.mem.overcommit
         promised = size + 4095 >> 12 if reserve else 0
         overcommit.charge(promised)
-        root = self.shm_sb.root
         try:
-            dentry = root.inode.tmpfile(None, root, 0o777, b"dev/zero")  # type: ignore[union-attr]
+            dentry = self.shm_sb.nameless(None, 0o777, b"dev/zero")
             file = SharedMemoryFile(dentry, overcommit, promised)
         except SysError:
             overcommit.uncharge(promised)
@@ -358,8 +368,8 @@ class Vfs:
         file.inode.i_size = size
         return file
 
-    def memfd_create(self, task: Any, name: bytes, sealable: bool) -> File:
-        return memfd(task, self.shm_sb.root, name, sealable)
+    def memfd_create(self, task: Task, name: bytes, sealable: bool) -> File:
+        return memfd(task, self.shm_sb, name, sealable)
 
     def sync(self) -> None:
         """Dirty pages of every mount go to the host (sync(2), and the end of a run)."""
@@ -381,16 +391,18 @@ class Vfs:
                 sb.trim()
 
     # opening
-    def open(self, task: Any, path: bytes, flags: int, mode: int, base: Dentry | None = None) -> File:
+    def open(self, task: Task | None, path: bytes, flags: int, mode: int, base: Dentry | None = None) -> File:
         """An open file, one reference the caller's. Never waits: a FIFO without a partner is EACCES. Errors as
         open(2)."""
         file = self.open_may_wait(task, path, flags | O_LARGEFILE, mode, base)
-        if isinstance(file, types.GeneratorType):
+        if not isinstance(file, File):
             file.close()
             raise SysError(EACCES)
         return file
 
-    def open_may_wait(self, task: Any, path: bytes, flags: int, mode: int, base: Dentry | None = None) -> Any:
+    def open_may_wait(
+        self, task: Task | None, path: bytes, flags: int, mode: int, base: Dentry | None = None
+    ) -> File | Opening:
         """As ``open``; for a FIFO whose other end is missing a generator that waits for it and returns the File. Raises
         Breaking."""
         root = task.fs.root if task is not None else self.root
@@ -405,7 +417,9 @@ class Vfs:
             return self.may_open(task, dentry, flags, False)
         return self._open_create(task, path, flags, mode, base, root)
 
-    def _open_create(self, task: Any, path: bytes, flags: int, mode: int, base: Dentry | None, root: Dentry) -> Any:
+    def _open_create(
+        self, task: Task | None, path: bytes, flags: int, mode: int, base: Dentry | None, root: Dentry
+    ) -> File | Opening:
         for _ in range(MAX_SYMLINKS + 1):
             parent, name, slash = walk_parent(task, path, base, root)
             if not name or name in (b".", b".."):
@@ -435,7 +449,9 @@ class Vfs:
             path, base = target, parent
         raise SysError(ELOOP)
 
-    def _open_tmpfile(self, task: Any, path: bytes, flags: int, mode: int, base: Dentry | None, root: Dentry) -> File:
+    def _open_tmpfile(
+        self, task: Task | None, path: bytes, flags: int, mode: int, base: Dentry | None, root: Dentry
+    ) -> File:
         if not flags & O_ACCMODE:
             raise SysError(EINVAL)
         parent = walk(task, path, base, True, root)
@@ -448,7 +464,7 @@ class Vfs:
         dentry = inode.tmpfile(task, parent, mode & 0o7777 & ~(task.fs.umask if task is not None else 0), b"#tmpfile")
         return RegularFile(dentry, flags & ~O_TMPFILE)
 
-    def may_open(self, task: Any, dentry: Dentry, flags: int, created: bool) -> Any:
+    def may_open(self, task: Task | None, dentry: Dentry, flags: int, created: bool) -> File | Opening:
         """Opens what a walk found, after the checks of open(2). Linux: may_open and open_namei, fs/namei.c, 2.6.7."""
         inode = dentry.inode
         kind = inode.mode & S_IFMT
@@ -477,6 +493,7 @@ class Vfs:
                     break_lease(task, inode, flags)
         file = inode.open(task, dentry, flags & ~_NOT_KEPT)
         if flags & O_TRUNC and kind == S_IFREG and not created:
+            assert isinstance(file, File)
             try:
                 inode.truncate(0)
             except SysError:
@@ -487,7 +504,7 @@ class Vfs:
         return file
 
 
-def may_delete(task: Any, parent: Dentry, child: Dentry) -> None:
+def may_delete(task: Task | None, parent: Dentry, child: Dentry) -> None:
     """May the task remove the name? EROFS, EACCES, or EPERM in a sticky directory."""
     if parent.inode.sb.readonly:
         raise SysError(EROFS)
@@ -501,7 +518,7 @@ def may_delete(task: Any, parent: Dentry, child: Dentry) -> None:
         raise SysError(EPERM)
 
 
-def may_create(task: Any, parent: Dentry) -> None:
+def may_create(task: Task | None, parent: Dentry) -> None:
     if parent.inode.sb.readonly:
         raise SysError(EROFS)
     if not parent.hashed:

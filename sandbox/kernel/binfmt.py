@@ -7,9 +7,13 @@ from __future__ import annotations
 
 import errno
 import struct
+from typing import TYPE_CHECKING
 
 from mmcore.errors import SysError
 from mmcore.physical.pgtable import TASK_SIZE
+
+if TYPE_CHECKING:
+    from sandbox.fs.file import File
 
 PAGE = 4096
 BINPRM_BUF_SIZE = 256
@@ -51,7 +55,7 @@ class ElfImage:
 
     __slots__ = ("type", "entry", "phoff", "phnum", "segments", "interp", "stack", "phdr_vaddr")
 
-    def __init__(self, header: bytes, file: object, *, interpreter: bool = False) -> None:
+    def __init__(self, header: bytes, file: File, *, interpreter: bool = False) -> None:
         """Reads what lies beyond ``header`` (the first bytes of the file) by ``file.pread``, which may raise MustWait.
 
         Raises ENOEXEC for what is not an i386 executable (ELIBBAD for an interpreter), EIO or ENOEXEC for one cut
@@ -70,7 +74,7 @@ class ElfImage:
             raise SysError(bad)
         table = header[self.phoff : self.phoff + size]
         if len(table) < size:
-            table = file.pread(self.phoff, size)  # type: ignore[attr-defined]
+            table = file.pread(self.phoff, size)
         if len(table) < size:
             raise SysError(errno.EIO)
         self.segments: list[Segment] = []
@@ -92,10 +96,10 @@ class ElfImage:
             raise SysError(bad)
 
     @staticmethod
-    def _interp(file: object, offset: int, size: int) -> bytes:
+    def _interp(file: File, offset: int, size: int) -> bytes:
         if not 2 <= size <= 4096:
             raise SysError(errno.ENOEXEC)
-        name = file.pread(offset, size)  # type: ignore[attr-defined]
+        name = file.pread(offset, size)
         if len(name) < size:
             raise SysError(errno.EIO)
         if name[-1]:

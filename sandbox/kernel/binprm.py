@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import errno
 import struct
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mmcore.areas.stack import expand_stack
 from mmcore.calls.exec_stack import bprm_stack, setup_arg_pages
@@ -26,6 +26,7 @@ from sandbox.kernel.task import Task
 from sandbox.kernel.uaccess import write_mm
 
 if TYPE_CHECKING:
+    from mmcore.areas.mm import Mm
     from sandbox.kernel.exec import Executable
 
 PAGE = 4096
@@ -59,7 +60,7 @@ AT_SECURE, AT_RANDOM, AT_HWCAP2, AT_EXECFN = 23, 25, 26, 31
 class StackImage:
     """Builds the stack in ``mm``, which no task runs in yet. ``sp`` is the stack pointer reached so far."""
 
-    def __init__(self, task: Task, mm: Any, program: Executable, envp: list[bytes]) -> None:
+    def __init__(self, task: Task, mm: Mm, program: Executable, envp: list[bytes]) -> None:
         """Copies file name, environment and arguments. Raises E2BIG, ENOMEM, or MustWait."""
         self.task = task
         self.mm = mm

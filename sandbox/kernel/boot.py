@@ -8,17 +8,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from mmcore.physical.pgtable import A, D, P, U, W
 from sandbox.cpu import Cpu
 from sandbox.kernel.sigframe import TRAMPOLINE_PAGE, trampoline_page
 
+if TYPE_CHECKING:
+    from mmcore.memory import Memory
+
 GDT_VA = TRAMPOLINE_PAGE - 0x1000
 BOOT_VA = TRAMPOLINE_PAGE + 0x1000
 
 
-def boot_cpu(mem: Any) -> Cpu:
+def boot_cpu(mem: Memory) -> Cpu:
     """Maps the kernel's pages, fills the trampoline page, starts the CPU. Raises CpuError."""
     ram, tables = mem.ram, mem.pgtables
     frames = [mem.boot_reserve() for _ in range(3)]

@@ -16,15 +16,18 @@ import struct
 from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
 from stat import S_IMODE, S_ISREG
-from typing import Any
+from typing import TYPE_CHECKING
 
 from mmcore.areas.vma import VM_DONTDUMP, VM_EXEC, VM_IO, VM_READ, VM_SHARED, VM_WRITE
 from mmcore.errors import SysError
+from mmcore.files.filespace import FileSpace
+from mmcore.files.shmem import ShmemSpace
 from mmcore.physical.frames import PG_ANON
 from mmcore.physical.pgtable import FILE, PRESENT
 from sandbox.cpu.regs import CS, DS, EAX, EBP, EBX, ECX, EDI, EDX, EFLAGS, EIP, ES, ESI, ESP, FS, GS, SS
 from sandbox.fs.at import CWD
 from sandbox.fs.dentry import d_path
+from sandbox.fs.file import file_of, program_of
 from sandbox.fs.uapi import O_CREAT, O_EXCL, O_NOFOLLOW, O_WRONLY
 from sandbox.kernel.exit import do_exit
 from sandbox.kernel.rlimits import RLIMIT_CORE, RLIMIT_FSIZE
@@ -45,6 +48,12 @@ from sandbox.kernel.signo import (
 )
 from sandbox.kernel.task import Task
 from sandbox.syscalls.names import do_unlinkat
+
+if TYPE_CHECKING:
+    from mmcore.areas.mm import Mm
+    from mmcore.areas.vma import VmArea
+    from mmcore.memory import Memory
+    from sandbox.fs.file import File
 
 PAGE = 4096
 DUMPING = sigset(SIGQUIT, SIGILL, SIGTRAP, SIGABRT, SIGBUS, SIGFPE, SIGSEGV, SIGXCPU, SIGXFSZ, SIGSYS)
@@ -89,7 +98,7 @@ def do_coredump(task: Task, info: SigInfo) -> Generator[Wait, bool, bool]:
     return True
 
 
-def _create(task: Task, name: bytes) -> Any:
+def _create(task: Task, name: bytes) -> File:
     """A new file in place of an old core or whatever else can be unlinked there."""
     with suppress(SysError):
         do_unlinkat(task, CWD, name)
@@ -105,7 +114,7 @@ def killed(task: Task, code: int, info: SigInfo) -> Generator[Wait, bool, int]:
     return (yield from do_exit(task, code))
 
 
-def _write(task: Task, file: Any, pos: int, data: bytes) -> Generator[Wait, bool, None]:
+def _write(task: Task, file: File, pos: int, data: bytes) -> Generator[Wait, bool, None]:
     while data:
         taken = yield from waiting(lambda pos=pos, data=data: file.pwrite(pos, data))  # type: ignore[misc]
         task.mem.awaited.let_go(task)
@@ -117,7 +126,8 @@ def core_name(task: Task, sig: int) -> bytes:
     kernel = task.kernel
     vfs = kernel.vfs
     comm = task.comm.encode("utf-8", "surrogateescape").replace(b"/", b"!")
-    exe = d_path(task.mm.exe_file.dentry, task.fs.root).replace(b"/", b"!") if task.mm.exe_file is not None else comm
+    program = program_of(task.mm)
+    exe = d_path(program.dentry, task.fs.root).replace(b"/", b"!") if program is not None else comm
     pid = b"%d" % task.tgid
     words = {
         b"%": b"%",
@@ -189,17 +199,18 @@ def _pieces(task: Task, info: SigInfo) -> Iterator[tuple[int, bytes]]:
     )  # the file is as long as its headers say
 
 
-def _size(mem: Any, vma: Any) -> int:
+def _size(mem: Memory, vma: VmArea) -> int:
     """How much of an area is dumped, in bytes. Linux: vma_dump_size."""
     whole = vma.vm_end - vma.vm_start
+    file = file_of(vma)
     if vma.vm_flags & (VM_DONTDUMP | VM_IO):
         return 0
     if vma.vm_flags & VM_SHARED:
-        return whole if vma.vm_file is None or not vma.vm_file.inode.nlink else 0
+        return whole if file is None or not file.inode.nlink else 0
     if _was_written(mem, vma):
         return whole
     if (
-        vma.vm_file is not None
+        file is not None
         and not vma.vm_pgoff
         and vma.vm_flags & VM_READ
         and (_page(mem, vma, vma.vm_start) or b"")[:4] == b"\x7fELF"
@@ -208,20 +219,20 @@ def _size(mem: Any, vma: Any) -> int:
     return 0
 
 
-def _entries(mem: Any, vma: Any) -> Iterator[int]:
+def _entries(mem: Memory, vma: VmArea) -> Iterator[int]:
     tables = mem.pgtables
     for start, base in tables.tables(vma.vm_mm.pgd, vma.vm_start, vma.vm_end):
         low, high = max(vma.vm_start, start) - start >> 12, min(vma.vm_end, start + (1 << tables.SHIFT)) - start >> 12
         yield from (pte for pte in tables.ptes[base + low : base + high] if pte)
 
 
-def _was_written(mem: Any, vma: Any) -> bool:
+def _was_written(mem: Memory, vma: VmArea) -> bool:
     """Has a private area pages of its own?"""
     flags, mask = mem.frames.flags, mem.pgtables.PFN_MASK
     return any(not pte & FILE if not pte & PRESENT else flags[pte >> 12 & mask] & PG_ANON for pte in _entries(mem, vma))
 
 
-def _page(mem: Any, vma: Any, address: int) -> bytes:
+def _page(mem: Memory, vma: VmArea, address: int) -> bytes:
     """The page an address shows, wherever it is; empty for a hole."""
     tables = mem.pgtables
     index = tables.pte_index(vma.vm_mm.pgd, address)
@@ -241,20 +252,21 @@ def _page(mem: Any, vma: Any, address: int) -> bytes:
     pfn = mapping.pages.get(offset, -1)
     if pfn >= 0:
         return _frame(mem, pfn)
-    if mapping.is_shmem:
+    if isinstance(mapping, ShmemSpace):
         entry = mapping.swapped.get(offset, 0)
         return _swapped(mem, entry) if entry else b""
+    assert isinstance(mapping, FileSpace)
     try:
         return mapping.backing.read_page(offset).ljust(PAGE, b"\0")
     except SysError:
         return b""
 
 
-def _frame(mem: Any, pfn: int) -> bytes:
+def _frame(mem: Memory, pfn: int) -> bytes:
     return bytes(mem.ram.buf[pfn << 12 : (pfn + 1) << 12])
 
 
-def _swapped(mem: Any, entry: int) -> bytes:
+def _swapped(mem: Memory, entry: int) -> bytes:
     pfn = mem.swap.cache.get(entry, -1)
     return _frame(mem, pfn) if pfn >= 0 else bytes(mem.swap.store[entry << 12 : (entry + 1) << 12])
 
@@ -344,7 +356,7 @@ def _prpsinfo(task: Task) -> bytes:
     )
 
 
-def _arguments(mem: Any, mm: Any) -> bytes:
+def _arguments(mem: Memory, mm: Mm) -> bytes:
     """The first page's worth of the argument strings."""
     for vma in mm.vmas:
         if vma.vm_start <= mm.arg_start < vma.vm_end:
@@ -354,15 +366,12 @@ def _arguments(mem: Any, mm: Any) -> bytes:
     return b""
 
 
-def _files(mm: Any) -> bytes:
+def _files(mm: Mm) -> bytes:
     """NT_FILE: the areas that show files, then their names."""
-    shown = [vma for vma in mm.vmas if vma.vm_file is not None]
-    paths = [vma.vm_file.path for vma in shown]
-    places = b"".join(struct.pack("<3I", vma.vm_start, vma.vm_end, vma.vm_pgoff) for vma in shown)
+    shown = [(vma, file.path) for vma in mm.vmas if (file := file_of(vma)) is not None]
+    places = b"".join(struct.pack("<3I", vma.vm_start, vma.vm_end, vma.vm_pgoff) for vma, _ in shown)
     return (
         struct.pack("<2I", len(shown), PAGE)
         + places
-        + b"".join(
-            (path if isinstance(path, bytes) else path.encode("utf-8", "surrogateescape")) + b"\0" for path in paths
-        )
+        + b"".join(path.encode("utf-8", "surrogateescape") + b"\0" for _, path in shown)
     )

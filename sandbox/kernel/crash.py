@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import struct
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from mmcore.physical.pgtable import TASK_SIZE, P
 from sandbox.cpu.regs import EIP
 from sandbox.kernel.signo import SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGTRAP, SigInfo
 from sandbox.kernel.task import Task
+
+if TYPE_CHECKING:
+    from mmcore.areas.mm import Mm
+    from mmcore.areas.vma import VmArea
 
 CODE_BYTES = 64
 
@@ -36,7 +40,7 @@ class CrashInfo(NamedTuple):
     areas: list[AreaText]
 
 
-def area_name(mm: Any, vma: Any) -> str:
+def area_name(mm: Mm, vma: VmArea) -> str:
     """As /proc/PID/maps shows it."""
     if vma.vm_file is not None:
         path = vma.vm_file.path

@@ -5,7 +5,7 @@ Linux: do_signal, handle_signal, arch/i386/kernel/signal.c, 2.6.7.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mmcore.errors import MustWait, SysError
 from sandbox.cpu.regs import EAX, EIP
@@ -25,6 +25,7 @@ from sandbox.kernel.task import DEFAULT_ACTION, Task
 
 if TYPE_CHECKING:
     from sandbox.kernel.loop import Loop
+    from sandbox.kernel.task import SigAction
 
 NR_RESTART_SYSCALL = 0
 
@@ -35,9 +36,7 @@ def do_signal(loop: Loop, task: Task) -> bool:
     False: the task does not go on (it has stopped, waits for its stack to come in, or is dead).
     """
     while True:
-        taken = task.deferred
-        if taken is None:
-            taken = get_signal(task)
+        taken = task.deferred or get_signal(task)
         if taken is None:
             break
         if isinstance(taken, SigInfo):
@@ -71,7 +70,7 @@ def do_signal(loop: Loop, task: Task) -> bool:
     return True
 
 
-def _restart(task: Task, action: Any) -> None:
+def _restart(task: Task, action: SigAction | None) -> None:
     """What becomes of an interrupted call: EINTR for a handler that does not want restarts, else the call is made
     again."""
     nr, task.restart_nr = task.restart_nr, -1

@@ -15,7 +15,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Generator
 from stat import S_ISREG
-from typing import Any
+from typing import TYPE_CHECKING
 
 from mmcore.areas.placement import arch_pick_mmap_layout
 from mmcore.calls.brk import do_brk
@@ -43,6 +43,12 @@ from sandbox.kernel.signo import SI_KERNEL, SIGCHLD, SIGKILL, SIGSEGV, SigInfo
 from sandbox.kernel.task import PF_FORKNOEXEC, SigHand, Task
 from sandbox.kernel.uaccess import write_mm
 
+if TYPE_CHECKING:
+    from mmcore.areas.mm import Mm
+    from mmcore.memory import Memory
+    from sandbox.fs.fdtable import FileTable
+    from sandbox.fs.file import File
+
 PAGE = 4096
 PROT_READ, PROT_WRITE, PROT_EXEC = 1, 2, 4
 MAP_PRIVATE, MAP_FIXED, MAP_FIXED_NOREPLACE = 0x02, 0x10, 0x100000
@@ -57,7 +63,7 @@ def page_align(addr: int) -> int:
     return (addr + PAGE - 1) & ~(PAGE - 1)
 
 
-def open_exec(task: Task, path: bytes) -> Any:
+def open_exec(task: Task, path: bytes) -> File:
     """The file to execute. Raises ENOENT, EACCES (no regular file, not executable), ETXTBSY (open for writing).
 
     Until close_exec nobody can open it for writing.
@@ -75,7 +81,7 @@ def open_exec(task: Task, path: bytes) -> Any:
     return file
 
 
-def close_exec(file: Any) -> None:
+def close_exec(file: File) -> None:
     """Gives back what open_exec gave: the file may be written again, unless an address space runs it."""
     file.inode.allow_write()
     file.put()
@@ -91,7 +97,7 @@ class ExeFile:
 
     __slots__ = ("file", "dentry", "count")
 
-    def __init__(self, file: Any) -> None:
+    def __init__(self, file: File) -> None:
         self.file = file.get()
         self.dentry = file.dentry
         self.count = 1
@@ -112,11 +118,11 @@ class Executable:
 
     __slots__ = ("file", "image", "interp_file", "interp", "argv", "filename", "comm", "_scripts", "_path")
 
-    def __init__(self, filename: bytes, file: Any, argv: list[bytes]) -> None:
+    def __init__(self, filename: bytes, file: File, argv: list[bytes]) -> None:
         self.argv = argv
         self.filename = filename
-        self.file = file
-        self.interp_file: Any = None
+        self.file: File | None = file  # None: of a script, till its interpreter is open
+        self.interp_file: File | None = None
         self.interp: ElfImage | None = None
         self.comm = filename.rsplit(b"/", 1)[-1][:15]
         self._scripts = 0  # whose interpreters were followed
@@ -132,6 +138,8 @@ class Executable:
             if script is None:
                 break
             self._follow(*script)
+            close_exec(self.file)
+            self.file = None
         self.image = ElfImage(header, self.file)
         if self.image.interp is not None:
             if self.interp_file is None:
@@ -145,8 +153,6 @@ class Executable:
             raise SysError(errno.ELOOP)
         self.argv = [interpreter, *([argument] if argument else []), self._path, *self.argv[1:]]
         self._path = interpreter
-        close_exec(self.file)
-        self.file = None
 
     def put(self) -> None:
         for file in (self.file, self.interp_file):
@@ -156,7 +162,7 @@ class Executable:
 
 
 def do_execve(
-    task: Task, filename: bytes, file: Any, argv: list[bytes], envp: list[bytes]
+    task: Task, filename: bytes, file: File, argv: list[bytes], envp: list[bytes]
 ) -> Generator[Wait, bool, int]:
     """The system call once its arguments are in the kernel; ``file`` (from open_exec) is the callee's to close. Returns
     0 in the new program, or raises SysError in the old one."""
@@ -211,7 +217,7 @@ def de_thread(task: Task) -> Generator[Wait, bool, None]:
         task.sighand = new
 
 
-def _flush_old_exec(task: Task, mm: Any, program: Executable) -> None:
+def _flush_old_exec(task: Task, mm: Mm, program: Executable) -> None:
     """Point of no return: the old address space goes, and with it what belonged to the old program. Linux:
     flush_old_exec."""
     kernel, mem = task.kernel, task.mem
@@ -223,6 +229,7 @@ def _flush_old_exec(task: Task, mm: Any, program: Executable) -> None:
     task.work |= WORK_RELOAD
     if old is not None:
         mmput(mem, old)
+    assert program.file is not None  # Executable.read has opened it
     mm.exe_file = ExeFile(program.file)
     arch_pick_mmap_layout(mem, mm)
     image = program.image
@@ -248,7 +255,7 @@ def _flush_old_exec(task: Task, mm: Any, program: Executable) -> None:
     task.ctx.reset()
 
 
-def _unshare_files(task: Task) -> Any:
+def _unshare_files(task: Task) -> FileTable:
     """A table shared with other processes is copied first, so that close-on-exec is nobody else's business."""
     files = task.files
     if files.users == 1:
@@ -260,9 +267,10 @@ def _unshare_files(task: Task) -> Any:
     return copy
 
 
-def _load(task: Task, mm: Any, program: Executable, stack: StackImage) -> Generator[Wait, bool, int]:
+def _load(task: Task, mm: Mm, program: Executable, stack: StackImage) -> Generator[Wait, bool, int]:
     """Maps the program and its interpreter; returns the first instruction's address."""
     image = program.image
+    assert program.file is not None
     image.check()
     stack.settle(EXSTACK_ENABLE_X if image.stack == EXSTACK_DEFAULT else image.stack)
     low, bias = yield from _map_image(
@@ -277,7 +285,7 @@ def _load(task: Task, mm: Any, program: Executable, stack: StackImage) -> Genera
         mm.end_data = max(start + s.filesz for s, start in ends)
         mm.start_brk = mm.brk = page_align(max(start + s.memsz for s, start in ends))
     interp_base = 0
-    if program.interp is not None:
+    if program.interp is not None and program.interp_file is not None:
         program.interp.check()
         _, interp_bias = yield from _map_image(task, mm, program.interp, program.interp_file, 0)
         interp_base = interp_bias
@@ -300,7 +308,7 @@ def _prot(segment: Segment, task: Task) -> int:
     return prot
 
 
-def _map_image(task: Task, mm: Any, image: ElfImage, file: Any, base: int) -> Generator[Wait, bool, tuple[int, int]]:
+def _map_image(task: Task, mm: Mm, image: ElfImage, file: File, base: int) -> Generator[Wait, bool, tuple[int, int]]:
     """Maps every segment of an image. Returns (address of the first, load bias). Linux: elf_map, elf_load."""
     mem = task.mem
     bias = 0
@@ -322,7 +330,7 @@ def _map_image(task: Task, mm: Any, image: ElfImage, file: Any, base: int) -> Ge
     return first, bias
 
 
-def _map_segment(mem: Any, mm: Any, segment: Segment, at: int, prot: int, flags: int, file: Any) -> None:
+def _map_segment(mem: Memory, mm: Mm, segment: Segment, at: int, prot: int, flags: int, file: File) -> None:
     skew = segment.vaddr & (PAGE - 1)
     size = page_align(segment.filesz + skew)
     if segment.filesz:
@@ -331,7 +339,7 @@ def _map_segment(mem: Any, mm: Any, segment: Segment, at: int, prot: int, flags:
         do_mmap(mem, mm, at, size, prot, flags, file, segment.offset - skew >> 12)
 
 
-def _map_first(task: Task, mm: Any, image: ElfImage, file: Any, base: int) -> int:
+def _map_first(task: Task, mm: Mm, image: ElfImage, file: File, base: int) -> int:
     """Reserves room for a position-independent image by mapping its first segment over the whole span; returns where it
     went."""
     mem = task.mem
@@ -347,7 +355,7 @@ def _map_first(task: Task, mm: Any, image: ElfImage, file: Any, base: int) -> in
     return at
 
 
-def _clear_bss(task: Task, mm: Any, segment: Segment, bias: int) -> Generator[Wait, bool, None]:
+def _clear_bss(task: Task, mm: Mm, segment: Segment, bias: int) -> Generator[Wait, bool, None]:
     """What a segment has in memory beyond the file: the rest of the last page is zeroed, whole pages are anonymous."""
     if segment.memsz <= segment.filesz:
         return

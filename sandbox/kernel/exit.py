@@ -45,6 +45,8 @@ from sandbox.kernel.task import PF_DEAD, PF_EXITING, SignalStruct, Task
 from sandbox.kernel.uaccess import put_user32, unpin
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sandbox.kernel.kernel import Kernel
 
 USER_TICK_NS = 10_000_000
@@ -101,7 +103,7 @@ def do_exit(task: Task, code: int) -> Generator[Wait, bool, int]:
         kernel.account()
         if mm.mm_users == 1 and kernel.mm_ended is not None:
             kernel.mm_ended(task, mm, "exit")
-        task.mm = None
+        task.mm = None  # type: ignore[assignment]  # see Task
         mmput(mem, mm)
     mem.awaited.end_turn(task)
     _exit_files(task)
@@ -110,7 +112,7 @@ def do_exit(task: Task, code: int) -> Generator[Wait, bool, int]:
     return 0
 
 
-def _patiently(step, task: Task) -> Generator[Wait, bool, None]:
+def _patiently(step: Callable[[Task], None], task: Task) -> Generator[Wait, bool, None]:
     """Runs a step that may have to wait for pages; an address that is not there any more ends it."""
     while True:
         try:
@@ -131,13 +133,13 @@ def _clear_tid(task: Task) -> None:
 
 def _exit_files(task: Task) -> None:
     objects = task.kernel.objects
-    files, task.files = task.files, None
+    files, task.files = task.files, None  # type: ignore[assignment]  # see Task
     if files is not None:
         last = files.users == 1
         files.put(task)
         if last:
             objects.files.free(task.files_addr)
-    fs, task.fs = task.fs, None
+    fs, task.fs = task.fs, None  # type: ignore[assignment]
     if fs is not None:
         last = fs.users == 1
         fs.put()
@@ -151,8 +153,6 @@ def _exit_notify(task: Task, last: bool) -> None:
     flush_queue(kernel, task.pending)
     if last:
         _forget_children(kernel, signal)
-        if signal.is_session_leader:
-            _disassociate_ctty(kernel, signal)
         parent = signal.parent
         if (
             parent is not None
@@ -258,20 +258,6 @@ def _kill_orphaned_pgrp(kernel: Kernel, pgrp: int, ignoring: SignalStruct) -> No
     if has_stopped_jobs(kernel, pgrp) and is_orphaned_pgrp(kernel, pgrp, ignoring):
         send_pgrp(kernel, pgrp, SigInfo(SIGHUP, SI_KERNEL))
         send_pgrp(kernel, pgrp, SigInfo(SIGCONT, SI_KERNEL))
-
-
-def _disassociate_ctty(kernel: Kernel, signal: SignalStruct) -> None:
-    """The session leader goes: the foreground group of its terminal hears of it. Linux: disassociate_ctty."""
-    tty, signal.tty = signal.tty, None
-    if tty is None:
-        return
-    foreground = getattr(tty, "pgrp", 0)
-    if foreground and foreground != signal.pgrp:
-        send_pgrp(kernel, foreground, SigInfo(SIGHUP, SI_KERNEL))
-        send_pgrp(kernel, foreground, SigInfo(SIGCONT, SI_KERNEL))
-    for leader in list(kernel.leaders()):
-        if leader.signal.session == signal.session:
-            leader.signal.tty = None
 
 
 def release_thread(task: Task) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Generator
 from contextlib import ExitStack, suppress
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from mmcore.errors import MustWait, NotHere, SysError
 from mmcore.paging.lifecycle import dup_mmap, mmput
@@ -20,6 +20,11 @@ from sandbox.kernel.segments import GDT_TLS_MIN, UserDesc
 from sandbox.kernel.signo import SIGCHLD
 from sandbox.kernel.task import PF_FORKNOEXEC, SigHand, SignalStruct, Task
 from sandbox.kernel.uaccess import copy_from_user, prepare_result, put_user32
+
+if TYPE_CHECKING:
+    from mmcore.areas.mm import Mm
+    from mmcore.physical.slab import KmemCache
+    from sandbox.fs.fdtable import FileTable, FsStruct
 
 CSIGNAL = 0xFF
 CLONE_VM = 0x100
@@ -88,18 +93,21 @@ def _wait_for_vfork(child: Task, done: WaitQueue, pid: int) -> Generator[Wait, b
     return pid
 
 
+_Shared = TypeVar("_Shared", "FileTable", "FsStruct")
+
+
 class _Gains(NamedTuple):
     """What a child needs and may not get: own objects, or its parent's shared once more."""
 
     addr: int  # of the task_struct
     stack: int  # PFN
-    files: Any
+    files: FileTable
     files_addr: int
-    fs: Any
+    fs: FsStruct
     fs_addr: int
     sighand: SigHand | None  # None: the parent's, not counted yet
     signal_addr: int  # 0: a thread of the parent's process
-    mm: Any
+    mm: Mm
     pid: int
 
 
@@ -131,7 +139,7 @@ def _gain(task: Task, flags: int) -> _Gains:
     return _Gains(addr, stack, files, files_addr, fs, fs_addr, sighand, signal_addr, mm, pid)
 
 
-def _share_or_copy(undo: ExitStack, parents: Any, addr: int, cache: Any, share: int) -> tuple[Any, int]:
+def _share_or_copy(undo: ExitStack, parents: _Shared, addr: int, cache: KmemCache, share: int) -> tuple[_Shared, int]:
     """The child's descriptors, or directories, and the address of their structure; ``undo`` gives them back."""
     if share:
         own = parents.share()
@@ -190,7 +198,7 @@ def _copy_thread(task: Task, child: Task, stack: int, desc: UserDesc | None) -> 
     if desc is not None:
         tls = list(task.tls)
         tls[desc.entry_number - GDT_TLS_MIN] = desc.descriptor()
-        child.tls = tuple(tls)  # type: ignore[assignment]
+        child.tls = tuple(tls)
 
 
 def _join(task: Task, child: Task) -> None:
@@ -221,7 +229,7 @@ def _inherit(task: Task, child: Task) -> None:
 
 
 def _inherit_signal(old: SignalStruct, new: SignalStruct, sibling: bool) -> None:
-    new.pgrp, new.session, new.tty = old.pgrp, old.session, old.tty
+    new.pgrp, new.session = old.pgrp, old.session
     new.rlimits = list(old.rlimits)
     new.oom_score_adj = old.oom_score_adj
     parent = old.parent if sibling else old

@@ -18,7 +18,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from mmcore.errors import MustWait, SysError
 from mmcore.physical.frames import PG_CODE
@@ -45,6 +45,18 @@ from sandbox.kernel.signo import SIGCHLD, SIGKILL, SigInfo
 from sandbox.kernel.table import name_of
 from sandbox.kernel.task import SigHand, SignalStruct, Task
 from sandbox.kernel.timers import Timers
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Sequence
+
+    from mmcore.areas.mm import Mm
+    from mmcore.memory import Memory
+    from sandbox.cpu.context import Context
+    from sandbox.cpu.errors import CpuError
+    from sandbox.fs.fdtable import FileTable, FsStruct
+    from sandbox.fs.vfs import Vfs
+    from sandbox.kernel.futex import FutexWaiter
+    from sandbox.kernel.sched import Call
 
 PID_MAX = 32768
 LINGER_NS = 60_000_000_000
@@ -73,6 +85,48 @@ class TaskRecord(NamedTuple):
     peak_rss: int
 
 
+class Trapped(Protocol):
+    """The facts of the CPU's last trap. See Cpu.door."""
+
+    @property
+    def blocks(self) -> int:
+        """Basic blocks executed."""
+
+    @property
+    def fault_address(self) -> int: ...
+
+    @property
+    def error_code(self) -> int: ...
+
+    @property
+    def vector(self) -> int: ...
+
+    @property
+    def pages(self) -> Sequence[int]:
+        """Virtual page numbers executed from, ``page_count`` of them."""
+
+    @property
+    def page_count(self) -> int: ...
+
+
+class Processor(Protocol):
+    """What the kernel asks of the CPU (sandbox.cpu.Cpu, or one that stands before it)."""
+
+    def new_context(self) -> Context: ...
+
+    def door(self) -> tuple[Callable[..., int], Trapped]: ...
+
+    def lost(self, ctx: Context, cr3: int) -> CpuError: ...
+
+    def code_pages(self) -> list[int]: ...
+
+    def flush_tlb(self) -> None: ...
+
+    def flush_code(self) -> None: ...
+
+    def set_tls(self, index: int, descriptor: int) -> None: ...
+
+
 class Kernel:
     """One running system. ``clock`` "virtual" or "host"; ``seed`` turns address randomisation on and feeds random
     bytes; ``time_limit`` wall seconds or None. ``mm_ended(task, mm, how)`` is told before an address space is taken
@@ -80,19 +134,19 @@ class Kernel:
 
     def __init__(
         self,
-        mem: Any,
-        cpu: Any,
-        vfs: Any = None,
+        mem: Memory,
+        cpu: Processor,
+        vfs: Vfs | None = None,
         *,
         clock: str = "virtual",
         seed: int | None = None,
         time_limit: float | None = None,
-        mm_ended: Callable[[Task, Any, str], None] | None = None,
+        mm_ended: Callable[[Task, Mm, str], None] | None = None,
         tick_hook: Callable[[], None] | None = None,
     ) -> None:
         self.mem = mem
         self.cpu = cpu
-        self.vfs = vfs
+        self.vfs: Vfs = vfs  # type: ignore[assignment]  # may be set later
         self.clock = mem.clock
         self.objects = KernelObjects(mem)
         self.events = EventLog()
@@ -114,7 +168,7 @@ class Kernel:
         self.unknown_syscalls: Counter[int] = Counter()
         self.not_here: Counter[tuple[str, int]] = Counter()  # (what was asked for, errno): refused for want of it
         self.sigpending: Counter[int] = Counter()  # by user: queued signals, and timers, which hold a place for theirs
-        self.futexes: dict[Any, list[Any]] = {}  # key -> sleepers, oldest first
+        self.futexes: dict[Hashable, list[FutexWaiter]] = {}  # key -> sleepers, oldest first
         self.records: list[TaskRecord] = []
         self.crashes: list[crash.CrashInfo] = []  # the first few in full
         self.more_crashes: Counter[tuple[str, int]] = Counter()  # (comm, signal) -> how many after those
@@ -145,7 +199,7 @@ class Kernel:
         self.tasks[init.pid] = init
         return init
 
-    def spawn_init(self, path: bytes, argv: list[bytes], envp: list[bytes], files: Any, fs: Any) -> Task:
+    def spawn_init(self, path: bytes, argv: list[bytes], envp: list[bytes], files: FileTable, fs: FsStruct) -> Task:
         """The first program, ready to run: its image is loaded by the first thing the task does. The open files (a
         FileTable with the standard descriptors) and the FsStruct are the caller's gift."""
         objects = self.objects
@@ -173,7 +227,7 @@ class Kernel:
         self.runq.append(task)
         return task
 
-    def _start(self, task: Task, path: bytes, argv: list[bytes], envp: list[bytes]) -> Any:
+    def _start(self, task: Task, path: bytes, argv: list[bytes], envp: list[bytes]) -> Call:
         """The first task's first act. A program that cannot be started ends the run as a shell would: 126 or 127."""
         try:
             while True:
@@ -294,7 +348,7 @@ class Kernel:
         """Seeded; the same run gives the same bytes."""
         return self.entropy.randbytes(n)
 
-    def mark_code(self, mm: Any, state: Any, first: int) -> int:
+    def mark_code(self, mm: Mm, state: Trapped, first: int) -> int:
         """The CPU has executed from pages of ``mm``, listed in ``state.pages`` from ``first`` on: their frames may hold
         translated code. Returns how many pages are listed."""
         tables, flags = self.mem.pgtables, self.mem.frames.flags

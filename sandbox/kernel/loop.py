@@ -12,7 +12,7 @@ import signal as host_signal
 import threading
 import time
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mmcore.errors import Hung, MustWait, NotHere, OomPanic, SysError
 from mmcore.paging.fault import COPIED, DONE, OOM
@@ -48,7 +48,14 @@ from sandbox.kernel.task import PF_EXITING, Task
 from sandbox.kernel.uaccess import unpin
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mmcore.areas.mm import Mm
+    from mmcore.wait import WaitQueue
+    from sandbox.hostsignals import Previous
     from sandbox.kernel.kernel import Ending, Kernel
+    from sandbox.kernel.sched import Call
+    from sandbox.kernel.table import Handler
 
 ENOSYS = 38
 FAULT_WAITS = EVENT_FAULT | 5 << 40
@@ -81,21 +88,21 @@ class Loop:
         self.cpu = kernel.cpu
         self.clock = kernel.clock
         self.task: Task | None = None
-        self.tls = (0, 0, 0)
+        self.tls: tuple[int, ...] = (0, 0, 0)
         self.blocks = 0  # of user code since the last accounting
         self.accounted = 0  # virtual time up to which CPU time is accounted
         self.user_ns = self.nice_ns = self.system_ns = 0  # of all tasks since the start
         self.next_tick = TICK_NS
         self.deadline = 0.0
         self.alarm_at = 0.0  # host's monotonic time of our own SIGALRM
-        self.foreign_alarm: Any = None  # who had SIGALRM before
+        self.foreign_alarm: Previous = None  # who had SIGALRM before
         self.watch_cpu = (
             False  # somebody wants to know of CPU time as it passes: CPU timers, limits, the end of the run
         )
         self.busy_since_end = 0
         self.slice_end = 0
         self.enter, self.trapped = self.cpu.door()
-        self.mm: Any = None  # whose page tables the CPU walked last, and their root
+        self.mm: Mm | None = None  # whose page tables the CPU walked last, and their root
         self.root = -1
         self.unpaid = 0  # EIP of a store that is to do a flush's work (see _page_fault)
 
@@ -194,7 +201,8 @@ class Loop:
             if task is not self.task:
                 self._switch_to(task)
             self._begin_turn(task)
-            if task.gen is not None and not self._resume(task):
+            gen = task.gen
+            if gen is not None and not self._resume(task, gen):
                 continue
             if task.work and not self.exit_to_user(task):
                 continue
@@ -275,7 +283,7 @@ class Loop:
                     log(tag | result)
                 else:
                     task.syscall_nr = nr
-                    if not self._drive(task, result, None):
+                    if not self._drive(task, result, None):  # type: ignore[arg-type]  # not an int
                         return
             elif kind == PAGE_FAULT:
                 if not self._page_fault(task, mm):
@@ -290,7 +298,7 @@ class Loop:
             if task.work and not self._work_pending(task, mm):
                 return
 
-    def _flush(self, mm: Any, noted: int) -> int:
+    def _flush(self, mm: Mm, noted: int) -> int:
         """What is owed to the TLB and to translated code. Returns how many of the pages executed since are marked:
         ``noted``, or 0 where other frames may lie under them."""
         mem, cpu = self.mem, self.cpu
@@ -305,7 +313,7 @@ class Loop:
             mem.flush_code = False
         return noted
 
-    def _page_fault(self, task: Task, mm: Any) -> bool:
+    def _page_fault(self, task: Task, mm: Mm) -> bool:
         """False: the page is under way, and the task waits for it; then the instruction starts over."""
         log = self.kernel.log
         address, error_code = self.trapped.fault_address, self.trapped.error_code
@@ -339,7 +347,7 @@ class Loop:
         else:
             traps.do_trap(task, kind, self.trapped.error_code, self.trapped.vector)
 
-    def _work_pending(self, task: Task, mm: Any) -> bool:
+    def _work_pending(self, task: Task, mm: Mm) -> bool:
         """Something else runs before the program goes on. False: the program does not."""
         self._pay_flush(mm)
         reload = task.work & WORK_RELOAD
@@ -349,13 +357,13 @@ class Loop:
             self.kernel.runq.appendleft(task)
         return not reload
 
-    def _pay_flush(self, mm: Any) -> None:
+    def _pay_flush(self, mm: Mm) -> None:
         """The store that was to renew the TLB's entry does not run next."""
         if self.unpaid:
             mm.flush_pending = True
             self.unpaid = 0
 
-    def _something_due(self, task: Task, mm: Any) -> bool:
+    def _something_due(self, task: Task, mm: Mm) -> bool:
         """Timers, the tick, or the end of the slice. False: the task gives way (it stands in the queue again, or
         waits)."""
         kernel, clock = self.kernel, self.clock
@@ -378,7 +386,7 @@ class Loop:
         kernel.runq.append(task)
         return False
 
-    def _unknown(self, nr: int) -> tuple[Any, int, int]:
+    def _unknown(self, nr: int) -> tuple[Handler, int, int]:
         """The table's entry for a system call that is not there: counted, and ENOSYS."""
         self.kernel.unknown_syscalls[nr] += 1
         return _enosys, 0, EVENT_SYSCALL | (nr & 0xFFFF) << 32
@@ -513,13 +521,13 @@ class Loop:
 
     # --- calls that wait
 
-    def _resume(self, task: Task) -> bool:
+    def _resume(self, task: Task, gen: Call) -> bool:
         """A signal wakes a call like its event does: the call looks for its event first, and is interrupted when it
         wants to wait on."""
         value, task.value = task.value, None
-        return self._drive(task, task.gen, value)
+        return self._drive(task, gen, value)
 
-    def _drive(self, task: Task, gen: Any, value: bool | None) -> bool:
+    def _drive(self, task: Task, gen: Call, value: bool | None) -> bool:
         """Runs ``gen`` till it ends (True) or waits (False: the task is parked, or no more)."""
         error: BaseException | None = None
         while True:
@@ -564,7 +572,7 @@ class Loop:
         self.kernel.log(EVENT_SYSCALL | (task.syscall_nr & 0xFFFF) << 32 | result & 0xFFFFFFFF)
         return True
 
-    def park(self, task: Task, queues: Any, deadline: int | None, state: int) -> None:
+    def park(self, task: Task, queues: Sequence[WaitQueue], deadline: int | None, state: int) -> None:
         """The task sleeps until a queue wakes it, or the deadline."""
         task.state = state
         task.queues = queues

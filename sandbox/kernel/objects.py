@@ -5,12 +5,15 @@ Allocation raises OutOfMemory and leaves nothing behind; the caller frees what i
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from mmcore.errors import OutOfMemory
 from mmcore.physical.frames import STACK
 from mmcore.physical.gfp import GFP_ATOMIC, GFP_KERNEL
 from sandbox.kernel.task import OBJECT_SIZES, STACK_ORDER
+
+if TYPE_CHECKING:
+    from mmcore.memory import Memory
 
 
 class KernelObjects:
@@ -18,7 +21,7 @@ class KernelObjects:
 
     __slots__ = ("pages", "task_struct", "signal", "sighand", "files", "fs", "sigqueue")
 
-    def __init__(self, mem: Any) -> None:
+    def __init__(self, mem: Memory) -> None:
         self.pages = mem.pages
         line = mem.config.cache_line
         caches = {

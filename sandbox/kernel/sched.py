@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from mmcore.errors import MustWait
 from mmcore.wait import WaitQueue
@@ -110,6 +110,11 @@ class Wait:
         self.queues = queues
         self.deadline = deadline
         self.state = state
+
+
+# A system call under way: it yields what it waits for, is sent None first and then whether an event came (True) or the
+# deadline (False), and returns the call's result.
+Call = Generator[Wait, Any, int]
 
 
 class Sleep(Wait):

@@ -38,6 +38,7 @@ from sandbox.kernel.signo import (
 from sandbox.kernel.task import DEFAULT_ACTION, PF_EXITING, Pending, SigAction, SignalStruct, Task
 
 if TYPE_CHECKING:
+    from sandbox.kernel.kernel import Kernel
     from sandbox.kernel.timers import PosixTimer
 
 EVENT_SIGNAL = 4 << 60
@@ -106,7 +107,7 @@ def _free(kernel, info: SigInfo, addr: int) -> None:
     kernel.objects.free_sigqueue(addr)
 
 
-def _forget_stale(kernel, pending: Pending, timer: PosixTimer) -> None:
+def _forget_stale(kernel: Kernel, pending: Pending, timer: PosixTimer | None) -> None:
     """A timer has one place: what it sent before it was set anew leaves it."""
     for entry in pending.queue:
         if entry[0].timer is timer:
@@ -353,7 +354,7 @@ def dequeue(task: Task, blocked: int) -> SigInfo | None:
         while ready := pending.set & ~blocked:
             first = ready & SYNCHRONOUS or ready
             info = _collect(kernel, pending, (first & -first).bit_length())
-            if info.timer is None or kernel.timers.rearm(info):
+            if info.timer is None or kernel.timers.rearm(info.timer, info):
                 return info
     return None
 

@@ -6,7 +6,10 @@ A set of signals is an int; signal n is bit n-1.
 from __future__ import annotations
 
 import struct
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sandbox.kernel.timers import PosixTimer
 
 (
     SIGHUP,
@@ -112,7 +115,7 @@ class SigInfo:
         self.fields = fields
         self.errno = errno
         self.owner = -1  # the user in whose RLIMIT_SIGPENDING it counts while it is queued
-        self.timer: Any = None  # the POSIX timer that sent it
+        self.timer: PosixTimer | None = None  # the POSIX timer that sent it
 
     def pack(self) -> bytes:
         """The 128 bytes of siginfo_t as the guest sees them."""

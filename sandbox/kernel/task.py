@@ -12,7 +12,7 @@ files_struct, fs_struct, sigqueue. Linux: include/linux/sched.h, kernel/fork.c (
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mmcore.wait import WaitQueue
 from sandbox.kernel.rlimits import default_rlimits
@@ -27,7 +27,16 @@ from sandbox.kernel.sched import (
 from sandbox.kernel.signo import SIG_IGN, SS_DISABLE, SigInfo
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from mmcore.areas.mm import Mm
+    from mmcore.clock import Timer
+    from sandbox.cpu.context import Context
+    from sandbox.fs.fdtable import FileTable, FsStruct
+    from sandbox.fs.file import File
     from sandbox.kernel.kernel import Kernel
+    from sandbox.kernel.sched import Call
+    from sandbox.kernel.timers import PosixTimer
 
 # name -> (bytes, aligned to the cache line as SLAB_HWCACHE_ALIGN). i386 sizes of 2.6.7's structs.
 OBJECT_SIZES = {
@@ -100,7 +109,7 @@ class IntervalTimer:
     def __init__(self) -> None:
         self.expires = 0
         self.interval = 0
-        self.timer: Any = None
+        self.timer: Timer | None = None
 
 
 class SignalStruct:
@@ -124,7 +133,6 @@ class SignalStruct:
         "pgrp",
         "session",
         "is_session_leader",
-        "tty",
         "rlimits",
         "itimers",
         "posix_timers",
@@ -166,10 +174,9 @@ class SignalStruct:
         self.pgrp = 0
         self.session = 0
         self.is_session_leader = False
-        self.tty: Any = None
         self.rlimits = default_rlimits()
         self.itimers = (IntervalTimer(), IntervalTimer(), IntervalTimer())
-        self.posix_timers: dict[int, Any] = {}
+        self.posix_timers: dict[int, PosixTimer] = {}
         self.next_timer_id = 0
         self.utime_ns = self.stime_ns = self.cutime_ns = self.cstime_ns = 0  # of threads gone; of children reaped
         self.min_flt = self.maj_flt = self.cmin_flt = self.cmaj_flt = self.nvcsw = self.nivcsw = 0
@@ -284,31 +291,35 @@ class Task:
         self.signal: SignalStruct = None  # type: ignore[assignment]  # set by whoever builds the task
         self.sighand: SigHand = None  # type: ignore[assignment]
         self.comm = ""
-        self.mm: Any = None
-        self.ctx: Any = None
-        self.regs: Any = None
-        self.files: Any = None
+        # The next five are None of init, and mm, files and fs of a task that has exited: whoever looks at another task
+        # than the current one asks first.
+        self.mm: Mm = None  # type: ignore[assignment]
+        self.ctx: Context = None  # type: ignore[assignment]
+        self.regs: memoryview[int] = None  # type: ignore[assignment]
+        self.files: FileTable = None  # type: ignore[assignment]
         self.files_addr = 0
-        self.fs: Any = None
+        self.fs: FsStruct = None  # type: ignore[assignment]
         self.fs_addr = 0
         self.state = TASK_RUNNING
         self.flags = 0
         self.work = 0
-        self.gen: Any = None  # the parked system call
+        self.gen: Call | None = None  # the parked system call
         self.value: bool | None = None  # what the parked call is resumed with
-        self.queues: Any = ()
-        self.timer: Any = None
+        self.queues: Sequence[WaitQueue] = ()
+        self.timer: Timer | None = None
         self.syscall_nr = -1
         self.restart_nr = -1  # number of the call that a signal interrupted, till the signal is dealt with
-        self.restart_block: Any = None
-        self.deferred: Any = None  # a signal taken off the queue whose frame has to wait for memory
+        self.restart_block: Callable[[], Call] | None = None  # what restart_syscall does
+        self.deferred: tuple[SigInfo, SigAction] | None = (
+            None  # a signal taken off the queue whose frame has to wait for memory
+        )
         self.blocked = 0
         self.real_blocked = 0  # rt_sigtimedwait: what was blocked before the signals it waits for were let in
         self.saved_sigmask: int | None = None  # sigsuspend, ppoll, pselect: put back after the handler
         self.pending = Pending()
         self.sas_ss_sp = self.sas_ss_size = 0
         self.sas_ss_flags = SS_DISABLE
-        self.tls = (0, 0, 0)
+        self.tls: tuple[int, ...] = (0, 0, 0)  # descriptors of GDT entries 6, 7 and 8
         self.exit_code = 0
         self.exit_signal = 0
         self.pdeath_signal = 0
@@ -321,7 +332,7 @@ class Task:
         self.trap_no = self.error_code = self.cr2 = 0
         self.memdie = False
         self.swapoff = False  # in swapoff: the first to go when memory runs out
-        self.exec_file: Any = None
+        self.exec_file: File | None = None
         self.no_tsc = False  # rdtsc is SIGSEGV
         self.rlimits: list[tuple[int, int]] = []  # the process's, the same list
         self.fault_major = False  # the core's: the fault under way had to wait

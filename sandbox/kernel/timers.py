@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno
 import struct
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mmcore.errors import SysError
 from sandbox.fs.inode import BOOT_S
@@ -22,7 +22,9 @@ from sandbox.kernel.signo import NSIG, SI_KERNEL, SI_TIMER, SIGALRM, SIGKILL, SI
 from sandbox.kernel.task import SignalStruct, Task
 
 if TYPE_CHECKING:
+    from mmcore.clock import Timer
     from sandbox.kernel.kernel import Kernel
+    from sandbox.kernel.task import IntervalTimer
 
 EPOCH_NS = 1_085_184_000 * 1_000_000_000  # 2004-05-22 00:00:00 UTC
 NSEC = 1_000_000_000
@@ -63,7 +65,7 @@ class PosixTimer:
         self.value = value
         self.thread = thread
         self.expires = self.interval = 0
-        self.timer: Any = None
+        self.timer: Timer | None = None
         self.overrun = self.last_overrun = 0
         self.queued: SigInfo | None = None  # the signal of its last expiry, till it is taken
         self.owner = 0  # the user whose RLIMIT_SIGPENDING it counts in
@@ -154,7 +156,7 @@ class Timers:
                 signal.rlimits[RLIMIT_CPU] = (used + 1, hard)
 
     @staticmethod
-    def _cpu_timer(signal: SignalStruct, it: Any, used: int, sig: int) -> None:
+    def _cpu_timer(signal: SignalStruct, it: IntervalTimer, used: int, sig: int) -> None:
         it.expires -= used
         if it.expires <= 0:
             it.expires = max(it.expires + it.interval, 1) if it.interval else 0
@@ -243,11 +245,10 @@ class Timers:
             else:
                 self._arm(timer, max(when + timer.interval, self.clock.now + TICK_NS // 100))
 
-    def rearm(self, info: SigInfo) -> bool:
+    def rearm(self, timer: PosixTimer, info: SigInfo) -> bool:
         """A timer's signal is being taken: counts the periods that passed meanwhile, starts the next. False: the timer
         was set anew or deleted since, and nobody gets the signal (6.13 and later; before, it still came). Linux:
         posixtimer_deliver_signal."""
-        timer = info.timer
         if timer.queued is not info:
             return False
         timer.queued = None

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import errno
 import struct
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mmcore.errors import SysError
 from mmcore.physical.frames import PG_CODE
@@ -19,6 +19,8 @@ from mmcore.physical.pgtable import TASK_SIZE, A, D, P, U, W
 from sandbox.kernel.sched import WORK_PINS
 
 if TYPE_CHECKING:
+    from mmcore.areas.mm import Mm
+    from mmcore.memory import Memory
     from sandbox.kernel.task import Task
 
 PAGE = 4096
@@ -33,7 +35,7 @@ def access_ok(addr: int, n: int) -> bool:
     return addr + n <= TASK_SIZE
 
 
-def _read_page(mem: Any, mm: Any, addr: int) -> int:
+def _read_page(mem: Memory, mm: Mm, addr: int) -> int:
     """Physical address of the readable byte ``addr``."""
     tables = mem.pgtables
     index = tables.pte_index(mm.pgd, addr)
@@ -46,7 +48,7 @@ def _read_page(mem: Any, mm: Any, addr: int) -> int:
     return mem.faults.fault_in(mm, addr, False) << 12 | addr & 0xFFF
 
 
-def _write_page(mem: Any, mm: Any, addr: int) -> int:
+def _write_page(mem: Memory, mm: Mm, addr: int) -> int:
     """Physical address of the writable byte ``addr``; copies on write, marks dirty, drops translations of code."""
     tables = mem.pgtables
     index = tables.pte_index(mm.pgd, addr)
@@ -73,7 +75,7 @@ def copy_to_user(task: Task, addr: int, data: bytes | bytearray | memoryview) ->
     write_mm(task.mem, task.mm, addr, data)
 
 
-def read_mm(mem: Any, mm: Any, addr: int, n: int) -> bytes:
+def read_mm(mem: Memory, mm: Mm, addr: int, n: int) -> bytes:
     """``n`` bytes at user address ``addr`` of any mm."""
     if addr + n > TASK_SIZE:
         raise SysError(errno.EFAULT)
@@ -98,7 +100,7 @@ def read_mm(mem: Any, mm: Any, addr: int, n: int) -> bytes:
     return b"".join(parts)
 
 
-def write_mm(mem: Any, mm: Any, addr: int, data: bytes | bytearray | memoryview) -> None:
+def write_mm(mem: Memory, mm: Mm, addr: int, data: bytes | bytearray | memoryview) -> None:
     """Writes ``data`` at user address ``addr`` of any mm."""
     n = len(data)
     if addr + n > TASK_SIZE:

@@ -7,9 +7,12 @@ import struct
 
 from mmcore.areas.mm import Mm
 from mmcore.areas.vma import VM_ACCESS_FLAGS, VM_MAYSHARE, VM_NONLINEAR, VmArea
+from mmcore.files.filespace import FileSpace
+from mmcore.files.shmem import ShmemSpace
 from mmcore.memory import Memory
 from mmcore.physical.frames import PG_ANON
 from mmcore.physical.pgtable import FILE, PRESENT, TASK_SIZE, D, P, W
+from sandbox.kit.files import Host
 from sandbox.kit.machine import CpulessMachine
 from sandbox.kit.model import HIGH, LOW, WRITE, ZERO, Process, Words
 
@@ -104,9 +107,10 @@ class WorldComparison:
         pfn = mapping.pages.get(index, -1)
         if pfn >= 0:
             return self._in_ram(pfn)
-        if mapping.is_shmem:
+        if isinstance(mapping, ShmemSpace):
             entry = mapping.swapped.get(index, 0)
             return self._in_swap(entry) if entry else ZERO
+        assert isinstance(mapping, FileSpace) and isinstance(mapping.backing, Host)
         data = mapping.backing.written.get(index, bytes(4096))
         return struct.unpack_from("<I", data, LOW)[0], struct.unpack_from("<I", data, HIGH)[0]
 

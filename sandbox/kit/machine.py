@@ -4,13 +4,13 @@ fault as it would."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from mmcore.areas.mm import Mm
 from mmcore.audit import Auditor
 from mmcore.calls.mmap import do_mmap, do_munmap
 from mmcore.errors import MustWait
-from mmcore.memory import Memory, MemoryConfig
+from mmcore.memory import CurrentTask, Memory, MemoryConfig
 from mmcore.paging.fault import DONE, OOM, PF_PROT, PF_USER, PF_WRITE, SIGBUS
 from mmcore.paging.lifecycle import dup_mmap, mm_alloc, mmput
 from mmcore.physical.pgtable import A, D, P, W
@@ -22,6 +22,11 @@ MAP_SHARED, MAP_PRIVATE, MAP_FIXED, MAP_ANONYMOUS = 1, 2, 0x10, 0x20
 
 class Fault(Exception):
     """The guest would get a signal."""
+
+
+def serve(mem: Memory, mm: Mm | None) -> None:
+    """The core works for ``mm`` from now on (None: for nobody's)."""
+    cast(CurrentTask, mem.current).mm = mm
 
 
 class CpulessMachine:
@@ -50,7 +55,7 @@ class CpulessMachine:
 
     def new_mm(self) -> Mm:
         mm = mm_alloc(self.mem)
-        self.mem.current.mm = mm
+        serve(self.mem, mm)
         return mm
 
     def mmap(
@@ -77,7 +82,7 @@ class CpulessMachine:
     def access(self, mm: Mm, addr: int, write: bool) -> int:
         """One access by the CPU; returns the physical address. Faults are served, waits waited out, kswapd run."""
         mem = self.mem
-        mem.current.mm = mm
+        serve(mem, mm)
         for _ in range(1000):
             i = mem.pgtables.pte_index(mm.pgd, addr)
             pte = mem.pgtables.ptes[i] if i >= 0 else 0

@@ -32,7 +32,7 @@ from mmcore.physical.pgtable import PRESENT, TASK_SIZE
 from sandbox.kit.compare import WorldComparison
 from sandbox.kit.files import host_file, tmpfs_file
 from sandbox.kit.injection import Failing
-from sandbox.kit.machine import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, MAP_SHARED, CpulessMachine, Fault
+from sandbox.kit.machine import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, MAP_SHARED, CpulessMachine, Fault, serve
 from sandbox.kit.model import HIGH, LOW, READ, WRITE, ZERO, Object, Process, Slot
 
 ARENA = 0x40000000 - (40 << 12) >> 12  # page number; the arena lies across a table's end under either paging
@@ -139,7 +139,7 @@ class World(WorldComparison):
 
     def process(self, who: int) -> Process:
         process = self.processes[who % len(self.processes)]
-        self.mem.current.mm = process.mm
+        serve(self.mem, process.mm)
         return process
 
     @staticmethod
@@ -353,7 +353,7 @@ class World(WorldComparison):
         self.note(f"exit {who}")
         self.processes.remove(process)
         self.tlb.pop(process.mm, None)
-        self.mem.current.mm = None
+        serve(self.mem, None)
         self.machine.exit(process.mm)
 
     def exec(self, word: int, shift: int, fail: int = 0) -> None:
@@ -392,7 +392,7 @@ class World(WorldComparison):
                 if not failing.failed:
                     raise
             finally:
-                self.mem.current.mm = None
+                serve(self.mem, None)
         if mm is not None:
             self.machine.exit(mm)
         self.failed = failing.failed

@@ -22,14 +22,17 @@ from array import array
 from collections.abc import Iterator
 from hashlib import blake2b
 from itertools import pairwise
-from stat import S_ISDIR, S_ISLNK, S_ISREG
+from stat import S_ISDIR, S_ISLNK
 from typing import TYPE_CHECKING, Any
 
 from mmcore.areas.vma import VM_GROWSDOWN, VM_MAYSHARE, VM_NONLINEAR, VmArea
 from mmcore.errors import SysError
+from mmcore.files.filespace import FileSpace
+from mmcore.files.shmem import ShmemSpace
 from mmcore.physical.pgtable import FILE, PRESENT
 from mmcore.physical.pterange import PteRange
 from sandbox.cpu.regs import ESP
+from sandbox.fs.tmpfs import TmpfsInode
 from sandbox.kernel.binprm import AT_RANDOM
 from sandbox.result import FileMemory, MemoryImage, Pages, SpaceMemory
 
@@ -37,6 +40,10 @@ if TYPE_CHECKING:
     from mmcore.areas.mm import Mm
     from mmcore.files.filemap import AddressSpace
     from mmcore.memory import Memory
+    from sandbox.fs.dentry import Dentry
+    from sandbox.fs.vfs import Vfs
+    from sandbox.kernel.kernel import Kernel
+    from sandbox.kernel.task import Task
 
 PAGE = 4096
 DIGEST = 8
@@ -66,7 +73,7 @@ class _Digests:
 class MemoryRecorder:
     """Records the memory of one run. ``ended`` is the kernel's ``mm_ended``; ``image`` is asked once, after the run."""
 
-    def __init__(self, mem: Memory, kernel: Any, vfs: Any) -> None:
+    def __init__(self, mem: Memory, kernel: Kernel, vfs: Vfs) -> None:
         self.mem = mem
         self.kernel = kernel
         self.vfs = vfs
@@ -74,7 +81,7 @@ class MemoryRecorder:
         self._times: dict[int, int] = {}  # pid -> address spaces of it so far
         self._shared: dict[str, FileMemory] = {}
 
-    def ended(self, task: Any, mm: Mm, how: str, sp: int | None = None) -> None:
+    def ended(self, task: Task, mm: Mm, how: str, sp: int | None = None) -> None:
         """The last task of an address space is about to leave it by ``how``: "exit" or "exec". ``sp``: the stack
         pointer, if it is not the task's."""
         sp = task.regs[ESP] if sp is None else sp
@@ -177,7 +184,7 @@ class MemoryRecorder:
     def _indices(self, mapping: AddressSpace, first: int, stop: int) -> list[int]:
         """Pages of a file in [first, stop) that may hold something, ascending."""
         stop = min(stop, mapping.host.i_size + PAGE - 1 >> 12)
-        if not mapping.is_shmem:
+        if not isinstance(mapping, ShmemSpace):
             return list(range(first, stop))
         return sorted(index for index in {*mapping.pages, *mapping.swapped} if first <= index < stop)
 
@@ -186,9 +193,10 @@ class MemoryRecorder:
         pfn = mapping.pages.get(index, -1)
         if pfn >= 0:
             return self._frame(pfn)
-        if mapping.is_shmem:
+        if isinstance(mapping, ShmemSpace):
             entry = mapping.swapped.get(index, 0)
             return self._swapped(entry) if entry else b""
+        assert isinstance(mapping, FileSpace)
         try:
             return mapping.backing.read_page(index).ljust(PAGE, b"\0")
         except SysError:
@@ -203,14 +211,15 @@ class MemoryRecorder:
             pages.add(index, self._file_page(mapping, index)[: size - (index << 12)])
         return FileMemory(name, size, pages.pages())
 
-    def _tree(self, at: Any, path: str) -> Iterator[FileMemory]:
+    def _tree(self, at: Dentry, path: str) -> Iterator[FileMemory]:
         """Every name of the root file system from a directory down; what is mounted on it is not the guest's own."""
         for name, child in at.children.items():
             if child.mounted is not None:
                 continue
             inode = child.inode
+            assert isinstance(inode, TmpfsInode)
             place = f"{path}/{name.decode(errors='backslashreplace')}"
-            if S_ISREG(inode.mode):
+            if inode.mapping is not None:
                 yield self._file(place, inode.mapping)
             elif S_ISDIR(inode.mode):
                 yield FileMemory(place + "/", 0, Pages(b"", b""))

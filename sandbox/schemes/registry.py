@@ -17,6 +17,7 @@ from mmcore.rmap.scheme import Card, RmapScheme, ScanScheme, WalkScheme
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
+    from types import ModuleType
 
 GROUP = "rmapbox.schemes"
 _BUNDLED = "rmap_plugins"
@@ -158,14 +159,14 @@ def _one_line(error: BaseException) -> str:
     return type(error).__name__ + (f": {error}" if str(error) else "")
 
 
-def _only_scheme(module: object, name: str) -> object:
+def _only_scheme(module: ModuleType, name: str) -> object:
     classes = [
         c
         for _, c in inspect.getmembers(module, inspect.isclass)
         if issubclass(c, RmapScheme)
         and c is not RmapScheme
         and c.__module__ == module.__name__
-        and not c.__name__.startswith("_")  # type: ignore[attr-defined]
+        and not c.__name__.startswith("_")
     ]
     if len(classes) != 1:
         raise PluginError(f"scheme {name!r}: the file holds {len(classes)} schemes; name one as path/to/file.py:Class")

@@ -6,7 +6,7 @@ from __future__ import annotations
 import struct
 from errno import EACCES, EFAULT, EINVAL, EOPNOTSUPP, EPERM, EROFS
 from stat import S_IFLNK, S_ISDIR
-from typing import Any
+from typing import TYPE_CHECKING
 
 from mmcore.errors import SysError
 from sandbox.fs.at import CWD, fget, walk_at
@@ -26,6 +26,9 @@ from sandbox.fs.uapi import (
 from sandbox.kernel.table import syscall
 from sandbox.kernel.uaccess import copy_from_user, strncpy_from_user
 
+if TYPE_CHECKING:
+    from sandbox.kernel.task import Task
+
 
 def _writable_inode(inode: Inode) -> Inode:
     if inode.sb.readonly:
@@ -33,7 +36,7 @@ def _writable_inode(inode: Inode) -> Inode:
     return inode
 
 
-def _chmod(task: Any, dentry: Dentry, mode: int) -> int:
+def _chmod(task: Task, dentry: Dentry, mode: int) -> int:
     inode = _writable_inode(dentry.inode)
     if not owned(task, inode):
         raise SysError(EPERM)
@@ -47,22 +50,22 @@ def _chmod(task: Any, dentry: Dentry, mode: int) -> int:
 
 
 @syscall(15, "chmod", 2)
-def sys_chmod(task: Any, path: int, mode: int) -> int:
+def sys_chmod(task: Task, path: int, mode: int) -> int:
     return _chmod(task, walk(task, strncpy_from_user(task, path)), mode)
 
 
 @syscall(94, "fchmod", 2)
-def sys_fchmod(task: Any, fd: int, mode: int) -> int:
+def sys_fchmod(task: Task, fd: int, mode: int) -> int:
     return _chmod(task, fget(task, fd).dentry, mode)
 
 
 @syscall(306, "fchmodat", 3)
-def sys_fchmodat(task: Any, dirfd: int, path: int, mode: int) -> int:
+def sys_fchmodat(task: Task, dirfd: int, path: int, mode: int) -> int:
     return _chmod(task, walk_at(task, dirfd, strncpy_from_user(task, path)), mode)
 
 
 @syscall(452, "fchmodat2", 4)
-def sys_fchmodat2(task: Any, dirfd: int, path: int, mode: int, flags: int) -> int:
+def sys_fchmodat2(task: Task, dirfd: int, path: int, mode: int, flags: int) -> int:
     if flags & ~(AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH):
         raise SysError(EINVAL)
     dentry = walk_at(
@@ -73,7 +76,7 @@ def sys_fchmodat2(task: Any, dirfd: int, path: int, mode: int, flags: int) -> in
     return _chmod(task, dentry, mode)
 
 
-def _chown(task: Any, dentry: Dentry, uid: int, gid: int) -> int:
+def _chown(task: Task, dentry: Dentry, uid: int, gid: int) -> int:
     inode = _writable_inode(dentry.inode)
     keep = 0xFFFFFFFF
     if task.fsuid:
@@ -99,37 +102,37 @@ def _id16(value: int) -> int:
 
 
 @syscall(212, "chown32", 3)
-def sys_chown32(task: Any, path: int, uid: int, gid: int) -> int:
+def sys_chown32(task: Task, path: int, uid: int, gid: int) -> int:
     return _chown(task, walk(task, strncpy_from_user(task, path)), uid, gid)
 
 
 @syscall(198, "lchown32", 3)
-def sys_lchown32(task: Any, path: int, uid: int, gid: int) -> int:
+def sys_lchown32(task: Task, path: int, uid: int, gid: int) -> int:
     return _chown(task, walk(task, strncpy_from_user(task, path), None, False), uid, gid)
 
 
 @syscall(207, "fchown32", 3)
-def sys_fchown32(task: Any, fd: int, uid: int, gid: int) -> int:
+def sys_fchown32(task: Task, fd: int, uid: int, gid: int) -> int:
     return _chown(task, fget(task, fd).dentry, uid, gid)
 
 
 @syscall(182, "chown", 3)
-def sys_chown(task: Any, path: int, uid: int, gid: int) -> int:
+def sys_chown(task: Task, path: int, uid: int, gid: int) -> int:
     return sys_chown32(task, path, _id16(uid), _id16(gid))
 
 
 @syscall(16, "lchown", 3)
-def sys_lchown(task: Any, path: int, uid: int, gid: int) -> int:
+def sys_lchown(task: Task, path: int, uid: int, gid: int) -> int:
     return sys_lchown32(task, path, _id16(uid), _id16(gid))
 
 
 @syscall(95, "fchown", 3)
-def sys_fchown(task: Any, fd: int, uid: int, gid: int) -> int:
+def sys_fchown(task: Task, fd: int, uid: int, gid: int) -> int:
     return sys_fchown32(task, fd, _id16(uid), _id16(gid))
 
 
 @syscall(298, "fchownat", 5)
-def sys_fchownat(task: Any, dirfd: int, path: int, uid: int, gid: int, flags: int) -> int:
+def sys_fchownat(task: Task, dirfd: int, path: int, uid: int, gid: int, flags: int) -> int:
     if flags & ~(AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH):
         raise SysError(EINVAL)
     dentry = walk_at(
@@ -146,7 +149,7 @@ _ENDS = (
 )  # no time is later than the last second's start, none earlier. Linux: timestamp_truncate, 5.4
 
 
-def _set_times(task: Any, dentry: Dentry, times: tuple[int | None, int | None] | None) -> int:
+def _set_times(task: Task, dentry: Dentry, times: tuple[int | None, int | None] | None) -> int:
     """``times``: (access, modification) in ns, None to leave one; None for both: now. Linux: utimes_common,
     fs/utimes.c."""
     inode = _writable_inode(dentry.inode)
@@ -176,7 +179,7 @@ def _set_times(task: Any, dentry: Dentry, times: tuple[int | None, int | None] |
 
 
 @syscall(30, "utime", 2)
-def sys_utime(task: Any, path: int, times: int) -> int:
+def sys_utime(task: Task, path: int, times: int) -> int:
     dentry = walk(task, strncpy_from_user(task, path))
     if not times:
         return _set_times(task, dentry, None)
@@ -184,7 +187,7 @@ def sys_utime(task: Any, path: int, times: int) -> int:
     return _set_times(task, dentry, (atime * _NS, mtime * _NS))
 
 
-def _timevals(task: Any, times: int) -> tuple[int | None, int | None] | None:
+def _timevals(task: Task, times: int) -> tuple[int | None, int | None] | None:
     if not times:
         return None
     a, au, m, mu = struct.unpack("<4i", copy_from_user(task, times, 16))
@@ -194,13 +197,13 @@ def _timevals(task: Any, times: int) -> tuple[int | None, int | None] | None:
 
 
 @syscall(271, "utimes", 2)
-def sys_utimes(task: Any, path: int, times: int) -> int:
+def sys_utimes(task: Task, path: int, times: int) -> int:
     values = _timevals(task, times)
     return _set_times(task, walk(task, strncpy_from_user(task, path)), values)
 
 
 @syscall(299, "futimesat", 3)
-def sys_futimesat(task: Any, dirfd: int, path: int, times: int) -> int:
+def sys_futimesat(task: Task, dirfd: int, path: int, times: int) -> int:
     values = _timevals(task, times)
     dentry = walk_at(task, dirfd, strncpy_from_user(task, path)) if path else fget(task, dirfd).dentry
     return _set_times(task, dentry, values)
@@ -218,7 +221,7 @@ def _timespec(seconds: int, nanoseconds: int, now: int) -> int | None:
     return seconds * _NS + nanoseconds
 
 
-def _utimensat(task: Any, dirfd: int, path: int, times: tuple[int, ...] | None, flags: int) -> int:
+def _utimensat(task: Task, dirfd: int, path: int, times: tuple[int, ...] | None, flags: int) -> int:
     if flags & ~(AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH):
         raise SysError(EINVAL)
     if path:
@@ -237,12 +240,12 @@ def _utimensat(task: Any, dirfd: int, path: int, times: tuple[int, ...] | None, 
 
 
 @syscall(320, "utimensat", 4)
-def sys_utimensat(task: Any, dirfd: int, path: int, times: int, flags: int) -> int:
+def sys_utimensat(task: Task, dirfd: int, path: int, times: int, flags: int) -> int:
     values = struct.unpack("<4i", copy_from_user(task, times, 16)) if times else None
     return _utimensat(task, dirfd, path, values, flags)
 
 
 @syscall(412, "utimensat_time64", 4)
-def sys_utimensat_time64(task: Any, dirfd: int, path: int, times: int, flags: int) -> int:
+def sys_utimensat_time64(task: Task, dirfd: int, path: int, times: int, flags: int) -> int:
     values = struct.unpack("<qi4xqi4x", copy_from_user(task, times, 32)) if times else None
     return _utimensat(task, dirfd, path, values, flags)

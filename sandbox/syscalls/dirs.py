@@ -4,13 +4,15 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from errno import EINVAL, ENOENT, ENOTDIR, EPERM, ERANGE
 from stat import S_IFLNK, S_ISDIR
-from typing import Any
+from typing import TYPE_CHECKING
 
 from mmcore.errors import SysError
 from sandbox.fs.at import fget, s32, walk_at
 from sandbox.fs.dentry import Dentry, d_path, reachable
+from sandbox.fs.file import DirFile
 from sandbox.fs.inode import permission
 from sandbox.fs.namei import walk
 from sandbox.fs.notify import touched
@@ -23,12 +25,15 @@ from sandbox.fs.uapi import (
 from sandbox.kernel.table import syscall
 from sandbox.kernel.uaccess import copy_to_user, strncpy_from_user
 
+if TYPE_CHECKING:
+    from sandbox.kernel.task import Task
+
 _DT_SHIFT = 12  # mode >> 12 is the type of a directory entry
 
 
 # reading links and directories
 @syscall(305, "readlinkat", 4)
-def sys_readlinkat(task: Any, dirfd: int, path: int, buf: int, size: int) -> int:
+def sys_readlinkat(task: Task, dirfd: int, path: int, buf: int, size: int) -> int:
     if s32(size) <= 0:
         raise SysError(EINVAL)
     name = strncpy_from_user(task, path)
@@ -41,7 +46,7 @@ def sys_readlinkat(task: Any, dirfd: int, path: int, buf: int, size: int) -> int
 
 
 @syscall(85, "readlink", 3)
-def sys_readlink(task: Any, path: int, buf: int, size: int) -> int:
+def sys_readlink(task: Task, path: int, buf: int, size: int) -> int:
     if s32(size) <= 0:
         raise SysError(EINVAL)
     inode = walk(task, strncpy_from_user(task, path), None, False).inode
@@ -52,9 +57,9 @@ def sys_readlink(task: Any, path: int, buf: int, size: int) -> int:
     return len(text)
 
 
-def _directory(task: Any, fd: int) -> Any:
+def _directory(task: Task, fd: int) -> DirFile:
     file = fget(task, fd)
-    if not file.is_dir:
+    if not isinstance(file, DirFile):
         raise SysError(ENOTDIR)
     return file
 
@@ -74,7 +79,7 @@ def _dirent(name: bytes, ino: int, offset: int, mode: int) -> bytes:
     )
 
 
-def _getdents(task: Any, fd: int, buf: int, size: int, pack: Any) -> int:
+def _getdents(task: Task, fd: int, buf: int, size: int, pack: Callable[[bytes, int, int, int], bytes]) -> int:
     file = _directory(task, fd)
     entries = file.entries()
     at = file.pos
@@ -100,17 +105,17 @@ def _getdents(task: Any, fd: int, buf: int, size: int, pack: Any) -> int:
 
 
 @syscall(220, "getdents64", 3)
-def sys_getdents64(task: Any, fd: int, buf: int, size: int) -> int:
+def sys_getdents64(task: Task, fd: int, buf: int, size: int) -> int:
     return _getdents(task, fd, buf, size, _dirent64)
 
 
 @syscall(141, "getdents", 3)
-def sys_getdents(task: Any, fd: int, buf: int, size: int) -> int:
+def sys_getdents(task: Task, fd: int, buf: int, size: int) -> int:
     return _getdents(task, fd, buf, size, _dirent)
 
 
 @syscall(89, "readdir", 3)
-def sys_old_readdir(task: Any, fd: int, buf: int, count: int) -> int:
+def sys_old_readdir(task: Task, fd: int, buf: int, count: int) -> int:
     """One entry at a time. Linux: old_readdir, fs/readdir.c."""
     file = _directory(task, fd)
     entries = file.entries()
@@ -129,7 +134,7 @@ def sys_old_readdir(task: Any, fd: int, buf: int, count: int) -> int:
 
 # where one is
 @syscall(183, "getcwd", 2)
-def sys_getcwd(task: Any, buf: int, size: int) -> int:
+def sys_getcwd(task: Task, buf: int, size: int) -> int:
     fs = task.fs
     if not fs.cwd.hashed:
         raise SysError(ENOENT)
@@ -142,7 +147,7 @@ def sys_getcwd(task: Any, buf: int, size: int) -> int:
     return len(path) + 1
 
 
-def _chdir(task: Any, dentry: Dentry) -> int:
+def _chdir(task: Task, dentry: Dentry) -> int:
     if not S_ISDIR(dentry.inode.mode):
         raise SysError(ENOTDIR)
     permission(task, dentry.inode, MAY_EXEC)
@@ -151,17 +156,17 @@ def _chdir(task: Any, dentry: Dentry) -> int:
 
 
 @syscall(12, "chdir", 1)
-def sys_chdir(task: Any, path: int) -> int:
+def sys_chdir(task: Task, path: int) -> int:
     return _chdir(task, walk(task, strncpy_from_user(task, path)))
 
 
 @syscall(133, "fchdir", 1)
-def sys_fchdir(task: Any, fd: int) -> int:
+def sys_fchdir(task: Task, fd: int) -> int:
     return _chdir(task, task.files.get(fd).dentry)
 
 
 @syscall(61, "chroot", 1)
-def sys_chroot(task: Any, path: int) -> int:
+def sys_chroot(task: Task, path: int) -> int:
     dentry = walk(task, strncpy_from_user(task, path))
     if not S_ISDIR(dentry.inode.mode):
         raise SysError(ENOTDIR)
@@ -172,6 +177,6 @@ def sys_chroot(task: Any, path: int) -> int:
 
 
 @syscall(60, "umask", 1)
-def sys_umask(task: Any, mask: int) -> int:
+def sys_umask(task: Task, mask: int) -> int:
     old, task.fs.umask = task.fs.umask, mask & 0o777
     return old

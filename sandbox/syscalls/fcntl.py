@@ -6,7 +6,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 from errno import EAGAIN, EBADF, EINVAL, EOVERFLOW, EPERM
-from typing import Any
+from typing import TYPE_CHECKING
 
 from mmcore.errors import NotHere, SysError
 from sandbox.fs import locks
@@ -77,16 +77,21 @@ from sandbox.kernel.sched import Wait
 from sandbox.kernel.table import syscall
 from sandbox.kernel.uaccess import copy_from_user, copy_to_user, get_user32, pin_user, put_user32, put_user64
 
+if TYPE_CHECKING:
+    from sandbox.fs.fdtable import FileTable
+    from sandbox.kernel.sched import Call
+    from sandbox.kernel.task import Task
+
 _NOT_HERE = {1027: "F_DUPFD_QUERY", 1028: "F_CREATED_QUERY"}
 
 
 # copies of descriptors
 @syscall(41, "dup", 1)
-def sys_dup(task: Any, fd: int) -> int:
+def sys_dup(task: Task, fd: int) -> int:
     return _dup_from(task, fd, 0, False)
 
 
-def _dup_from(task: Any, fd: int, minimum: int, cloexec: bool) -> int:
+def _dup_from(task: Task, fd: int, minimum: int, cloexec: bool) -> int:
     files = task.files
     file = files.get(fd)
     new = files.install(file, cloexec, minimum)
@@ -95,7 +100,7 @@ def _dup_from(task: Any, fd: int, minimum: int, cloexec: bool) -> int:
 
 
 @syscall(63, "dup2", 2)
-def sys_dup2(task: Any, fd: int, new: int) -> int:
+def sys_dup2(task: Task, fd: int, new: int) -> int:
     files = task.files
     file = files.get(fd)
     if new >= files.limit:
@@ -107,7 +112,7 @@ def sys_dup2(task: Any, fd: int, new: int) -> int:
 
 
 @syscall(330, "dup3", 3)
-def sys_dup3(task: Any, fd: int, new: int, flags: int) -> int:
+def sys_dup3(task: Task, fd: int, new: int, flags: int) -> int:
     if flags & ~O_CLOEXEC or fd == new:
         raise SysError(EINVAL)
     files = task.files
@@ -120,7 +125,7 @@ def sys_dup3(task: Any, fd: int, new: int, flags: int) -> int:
 
 
 # fcntl
-Command = Callable[[Any, File, int, int, int], Any]
+Command = Callable[["Task", File, int, int, int], "int | Call"]
 _OF_DESCRIPTORS: dict[int, Command] = {}
 """What may be asked of every descriptor: (task, file, fd, cmd, arg) -> result."""
 _OF_FILES: dict[int, Command] = {}
@@ -138,7 +143,7 @@ def _command(commands: dict[int, Command], *numbers: int) -> Callable[[Command],
 
 
 @syscall(221, "fcntl64", 3)
-def sys_fcntl64(task: Any, fd: int, cmd: int, arg: int) -> Any:
+def sys_fcntl64(task: Task, fd: int, cmd: int, arg: int) -> int | Call:
     file = task.files.get(fd)
     command = _OF_DESCRIPTORS.get(cmd)
     if command is None:
@@ -153,12 +158,12 @@ def sys_fcntl64(task: Any, fd: int, cmd: int, arg: int) -> Any:
 
 
 @_command(_OF_DESCRIPTORS, F_GETFD)
-def _getfd(task: Any, file: File, fd: int, cmd: int, arg: int) -> int:
+def _getfd(task: Task, file: File, fd: int, cmd: int, arg: int) -> int:
     return FD_CLOEXEC if fd in task.files.cloexec else 0
 
 
 @_command(_OF_DESCRIPTORS, F_SETFD)
-def _setfd(task: Any, file: File, fd: int, cmd: int, arg: int) -> int:
+def _setfd(task: Task, file: File, fd: int, cmd: int, arg: int) -> int:
     if arg & FD_CLOEXEC:
         task.files.cloexec.add(fd)
     else:
@@ -167,31 +172,31 @@ def _setfd(task: Any, file: File, fd: int, cmd: int, arg: int) -> int:
 
 
 @_command(_OF_DESCRIPTORS, F_GETFL)
-def _getfl(task: Any, file: File, fd: int, cmd: int, arg: int) -> int:
+def _getfl(task: Task, file: File, fd: int, cmd: int, arg: int) -> int:
     return file.f_flags & ~O_CLOEXEC
 
 
 @_command(_OF_DESCRIPTORS, F_DUPFD, F_DUPFD_CLOEXEC)
-def _dupfd(task: Any, file: File, fd: int, cmd: int, arg: int) -> int:
+def _dupfd(task: Task, file: File, fd: int, cmd: int, arg: int) -> int:
     if arg >= task.files.limit:
         raise SysError(EINVAL)
     return _dup_from(task, fd, arg, cmd == F_DUPFD_CLOEXEC)
 
 
 @_command(_OF_FILES, F_SETFL)
-def _setfl(task: Any, file: File, fd: int, cmd: int, arg: int) -> int:
+def _setfl(task: Task, file: File, fd: int, cmd: int, arg: int) -> int:
     file.f_flags = file.f_flags & ~O_SETTABLE | arg & O_SETTABLE
     return 0
 
 
 @_command(_OF_FILES, F_GETOWN)
-def _getown(task: Any, file: File, fd: int, cmd: int, arg: int) -> int:
+def _getown(task: Task, file: File, fd: int, cmd: int, arg: int) -> int:
     kind, ident = get_owner(task, file)
     return (-ident if kind == F_OWNER_PGRP else ident) & 0xFFFFFFFF
 
 
 @_command(_OF_FILES, F_SETOWN)
-def _setown(task: Any, file: File, fd: int, cmd: int, arg: int) -> int:
+def _setown(task: Task, file: File, fd: int, cmd: int, arg: int) -> int:
     who = s32(arg)
     if who == -1 << 31:
         raise SysError(EINVAL)
@@ -200,24 +205,24 @@ def _setown(task: Any, file: File, fd: int, cmd: int, arg: int) -> int:
 
 
 @_command(_OF_FILES, F_GETOWN_EX)
-def _getown_ex(task: Any, file: File, fd: int, cmd: int, arg: int) -> int:
+def _getown_ex(task: Task, file: File, fd: int, cmd: int, arg: int) -> int:
     copy_to_user(task, arg, struct.pack("<2i", *get_owner(task, file)))
     return 0
 
 
 @_command(_OF_FILES, F_SETOWN_EX)
-def _setown_ex(task: Any, file: File, fd: int, cmd: int, arg: int) -> int:
+def _setown_ex(task: Task, file: File, fd: int, cmd: int, arg: int) -> int:
     set_owner(task, file, *struct.unpack("<2i", copy_from_user(task, arg, 8)))
     return 0
 
 
 @_command(_OF_FILES, F_GETSIG)
-def _getsig(task: Any, file: File, fd: int, cmd: int, arg: int) -> int:
+def _getsig(task: Task, file: File, fd: int, cmd: int, arg: int) -> int:
     return file.signum
 
 
 @_command(_OF_FILES, F_SETSIG)
-def _setsig(task: Any, file: File, fd: int, cmd: int, arg: int) -> int:
+def _setsig(task: Task, file: File, fd: int, cmd: int, arg: int) -> int:
     if arg > 64:
         raise SysError(EINVAL)
     file.signum = arg
@@ -225,7 +230,7 @@ def _setsig(task: Any, file: File, fd: int, cmd: int, arg: int) -> int:
 
 
 @_command(_OF_FILES, F_GETPIPE_SZ, F_SETPIPE_SZ)
-def _pipe_size(task: Any, file: File, fd: int, cmd: int, arg: int) -> int:
+def _pipe_size(task: Task, file: File, fd: int, cmd: int, arg: int) -> int:
     if not isinstance(file, PipeFile):
         raise SysError(EBADF)
     if cmd == F_GETPIPE_SZ:
@@ -234,34 +239,34 @@ def _pipe_size(task: Any, file: File, fd: int, cmd: int, arg: int) -> int:
 
 
 @_command(_OF_FILES, F_SETLEASE)
-def _setlease(task: Any, file: File, fd: int, cmd: int, arg: int) -> int:
+def _setlease(task: Task, file: File, fd: int, cmd: int, arg: int) -> int:
     set_lease(task, file, fd, arg)
     return 0
 
 
 @_command(_OF_FILES, F_GETLEASE)
-def _getlease(task: Any, file: File, fd: int, cmd: int, arg: int) -> int:
+def _getlease(task: Task, file: File, fd: int, cmd: int, arg: int) -> int:
     return get_lease(file)
 
 
 @_command(_OF_FILES, F_NOTIFY)
-def _notify(task: Any, file: File, fd: int, cmd: int, arg: int) -> int:
+def _notify(task: Task, file: File, fd: int, cmd: int, arg: int) -> int:
     watch(task, file, fd, arg)
     return 0
 
 
 @_command(_OF_FILES, F_ADD_SEALS)
-def _add_seals(task: Any, file: File, fd: int, cmd: int, arg: int) -> int:
+def _add_seals(task: Task, file: File, fd: int, cmd: int, arg: int) -> int:
     return add_seals(file, arg)
 
 
 @_command(_OF_FILES, F_GET_SEALS)
-def _get_seals(task: Any, file: File, fd: int, cmd: int, arg: int) -> int:
+def _get_seals(task: Task, file: File, fd: int, cmd: int, arg: int) -> int:
     return get_seals(file)
 
 
 @_command(_OF_FILES, F_GET_RW_HINT, F_SET_RW_HINT)
-def _rw_hint(task: Any, file: File, fd: int, cmd: int, arg: int) -> int:
+def _rw_hint(task: Task, file: File, fd: int, cmd: int, arg: int) -> int:
     """How long what is written will live (RWH_WRITE_LIFE_*, 0 to 5): kept with the file, and nothing more. Linux:
     fs/fcntl.c, 6.8."""
     inode = file.inode
@@ -278,7 +283,7 @@ def _rw_hint(task: Any, file: File, fd: int, cmd: int, arg: int) -> int:
 
 
 @syscall(55, "fcntl", 3)
-def sys_fcntl(task: Any, fd: int, cmd: int, arg: int) -> Any:
+def sys_fcntl(task: Task, fd: int, cmd: int, arg: int) -> int | Call:
     return sys_fcntl64(task, fd, cmd, arg)
 
 
@@ -317,7 +322,7 @@ def _range(file: File, whence: int, start: int, length: int) -> tuple[int, int]:
     F_OFD_SETLK,
     F_OFD_SETLKW,
 )
-def _record_lock(task: Any, file: File, fd: int, cmd: int, arg: int) -> Any:
+def _record_lock(task: Task, file: File, fd: int, cmd: int, arg: int) -> int | Call:
     form = _FORM32 if cmd in (F_GETLK, F_SETLK, F_SETLKW) else _FORM64
     size = struct.calcsize(form)
     kind, whence, start, length, pid = struct.unpack(form, copy_from_user(task, arg, size))
@@ -325,7 +330,7 @@ def _record_lock(task: Any, file: File, fd: int, cmd: int, arg: int) -> Any:
     if kind not in (F_RDLCK, F_WRLCK, F_UNLCK) or (ofd and pid):
         raise SysError(EINVAL)
     first, last = _range(file, whence, start, length)
-    owner: Any = file if ofd else task.files
+    owner: FileTable | File = file if ofd else task.files
     if cmd in (F_GETLK, F_GETLK64, F_OFD_GETLK):
         if kind == F_UNLCK and not ofd:
             raise SysError(EINVAL)
@@ -351,7 +356,7 @@ def _record_lock(task: Any, file: File, fd: int, cmd: int, arg: int) -> Any:
     return _lock_wait(file, owner, kind, first, last, pid)
 
 
-def _lock_wait(file: File, owner: Any, kind: int, first: int, last: int, pid: int) -> Any:
+def _lock_wait(file: File, owner: FileTable | File, kind: int, first: int, last: int, pid: int) -> int | Call:
     file.count += 1
     try:
         yield from locks.wait_posix(file.inode, owner, kind, first, last)
@@ -362,7 +367,7 @@ def _lock_wait(file: File, owner: Any, kind: int, first: int, last: int, pid: in
 
 
 @syscall(143, "flock", 2)
-def sys_flock(task: Any, fd: int, operation: int) -> Any:
+def sys_flock(task: Task, fd: int, operation: int) -> int | Call:
     file = fget(task, fd)
     kind = {LOCK_SH: F_RDLCK, LOCK_EX: F_WRLCK, LOCK_UN: F_UNLCK}.get(operation & ~LOCK_NB)
     if kind is None:
@@ -380,7 +385,7 @@ def sys_flock(task: Any, fd: int, operation: int) -> Any:
     return _flock_wait(task, file, kind)
 
 
-def _flock_wait(task: Any, file: File, kind: int) -> Any:
+def _flock_wait(task: Task, file: File, kind: int) -> int | Call:
     file.count += 1
     try:
         while locks.flock_conflict(file.inode, file, kind) is not None:
@@ -393,7 +398,7 @@ def _flock_wait(task: Any, file: File, kind: int) -> Any:
 
 # ioctl
 @syscall(54, "ioctl", 3)
-def sys_ioctl(task: Any, fd: int, cmd: int, arg: int) -> int:
+def sys_ioctl(task: Task, fd: int, cmd: int, arg: int) -> int:
     file = fget(task, fd)
     if cmd == FIOCLEX:
         task.files.cloexec.add(fd)

@@ -6,10 +6,9 @@ Counts are unsigned and cut at MAX_RW_COUNT, as a 64-bit kernel has it (an i386 
 
 from __future__ import annotations
 
-import types
 from errno import EAGAIN, EBADF, EINVAL, EISDIR, EOPNOTSUPP, ESPIPE
 from stat import S_ISDIR
-from typing import Any
+from typing import TYPE_CHECKING
 
 from mmcore.errors import MustWait, SysError
 from sandbox.fs.at import CWD, base_of, fget, fget_read, fget_write, s32, s64
@@ -47,13 +46,19 @@ from sandbox.kernel.sched import Interrupted, Wait
 from sandbox.kernel.table import syscall
 from sandbox.kernel.uaccess import copy_to_user, pin_user, put_user64, read_mm, strncpy_from_user, write_mm
 
+if TYPE_CHECKING:
+    from sandbox.fs.dentry import Dentry
+    from sandbox.fs.file import Opening
+    from sandbox.kernel.sched import Call
+    from sandbox.kernel.task import Task
+
 _RWF_SUPPORTED = 0x0F  # HIPRI, DSYNC, SYNC, NOWAIT: accepted, they change nothing here
 _RWF_APPEND = 0x10
 _CLOSE_RANGE_UNSHARE, _CLOSE_RANGE_CLOEXEC = 2, 4
 
 
 @syscall(3, "read", 3)
-def sys_read(task: Any, fd: int, buf: int, n: int) -> Any:
+def sys_read(task: Task, fd: int, buf: int, n: int) -> int | Call:
     fds = task.files.fds
     file = fds[fd] if fd < len(fds) else None
     if file is None or not file.f_mode & FMODE_READ:
@@ -82,7 +87,7 @@ def sys_read(task: Any, fd: int, buf: int, n: int) -> Any:
 
 
 @syscall(4, "write", 3)
-def sys_write(task: Any, fd: int, buf: int, n: int) -> Any:
+def sys_write(task: Task, fd: int, buf: int, n: int) -> int | Call:
     fds = task.files.fds
     file = fds[fd] if fd < len(fds) else None
     if file is None or not file.f_mode & FMODE_WRITE:
@@ -105,7 +110,7 @@ def sys_write(task: Any, fd: int, buf: int, n: int) -> Any:
 
 
 @syscall(145, "readv", 3)
-def sys_readv(task: Any, fd: int, vec: int, count: int) -> Any:
+def sys_readv(task: Task, fd: int, vec: int, count: int) -> int | Call:
     file = fget_read(task, fd)
     iov, total = import_iovec(task, vec, count)
     if file.is_dir:
@@ -114,7 +119,7 @@ def sys_readv(task: Any, fd: int, vec: int, count: int) -> Any:
 
 
 @syscall(146, "writev", 3)
-def sys_writev(task: Any, fd: int, vec: int, count: int) -> Any:
+def sys_writev(task: Task, fd: int, vec: int, count: int) -> int | Call:
     file = fget_write(task, fd)
     iov, total = import_iovec(task, vec, count)
     if total <= CHUNK and not (file.regular and has_waited(task)):
@@ -129,7 +134,7 @@ def sys_writev(task: Any, fd: int, vec: int, count: int) -> Any:
     return write_iov(task, file, iov, total)
 
 
-def _positioned(task: Any, file: File, low: int, high: int) -> int:
+def _positioned(task: Task, file: File, low: int, high: int) -> int:
     pos = s64(low, high)
     if pos < 0:
         raise SysError(EINVAL)
@@ -137,7 +142,7 @@ def _positioned(task: Any, file: File, low: int, high: int) -> int:
 
 
 @syscall(180, "pread64", 5)
-def sys_pread64(task: Any, fd: int, buf: int, n: int, low: int, high: int) -> Any:
+def sys_pread64(task: Task, fd: int, buf: int, n: int, low: int, high: int) -> int | Call:
     file = fget_read(task, fd)
     pos = _positioned(task, file, low, high)
     n = min(n, MAX_RW_COUNT)
@@ -152,7 +157,7 @@ def sys_pread64(task: Any, fd: int, buf: int, n: int, low: int, high: int) -> An
 
 
 @syscall(181, "pwrite64", 5)
-def sys_pwrite64(task: Any, fd: int, buf: int, n: int, low: int, high: int) -> Any:
+def sys_pwrite64(task: Task, fd: int, buf: int, n: int, low: int, high: int) -> int | Call:
     file = fget_write(task, fd)
     pos = _positioned(task, file, low, high)
     n = min(n, MAX_RW_COUNT)
@@ -164,7 +169,7 @@ def sys_pwrite64(task: Any, fd: int, buf: int, n: int, low: int, high: int) -> A
 
 
 @syscall(333, "preadv", 5)
-def sys_preadv(task: Any, fd: int, vec: int, count: int, low: int, high: int) -> Any:
+def sys_preadv(task: Task, fd: int, vec: int, count: int, low: int, high: int) -> int | Call:
     file = fget_read(task, fd)
     pos = _positioned(task, file, low, high)
     iov, total = import_iovec(task, vec, count)
@@ -173,7 +178,7 @@ def sys_preadv(task: Any, fd: int, vec: int, count: int, low: int, high: int) ->
 
 
 @syscall(334, "pwritev", 5)
-def sys_pwritev(task: Any, fd: int, vec: int, count: int, low: int, high: int) -> Any:
+def sys_pwritev(task: Task, fd: int, vec: int, count: int, low: int, high: int) -> int | Call:
     file = fget_write(task, fd)
     pos = _positioned(task, file, low, high)
     iov, total = import_iovec(task, vec, count)
@@ -185,7 +190,7 @@ def sys_pwritev(task: Any, fd: int, vec: int, count: int, low: int, high: int) -
 
 
 @syscall(378, "preadv2", 6)
-def sys_preadv2(task: Any, fd: int, vec: int, count: int, low: int, high: int, flags: int) -> Any:
+def sys_preadv2(task: Task, fd: int, vec: int, count: int, low: int, high: int, flags: int) -> int | Call:
     if flags & ~_RWF_SUPPORTED:
         raise SysError(EOPNOTSUPP)
     if s64(low, high) == -1:
@@ -194,7 +199,7 @@ def sys_preadv2(task: Any, fd: int, vec: int, count: int, low: int, high: int, f
 
 
 @syscall(379, "pwritev2", 6)
-def sys_pwritev2(task: Any, fd: int, vec: int, count: int, low: int, high: int, flags: int) -> Any:
+def sys_pwritev2(task: Task, fd: int, vec: int, count: int, low: int, high: int, flags: int) -> int | Call:
     if flags & ~(_RWF_SUPPORTED | _RWF_APPEND):
         raise SysError(EOPNOTSUPP)
     if s64(low, high) == -1:
@@ -207,14 +212,14 @@ def sys_pwritev2(task: Any, fd: int, vec: int, count: int, low: int, high: int, 
 
 # positions
 @syscall(19, "lseek", 3)
-def sys_lseek(task: Any, fd: int, offset: int, whence: int) -> int:
+def sys_lseek(task: Task, fd: int, offset: int, whence: int) -> int:
     """The low 32 bits of the position, as a 64-bit kernel answers its 32-bit programs (an i386 kernel: EOVERFLOW beyond
     2 GB)."""
     return fget(task, fd).llseek(s32(offset), whence) & 0xFFFFFFFF
 
 
 @syscall(140, "_llseek", 5)
-def sys_llseek(task: Any, fd: int, high: int, low: int, result: int, whence: int) -> int:
+def sys_llseek(task: Task, fd: int, high: int, low: int, result: int, whence: int) -> int:
     file = fget(task, fd)
     pin_user(task, result, 8, True)
     put_user64(task, result, file.llseek(s64(low, high), whence))
@@ -222,7 +227,7 @@ def sys_llseek(task: Any, fd: int, high: int, low: int, result: int, whence: int
 
 
 # opening and closing
-def do_open(task: Any, dirfd: int, path_at: int, flags: int, mode: int) -> Any:
+def do_open(task: Task, dirfd: int, path_at: int, flags: int, mode: int) -> int | Call:
     """open(2): a descriptor, or a generator that waits for a FIFO's other end."""
     path = strncpy_from_user(task, path_at)
     files = task.files
@@ -233,7 +238,7 @@ def do_open(task: Any, dirfd: int, path_at: int, flags: int, mode: int) -> Any:
         opened = vfs.open_may_wait(task, path, flags, mode, base)
     except Breaking as wait:
         return _install_later(task, _open_broken(task, path, flags, mode, base, wait), flags)
-    if isinstance(opened, types.GeneratorType):
+    if not isinstance(opened, File):
         return _install_later(task, opened, flags)
     try:
         return files.install(opened, bool(flags & O_CLOEXEC))
@@ -242,7 +247,7 @@ def do_open(task: Any, dirfd: int, path_at: int, flags: int, mode: int) -> Any:
         raise
 
 
-def _open_broken(task: Any, path: bytes, flags: int, mode: int, base: Any, wait: Breaking) -> Any:
+def _open_broken(task: Task, path: bytes, flags: int, mode: int, base: Dentry | None, wait: Breaking) -> Opening:
     """Opens once the leases in the way are given back."""
     while True:
         yield Wait([wait.queue])
@@ -251,10 +256,10 @@ def _open_broken(task: Any, path: bytes, flags: int, mode: int, base: Any, wait:
         except Breaking as again:
             wait = again
             continue
-        return (yield from opened) if isinstance(opened, types.GeneratorType) else opened
+        return opened if isinstance(opened, File) else (yield from opened)
 
 
-def _install_later(task: Any, opening: Any, flags: int) -> Any:
+def _install_later(task: Task, opening: Opening, flags: int) -> Call:
     file = yield from opening
     try:
         return task.files.install(file, bool(flags & O_CLOEXEC))
@@ -264,28 +269,28 @@ def _install_later(task: Any, opening: Any, flags: int) -> Any:
 
 
 @syscall(5, "open", 3)
-def sys_open(task: Any, path: int, flags: int, mode: int) -> Any:
+def sys_open(task: Task, path: int, flags: int, mode: int) -> int | Call:
     return do_open(task, CWD, path, flags, mode)
 
 
 @syscall(295, "openat", 4)
-def sys_openat(task: Any, dirfd: int, path: int, flags: int, mode: int) -> Any:
+def sys_openat(task: Task, dirfd: int, path: int, flags: int, mode: int) -> int | Call:
     return do_open(task, dirfd, path, flags, mode)
 
 
 @syscall(8, "creat", 2)
-def sys_creat(task: Any, path: int, mode: int) -> Any:
+def sys_creat(task: Task, path: int, mode: int) -> int | Call:
     return do_open(task, CWD, path, O_CREAT | O_WRONLY | O_TRUNC, mode)
 
 
 @syscall(6, "close", 1)
-def sys_close(task: Any, fd: int) -> int:
+def sys_close(task: Task, fd: int) -> int:
     task.files.close(fd, task)
     return 0
 
 
 @syscall(436, "close_range", 3)
-def sys_close_range(task: Any, first: int, last: int, flags: int) -> int:
+def sys_close_range(task: Task, first: int, last: int, flags: int) -> int:
     if first > last or flags & ~(_CLOSE_RANGE_UNSHARE | _CLOSE_RANGE_CLOEXEC):
         raise SysError(EINVAL)
     if flags & _CLOSE_RANGE_UNSHARE and task.files.users > 1:
@@ -304,7 +309,7 @@ def sys_close_range(task: Any, first: int, last: int, flags: int) -> int:
 
 
 # between files
-def _copy(task: Any, source: File, target: File, pos: int | None, total: int) -> Any:
+def _copy(task: Task, source: File, target: File, pos: int | None, total: int) -> Call:
     """Moves up to ``total`` bytes; from ``pos`` when given. A generator that returns how many."""
     done = 0
     source.count += 1
@@ -352,7 +357,7 @@ def _copy(task: Any, source: File, target: File, pos: int | None, total: int) ->
         target.put()
 
 
-def _sendfile(task: Any, out_fd: int, in_fd: int, offset_at: int, n: int, size: int) -> Any:
+def _sendfile(task: Task, out_fd: int, in_fd: int, offset_at: int, n: int, size: int) -> Call:
     source, target = fget_read(task, in_fd), fget_write(task, out_fd)
     if S_ISDIR(source.inode.mode) or target.f_flags & O_APPEND:
         raise SysError(EINVAL)
@@ -371,10 +376,10 @@ def _sendfile(task: Any, out_fd: int, in_fd: int, offset_at: int, n: int, size: 
 
 
 @syscall(187, "sendfile", 4)
-def sys_sendfile(task: Any, out_fd: int, in_fd: int, offset: int, n: int) -> Any:
+def sys_sendfile(task: Task, out_fd: int, in_fd: int, offset: int, n: int) -> int | Call:
     return _sendfile(task, out_fd, in_fd, offset, n, 4)
 
 
 @syscall(239, "sendfile64", 4)
-def sys_sendfile64(task: Any, out_fd: int, in_fd: int, offset: int, n: int) -> Any:
+def sys_sendfile64(task: Task, out_fd: int, in_fd: int, offset: int, n: int) -> int | Call:
     return _sendfile(task, out_fd, in_fd, offset, n, 8)

@@ -17,6 +17,7 @@ from mmcore.calls.mmap import MAP_ANONYMOUS, MAP_HUGETLB, do_mmap, do_munmap
 from mmcore.calls.mprotect import do_mprotect
 from mmcore.calls.mremap import do_mremap
 from mmcore.errors import NotHere, SysError
+from mmcore.files.filespace import FileSpace
 from sandbox.fs.at import fget
 from sandbox.kernel.sched import TASK_UNINTERRUPTIBLE, Wait
 from sandbox.kernel.table import syscall
@@ -89,7 +90,7 @@ def sys_mincore(task: Task, addr: int, length: int, vec: int) -> int:
 def sys_msync(task: Task, addr: int, length: int, flags: int) -> Generator[Wait, bool, int]:
     mappings, holes = madvise.do_msync(task.mem, task.mm, addr, length, flags)
     for mapping in mappings:
-        if mapping.is_shmem:
+        if not isinstance(mapping, FileSpace):
             continue
         while (queue := mapping.under_writeback()) is not None:
             yield Wait((queue,), state=TASK_UNINTERRUPTIBLE)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from errno import EBUSY, EEXIST, EINVAL, EISDIR, ENOENT, ENOTDIR, ENOTEMPTY, EPERM, EXDEV
 from stat import S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFREG, S_IFSOCK, S_ISDIR
-from typing import Any
+from typing import TYPE_CHECKING
 
 from mmcore.errors import NotHere, SysError
 from sandbox.fs.at import CWD, walk_at, walk_parent_at
@@ -28,8 +28,11 @@ from sandbox.fs.vfs import may_create, may_delete
 from sandbox.kernel.table import syscall
 from sandbox.kernel.uaccess import strncpy_from_user
 
+if TYPE_CHECKING:
+    from sandbox.kernel.task import Task
 
-def _creating(task: Any, dirfd: int, path: bytes, directory: bool = False) -> tuple[Dentry, bytes]:
+
+def _creating(task: Task, dirfd: int, path: bytes, directory: bool = False) -> tuple[Dentry, bytes]:
     """(directory, name) for a call that makes a name. EEXIST, ENOENT (trailing slash on what is no directory), EROFS,
     EACCES."""
     parent, name, slash = walk_parent_at(task, dirfd, path)
@@ -45,7 +48,7 @@ def _creating(task: Any, dirfd: int, path: bytes, directory: bool = False) -> tu
 
 # making
 @syscall(296, "mkdirat", 3)
-def sys_mkdirat(task: Any, dirfd: int, path: int, mode: int) -> int:
+def sys_mkdirat(task: Task, dirfd: int, path: int, mode: int) -> int:
     parent, name = _creating(task, dirfd, strncpy_from_user(task, path), directory=True)
     parent.inode.create(task, parent, name, S_IFDIR | mode & 0o1777 & ~task.fs.umask)
     happened(parent.inode, DN_CREATE)
@@ -53,12 +56,12 @@ def sys_mkdirat(task: Any, dirfd: int, path: int, mode: int) -> int:
 
 
 @syscall(39, "mkdir", 2)
-def sys_mkdir(task: Any, path: int, mode: int) -> int:
+def sys_mkdir(task: Task, path: int, mode: int) -> int:
     return sys_mkdirat(task, CWD, path, mode)
 
 
 @syscall(297, "mknodat", 4)
-def sys_mknodat(task: Any, dirfd: int, path: int, mode: int, dev: int) -> int:
+def sys_mknodat(task: Task, dirfd: int, path: int, mode: int, dev: int) -> int:
     kind = mode & S_IFMT
     if kind == S_IFDIR:
         raise SysError(EPERM)
@@ -74,12 +77,12 @@ def sys_mknodat(task: Any, dirfd: int, path: int, mode: int, dev: int) -> int:
 
 
 @syscall(14, "mknod", 3)
-def sys_mknod(task: Any, path: int, mode: int, dev: int) -> int:
+def sys_mknod(task: Task, path: int, mode: int, dev: int) -> int:
     return sys_mknodat(task, CWD, path, mode, dev)
 
 
 @syscall(304, "symlinkat", 3)
-def sys_symlinkat(task: Any, target: int, dirfd: int, path: int) -> int:
+def sys_symlinkat(task: Task, target: int, dirfd: int, path: int) -> int:
     text = strncpy_from_user(task, target)
     if not text:
         raise SysError(ENOENT)
@@ -90,12 +93,12 @@ def sys_symlinkat(task: Any, target: int, dirfd: int, path: int) -> int:
 
 
 @syscall(83, "symlink", 2)
-def sys_symlink(task: Any, target: int, path: int) -> int:
+def sys_symlink(task: Task, target: int, path: int) -> int:
     return sys_symlinkat(task, target, CWD, path)
 
 
 @syscall(303, "linkat", 5)
-def sys_linkat(task: Any, olddir: int, old: int, newdir: int, new: int, flags: int) -> int:
+def sys_linkat(task: Task, olddir: int, old: int, newdir: int, new: int, flags: int) -> int:
     if flags & ~(AT_SYMLINK_FOLLOW | AT_EMPTY_PATH):
         raise SysError(EINVAL)
     source = walk_at(
@@ -115,12 +118,12 @@ def sys_linkat(task: Any, olddir: int, old: int, newdir: int, new: int, flags: i
 
 
 @syscall(9, "link", 2)
-def sys_link(task: Any, old: int, new: int) -> int:
+def sys_link(task: Task, old: int, new: int) -> int:
     return sys_linkat(task, CWD, old, CWD, new, 0)
 
 
 # removing
-def _rmdir(task: Any, dirfd: int, path: bytes) -> int:
+def _rmdir(task: Task, dirfd: int, path: bytes) -> int:
     parent, name, _ = walk_parent_at(task, dirfd, path)
     if name == b".":
         raise SysError(EINVAL)
@@ -141,7 +144,7 @@ def _rmdir(task: Any, dirfd: int, path: bytes) -> int:
     return 0
 
 
-def do_unlinkat(task: Any, dirfd: int, path: bytes) -> int:
+def do_unlinkat(task: Task, dirfd: int, path: bytes) -> int:
     parent, name, slash = walk_parent_at(task, dirfd, path)
     if not name or name in (b".", b".."):
         raise SysError(EISDIR)
@@ -161,7 +164,7 @@ def do_unlinkat(task: Any, dirfd: int, path: bytes) -> int:
 
 
 @syscall(301, "unlinkat", 3)
-def sys_unlinkat(task: Any, dirfd: int, path: int, flags: int) -> int:
+def sys_unlinkat(task: Task, dirfd: int, path: int, flags: int) -> int:
     if flags & ~AT_REMOVEDIR:
         raise SysError(EINVAL)
     name = strncpy_from_user(task, path)
@@ -169,18 +172,18 @@ def sys_unlinkat(task: Any, dirfd: int, path: int, flags: int) -> int:
 
 
 @syscall(10, "unlink", 1)
-def sys_unlink(task: Any, path: int) -> int:
+def sys_unlink(task: Task, path: int) -> int:
     return do_unlinkat(task, CWD, strncpy_from_user(task, path))
 
 
 @syscall(40, "rmdir", 1)
-def sys_rmdir(task: Any, path: int) -> int:
+def sys_rmdir(task: Task, path: int) -> int:
     return _rmdir(task, CWD, strncpy_from_user(task, path))
 
 
 # renaming
 @syscall(353, "renameat2", 5)
-def sys_renameat2(task: Any, olddir: int, old: int, newdir: int, new: int, flags: int) -> int:
+def sys_renameat2(task: Task, olddir: int, old: int, newdir: int, new: int, flags: int) -> int:
     """Linux: do_rename and vfs_rename, fs/namei.c, 2.6.7; flags: 3.15."""
     if flags & RENAME_WHITEOUT and not flags & ~(RENAME_WHITEOUT | RENAME_NOREPLACE):
         raise NotHere(EINVAL, "RENAME_WHITEOUT (renameat2)")
@@ -222,7 +225,7 @@ def sys_renameat2(task: Any, olddir: int, old: int, newdir: int, new: int, flags
 
 
 def _may_rename(
-    task: Any, source: Dentry, old_parent: Dentry, victim: Dentry | None, new_parent: Dentry, exchange: bool
+    task: Task, source: Dentry, old_parent: Dentry, victim: Dentry | None, new_parent: Dentry, exchange: bool
 ) -> None:
     """No directory moves below itself (EINVAL) or takes the place of one above it (ENOTEMPTY), and the task may write
     to both parents."""
@@ -251,10 +254,10 @@ def _check_kinds(source: Dentry, victim: Dentry | None, exchange: bool) -> None:
 
 
 @syscall(302, "renameat", 4)
-def sys_renameat(task: Any, olddir: int, old: int, newdir: int, new: int) -> int:
+def sys_renameat(task: Task, olddir: int, old: int, newdir: int, new: int) -> int:
     return sys_renameat2(task, olddir, old, newdir, new, 0)
 
 
 @syscall(38, "rename", 2)
-def sys_rename(task: Any, old: int, new: int) -> int:
+def sys_rename(task: Task, old: int, new: int) -> int:
     return sys_renameat2(task, CWD, old, CWD, new, 0)

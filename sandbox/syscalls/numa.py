@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 import struct
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mmcore.calls.migrate import migrate_page
 from mmcore.errors import SysError
@@ -19,6 +19,8 @@ from sandbox.kernel.uaccess import copy_from_user, copy_to_user, get_user32, put
 from sandbox.syscalls.creds import may_look
 
 if TYPE_CHECKING:
+    from mmcore.areas.mm import Mm
+    from mmcore.memory import Memory
     from sandbox.kernel.task import Task
 
 MPOL_MF_MOVE, MPOL_MF_MOVE_ALL = 2, 4
@@ -47,7 +49,7 @@ def sys_move_pages(task: Task, pid: int, nr_pages: int, pages: int, nodes: int, 
     return 0
 
 
-def _page(mem: Any, mm: Any, address: int) -> int:
+def _page(mem: Memory, mm: Mm, address: int) -> int:
     """The frame at ``address``. EFAULT: no area, or the zero page. ENOENT: nothing there."""
     vma = mm.find_vma(address)
     if vma is None or vma.vm_start > address:
@@ -62,7 +64,7 @@ def _page(mem: Any, mm: Any, address: int) -> int:
     return int(pfn)
 
 
-def _ask(task: Task, mm: Any, nr: int, pages: int, status: int) -> None:
+def _ask(task: Task, mm: Mm, nr: int, pages: int, status: int) -> None:
     """Where each page is. Linux: do_pages_stat."""
     for first in range(0, nr, _CHUNK):
         n = min(_CHUNK, nr - first)
@@ -76,7 +78,7 @@ def _ask(task: Task, mm: Any, nr: int, pages: int, status: int) -> None:
         copy_to_user(task, status + 4 * first, struct.pack(f"<{n}i", *answers))
 
 
-def _move(task: Task, mm: Any, nr: int, pages: int, nodes: int, status: int, everybody: bool) -> None:
+def _move(task: Task, mm: Mm, nr: int, pages: int, nodes: int, status: int, everybody: bool) -> None:
     """Moves each page; one that several processes map only for ``everybody``. Linux: do_pages_move."""
     for k in range(nr):
         address = get_user32(task, pages + 4 * k)
@@ -92,7 +94,7 @@ def _move(task: Task, mm: Any, nr: int, pages: int, nodes: int, status: int, eve
         put_user32(task, status + 4 * k, answer & 0xFFFFFFFF)
 
 
-def _move_page(mem: Any, mm: Any, address: int) -> None:
+def _move_page(mem: Memory, mm: Mm, address: int) -> None:
     """A page that cannot be moved stays: it is on the right node. I/O under way is waited for on the spot, as the call
     has begun to move others."""
     for _ in range(_TRIES):

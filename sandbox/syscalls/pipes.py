@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import struct
 from errno import EAFNOSUPPORT, EINVAL, ENOTSOCK
-from typing import Any
+from typing import TYPE_CHECKING
 
 from mmcore.errors import NotHere, SysError
 from sandbox.fs.pipe import create_pipe
@@ -13,8 +13,11 @@ from sandbox.fs.uapi import O_CLOEXEC, O_DIRECT, O_NONBLOCK
 from sandbox.kernel.table import syscall
 from sandbox.kernel.uaccess import copy_from_user, copy_to_user, pin_user
 
+if TYPE_CHECKING:
+    from sandbox.kernel.task import Task
 
-def do_pipe(task: Any, fds: int, flags: int) -> int:
+
+def do_pipe(task: Task, fds: int, flags: int) -> int:
     if flags & ~(O_CLOEXEC | O_NONBLOCK | O_DIRECT):
         raise SysError(EINVAL)
     pin_user(task, fds, 8, True)
@@ -38,12 +41,12 @@ def do_pipe(task: Any, fds: int, flags: int) -> int:
 
 
 @syscall(42, "pipe", 1)
-def sys_pipe(task: Any, fds: int) -> int:
+def sys_pipe(task: Task, fds: int) -> int:
     return do_pipe(task, fds, 0)
 
 
 @syscall(331, "pipe2", 2)
-def sys_pipe2(task: Any, fds: int, flags: int) -> int:
+def sys_pipe2(task: Task, fds: int, flags: int) -> int:
     return do_pipe(task, fds, flags)
 
 
@@ -62,13 +65,13 @@ _FAMILIES = {
 }
 
 
-def _not_a_socket(task: Any, fd: int) -> int:
+def _not_a_socket(task: Task, fd: int) -> int:
     task.files.get(fd)
     raise SysError(ENOTSOCK)
 
 
 @syscall(102, "socketcall", 2)
-def sys_socketcall(task: Any, call: int, args: int) -> int:
+def sys_socketcall(task: Task, call: int, args: int) -> int:
     if not 1 <= call < len(_SOCKETCALL_ARGS):
         raise SysError(EINVAL)
     words = struct.unpack(f"<{_SOCKETCALL_ARGS[call]}I", copy_from_user(task, args, 4 * _SOCKETCALL_ARGS[call]))
@@ -83,7 +86,7 @@ def _no_sockets(family: int) -> NotHere:
 
 @syscall(359, "socket", 3)
 @syscall(360, "socketpair", 4)
-def sys_socket(task: Any, family: int, *args: int) -> int:
+def sys_socket(task: Task, family: int, *args: int) -> int:
     raise _no_sockets(family)
 
 
@@ -100,5 +103,5 @@ def sys_socket(task: Any, family: int, *args: int) -> int:
 @syscall(371, "recvfrom", 6)
 @syscall(372, "recvmsg", 3)
 @syscall(373, "shutdown", 2)
-def sys_on_socket(task: Any, fd: int, *args: int) -> int:
+def sys_on_socket(task: Task, fd: int, *args: int) -> int:
     return _not_a_socket(task, fd)

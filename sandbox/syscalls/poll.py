@@ -8,9 +8,9 @@ looks again.
 from __future__ import annotations
 
 import struct
-from collections.abc import Generator
+from collections.abc import Callable
 from errno import EBADF, EFAULT, EINVAL
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mmcore.errors import SysError
 from mmcore.wait import WaitQueue
@@ -34,19 +34,21 @@ from sandbox.kernel.signo import UNBLOCKABLE
 from sandbox.kernel.table import syscall
 from sandbox.kernel.uaccess import copy_from_user, copy_to_user, get_user32, pin_user
 
+if TYPE_CHECKING:
+    from sandbox.kernel.sched import Call
+    from sandbox.kernel.task import Task
+
 _ALWAYS = POLLERR | POLLHUP
 POLLIN_SET = POLLRDNORM | POLLRDBAND | POLLIN | POLLHUP | POLLERR
 POLLOUT_SET = POLLWRBAND | POLLWRNORM | POLLOUT | POLLERR
 POLLEX_SET = POLLPRI
 
-Call = Generator[Wait, bool, int]
 
-
-def _deadline(task: Any, ns: int | None) -> int | None:
+def _deadline(task: Task, ns: int | None) -> int | None:
     return None if ns is None else task.kernel.clock.now + ns
 
 
-def _next_look(task: Any, files: list[Any], deadline: int | None) -> int | None:
+def _next_look(task: Task, files: list[Any], deadline: int | None) -> int | None:
     """When to look again although nobody woke us: the deadline, or sooner if a terminal is among the files."""
     poll_ns = min((getattr(file, "poll_ns", 0) or 1 << 62 for file in files), default=1 << 62)
     if poll_ns == 1 << 62:
@@ -57,7 +59,7 @@ def _next_look(task: Any, files: list[Any], deadline: int | None) -> int | None:
 
 # poll
 def _look(
-    task: Any, wanted: list[tuple[int, int]], queues: list[WaitQueue] | None, seen: list[Any]
+    task: Task, wanted: list[tuple[int, int]], queues: list[WaitQueue] | None, seen: list[Any]
 ) -> tuple[int, list[int]]:
     """(descriptors with something to tell, revents of each)."""
     fds = task.files.fds
@@ -79,7 +81,7 @@ def _look(
     return ready, answers
 
 
-def do_poll(task: Any, ufds: int, n: int, timeout_ns: int | None, mode: int) -> Any:
+def do_poll(task: Task, ufds: int, n: int, timeout_ns: int | None, mode: int) -> int | Call:
     """poll(2): number of ready descriptors, or a generator that waits. ``mode``: how an interrupted call is
     restarted."""
     if n > task.files.limit:
@@ -95,13 +97,13 @@ def do_poll(task: Any, ufds: int, n: int, timeout_ns: int | None, mode: int) -> 
     return _poll_wait(task, ufds, wanted, _deadline(task, timeout_ns), mode)
 
 
-def _store(task: Any, ufds: int, wanted: list[tuple[int, int]], answers: list[int]) -> None:
+def _store(task: Task, ufds: int, wanted: list[tuple[int, int]], answers: list[int]) -> None:
     out = b"".join(struct.pack("<iHH", fd, events, mask) for (fd, events), mask in zip(wanted, answers, strict=True))
     if out:
         copy_to_user(task, ufds, out)
 
 
-def _poll_wait(task: Any, ufds: int, wanted: list[tuple[int, int]], deadline: int | None, mode: int) -> Call:
+def _poll_wait(task: Task, ufds: int, wanted: list[tuple[int, int]], deadline: int | None, mode: int) -> Call:
     while True:
         queues: list[WaitQueue] = []
         seen: list[Any] = []
@@ -116,7 +118,7 @@ def _poll_wait(task: Any, ufds: int, wanted: list[tuple[int, int]], deadline: in
 
 
 @syscall(168, "poll", 3)
-def sys_poll(task: Any, ufds: int, n: int, timeout: int) -> Any:
+def sys_poll(task: Task, ufds: int, n: int, timeout: int) -> int | Call:
     ms = s32(timeout)
     return do_poll(task, ufds, n, None if ms < 0 else ms * 1_000_000, ERESTARTNOHAND)
 
@@ -127,7 +129,7 @@ def _timespec_ns(seconds: int, nanoseconds: int) -> int:
     return seconds * 1_000_000_000 + nanoseconds
 
 
-def _read_timeout(task: Any, at: int, form: str) -> int | None:
+def _read_timeout(task: Task, at: int, form: str) -> int | None:
     """ns of a struct timespec (``form`` <ii, or <qq for the 64-bit one), None when ``at`` is NULL."""
     if not at:
         return None
@@ -135,7 +137,9 @@ def _read_timeout(task: Any, at: int, form: str) -> int | None:
     return _timespec_ns(seconds, nanoseconds & 0xFFFFFFFF if form == "<qq" else nanoseconds)
 
 
-def _with_mask(task: Any, mask_at: int, size: int, timeout: tuple[int, int | None, str], call: Any) -> Call:
+def _with_mask(
+    task: Task, mask_at: int, size: int, timeout: tuple[int, int | None, str], call: Callable[[], int | Call]
+) -> Call:
     """Runs ``call()`` with the caller's signal mask; writes the time left back. ``timeout``: (address, ns, form)."""
     at, ns, form = timeout
     saved = None
@@ -166,14 +170,14 @@ def _with_mask(task: Any, mask_at: int, size: int, timeout: tuple[int, int | Non
     return result
 
 
-def _ppoll(task: Any, ufds: int, n: int, at: int, mask_at: int, size: int, form: str) -> Call:
+def _ppoll(task: Task, ufds: int, n: int, at: int, mask_at: int, size: int, form: str) -> Call:
     ns = _read_timeout(task, at, form)
     return _with_mask(
         task, mask_at, size, (_writable(task, at), ns, form), lambda: do_poll(task, ufds, n, ns, ERESTARTNOHAND)
     )
 
 
-def _writable(task: Any, at: int) -> int:
+def _writable(task: Task, at: int) -> int:
     """``at``, or 0 when the user may not write there: then the time left is not told."""
     if at:
         try:
@@ -186,21 +190,21 @@ def _writable(task: Any, at: int) -> int:
 
 
 @syscall(309, "ppoll", 5)
-def sys_ppoll(task: Any, ufds: int, n: int, timeout: int, mask: int, size: int) -> Any:
+def sys_ppoll(task: Task, ufds: int, n: int, timeout: int, mask: int, size: int) -> int | Call:
     return _ppoll(task, ufds, n, timeout, mask, size, "<ii")
 
 
 @syscall(414, "ppoll_time64", 5)
-def sys_ppoll_time64(task: Any, ufds: int, n: int, timeout: int, mask: int, size: int) -> Any:
+def sys_ppoll_time64(task: Task, ufds: int, n: int, timeout: int, mask: int, size: int) -> int | Call:
     return _ppoll(task, ufds, n, timeout, mask, size, "<qq")
 
 
 # select
-def _bits(task: Any, at: int, size: int) -> int:
+def _bits(task: Task, at: int, size: int) -> int:
     return int.from_bytes(copy_from_user(task, at, size), "little") if at else 0
 
 
-def do_select(task: Any, n: int, sets: tuple[int, int, int], timeout_ns: int | None) -> Any:
+def do_select(task: Task, n: int, sets: tuple[int, int, int], timeout_ns: int | None) -> int | Call:
     """select(2) on three fd_sets in user memory: number of bits set, or a generator that waits. EBADF, EINVAL,
     EFAULT."""
     if s32(n) < 0:
@@ -224,7 +228,7 @@ def do_select(task: Any, n: int, sets: tuple[int, int, int], timeout_ns: int | N
 
 
 def _select_look(
-    task: Any, wanted: list[int], union: int, queues: list[WaitQueue] | None, seen: list[Any]
+    task: Task, wanted: list[int], union: int, queues: list[WaitQueue] | None, seen: list[Any]
 ) -> tuple[int, list[int]]:
     fds = task.files.fds
     answers = [0, 0, 0]
@@ -247,14 +251,14 @@ def _select_look(
     return ready, answers
 
 
-def _select_store(task: Any, sets: tuple[int, int, int], answers: list[int], size: int) -> None:
+def _select_store(task: Task, sets: tuple[int, int, int], answers: list[int], size: int) -> None:
     for at, answer in zip(sets, answers, strict=True):
         if at and size:
             copy_to_user(task, at, answer.to_bytes(size, "little"))
 
 
 def _select_wait(
-    task: Any, sets: tuple[int, int, int], wanted: list[int], union: int, size: int, deadline: int | None
+    task: Task, sets: tuple[int, int, int], wanted: list[int], union: int, size: int, deadline: int | None
 ) -> Call:
     while True:
         queues: list[WaitQueue] = []
@@ -269,7 +273,7 @@ def _select_wait(
             raise Interrupted(ERESTARTNOHAND) from None
 
 
-def _select_timeval(task: Any, n: int, sets: tuple[int, int, int], at: int) -> Call:
+def _select_timeval(task: Task, n: int, sets: tuple[int, int, int], at: int) -> Call:
     """select with a struct timeval, which gets the time left."""
     ns = None
     if at:
@@ -289,18 +293,18 @@ def _select_timeval(task: Any, n: int, sets: tuple[int, int, int], at: int) -> C
 
 
 @syscall(142, "_newselect", 5)
-def sys_newselect(task: Any, n: int, readable: int, writable: int, exceptional: int, timeout: int) -> Any:
+def sys_newselect(task: Task, n: int, readable: int, writable: int, exceptional: int, timeout: int) -> int | Call:
     return _select_timeval(task, n, (readable, writable, exceptional), timeout)
 
 
 @syscall(82, "select", 1)
-def sys_old_select(task: Any, args: int) -> Any:
+def sys_old_select(task: Task, args: int) -> int | Call:
     """The five arguments lie in memory."""
     n, readable, writable, exceptional, timeout = struct.unpack("<5I", copy_from_user(task, args, 20))
     return _select_timeval(task, n, (readable, writable, exceptional), timeout)
 
 
-def _pselect(task: Any, n: int, sets: tuple[int, int, int], at: int, sig: int, form: str) -> Call:
+def _pselect(task: Task, n: int, sets: tuple[int, int, int], at: int, sig: int, form: str) -> Call:
     ns = _read_timeout(task, at, form)
     mask_at = size = 0
     if sig:
@@ -309,12 +313,12 @@ def _pselect(task: Any, n: int, sets: tuple[int, int, int], at: int, sig: int, f
 
 
 @syscall(308, "pselect6", 6)
-def sys_pselect6(task: Any, n: int, readable: int, writable: int, exceptional: int, timeout: int, sig: int) -> Any:
+def sys_pselect6(task: Task, n: int, readable: int, writable: int, exceptional: int, timeout: int, sig: int) -> Call:
     return _pselect(task, n, (readable, writable, exceptional), timeout, sig, "<ii")
 
 
 @syscall(413, "pselect6_time64", 6)
 def sys_pselect6_time64(
-    task: Any, n: int, readable: int, writable: int, exceptional: int, timeout: int, sig: int
-) -> Any:
+    task: Task, n: int, readable: int, writable: int, exceptional: int, timeout: int, sig: int
+) -> Call:
     return _pselect(task, n, (readable, writable, exceptional), timeout, sig, "<qq")

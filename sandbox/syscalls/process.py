@@ -124,8 +124,7 @@ def sys_execveat(task: Task, dirfd: int, path: int, argv: int, envp: int, flags:
     if not name and not flags & AT_EMPTY_PATH:
         raise SysError(errno.ENOENT)
     if not name.startswith(b"/") and dirfd != CWD:
-        base = task.files.get(dirfd).path
-        base = base.encode("utf-8", "surrogateescape") if isinstance(base, str) else base
+        base = task.files.get(dirfd).path.encode("utf-8", "surrogateescape")
         name = base + b"/" + name if name else base
     return _exec(task, name, argv, envp)
 
@@ -344,7 +343,6 @@ def sys_setsid(task: Task) -> int:
         raise SysError(errno.EPERM)
     signal.pgrp = signal.session = pid
     signal.is_session_leader = True
-    signal.tty = None
     return pid
 
 
@@ -386,7 +384,7 @@ def sys_set_thread_area(task: Task, addr: int) -> int:
     if not GDT_TLS_MIN <= number <= GDT_TLS_MAX:
         raise SysError(errno.EINVAL)
     tls[number - GDT_TLS_MIN] = desc.descriptor()
-    task.tls = tuple(tls)  # type: ignore[assignment]
+    task.tls = tuple(tls)
     task.kernel.load_tls(task)
     return 0
 

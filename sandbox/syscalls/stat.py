@@ -8,7 +8,7 @@ from __future__ import annotations
 import struct
 from errno import EINVAL, EOVERFLOW
 from stat import S_ISREG
-from typing import Any
+from typing import TYPE_CHECKING
 
 from mmcore.errors import SysError
 from sandbox.fs.at import CWD, walk_at
@@ -27,6 +27,9 @@ from sandbox.fs.uapi import (
 )
 from sandbox.kernel.table import syscall
 from sandbox.kernel.uaccess import copy_to_user, strncpy_from_user
+
+if TYPE_CHECKING:
+    from sandbox.kernel.task import Task
 
 BLOCK = 4096
 STATX_BASIC_STATS, STATX__RESERVED = 0x7FF, 0x80000000
@@ -141,25 +144,25 @@ def pack_statx(inode: Inode) -> bytes:
     )
 
 
-def _path_inode(task: Any, path: int, follow: bool) -> Inode:
+def _path_inode(task: Task, path: int, follow: bool) -> Inode:
     task.kernel.vfs.trim()
     return walk_at(task, CWD, strncpy_from_user(task, path), follow).inode
 
 
 @syscall(195, "stat64", 2)
-def sys_stat64(task: Any, path: int, buf: int) -> int:
+def sys_stat64(task: Task, path: int, buf: int) -> int:
     copy_to_user(task, buf, pack_stat64(_path_inode(task, path, True)))
     return 0
 
 
 @syscall(196, "lstat64", 2)
-def sys_lstat64(task: Any, path: int, buf: int) -> int:
+def sys_lstat64(task: Task, path: int, buf: int) -> int:
     copy_to_user(task, buf, pack_stat64(_path_inode(task, path, False)))
     return 0
 
 
 @syscall(197, "fstat64", 2)
-def sys_fstat64(task: Any, fd: int, buf: int) -> int:
+def sys_fstat64(task: Task, fd: int, buf: int) -> int:
     copy_to_user(task, buf, pack_stat64(task.files.get(fd).inode))
     return 0
 
@@ -172,7 +175,7 @@ def _stat_flags(flags: int) -> bool:
 
 
 @syscall(300, "fstatat64", 4)
-def sys_fstatat64(task: Any, dirfd: int, path: int, buf: int, flags: int) -> int:
+def sys_fstatat64(task: Task, dirfd: int, path: int, buf: int, flags: int) -> int:
     follow = _stat_flags(flags)
     task.kernel.vfs.trim()
     dentry = walk_at(task, dirfd, strncpy_from_user(task, path), follow, bool(flags & AT_EMPTY_PATH))
@@ -181,7 +184,7 @@ def sys_fstatat64(task: Any, dirfd: int, path: int, buf: int, flags: int) -> int
 
 
 @syscall(383, "statx", 5)
-def sys_statx(task: Any, dirfd: int, path: int, flags: int, mask: int, buf: int) -> int:
+def sys_statx(task: Task, dirfd: int, path: int, flags: int, mask: int, buf: int) -> int:
     follow = _stat_flags(flags)
     if mask & STATX__RESERVED or flags & AT_STATX_SYNC_TYPE == AT_STATX_SYNC_TYPE:
         raise SysError(EINVAL)
@@ -192,37 +195,37 @@ def sys_statx(task: Any, dirfd: int, path: int, flags: int, mask: int, buf: int)
 
 
 @syscall(106, "stat", 2)
-def sys_stat(task: Any, path: int, buf: int) -> int:
+def sys_stat(task: Task, path: int, buf: int) -> int:
     copy_to_user(task, buf, pack_stat(_path_inode(task, path, True)))
     return 0
 
 
 @syscall(107, "lstat", 2)
-def sys_lstat(task: Any, path: int, buf: int) -> int:
+def sys_lstat(task: Task, path: int, buf: int) -> int:
     copy_to_user(task, buf, pack_stat(_path_inode(task, path, False)))
     return 0
 
 
 @syscall(108, "fstat", 2)
-def sys_fstat(task: Any, fd: int, buf: int) -> int:
+def sys_fstat(task: Task, fd: int, buf: int) -> int:
     copy_to_user(task, buf, pack_stat(task.files.get(fd).inode))
     return 0
 
 
 @syscall(18, "oldstat", 2)
-def sys_oldstat(task: Any, path: int, buf: int) -> int:
+def sys_oldstat(task: Task, path: int, buf: int) -> int:
     copy_to_user(task, buf, pack_old_stat(_path_inode(task, path, True)))
     return 0
 
 
 @syscall(84, "oldlstat", 2)
-def sys_oldlstat(task: Any, path: int, buf: int) -> int:
+def sys_oldlstat(task: Task, path: int, buf: int) -> int:
     copy_to_user(task, buf, pack_old_stat(_path_inode(task, path, False)))
     return 0
 
 
 @syscall(28, "oldfstat", 2)
-def sys_oldfstat(task: Any, fd: int, buf: int) -> int:
+def sys_oldfstat(task: Task, fd: int, buf: int) -> int:
     copy_to_user(task, buf, pack_old_stat(task.files.get(fd).inode))
     return 0
 
@@ -246,7 +249,7 @@ def pack_statfs(sb: SuperBlock) -> bytes:
     )
 
 
-def _statfs64(task: Any, sb: SuperBlock, size: int, buf: int) -> int:
+def _statfs64(task: Task, sb: SuperBlock, size: int, buf: int) -> int:
     if size not in (84, 88):
         raise SysError(EINVAL)
     copy_to_user(task, buf, pack_statfs64(sb).ljust(size, b"\0"))
@@ -254,29 +257,29 @@ def _statfs64(task: Any, sb: SuperBlock, size: int, buf: int) -> int:
 
 
 @syscall(268, "statfs64", 3)
-def sys_statfs64(task: Any, path: int, size: int, buf: int) -> int:
+def sys_statfs64(task: Task, path: int, size: int, buf: int) -> int:
     return _statfs64(task, _path_inode(task, path, True).sb, size, buf)
 
 
 @syscall(269, "fstatfs64", 3)
-def sys_fstatfs64(task: Any, fd: int, size: int, buf: int) -> int:
+def sys_fstatfs64(task: Task, fd: int, size: int, buf: int) -> int:
     return _statfs64(task, task.files.get(fd).inode.sb, size, buf)
 
 
 @syscall(99, "statfs", 2)
-def sys_statfs(task: Any, path: int, buf: int) -> int:
+def sys_statfs(task: Task, path: int, buf: int) -> int:
     copy_to_user(task, buf, pack_statfs(_path_inode(task, path, True).sb))
     return 0
 
 
 @syscall(100, "fstatfs", 2)
-def sys_fstatfs(task: Any, fd: int, buf: int) -> int:
+def sys_fstatfs(task: Task, fd: int, buf: int) -> int:
     copy_to_user(task, buf, pack_statfs(task.files.get(fd).inode.sb))
     return 0
 
 
 @syscall(62, "ustat", 2)
-def sys_ustat(task: Any, dev: int, buf: int) -> int:
+def sys_ustat(task: Task, dev: int, buf: int) -> int:
     for sb in task.kernel.vfs.supers:
         if new_encode_dev(sb.dev) == dev:
             _, free, _, free_files = sb.statfs()
@@ -286,7 +289,7 @@ def sys_ustat(task: Any, dev: int, buf: int) -> int:
 
 
 # access
-def do_access(task: Any, dirfd: int, path: int, mode: int, flags: int) -> int:
+def do_access(task: Task, dirfd: int, path: int, mode: int, flags: int) -> int:
     """access(2) judges by the real ids. EACCES, EROFS, EINVAL."""
     if mode & ~7 or flags & ~(AT_EACCESS | AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH):
         raise SysError(EINVAL)
@@ -304,15 +307,15 @@ def do_access(task: Any, dirfd: int, path: int, mode: int, flags: int) -> int:
 
 
 @syscall(33, "access", 2)
-def sys_access(task: Any, path: int, mode: int) -> int:
+def sys_access(task: Task, path: int, mode: int) -> int:
     return do_access(task, CWD, path, mode, 0)
 
 
 @syscall(307, "faccessat", 3)
-def sys_faccessat(task: Any, dirfd: int, path: int, mode: int) -> int:
+def sys_faccessat(task: Task, dirfd: int, path: int, mode: int) -> int:
     return do_access(task, dirfd, path, mode, 0)
 
 
 @syscall(439, "faccessat2", 4)
-def sys_faccessat2(task: Any, dirfd: int, path: int, mode: int, flags: int) -> int:
+def sys_faccessat2(task: Task, dirfd: int, path: int, mode: int, flags: int) -> int:
     return do_access(task, dirfd, path, mode, flags)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Generator
 from stat import S_IFBLK, S_ISDIR
-from typing import Any
+from typing import TYPE_CHECKING
 
 from mmcore.calls.swapoff import swap_off
 from mmcore.errors import SysError
@@ -21,11 +21,14 @@ from sandbox.kernel.signals import signal_pending
 from sandbox.kernel.table import syscall
 from sandbox.kernel.uaccess import strncpy_from_user
 
+if TYPE_CHECKING:
+    from sandbox.kernel.task import Task
+
 SWAP_FLAG_PREFER, SWAP_FLAG_PRIO_MASK = 0x8000, 0x7FFF
 _SWAP_FLAGS_VALID = 0x7FFFF  # PREFER, its priority, and three kinds of discarding, which a disk ignores
 
 
-def _is_swap_area(task: Any, path: int) -> bool:
+def _is_swap_area(task: Task, path: int) -> bool:
     """Whether ``path`` names the swap partition. Raises what opening it for writing would."""
     if task.euid:
         raise SysError(errno.EPERM)
@@ -36,7 +39,7 @@ def _is_swap_area(task: Any, path: int) -> bool:
 
 
 @syscall(87, "swapon", 2)
-def sys_swapon(task: Any, path: int, flags: int) -> int:
+def sys_swapon(task: Task, path: int, flags: int) -> int:
     """EPERM, EINVAL (flags; no swap area), EBUSY (in use), ENOMEM (no low memory for its map)."""
     if flags & ~_SWAP_FLAGS_VALID:
         raise SysError(errno.EINVAL)
@@ -50,7 +53,7 @@ def sys_swapon(task: Any, path: int, flags: int) -> int:
 
 
 @syscall(115, "swapoff", 1)
-def sys_swapoff(task: Any, path: int) -> Generator[Wait, bool, int]:
+def sys_swapoff(task: Task, path: int) -> Generator[Wait, bool, int]:
     """EPERM, EINVAL (no swap area in use), ENOMEM and EINTR with swap in use as before."""
     if not _is_swap_area(task, path):
         raise SysError(errno.EINVAL)
