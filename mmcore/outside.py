@@ -95,10 +95,10 @@ class MappedFile(Counted, Protocol):
 
 @runtime_checkable
 class Device(Protocol):
-    """What a file whose ``mapping`` is None has too."""
+    """What a file whose `mapping` is None has too."""
 
     def mmap_file(self, shared: bool, length: int) -> object:
-        """None: it maps as anonymous memory of ``length`` bytes, as /dev/zero does. Raises ENODEV where the kind cannot
+        """None: it maps as anonymous memory of `length` bytes, as /dev/zero does. Raises ENODEV where the kind cannot
         be mapped."""
 
 

@@ -12,7 +12,7 @@ Idea        page -> anon_vma -> areas. Fork and split put the new area on the li
 Structures  anon_vma 8 bytes (UP) or 12 (SMP); in vm_area_struct 12 bytes (list node, pointer) and 8 for the priority
             search tree
 Eras        2.6.7 (merged 2004-05-22; its mprotect forgot the anon_vma of pages under a sliding boundary until
-            2004-06-20: option ``flaws`` shows that);
+            2004-06-20: option `flaws` shows that);
             2.6.9, whose page.mapping carries the bit PAGE_MAPPING_ANON in place of a page flag and whose locks no
             longer give up. Same structures.
 Cost        fork: one list insertion per area. Walk: every area on the list, cheap where the index falls outside, one
@@ -68,8 +68,8 @@ def alike_neighbours(vma: VmArea) -> Iterator[VmArea]:
 
 
 class _AnonVma:
-    """struct anon_vma: ``areas`` is insertion-ordered; the list's head is the last one (2.6.7 adds at the head).
-    ``word`` is what page.mapping holds."""
+    """struct anon_vma: `areas` is insertion-ordered; the list's head is the last one (2.6.7 adds at the head).
+    `word` is what page.mapping holds."""
 
     __slots__ = ("address", "word", "areas")
 

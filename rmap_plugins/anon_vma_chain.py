@@ -22,7 +22,7 @@ Eras        2.6.34  list, parent before child
             2022    ... that has fewer than 2 children and no area: degree could not tell an area from a child
             From 4.0 on remap_file_pages makes ordinary areas.
             4.0's degree lets two areas of one process be at home in one anon_vma with unlike chains. As released they
-            merged, one chain went, and a page whose home was in it was found no more: option ``flaws`` shows that.
+            merged, one chain went, and a page whose home was in it was found no more: option `flaws` shows that.
             Without it they stay apart.
 Structures  bytes on i386, UP / SMP: anon_vma 8/12, 24/28, 32/36, 48/52; anon_vma_chain 24, 32, 32, 32; in
             vm_area_struct 12 (list head, pointer)
@@ -159,8 +159,8 @@ class _LinkList:
 
 
 class _AnonVma:
-    """struct anon_vma. ``children``: anon_vmas whose parent this is, a root its own among them; ``active``: areas that
-    put their pages here; 4.0 kept only the sum, its degree. ``refcount``: a root's living descendants, and 1."""
+    """struct anon_vma. `children`: anon_vmas whose parent this is, a root its own among them; `active`: areas that
+    put their pages here; 4.0 kept only the sum, its degree. `refcount`: a root's living descendants, and 1."""
 
     __slots__ = ("address", "links", "root", "parent", "refcount", "children", "active")
 
@@ -174,7 +174,7 @@ class _AnonVma:
 
 
 class AnonVmaChain(WalkScheme):
-    """An area has its own anon_vma in ``vma.anon_vma`` and its links in ``vma.rmap``, oldest (root) first: the kernel's
+    """An area has its own anon_vma in `vma.anon_vma` and its links in `vma.rmap`, oldest (root) first: the kernel's
     list read from its end."""
 
     card = Card(
@@ -358,7 +358,7 @@ class AnonVmaChain(WalkScheme):
         own.active += 1
 
     def _reusable(self, src: VmArea) -> _AnonVma | None:
-        """The oldest ancestor that a child of ``src`` may be at home in, instead of having an anon_vma made."""
+        """The oldest ancestor that a child of `src` may be at home in, instead of having an anon_vma made."""
         reuse = self._era.reuse
         if reuse == _COUNTS:
             for avc in src.rmap:

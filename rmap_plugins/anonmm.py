@@ -56,8 +56,8 @@ from rmap_plugins.partial_objrmap import file_index_bytes, i_mmap_option
 
 
 class _AnonMm:
-    """struct anonmm. ``count``: 1 for the living mm, 1 per page that names it; a head has 1 for itself and 1 for each
-    other member of its family. ``next`` and ``prev`` make the family's ring; new members go before the head."""
+    """struct anonmm. `count`: 1 for the living mm, 1 per page that names it; a head has 1 for itself and 1 for each
+    other member of its family. `next` and `prev` make the family's ring; new members go before the head."""
 
     __slots__ = ("address", "count", "mm", "head", "next", "prev")
 
@@ -76,7 +76,7 @@ class _AnonMm:
             head.prev = self
 
     def until(self, end: _AnonMm) -> Iterator[Mm]:
-        """The living address spaces that have pages, from this member to before ``end``."""
+        """The living address spaces that have pages, from this member to before `end`."""
         member = self
         while member is not end:
             if member.mm is not None and member.mm.rss:
@@ -260,7 +260,7 @@ class AnonMm(WalkScheme):
 
     @staticmethod
     def _walk_on(walk: Walk, address: int, member: _AnonMm, end: _AnonMm) -> tuple[int, _AnonMm | None]:
-        """A long walk goes on in arrays, from ``member`` to ``end``: how many more address spaces it asked, and the
+        """A long walk goes on in arrays, from `member` to `end`: how many more address spaces it asked, and the
         first that has the page."""
         asked, found = 0, None
         for part in growing(member.until(end), walk.many):
@@ -305,7 +305,7 @@ class AnonMm(WalkScheme):
         return draft.picture
 
     def _draw_family(self, draft: Draft, addresses: list[int]) -> None:
-        """``addresses``: where each address space of the family is asked for the page, the page's index first."""
+        """`addresses`: where each address space of the family is asked for the page, the page's index first."""
         named = self._objects.get(self._mapping[draft.picture.pfn])
         if named is None:
             return

@@ -178,7 +178,7 @@ class AnonMmChained(AnonMm):
         return self._chains[word].addresses if word else []
 
     def _note(self, pfn: int, address: int) -> None:
-        """The page is mapped at ``address`` as well."""
+        """The page is mapped at `address` as well."""
         word = self._rmap[pfn]
         if not word:
             word = self._rmap[pfn] = self._spare.pop()

@@ -32,7 +32,7 @@ _INDEXES = ("list", "prio_tree")
 
 
 def i_mmap_option(name: str, options: dict[str, Any], default: str) -> str:
-    """The option ``i_mmap`` of scheme ``name``. Raises PluginError."""
+    """The option `i_mmap` of scheme `name`. Raises PluginError."""
     index = options.get("i_mmap", default)
     if index not in _INDEXES:
         raise PluginError(f"{name}: i_mmap = {index!r} is not {' or '.join(_INDEXES)}")

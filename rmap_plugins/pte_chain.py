@@ -156,7 +156,7 @@ class PteChain(WalkScheme):
             self._stash = node
 
     def _slot(self, node: int, i: int) -> int:
-        """Index of slot ``i`` of a node in the slots view."""
+        """Index of slot `i` of a node in the slots view."""
         return (node + self._first) // self._step + i
 
     # --- reserve
@@ -316,7 +316,7 @@ class PteChain(WalkScheme):
         self._drop_slot(pfn, head, victim)
 
     def _moved(self, pfn: int, address: int, moved: int, victim: int, emptied: int) -> None:
-        """The index follows: ``address`` is gone, ``moved`` stands in its slot ``victim``, and the head ``emptied`` (or
+        """The index follows: `address` is gone, `moved` stands in its slot `victim`, and the head `emptied` (or
         0) has left the chain."""
         index = self._indices[pfn]
         index.slot[moved] = victim

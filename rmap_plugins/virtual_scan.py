@@ -28,7 +28,7 @@ _TASK_SIZE = 0xC0000000  # as a cursor: this mm's round is over
 
 
 class _Place:
-    """An mm's place on mmlist; it hangs at ``mm.rmap``."""
+    """An mm's place on mmlist; it hangs at `mm.rmap`."""
 
     __slots__ = ("mm", "swap_address", "prev", "next")
 
@@ -112,7 +112,7 @@ class VirtualScan(ScanScheme):
         return goal - left
 
     def _swap_out_mm(self, place: _Place, zone: Zone, left: int) -> int:
-        """One address space from its cursor on, where find_vma leads, until ``left`` is 0; returns what is left of it.
+        """One address space from its cursor on, where find_vma leads, until `left` is 0; returns what is left of it.
         When the last area is reached the round is over, even where the goal was met inside of it (2.5.26)."""
         mm = place.mm
         assert mm is not None

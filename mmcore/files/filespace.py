@@ -29,7 +29,7 @@ _ZERO = bytes(PAGE_SIZE)
 
 
 class Backing(Protocol):
-    """Where a FileSpace's bytes live. Both may raise SysError; ``read_page`` may answer short at the end of the
+    """Where a FileSpace's bytes live. Both may raise SysError; `read_page` may answer short at the end of the
     file."""
 
     def read_page(self, index: int) -> bytes: ...
@@ -38,9 +38,9 @@ class Backing(Protocol):
 
 class FileSpace(AddressSpace):
     """Pages of a file with a backing store. Clean ones may be dropped at any time; dirty ones are written back first.
-    ``error``: errno of a write-back that failed, until somebody asks (``take_error``).
+    `error`: errno of a write-back that failed, until somebody asks (`take_error`).
 
-    ``tracks_dirty``: a PTE that may write implies a dirty page; write-back takes the right away again (page_mkclean).
+    `tracks_dirty`: a PTE that may write implies a dirty page; write-back takes the right away again (page_mkclean).
     Linux: 2.6.19.
     """
 

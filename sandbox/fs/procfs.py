@@ -33,7 +33,7 @@ _TASK_BASE = 0x4000
 
 
 class TaskDir(Dir):
-    """/proc/PID (``thread`` False) or /proc/PID/task/TID. Its nodes are made one at a time, as walks ask for them."""
+    """/proc/PID (`thread` False) or /proc/PID/task/TID. Its nodes are made one at a time, as walks ask for them."""
 
     __slots__ = ("vfs", "task", "thread")
 
@@ -219,7 +219,7 @@ def _thread_self(reader: Task | None) -> bytes:
 
 
 def tree(vfs: Vfs) -> Dir:
-    """The nodes of /proc for ``vfs`` (whose kernel may be attached later)."""
+    """The nodes of /proc for `vfs` (whose kernel may be attached later)."""
     fixed: dict[str, PseudoNode] = {name: Text(_bound(show, vfs)) for name, show in sorted(proc_system.TEXTS.items())}
     fixed["mounts"] = Link(lambda reader: b"self/mounts")
     fixed["self"] = Link(_self)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class PseudoNode:
-    """What a walk finds. ``ino`` 0: a number is given when the tree is built."""
+    """What a walk finds. `ino` 0: a number is given when the tree is built."""
 
     __slots__ = ("mode", "ino", "uid", "gid")
 
@@ -50,7 +50,7 @@ class Dir(PseudoNode):
 
 
 class Text(PseudoNode):
-    """``show()`` gives the content; ``store(task, data)``, when there is one, takes what is written."""
+    """`show()` gives the content; `store(task, data)`, when there is one, takes what is written."""
 
     __slots__ = ("show", "store")
 
@@ -70,7 +70,7 @@ class Text(PseudoNode):
 
 
 class Link(PseudoNode):
-    """``text(task)`` is what readlink gives; ``jump(task)``, when there is one, the dentry a walk goes to; ``size``
+    """`text(task)` is what readlink gives; `jump(task)`, when there is one, the dentry a walk goes to; `size`
     what lstat says."""
 
     __slots__ = ("text", "jump", "size")
@@ -206,7 +206,7 @@ class PseudoFile(SeekableFile):
 
 
 def mount_root(sb: SuperBlock, tree: Dir) -> Dentry:
-    """The root dentry of a pseudo file system built from ``tree``."""
+    """The root dentry of a pseudo file system built from `tree`."""
     number(sb, tree)
     sb.root = Dentry(None, b"", PseudoInode(sb, tree), sb, transient=True)
     sb.root.count = 1

@@ -57,7 +57,7 @@ def drop_clean(mem: Memory, space: AddressSpace) -> None:
 
 
 def _setting(get: Callable[[], int], put: Callable[[int], None], low: int, high: int) -> Text:
-    """A number between ``low`` and ``high``, both included."""
+    """A number between `low` and `high`, both included."""
 
     def store(task: Task | None, data: bytes) -> None:
         value = parse_int(data)

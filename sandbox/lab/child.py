@@ -62,7 +62,7 @@ def send(fd: int, message: tuple[Any, ...]) -> None:
 
 
 def die_with(parent: int) -> None:
-    """The kernel kills this process when ``parent``, which started it, ends in any way."""
+    """The kernel kills this process when `parent`, which started it, ends in any way."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it went before the line above
         os._exit(1)

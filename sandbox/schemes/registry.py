@@ -1,4 +1,4 @@
-"""Finding schemes: by name (entry points of the group ``rmapbox.schemes``) or as ``path/to/file.py:Class``."""
+"""Finding schemes: by name (entry points of the group `rmapbox.schemes`) or as `path/to/file.py:Class`."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def scheme_names() -> list[str]:
 
 
 def names_file(name: str) -> bool:
-    """Does ``name`` stand for a file, not for a scheme that is known by its name?"""
+    """Does `name` stand for a file, not for a scheme that is known by its name?"""
     return name.endswith(".py") or ".py:" in name or "/" in name
 
 

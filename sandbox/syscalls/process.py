@@ -85,7 +85,7 @@ def _strings(task: Task, array: int) -> Generator[Wait, bool, list[bytes]]:
 
 
 def _string(task: Task, at: int) -> bytes | None:
-    """The string that the pointer at ``at`` leads to; None for a null pointer."""
+    """The string that the pointer at `at` leads to; None for a null pointer."""
     pointer = get_user32(task, at)
     if not pointer:
         return None
@@ -284,7 +284,7 @@ def sys_set_tid_address(task: Task, addr: int) -> int:
 
 
 def _leader(task: Task, pid: int) -> Task:
-    """The process leader ``pid`` names, 0 meaning the caller's. Raises ESRCH."""
+    """The process leader `pid` names, 0 meaning the caller's. Raises ESRCH."""
     if not pid:
         return task.signal.leader
     found = task.kernel.find_task(s32(pid))

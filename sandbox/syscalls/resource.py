@@ -31,7 +31,7 @@ USER_TICK_NS = 10_000_000
 
 
 def _target(task: Task, pid: int) -> Task:
-    """The task ``pid`` names, 0 meaning the caller. Raises EINVAL, ESRCH."""
+    """The task `pid` names, 0 meaning the caller. Raises EINVAL, ESRCH."""
     if s32(pid) < 0:
         raise SysError(errno.EINVAL)
     found = task.kernel.find_task(pid) if pid else task

@@ -69,7 +69,7 @@ def read_clock(task: Task, clock: int) -> int:
 
 
 def _cpu_clock(task: Task, clock: int) -> int:
-    """clock_getcpuclockid: ~pid << 3 | which, bit 2 for one thread; ``which``: CPUCLOCK_PROF, _VIRT or _SCHED."""
+    """clock_getcpuclockid: ~pid << 3 | which, bit 2 for one thread; `which`: CPUCLOCK_PROF, _VIRT or _SCHED."""
     pid, thread, which = ~(clock >> 3), bool(clock & 4), clock & 3
     target = task.kernel.find_task(pid) if pid else task
     if target is None or which > CPUCLOCK_SCHED:
@@ -172,7 +172,7 @@ def sys_settimeofday(task: Task, addr: int, zone: int) -> int:
 
 
 def _sleep(task: Task, deadline: int, absolute: bool, remaining: int, put) -> Generator[Wait, bool, int]:
-    """Sleeps until ``deadline`` (virtual). Interrupted: the time left is written to ``remaining``, and a relative sleep
+    """Sleeps until `deadline` (virtual). Interrupted: the time left is written to `remaining`, and a relative sleep
     goes on after a signal that no handler takes."""
     try:
         while deadline > task.kernel.clock.now:
