@@ -117,7 +117,7 @@ def compare(
     memory: bool = True,
     watch: Watcher | None = None,
 ) -> Comparison:
-    """Run `argv` under each contender and judge, by output and ending alone without `memory`. With `pressure` all of
+    """Runs `argv` under each contender and judges, by output and ending alone without `memory`. With `pressure` all of
     them get the machine of the one that needs most.
 
     Raises `Cut` when the time limit cut a run, and what `run_children` and `sandbox.pressure.measuring` raise. Writable
@@ -158,7 +158,7 @@ def _who_needs(contenders: list[Contender], found: list[Sizes]) -> str:
 
 
 def _check_whole(contenders: list[Contender], results: list[Result], when: str) -> None:
-    """Raise `Cut` unless all came to their end: one that hangs under one scheme only is told apart from one that hangs
+    """Raises `Cut` unless all came to their end: one that hangs under one scheme only is told apart from one that hangs
     under all."""
     labels = [contender.label for contender in contenders]
     ends: dict[str, list[str]] = {}

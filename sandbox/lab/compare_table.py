@@ -313,7 +313,7 @@ def _blocks(count: int, width: int) -> Iterator[list[int]]:
 
 
 def print_table(table: list[Row], schemes: list[str], file=None) -> None:
-    """Print the rows to `file` (standard output by default), at most PER_TABLE schemes side by side; 120 columns where
+    """Prints the rows to `file` (standard output by default), at most PER_TABLE schemes side by side; 120 columns where
     there is no terminal."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table

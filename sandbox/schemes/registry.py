@@ -74,7 +74,7 @@ def load_scheme(name: str) -> type[RmapScheme]:
 
 
 def check_name(name: str) -> None:
-    """Raise the PluginError of `load_scheme` for a name that no scheme has. A file is left to `load_scheme`."""
+    """Raises the PluginError of `load_scheme` for a name that no scheme has. A file is left to `load_scheme`."""
     if not names_file(name) and name not in _bundled() and name not in scheme_names():
         raise _unknown(name)
 
