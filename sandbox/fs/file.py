@@ -134,7 +134,8 @@ class File:
     def pread(self, pos: int, n: int) -> bytes:
         raise SysError(ESPIPE)
 
-    def pwrite(self, pos: int, data: bytes) -> int:
+    def pwrite(self, pos: int, data: bytes, task: Task | None = None) -> int:
+        """Bytes written at ``pos``; the file's position stays."""
         raise SysError(ESPIPE)
 
     def read_queues(self) -> list[WaitQueue]:
@@ -168,7 +169,7 @@ class File:
 
 
 def file_of(vma: VmArea) -> File | None:
-    """The open file an area shows. (mmcore keeps it without knowing its class.)"""
+    """The open file an area shows, which mmcore keeps without knowing its class."""
     return cast("File | None", vma.vm_file)
 
 
@@ -265,7 +266,7 @@ class RegularFile(SeekableFile):
             touched(self.dentry, DN_MODIFY)
         return n
 
-    def pwrite(self, pos: int, data: bytes) -> int:
+    def pwrite(self, pos: int, data: bytes, task: Task | None = None) -> int:
         """Bytes written, fewer than given when memory or space ran out on the way; MustWait and errors before anything
         changed."""
         inode = self.inode
