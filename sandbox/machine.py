@@ -108,7 +108,7 @@ class Machine:
     def _run(self, running: _Boot, start: float, capture: bool, status: IO[str] | None) -> Result:
         out: list[bytes] = []
         err: list[bytes] = []
-        sinks: tuple[Any, Any] = (out.append, err.append) if capture else (1, 2)
+        sinks: tuple[int | Sink, int | Sink] = (out.append, err.append) if capture else (1, 2)
         if status is not None:
             with StatusLine(running.sample, status) as line:
                 ending = running.run(
@@ -138,9 +138,9 @@ def program_place(name: str, config: Config) -> bytes:
     return os.fsencode(path)
 
 
-def check_options(scheme: type, options: dict[str, Any]) -> None:
+def check_options(scheme: type[RmapScheme], options: dict[str, Any]) -> None:
     """Raise `ConfigError` for an option that the scheme's card does not list, or whose value is of another type."""
-    card = scheme.card  # type: ignore[attr-defined]
+    card = scheme.card
     for key, value in options.items():
         if key not in card.options:
             raise ConfigError(f"[rmap.{card.name}] has no option {key!r}: {nearest(key, card.options)}")

@@ -117,6 +117,12 @@ class File:
         dentry.put()
 
     @property
+    def poll_ns(self) -> int:
+        """After how many ns of waiting it is looked at again, though nobody woke the task; 0: whoever changes it
+        does."""
+        return 0
+
+    @property
     def path(self) -> str:
         """As /proc/PID/maps and /proc/PID/fd show it."""
         return d_path(self.dentry).decode("utf-8", "surrogateescape")
