@@ -1,4 +1,4 @@
-"""A row of the table: two measures, what was promised of them, and whether it held."""
+"""A row of the table: two measures, the bound and the goal they are held to, and whether they hold."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 Samples = dict[str, list[float]]
-LATE = 2.0  # a row this many times beyond what is owed fails the run
+LATE = 2.0  # a row this many times beyond its bound fails the run
 
 
 @dataclass(frozen=True)
 class Figure:
     """One figure. ``here`` and ``other`` name measures (seconds unless ``unit`` says otherwise); with ``judged``
-    "ratio" what is promised is here / other, with "here" it is the figure itself. ``rate``: more is better. Without
-    ``owed`` the row is shown and not judged."""
+    "ratio" what is judged is here / other, with "here" it is the figure itself. ``rate``: more is better. Without
+    ``bound`` the row is shown and not judged."""
 
     group: str
     name: str
     text: str
     here: str
     other: str = ""
-    owed: float | None = None
-    reach: float | None = None
+    bound: float | None = None
+    goal: float | None = None
     unit: str = "us"
     judged: str = "ratio"
     rate: bool = False
@@ -47,24 +47,24 @@ class FigureOutcome:
 
     @property
     def figure(self) -> float | None:
-        """What the promise is about, in the promise's unit."""
+        """What is judged, in the unit of the bound."""
         if self.row.judged == "ratio":
             return self.ratio
         return self.here * _UNITS[self.row.unit][0]
 
     @property
     def verdict(self) -> str:
-        """reach, ok, MISS, LATE (twice what is owed), or nothing for a row that promises nothing."""
-        figure, owed, reach = self.figure, self.row.owed, self.row.reach
-        if figure is None or owed is None:
+        """goal, ok (within the bound), MISS, LATE (twice the bound), or nothing for a row without one."""
+        figure, bound, goal = self.figure, self.row.bound, self.row.goal
+        if figure is None or bound is None:
             return ""
         if self.row.rate:
-            figure, owed, reach = 1 / figure, 1 / owed, None if reach is None else 1 / reach
-        if reach is not None and figure <= reach:
-            return "reach"
-        if figure <= owed:
+            figure, bound, goal = 1 / figure, 1 / bound, None if goal is None else 1 / goal
+        if goal is not None and figure <= goal:
+            return "goal"
+        if figure <= bound:
             return "ok"
-        return "MISS" if figure <= owed * LATE else "LATE"
+        return "MISS" if figure <= bound * LATE else "LATE"
 
     def shown(self, value: float | None) -> str:
         """A measure with its unit."""
@@ -73,8 +73,8 @@ class FigureOutcome:
         factor, digits = _UNITS[self.row.unit]
         return f"{value * factor:,.{digits}f} {self.row.unit}"
 
-    def promise(self, value: float | None) -> str:
-        """Owed or reached for, as the promise is written."""
+    def limit(self, value: float | None) -> str:
+        """A bound or a goal, with its unit."""
         if value is None:
             return ""
         return f"{value:g} x" if self.row.judged == "ratio" else f"{value:,g} {self.row.unit}"
@@ -89,8 +89,8 @@ class FigureOutcome:
             "other": self.other,
             "against": row.against if row.other else None,
             "ratio": self.ratio,
-            "owed": row.owed,
-            "reach": row.reach,
+            "bound": row.bound,
+            "goal": row.goal,
             "judged": row.judged,
             "unit": row.unit,
             "verdict": self.verdict,
@@ -115,7 +115,7 @@ def outcome(row: Figure, samples: Samples) -> FigureOutcome | None:
     )
 
 
-_HEAD = ("", "figure", "here", "other side", "", "ratio", "owed", "reach", "")
+_HEAD = ("", "figure", "here", "other side", "", "ratio", "bound", "goal", "")
 
 
 def _cells(result: FigureOutcome) -> tuple[str, ...]:
@@ -128,8 +128,8 @@ def _cells(result: FigureOutcome) -> tuple[str, ...]:
         result.shown(result.other),
         row.against if row.other else "",
         ratio,
-        result.promise(row.owed),
-        result.promise(row.reach),
+        result.limit(row.bound),
+        result.limit(row.goal),
         result.verdict,
     )
 
@@ -151,7 +151,7 @@ def render(results: Sequence[FigureOutcome]) -> str:
 def render_markdown(results: Sequence[FigureOutcome]) -> str:
     """The table for a document."""
     lines = [
-        ("row", "figure", "here", "other side", "which is", "ratio", "owed", "reach", "verdict"),
+        ("row", "figure", "here", "other side", "which is", "ratio", "bound", "goal", "verdict"),
         ("---",) * 9,
         *map(_cells, results),
     ]

@@ -1,7 +1,7 @@
 """The C programs that run inside, and what they are built with.
 
     NAME.c      one program for one behaviour; it opens with a card: name, summary, drives, arguments (name=default),
-    look at
+                look at
     common/     <rmapbox.h>: what the programs share, header only
     runtime/    start code and a small C library for i386, so that a gcc without 32-bit libraries can build them
     bin/        the programs compiled, in a wheel built where a compiler was at hand

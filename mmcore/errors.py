@@ -1,9 +1,9 @@
 """The errors of the memory management, sorted by who caused them.
 
 guest-visible   SysError and OutOfMemory carry an errno; one border (the system-call dispatcher) turns them into
-``-errno``
+                ``-errno``
 not yet         MustWait: an access has to wait for page I/O; always raised before any side effect, so the caller may
-restart
+                restart
 the user's      ConfigError, PluginError: one line that names file, key and remedy
 corruption      InvariantViolation: what broke, and a dump
 end of the run  OomPanic, Hung

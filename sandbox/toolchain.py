@@ -5,8 +5,8 @@ own (guest_programs/runtime). Clang will do as well. Where neither exists, the `
 brings a compiler and musl, which then takes the runtime's place.
 
     source.c ──cc -E──> text ──hash──> cache/NAME-HASH   there already? answer it
-                                            └── no: cc + runtime objects (cached likewise) ──> link ──> rename into
-                                            place
+                                            └── no: cc + runtime objects (cached likewise)
+                                                ──> link ──> rename into place
 
 Only the standard library is imported: setup.py uses this file before anything is installed.
 """

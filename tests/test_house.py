@@ -14,9 +14,9 @@ PRODUCT = ("sandbox", "mmcore", "rmap_plugins")
 MOST_LINES = 60  # from `def` to the last line, docstring and comments included
 
 LONGER = {
-    "sandbox/kernel/loop.py Loop._user_mode": "HOT: the dispatch of calls stays in line, see its docstring",
+    "sandbox/kernel/loop.py Loop._user_mode": "HOT: dispatching calls in line saves 90 ns of each, see its docstring",
 }
-"""Functions that may be longer, and why."""
+"""Functions that may be longer, and what that saves in nanoseconds."""
 
 
 def _files() -> list[Path]:
@@ -58,15 +58,15 @@ def test_no_function_is_longer_than_a_screen(lengths: dict[str, int]) -> None:
     assert not set(LONGER) - set(long), "exceptions that are not needed"
 
 
-def test_every_exception_says_why() -> None:
-    assert all(LONGER.values())
+def test_every_exception_says_what_it_saves() -> None:
+    assert all(re.search(r"\d ns\b", why) for why in LONGER.values())
     bare, named = [], 0
     for path in _files():
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
             found = re.search(r"#\s*noqa\b(?::\s*[A-Z]+[0-9]+(?:,\s*[A-Z]+[0-9]+)*)?(.*)", line)
             if found and ("C901" in found[0] or "PLR0915" in found[0] or ":" not in found[0]):
                 named += 1
-                if not found[1].strip():
+                if not re.search(r"\d ns\b", found[1]):
                     bare.append(f"{path.relative_to(ROOT)}:{number}")
     assert named >= len(LONGER), "exceptions were not found"
     assert not bare
@@ -104,3 +104,29 @@ def test_a_docstring_closes_where_it_should() -> None:
                 wrong.append(f"{path.relative_to(ROOT)}:{end}")
     assert min(closed.values()) > 100, "the docstrings were not found"
     assert not wrong
+
+
+def test_one_helper_makes_allocations_fail() -> None:
+    """sandbox/kit/injection.py; a test of mremap forbids allocations for a while that begins and ends in two places."""
+    files = [*_files(), *(ROOT / "tests").rglob("test_*.py")]
+    own = [
+        path.relative_to(ROOT).as_posix()
+        for path in files
+        if re.search(r"[.]inject = (?!None)", path.read_text(encoding="utf-8"))
+    ]
+    assert own == ["sandbox/kit/injection.py", "tests/mmcore/test_mremap.py"]
+
+
+def test_prose_keeps_to_the_width_of_the_code() -> None:
+    """In documents too no line is longer than 120 characters, but for tables and what stands between fences."""
+    seen, long = 0, []
+    for path in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]:
+        fenced = False
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+            fenced ^= line.startswith("```")
+            if not fenced and not line.startswith("|"):
+                seen += 1
+                if len(line) > 120:
+                    long.append(f"{path.relative_to(ROOT)}:{number}")
+    assert seen > 1000, "the documents were not found"
+    assert not long

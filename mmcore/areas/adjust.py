@@ -5,8 +5,7 @@ and its like:
 
  new range (mmap, brk, mremap)      1 prev+P+next  -> prev     2 prev+P -> prev       3 P+next -> next
  range of an area (mprotect & co)   4 prev's end   -> next     5 next's head -> prev
-                                    6 prev+area+next -> prev   7 prev+area -> prev    8 area+next -> area, in next's
-                                    place
+                                    6 prev+area+next -> prev   7 prev+area -> prev    8 area+next -> area, next's place
 
 Order of work, always: scheme.vma_adjust_begin (may refuse, nothing has changed) - out of the file's index - keys - into
 the index - vma_adjust_end. Linux: vma_adjust, vma_merge, split_vma, mm/mmap.c, 2.6.7; anonymous areas compare vm_pgoff

@@ -1,8 +1,7 @@
 """An address space: ``mm_struct``.
 
-mm.vmas    areas, ascending                    two parallel lists: bisect on ``starts`` finds an area in log n without
-touching
-mm.starts  their vm_start                      the areas; whoever changes a vm_start changes both
+mm.vmas    areas, ascending     two parallel lists: bisect on ``starts`` finds an area in log n without touching the
+mm.starts  their vm_start       areas; whoever changes a vm_start changes both
 
       start_code..end_code   start_data..end_data   start_brk..brk ->          <- mmap_base      <- stack
 0 ----|  text             |--|  data           |----|  heap  |-------- ... --------|  maps  |------|     | 0xc0000000

@@ -2,8 +2,8 @@
 
 An area is a range of pages of one address space with one set of permissions and one source of contents.
 
-    vm_start        vm_end            [vm_start, vm_end), page aligned, never empty, never overlapping another of the
-    same mm |  page  page  page  |
+    vm_start           vm_end         [vm_start, vm_end), page aligned, never empty, never overlapping another of the
+    |  page  page  page  |            same mm
        ^ page offset in the source = vm_pgoff + (address - vm_start >> 12): the file's page,
          or for private anonymous areas the address it was born at (vm_start >> 12, kept across mremap)
 

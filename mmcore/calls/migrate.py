@@ -1,7 +1,7 @@
 """Migration: a page moves to another frame, and every PTE that mapped the old one maps the new one.
 
  pass 1   walk(old, MIGRATE)   present PTE -> migration entry (old frame, all its bits), counted: exactly mapcount of
- them, or all go back
+                               them, or all go back
  move     contents, flags, mapping, index, private, the scheme's word, counts, place in caches and LRU lists, owner
  pass 2   walk(new, MIGRATE)   migration entry -> the same PTE on the new frame
 

@@ -2,7 +2,7 @@
 
  do_mmap      checks, in the order the guest can observe  ->  a free range  ->  mmap_region
  mmap_region  limits and commit  ->  everything that can fail is got  ->  what lay there goes  ->  merge with a
- neighbour, or a new area
+              neighbour, or a new area
  do_munmap    a hole inside one area splits it first (the only step that can fail), then pages, areas, page tables
 
 Linux: do_mmap, mmap_region, do_munmap; errors and their order as in 6.18, page tables freed as from 2.6.12 on.

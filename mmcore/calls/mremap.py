@@ -1,12 +1,13 @@
 """mremap: an area shrinks, grows in place, or moves with its pages.
 
- move_vma   1 copy first     pages the scheme cannot move while they are shared (anonmm) are copied at the old address;
- may WAIT
-            2 reserve        the new area, the scheme's needs, page tables at the target, the splits at both ends;
-            undone on failure
-            3 commit         what lay at the target goes - the new area is linked - PTEs move, whole tables at a time -
-            the old range goes
-            4 merge          the new area joins its neighbours
+ move_vma   1 copy first   pages the scheme cannot move while they are shared (anonmm) are copied at the old address;
+                           may wait
+            2 reserve      the new area, the scheme's needs, page tables at the target, the splits at both ends; undone
+                           on failure
+            3 commit       what lay at the target goes - the new area is linked - PTEs move, whole tables at a time -
+                           the old range goes
+            4 merge        the new area joins its neighbours
+
 Nothing has changed for the guest when 1 or 2 fail; 3 and 4 cannot fail.
 
 Linux: mm/mremap.c; arguments, errors and moves across several areas as in 6.18, rmap of moved pages as in 2.6.7.

@@ -1,9 +1,8 @@
 """swapoff: everything on the swap device comes back, then the device is gone.
 
- for each slot in use: read its page in -> whoever names the slot gets the page     PTE of any mm: the page, as a fault
- would put it there
-                                                                                    tmpfs file: the page goes back to
-                                                                                    the file's cache
+ for each slot in use: read its page in
+                       -> whoever names the slot gets the page: a PTE of any mm, as a fault would put it there;
+                          a tmpfs file, back into its cache
                        -> the swap cache lets go of it
 
 No new slot is handed out meanwhile, so it ends. Other tasks run while a page is read or written; forks and moves of

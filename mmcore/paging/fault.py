@@ -1,8 +1,8 @@
 """Page faults: which area, what kind, and what to do about it.
 
-                         no area, or not allowed -> SIGSEGV
- PTE empty     anonymous area: read -> zero page, write -> fresh page        file area: page cache (write to private:
- early copy)
+ no area, or not allowed: SIGSEGV
+ PTE empty     anonymous area: read -> zero page, write -> fresh page
+               file area: page cache (write to private: early copy)
  PTE FILE      nonlinear file page
  PTE swap      swap cache, else read it in: raises MustWait, the access restarts when the page is there
  PTE present   write to a write-protected page: reuse if alone, else copy

@@ -3,8 +3,8 @@
 ``frames.mapcount`` is kept here, for every scheme alike, so that a scheme that loses a mapping cannot hide it.
 
  page_referenced(pfn)   young PTEs found and cleared (+1 for PG_referenced)
- try_to_unmap(pfn)      SUCCESS: no PTE maps the frame any more. FAIL: locked, reserved, young or pinned. AGAIN: not all
- found
+ try_to_unmap(pfn)      SUCCESS: no PTE maps the frame any more. FAIL: locked, reserved, young or pinned.
+                        AGAIN: not all found
 Linux: mm/rmap.c, 2.6.7.
 """
 

@@ -6,7 +6,7 @@ to give it. ``docs/writing-a-scheme.md`` walks through an example; `rmapbox sche
 Life of a page, and the hook at each step (the core calls; a scheme overrides what it needs, the rest costs nothing):
 
     reserve(op, vma, ...)      before anything changes; may allocate, reclaim, raise OutOfMemory. What it returns comes
-    back as ``token``
+                               back as ``token``
     add_anon / add_file        a PTE now maps the frame            (cannot fail; frames.mapcount is still without it)
     dup                        fork copied a range of PTEs         (cannot fail)
     move_check, move           mremap moves a range of PTEs

@@ -37,11 +37,10 @@ def make_parser() -> Parser:
         usage="rmapbox compare [OPTIONS] PROGRAM [ARG]... --rmap NAME,NAME[,NAME]...",
         description="Run PROGRAM under several reverse-mapping schemes, check that it sees the same under each, and "
         "print what each scheme cost.",
-        epilog="The options are those of `rmapbox run` and stand before PROGRAM, right after it, or after its "
-        "arguments from --rmap on.\n"
-        "The program's output is compared, not shown; what it wrote is, when it fails. Exit status: 0 when the "
-        "guests saw the same, 1 when not or\n"
-        "when the program failed, 124 when the time limit cut a run, 130 after Ctrl-C, 2 for rmapbox's own errors.",
+        epilog="The options are those of `rmapbox run` and stand before PROGRAM, right after it, or after its\n"
+        "arguments from --rmap on. The program's output is compared, not shown; what it wrote is, when it\n"
+        "fails. Exit status: 0 when the guests saw the same, 1 when not or when the program failed, 124 when\n"
+        "the time limit cut a run, 130 after Ctrl-C, 2 for rmapbox's own errors.",
     )
     parser.add_argument(
         "--rmap",

@@ -28,8 +28,8 @@ def make_parser() -> Parser:
         usage="rmapbox schemes check SCHEME [OPTIONS]",
         description="Run the conformance suite against SCHEME: a name, or path/to/file.py:Class.",
         epilog="Exit status: 0 when all holds, 1 when something does not, 2 when the scheme cannot be loaded,\n"
-        "130 after Ctrl-C, with the table of what was done. The first failure is made\n"
-        "small and written into the working directory as a Python script that does it again.",
+        "130 after Ctrl-C, with the table of what was done. The first failure is made small and written into\n"
+        "the working directory as a Python script that does it again.",
     )
     add = parser.add_argument
     add("scheme", metavar="SCHEME", help="a scheme's name, or path/to/file.py:Class; with options as in NAME:key=value")

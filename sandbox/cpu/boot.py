@@ -24,6 +24,7 @@ from unicorn.x86_const import (
     UC_X86_REG_SS,
 )
 
+from mmcore.physical.pgtable import P
 from sandbox.cpu.errors import CpuError
 
 # Linux: include/asm-i386/segment.h, 2.6.7
@@ -60,7 +61,7 @@ def frame_mapped_at(ram: memoryview, paging: str, cr3: int, va: int) -> tuple[in
     for shift in shifts:
         at = table + (va >> shift) % (4 if shift == 30 else 4096 // width) * width
         entry = int.from_bytes(ram[at : at + width], "little") if at + width <= len(ram) else 0
-        if not entry & 1 or (shift == 21 and entry & 0x80):
+        if not entry & P or (shift == 21 and entry & 0x80):
             raise CpuError(f"the boot page tables at {cr3:#x} do not map {va:#x}; map it before the CPU starts")
         table = entry & 0x000FFFFFFFFFF000
     return table | (va & 0xFFF), entry

@@ -11,11 +11,13 @@ Page tables are read by the CPU in guest RAM, and it sets Accessed and Dirty bit
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
+from mmcore.physical.pgtable import U, W
 from sandbox.cpu import boot, calibrate, unicorn_api
 from sandbox.cpu.boot import GDT_ENTRIES, GDT_TLS_MAX, GDT_TLS_MIN, STACK_OFFSET, USER_CS, USER_DS
 from sandbox.cpu.context import Context
 from sandbox.cpu.errors import CpuError, CpuGap
 from sandbox.cpu.regs import CS, DS, EFLAGS, ES, SS, describe
+from sandbox.cpu.trap import PAGE_FAULT
 from sandbox.cpu.unicorn_api import ffi, lib
 
 if TYPE_CHECKING:
@@ -23,12 +25,10 @@ if TYPE_CHECKING:
 
 _FIRST_EFLAGS = 0x202
 _VM = 1 << 17
-_DOUBLE_FAULT = 8
-_UNMAPPED = (
-    6,
-    7,
-    8,
-)  # UC_ERR_READ_UNMAPPED, _WRITE_, _FETCH_: outside physical memory, where no program's page can lie
+_DOUBLE_FAULT, _PAGE_FAULT_VECTOR = 8, 14
+_FROM_USER = 4  # of the error code of a page fault
+# UC_ERR_READ_UNMAPPED, _WRITE_, _FETCH_: outside physical memory, where no program's page can lie
+_UNMAPPED = (6, 7, 8)
 
 
 class PhysicalMemory(Protocol):
@@ -111,7 +111,8 @@ class Cpu:
         state.flush_tlb = state.flush_code = 1
         trial = unicorn_api.new_task(state)
         lib.trap_task_copy(state, trial, task)
-        if vector != 14 or lib.trap_run(state, trial, state.idle_cr3, 1) != 1 or not state.error_code & 4:
+        faulted = vector == _PAGE_FAULT_VECTOR and lib.trap_run(state, trial, state.idle_cr3, 1) == PAGE_FAULT
+        if not faulted or not state.error_code & _FROM_USER:
             raise CpuError("the emulated CPU does not reach ring 3; install the Unicorn release that rmapbox asks for")
         self.code_pages()  # forget the boot page
         return task
@@ -246,7 +247,7 @@ def _check_boot_mapping(memory: memoryview, paging: str, cr3: int, va: int, padd
         raise CpuError(
             f"the boot page tables map {va:#x} to {frame:#x}, not to {paddr:#x}; correct the mapping or the address"
         )
-    if entry & 4 or (writable and not entry & 2) or (not writable and paging == "pae" and entry >> 63):
+    if entry & U or (writable and not entry & W) or (not writable and paging == "pae" and entry >> 63):
         raise CpuError(
             f"the boot page tables map {va:#x} with entry {entry:#x}; it must be supervisor, "
             f"{'writable' if writable else 'executable'}"

@@ -4,8 +4,8 @@
 |---|---|---|---|
 | SYSCALL | `int 0x80` | after it | - |
 | PAGE_FAULT | #PF; `cpu.fault_address`, `cpu.error_code` | at the instruction | decided by the kernel |
-| PROTECTION | #GP, privileged instructions, `int n` without a user gate, `in`/`out`, `rdtsc` (see insn.py) | at |
-SIGSEGV | | ILLEGAL | #UD, `sysenter`, `syscall` | at | SIGILL |
+| PROTECTION | #GP, privileged instructions, `int n` without a user gate, `in`/`out`, `rdtsc` | at | SIGSEGV |
+| ILLEGAL | #UD, `sysenter`, `syscall` | at | SIGILL |
 | DIVIDE | #DE | at | SIGFPE |
 | BREAKPOINT | `int3` | after | SIGTRAP |
 | OVERFLOW | `into` | after | SIGSEGV |
@@ -15,7 +15,7 @@ SIGSEGV | | ILLEGAL | #UD, `sysenter`, `syscall` | at | SIGILL |
 | ALIGNMENT | #AC | at | SIGBUS |
 | DEBUG | #DB, a single step under TF | after the step | SIGTRAP |
 
-Linux: arch/i386/kernel/traps.c, 2.6.7.
+insn.py tells apart what raises PROTECTION. Linux: arch/i386/kernel/traps.c, 2.6.7.
 """
 
 SYSCALL = 0

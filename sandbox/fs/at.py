@@ -16,7 +16,7 @@ from sandbox.fs.uapi import AT_FDCWD, FMODE_READ, FMODE_WRITE, O_PATH
 if TYPE_CHECKING:
     from sandbox.kernel.task import Task
 
-_CWD = AT_FDCWD & 0xFFFFFFFF
+CWD = AT_FDCWD & 0xFFFFFFFF  # as a system call gets it
 
 
 def s32(value: int) -> int:
@@ -57,7 +57,7 @@ def fget_write(task: Task, fd: int) -> File:
 
 def base_of(task: Task, dirfd: int, path: bytes) -> Dentry | None:
     """Where a relative ``path`` starts: None is the working directory. EBADF, ENOTDIR."""
-    if dirfd == _CWD or path[:1] == b"/":
+    if dirfd == CWD or path[:1] == b"/":
         return None
     dentry = task.files.get(dirfd).dentry
     if not S_ISDIR(dentry.inode.mode) and path:
@@ -70,7 +70,7 @@ def walk_at(task: Task, dirfd: int, path: bytes, follow: bool = True, empty: boo
     if not path:
         if not empty:
             raise SysError(ENOENT)
-        return task.fs.cwd if dirfd == _CWD else task.files.get(dirfd).dentry
+        return task.fs.cwd if dirfd == CWD else task.files.get(dirfd).dentry
     return walk(task, path, base_of(task, dirfd, path), follow)
 
 

@@ -1,10 +1,10 @@
 """Standard input and output: the guest's end of the host's descriptors, or of a sink that collects the output.
 
-    stdin    a file or bytes: a regular file, delivered whole.  A host pipe: read to its end, then the same.  A
-    terminal: line by line, polled.
-    stdout   written at once, untouched; a terminal shows as one (TCGETS answers), everything else as a pipe, so that a
-    guest's buffering
-    stderr   does not depend on where the user sends its output
+    stdin    a file or bytes: a regular file, delivered whole
+             a host pipe: read to its end, then the same
+             a terminal: line by line, polled
+    stdout   written at once, untouched; a terminal shows as one (TCGETS answers), everything else as a pipe, so that
+    stderr   a guest's buffering does not depend on where the user sends its output
 
 Linux: drivers/char/tty_io.c for the ioctls' answers.
 """

@@ -175,7 +175,7 @@ class File:
 
 
 def file_of(vma: VmArea) -> File | None:
-    """The open file an area shows, which mmcore keeps without knowing its class."""
+    """The open file an area shows; mmcore keeps it without knowing its class."""
     return cast("File | None", vma.vm_file)
 
 

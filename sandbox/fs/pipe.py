@@ -1,9 +1,8 @@
 """Pipes and FIFOs: a ring of page-sized buffers, 16 unless F_SETPIPE_SZ or a limit says otherwise, between writers and
 readers.
 
-    slots: [ b"....", b"....", b"..  " ]      `head` bytes of slots[0] are read already; a short write joins the last
-    slot when it fits whole
-           └ readers                └ writers
+    slots: [ b"....", b"....", b"..  " ]      `head` bytes of slots[0] are read already;
+           └ readers                └ writers    a short write joins the last slot when it fits whole
 
 A write of up to PIPE_BUF bytes goes in whole or waits. Linux: fs/pipe.c of 2.6.11 and later (64 KB; 2.6.7 had one
 page); pages are charged as slots fill.
@@ -27,8 +26,10 @@ from sandbox.fs.uapi import (
     FIONREAD,
     FMODE_READ,
     FMODE_WRITE,
+    O_ACCMODE,
     O_NONBLOCK,
     O_RDONLY,
+    O_RDWR,
     O_WRONLY,
     PIPE_BUF,
     POLLERR,
@@ -371,27 +372,26 @@ def open_fifo_now(task: Task | None, dentry: Dentry, flags: int) -> PipeFile:
 def open_fifo(task: Task | None, dentry: Dentry, flags: int) -> File | Opening:
     """open(2) of a FIFO: a File, or a generator that waits for the other end and returns the File. Linux: fs/fifo.c,
     2.6.7."""
-    access = flags & 3
+    access = flags & O_ACCMODE
     inode = dentry.inode
-    if access == 1 and flags & O_NONBLOCK and (inode.pipe is None or not inode.pipe.readers):
+    if access == O_WRONLY and flags & O_NONBLOCK and (inode.pipe is None or not inode.pipe.readers):
         raise SysError(ENXIO)
     file = open_fifo_now(task, dentry, flags)
     pipe = file.pipe
     pipe.open_wait.wake_all()
-    if access == 2 or flags & O_NONBLOCK:
+    if access == O_RDWR or flags & O_NONBLOCK:
         return file
-    if (access == 0 and pipe.writers) or (access == 1 and pipe.readers):
+    if (access == O_RDONLY and pipe.writers) or (access == O_WRONLY and pipe.readers):
         return file
     return _wait_for_partner(file, access)
 
 
 def _wait_for_partner(file: PipeFile, access: int) -> Opening:
-
     pipe = file.pipe
-    seen = pipe.writer_opens if access == 0 else pipe.reader_opens
+    seen = pipe.writer_opens if access == O_RDONLY else pipe.reader_opens
     done = False
     try:
-        while (pipe.writer_opens if access == 0 else pipe.reader_opens) == seen:
+        while (pipe.writer_opens if access == O_RDONLY else pipe.reader_opens) == seen:
             yield Wait([pipe.open_wait])
         done = True
     finally:

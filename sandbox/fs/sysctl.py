@@ -2,7 +2,7 @@
 
     vm/rmapbox_reclaim   ours: writing N reclaims N pages now; absent natively, so programs can skip it
     vm/*                 overcommit_memory, overcommit_ratio, swappiness, page-cluster, min_free_kbytes, max_map_count,
-    drop_caches
+                         drop_caches
     kernel/*             names of the system, pid_max, boot_id, core_pattern ...
     fs/*                 files, leases; what users may take by pipes
 

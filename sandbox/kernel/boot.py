@@ -2,7 +2,8 @@
 
 0xffffd000  descriptor table (supervisor, writable)
 0xffffe000  the two ways out of a signal handler (user, readable, executable): no area of its own, in every address
-space 0xfffff000  boot page: one instruction of the CPU's own start (supervisor, executable)
+            space
+0xfffff000  boot page: one instruction of the CPU's own start (supervisor, executable)
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The core file of a process that a signal kills: an ELF file of its registers and of the memory that is its own.
 
     wanted?   the signal dumps, RLIMIT_CORE allows a page at least, the process may be looked at (dumpable),
-    core_pattern gives a name
+              core_pattern gives a name
     where     core_pattern, from the dying process's working directory; a new file that replaces an old one
     what      private areas that were written, shared memory without a name, the first page of mapped ELF files
               (Linux's default coredump_filter, 0x33)
@@ -25,6 +25,7 @@ from mmcore.files.shmem import ShmemSpace
 from mmcore.physical.frames import PG_ANON
 from mmcore.physical.pgtable import FILE, PRESENT
 from sandbox.cpu.regs import CS, DS, EAX, EBP, EBX, ECX, EDI, EDX, EFLAGS, EIP, ES, ESI, ESP, FS, GS, SS
+from sandbox.fs.at import CWD
 from sandbox.fs.dentry import d_path
 from sandbox.fs.file import file_of, program_of
 from sandbox.fs.uapi import O_CREAT, O_EXCL, O_NOFOLLOW, O_WRONLY
@@ -46,7 +47,7 @@ from sandbox.kernel.signo import (
     sigset,
 )
 from sandbox.kernel.task import Task
-from sandbox.syscalls.names import CWD, do_unlinkat
+from sandbox.syscalls.names import do_unlinkat
 
 if TYPE_CHECKING:
     from mmcore.areas.mm import Mm

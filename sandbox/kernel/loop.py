@@ -210,7 +210,7 @@ class Loop:
 
     # --- user mode and its traps
 
-    def _user_mode(self, task: Task) -> None:  # noqa: C901, PLR0915 HOT, the dispatch of calls in line
+    def _user_mode(self, task: Task) -> None:  # noqa: C901, PLR0915 HOT: 90 ns a call
         """The program runs, and what it traps for is done, until the task gives way: it waits, its slice is over, it
         has another address space, it is dead.
 

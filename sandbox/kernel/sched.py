@@ -4,7 +4,7 @@
                                   │ queue.wake()      -> resumed with True
                                   │ deadline          -> resumed with False
                                   └ a signal          -> resumed with True; if it then waits again, Interrupted is
-                                  thrown into it
+                                                         thrown into it
 
 A waiter looks for its event again after each wake-up, and only then is a signal its concern (as Linux's wait loops do).
 

@@ -20,7 +20,8 @@ class Failing:
     """Within ``with Failing(pages, n) as failing`` the n-th allocation (from 1; of those with an order that ``counts``
     accepts) raises OutOfMemory, and with ``every`` each ``every``-th after it too. ``asked``: how many there were.
 
-    A test whose ``failed`` stays False has seen all allocations of what it does."""
+    A test whose ``failed`` stays False has seen all allocations of what it does.
+    """
 
     def __init__(
         self, pages: PageAllocator, n: int, counts: Callable[[int], bool] | None = None, every: int = 0

@@ -15,7 +15,7 @@ from mmcore.areas.mm import Mm
 from mmcore.calls.mremap import do_mremap
 from sandbox.config import Config
 from sandbox.kit.files import tmpfs_file
-from sandbox.kit.machine import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, MAP_SHARED, RW, Machine
+from sandbox.kit.machine import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, MAP_SHARED, RW, CpulessMachine
 from sandbox.lab.picture import tree
 from sandbox.schemes.registry import load_scheme
 from sandbox.schemes.spec import parse_spec, with_options
@@ -35,7 +35,7 @@ class Story:
     def __init__(self, scheme: type[RmapScheme], moment: str, **options: Any) -> None:
         """``moment``: "born" (the parent wrote to the page), and after that "forked"; then either "copied" (the child
         wrote to it) or "moved" (the child moved it). "file": the page is one of a shared file, forked."""
-        m = self.machine = Machine(scheme, memory=8 << 20, **options)
+        m = self.machine = CpulessMachine(scheme, memory=8 << 20, **options)
         self.parent = m.new_mm()
         self.child: Mm | None = None
         self.at = START + PAGE  # the child's address of the page

@@ -7,7 +7,7 @@ hold at the end.
                     signal handlers that have returned), and without the random bytes that exec put there: who execs
                     first gets the first ones
     shared pages    belong to their file, not to one process: a digest per page when the last address space that maps it
-    ends
+                    ends
     files           every name of the file system in memory, at the end of the run
 
 Address spaces are told by what they held and not by pid. Nothing is touched by looking: no fault, no read-ahead, no

@@ -9,14 +9,13 @@ from stat import S_IFLNK, S_ISDIR
 from typing import TYPE_CHECKING
 
 from mmcore.errors import SysError
-from sandbox.fs.at import fget, walk_at
+from sandbox.fs.at import CWD, fget, walk_at
 from sandbox.fs.dentry import Dentry
 from sandbox.fs.inode import Inode, in_group, owned, permission
 from sandbox.fs.namei import walk
 from sandbox.fs.notify import touched
 from sandbox.fs.uapi import (
     AT_EMPTY_PATH,
-    AT_FDCWD,
     AT_SYMLINK_NOFOLLOW,
     DN_ACCESS,
     DN_ATTRIB,
@@ -229,7 +228,7 @@ def _utimensat(task: Task, dirfd: int, path: int, times: tuple[int, ...] | None,
         name = strncpy_from_user(task, path)
         dentry = walk_at(task, dirfd, name, not flags & AT_SYMLINK_NOFOLLOW, bool(flags & AT_EMPTY_PATH))
     else:
-        if dirfd == AT_FDCWD & 0xFFFFFFFF:
+        if dirfd == CWD:
             raise SysError(EFAULT)
         if flags:
             raise SysError(EINVAL)

@@ -28,9 +28,6 @@ from sandbox.kernel.uaccess import copy_to_user, strncpy_from_user
 if TYPE_CHECKING:
     from sandbox.kernel.task import Task
 
-CWD = 0xFFFFFF9C
-
-
 _DT_SHIFT = 12  # mode >> 12 is the type of a directory entry
 
 

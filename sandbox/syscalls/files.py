@@ -11,7 +11,7 @@ from stat import S_ISDIR
 from typing import TYPE_CHECKING
 
 from mmcore.errors import MustWait, SysError
-from sandbox.fs.at import base_of, fget, fget_read, fget_write, s32, s64
+from sandbox.fs.at import CWD, base_of, fget, fget_read, fget_write, s32, s64
 from sandbox.fs.file import File
 from sandbox.fs.leases import Breaking
 from sandbox.fs.notify import touched
@@ -270,7 +270,7 @@ def _install_later(task: Task, opening: Opening, flags: int) -> Call:
 
 @syscall(5, "open", 3)
 def sys_open(task: Task, path: int, flags: int, mode: int) -> int | Call:
-    return do_open(task, 0xFFFFFF9C, path, flags, mode)
+    return do_open(task, CWD, path, flags, mode)
 
 
 @syscall(295, "openat", 4)
@@ -280,7 +280,7 @@ def sys_openat(task: Task, dirfd: int, path: int, flags: int, mode: int) -> int 
 
 @syscall(8, "creat", 2)
 def sys_creat(task: Task, path: int, mode: int) -> int | Call:
-    return do_open(task, 0xFFFFFF9C, path, O_CREAT | O_WRONLY | O_TRUNC, mode)
+    return do_open(task, CWD, path, O_CREAT | O_WRONLY | O_TRUNC, mode)
 
 
 @syscall(6, "close", 1)

@@ -9,6 +9,7 @@ import errno
 import struct
 
 from mmcore.errors import NotHere, SysError
+from sandbox.kernel.exec import READ_IMPLIES_EXEC
 from sandbox.kernel.table import syscall
 from sandbox.kernel.task import Task
 from sandbox.kernel.timers import NSEC
@@ -111,7 +112,7 @@ def sys_personality(task: Task, persona: int) -> int:
     if persona != 0xFFFFFFFF:
         task.personality = persona
         if task.mm is not None:
-            task.mm.read_implies_exec = bool(persona & 0x0400000)
+            task.mm.read_implies_exec = bool(persona & READ_IMPLIES_EXEC)
     return old
 
 
@@ -148,10 +149,18 @@ def sys_bdflush(task: Task, function: int, data: int) -> int:
     return 0
 
 
-# command -> the registration it needs; a registration's own number is its bit in mm.membarrier
-_BARRIERS = {1: 0, 2: 0, 8: 16, 32: 64}
-_REGISTRATIONS = {4: 4, 16: 16, 64: 64}
 MEMBARRIER_QUERY, MEMBARRIER_GET_REGISTRATIONS = 0, 512
+_GLOBAL, _GLOBAL_EXPEDITED, _REGISTER_GLOBAL = 1, 2, 4
+_PRIVATE, _REGISTER_PRIVATE, _PRIVATE_SYNC_CORE, _REGISTER_PRIVATE_SYNC_CORE = 8, 16, 32, 64
+_PRIVATE_RSEQ, _REGISTER_PRIVATE_RSEQ = 128, 256
+# barrier -> the registration it needs; a registration's own number is its bit in mm.membarrier
+_BARRIERS = {
+    _GLOBAL: 0,
+    _GLOBAL_EXPEDITED: 0,
+    _PRIVATE: _REGISTER_PRIVATE,
+    _PRIVATE_SYNC_CORE: _REGISTER_PRIVATE_SYNC_CORE,
+}
+_REGISTRATIONS = (_REGISTER_GLOBAL, _REGISTER_PRIVATE, _REGISTER_PRIVATE_SYNC_CORE)
 
 
 @syscall(375, "membarrier", 3)
@@ -168,12 +177,12 @@ def sys_membarrier(task: Task, command: int, flags: int, cpu: int) -> int:
             raise SysError(errno.EPERM)
         return 0
     if command in _REGISTRATIONS:
-        mm.membarrier |= _REGISTRATIONS[command]
+        mm.membarrier |= command
         return 0
     if command == MEMBARRIER_GET_REGISTRATIONS:
         # Registering for the core-serialising barrier shows as the plain one too, though that still refuses to work.
-        return mm.membarrier | (16 if mm.membarrier & 64 else 0)
-    if command in (128, 256):
+        return mm.membarrier | (_REGISTER_PRIVATE if mm.membarrier & _REGISTER_PRIVATE_SYNC_CORE else 0)
+    if command in (_PRIVATE_RSEQ, _REGISTER_PRIVATE_RSEQ):
         raise NotHere(errno.EINVAL, "restartable sequences (membarrier)")
     raise SysError(errno.EINVAL)
 

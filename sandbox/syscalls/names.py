@@ -7,7 +7,7 @@ from stat import S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFREG, S_IFSOCK,
 from typing import TYPE_CHECKING
 
 from mmcore.errors import NotHere, SysError
-from sandbox.fs.at import walk_at, walk_parent_at
+from sandbox.fs.at import CWD, walk_at, walk_parent_at
 from sandbox.fs.dentry import Dentry
 from sandbox.fs.namei import child_of
 from sandbox.fs.notify import happened, moved
@@ -30,8 +30,6 @@ from sandbox.kernel.uaccess import strncpy_from_user
 
 if TYPE_CHECKING:
     from sandbox.kernel.task import Task
-
-CWD = 0xFFFFFF9C
 
 
 def _creating(task: Task, dirfd: int, path: bytes, directory: bool = False) -> tuple[Dentry, bytes]:

@@ -10,6 +10,7 @@ from collections.abc import Generator
 from typing import TYPE_CHECKING
 
 from mmcore.errors import NotHere, SysError
+from sandbox.fs.at import CWD
 from sandbox.kernel.binprm import MAX_ARG_STRLEN
 from sandbox.kernel.exec import close_exec, do_execve, open_exec
 from sandbox.kernel.exit import (
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
 
     from sandbox.kernel.exit import Event
 
-AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW, AT_FDCWD = 0x1000, 0x100, 0xFFFFFF9C
+AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW = 0x1000, 0x100
 
 
 def signed(value: int) -> int:
@@ -132,7 +133,7 @@ def sys_execveat(task: Task, dirfd: int, path: int, argv: int, envp: int, flags:
     name = strncpy_from_user(task, path)
     if not name and not flags & AT_EMPTY_PATH:
         raise SysError(errno.ENOENT)
-    if not name.startswith(b"/") and dirfd != AT_FDCWD:
+    if not name.startswith(b"/") and dirfd != CWD:
         base = task.files.get(dirfd).path.encode("utf-8", "surrogateescape")
         name = base + b"/" + name if name else base
     return _exec(task, name, argv, envp)

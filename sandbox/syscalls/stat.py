@@ -11,7 +11,7 @@ from stat import S_ISREG
 from typing import TYPE_CHECKING
 
 from mmcore.errors import SysError
-from sandbox.fs.at import walk_at
+from sandbox.fs.at import CWD, walk_at
 from sandbox.fs.inode import Inode, SuperBlock, permission
 from sandbox.fs.uapi import (
     AT_EACCESS,
@@ -31,9 +31,8 @@ from sandbox.kernel.uaccess import copy_to_user, strncpy_from_user
 if TYPE_CHECKING:
     from sandbox.kernel.task import Task
 
-CWD = 0xFFFFFF9C
 BLOCK = 4096
-STATX_BASIC_STATS = 0x7FF
+STATX_BASIC_STATS, STATX__RESERVED = 0x7FF, 0x80000000
 
 
 def blocks_of(inode: Inode) -> int:
@@ -187,7 +186,7 @@ def sys_fstatat64(task: Task, dirfd: int, path: int, buf: int, flags: int) -> in
 @syscall(383, "statx", 5)
 def sys_statx(task: Task, dirfd: int, path: int, flags: int, mask: int, buf: int) -> int:
     follow = _stat_flags(flags)
-    if mask & 0x80000000 or flags & AT_STATX_SYNC_TYPE == AT_STATX_SYNC_TYPE:
+    if mask & STATX__RESERVED or flags & AT_STATX_SYNC_TYPE == AT_STATX_SYNC_TYPE:
         raise SysError(EINVAL)
     task.kernel.vfs.trim()
     dentry = walk_at(task, dirfd, strncpy_from_user(task, path), follow, bool(flags & AT_EMPTY_PATH))

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 from mmcore.calls.swapoff import swap_off
 from mmcore.errors import SysError
-from sandbox.fs.at import walk_at
+from sandbox.fs.at import CWD, walk_at
 from sandbox.fs.devices import SWAP_DEV
-from sandbox.fs.uapi import AT_FDCWD, S_IFMT
+from sandbox.fs.uapi import S_IFMT
 from sandbox.kernel.sched import TASK_UNINTERRUPTIBLE, Wait
 from sandbox.kernel.signals import signal_pending
 from sandbox.kernel.table import syscall
@@ -32,7 +32,7 @@ def _is_swap_area(task: Task, path: int) -> bool:
     """Whether ``path`` names the swap partition. Raises what opening it for writing would."""
     if task.euid:
         raise SysError(errno.EPERM)
-    inode = walk_at(task, AT_FDCWD & 0xFFFFFFFF, strncpy_from_user(task, path)).inode
+    inode = walk_at(task, CWD, strncpy_from_user(task, path)).inode
     if S_ISDIR(inode.mode):
         raise SysError(errno.EISDIR)
     return inode.mode & S_IFMT == S_IFBLK and inode.rdev == SWAP_DEV

@@ -42,9 +42,9 @@ if TYPE_CHECKING:
 
 TIMER_ABSTIME = 1
 COARSE_NS = 10_000_000
-SETTOD_MAX = (
-    KTIME_MAX // NSEC - 30 * 365 * 24 * 3600
-) * NSEC  # 30 years of uptime have to fit. Linux: TIME_SETTOD_SEC_MAX, 5.1
+# 30 years of uptime have to fit. Linux: TIME_SETTOD_SEC_MAX, 5.1
+SETTOD_MAX = (KTIME_MAX // NSEC - 30 * 365 * 24 * 3600) * NSEC
+CPUCLOCK_PROF, CPUCLOCK_VIRT, CPUCLOCK_SCHED = range(3)
 
 
 def signed(value: int) -> int:
@@ -76,14 +76,14 @@ def read_clock(task: Task, clock: int) -> int:
 
 
 def _cpu_clock(task: Task, clock: int) -> int:
-    """clock_getcpuclockid: ~pid << 3 | which, bit 2 for one thread."""
+    """clock_getcpuclockid: ~pid << 3 | which, bit 2 for one thread; ``which``: CPUCLOCK_PROF, _VIRT or _SCHED."""
     pid, thread, which = ~(clock >> 3), bool(clock & 4), clock & 3
     target = task.kernel.find_task(pid) if pid else task
-    if target is None or which == 3:
+    if target is None or which > CPUCLOCK_SCHED:
         raise SysError(errno.EINVAL)
     task.kernel.account()
     user, system = (target.utime_ns, target.stime_ns) if thread else target.signal.cpu_times()
-    return user if which == 1 else user + system
+    return user if which == CPUCLOCK_VIRT else user + system
 
 
 @syscall(265, "clock_gettime", 2)

@@ -2,7 +2,7 @@
 same program must count the same here.
 
 ``reference/faults-*.txt`` are Debian's 6.1.176 kernels (686 is 2-level, pae has PAE), run under QEMU with 512 MB. Rows
-that differ by era carry the number expected here.
+that differ by version carry the number expected here.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ REFERENCE = Path(__file__).parent / "reference"
 ROW = re.compile(r"^(.*?)\s+minflt ([+-]\d+)(?:\s+VmPTE_kB ([+-]\d+)\s+areas ([+-]\d+))?$")
 
 # (row, which time it appears) -> (minflt expected here, why)
-ERA = {
+HERE = {
     ("  child: read the 256 shared ones", 0): (
         0,
         "2.6.7's fork copies the PTEs of shared mappings; since 2.6.13 they are left to be faulted, 16 at a time today",
@@ -61,8 +61,8 @@ def test_counts_as_a_real_kernel(paging: str, kernel: str, scheme: str) -> None:
     wrong = []
     for (name, here), (_, there) in zip(got, wanted, strict=True):
         turn = seen[name] = seen.get(name, -1) + 1
-        if (name, turn) in ERA:
-            there = (ERA[name, turn][0], *there[1:])
+        if (name, turn) in HERE:
+            there = (HERE[name, turn][0], *there[1:])
         if here != there:
             wrong.append(f"{name}: {here} here, {there} expected")
     assert not wrong, "\n".join(wrong)

@@ -18,6 +18,7 @@ from mmcore.rmap import MISS, STOP, MachineFacts, Purpose
 from mmcore.rmap.core import SUCCESS, SWAP_FAIL
 from rmap_plugins.anon_vma import AnonVma
 from sandbox.kit.files import tmpfs_file
+from sandbox.kit.injection import OBJECT, Failing
 from sandbox.kit.machine import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, PROT_READ, RW, CpulessMachine
 from tests.mmcore.asking import Asking
 
@@ -82,8 +83,8 @@ def test_sizes(smp: bool, size: int, per_page: int) -> None:
     mem = Memory(MemoryConfig(8 << 20, 1 << 20, smp=smp), AnonVma)
     cache = mem.slab.caches["anon_vma"]
     assert cache.objsize == size and cache.per_slab == objects_per_slab(size, 0) == per_page
-    layout = AnonVma.configure(MachineFacts("pae", smp, 32, "isolated"), {})
-    assert layout.vma == 12 + 8, "list node and pointer, and 8 more for the priority search tree's node"
+    setup = AnonVma.configure(MachineFacts("pae", smp, 32, "isolated"), {})
+    assert setup.vma == 12 + 8, "list node and pointer, and 8 more for the priority search tree's node"
     assert mem.vma_cache.objsize == 84 and mem.vma_cache.per_slab == 47
 
 
@@ -182,10 +183,8 @@ def test_a_file_area_with_contiguous_offsets_shares() -> None:
 
 def test_no_memory_for_an_object(box: Box) -> None:
     box.map(0, 1)
-    box.mem.pages.inject = lambda order: order == -1
-    with pytest.raises(OutOfMemory):
+    with Failing(box.mem.pages, 1, counts=lambda order: order == OBJECT), pytest.raises(OutOfMemory):
         box.scheme.reserve("anon_fault", box.area(0))
-    box.mem.pages.inject = None
     assert box.area(0).anon_vma is None and box.objects == 0
     box.touch(0)
     box.audit()

@@ -428,11 +428,10 @@ def test_shrinking_needs_no_memory(era: str) -> None:
     b.map(0, 10)
     b.put(*range(10))
     child = b.fork(b.mm)
-    b.mem.pages.inject = lambda order: True
-    b.munmap(child, AT, 3)
-    b.munmap(child, AT + 0x8000, 2)
-    b.exit(b.mm)
-    b.mem.pages.inject = None
+    with Failing(b.mem.pages, 1, every=1):
+        b.munmap(child, AT, 3)
+        b.munmap(child, AT + 0x8000, 2)
+        b.exit(b.mm)
     assert b.area(4, child).pages == 5
     b.has(3, 4, 5, 6, 7, mm=child)
     b.audit()

@@ -26,6 +26,7 @@ from mmcore.calls.mremap import do_mremap
 from mmcore.errors import OutOfMemory, SysError
 from rmap_plugins.anon_vma import AnonVma
 from sandbox.kit.files import tmpfs_file
+from sandbox.kit.injection import Failing
 from sandbox.kit.machine import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, MAP_SHARED, RW, CpulessMachine, Fault
 from tests.mmcore.box import KINDS as SCHEMES
 
@@ -611,23 +612,14 @@ def test_a_failed_allocation_leaves_everything_as_it_was(machine, operation):
     before = picture(machine)
     succeeded = False
     for n in range(1, 40):
-        left = [n]
-
-        def nth(order: int, left: list[int] = left) -> bool:
-            left[0] -= 1
-            return left[0] == 0
-
-        mem.pages.inject = nth
         try:
-            result = OPERATIONS[operation](mem, mm, file)
+            with Failing(mem.pages, n):
+                result = OPERATIONS[operation](mem, mm, file)
         except SysError as error:
-            mem.pages.inject = None
             assert error.errno == errno.ENOMEM
             assert picture(machine) == before, f"allocation {n} of {operation}"
             machine.audit(f"allocation {n} of {operation}")
             continue
-        finally:
-            mem.pages.inject = None
         machine.audit(f"{operation}, allocation {n}")
         if operation == "brk" and result == mm.start_brk:
             assert picture(machine) == before

@@ -8,6 +8,7 @@ from mmcore.errors import MustWait
 from mmcore.paging.fault import OOM
 from rmap_plugins.anon_vma import AnonVma
 from sandbox.kit.files import host_file
+from sandbox.kit.injection import Failing
 from sandbox.kit.machine import MAP_SHARED, CpulessMachine
 
 
@@ -38,8 +39,7 @@ def test_a_fault_that_fails_after_it_waited_does_not_make_the_next_one_major() -
     m.mem.reclaim.wait_sync(wait.value.queue)
     assert m.mem.current.fault_major
     other = m.mmap(mm, 1, addr=0x10000000)  # another table
-    m.mem.pages.inject = lambda order: True
-    assert m.mem.faults.do_page_fault(mm, other, 6) == OOM
-    m.mem.pages.inject = None
+    with Failing(m.mem.pages, 1, every=1):
+        assert m.mem.faults.do_page_fault(mm, other, 6) == OOM
     m.store(mm, other, 1)
     assert (m.mem.current.min_flt, m.mem.current.maj_flt) == (1, 0)

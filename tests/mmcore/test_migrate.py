@@ -31,7 +31,7 @@ from mmcore.physical.pgtable import FILE, PRESENT, PROTNONE, A, D, P, W
 from mmcore.physical.zones import DMA_END
 from mmcore.rmap import HIT, MISS, Card, Purpose, ScanScheme, Walk, WalkScheme
 from sandbox.kit.files import host_file, tmpfs_file
-from sandbox.kit.injection import during_allocations
+from sandbox.kit.injection import Failing, during_allocations
 from sandbox.kit.machine import (
     MAP_FIXED,
     MAP_PRIVATE,
@@ -443,9 +443,8 @@ def test_no_frame_to_be_had(scheme: str, what: str) -> None:
     b.put(0, 1)
     if what == "shared":
         b.fork(b.mm)
-    b.mem.pages.inject = lambda order: True
-    refused(b, b.pfn(0), errno.ENOMEM)
-    b.mem.pages.inject = None
+    with Failing(b.mem.pages, 1, every=1):
+        refused(b, b.pfn(0), errno.ENOMEM)
     b.has(0, 1)
     move(b, 0)
 

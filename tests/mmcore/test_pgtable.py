@@ -20,7 +20,7 @@ from sandbox.kit.injection import Failing
 from sandbox.kit.machine import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, RW, CpulessMachine
 
 PAGINGS = ("pae", "2level")
-LAYOUTS = {"pae": PaeTables, "2level": TwoLevelTables}
+TABLES = {"pae": PaeTables, "2level": TwoLevelTables}
 OFFSET_BITS = {"pae": 27, "2level": 24}
 PGOFF_BITS = {"pae": 32, "2level": 29}
 
@@ -33,22 +33,22 @@ def memory(paging: str) -> Memory:
 @settings(max_examples=100, deadline=None, derandomize=True, database=None)
 @given(data=st.data())
 def test_swap_entries_there_and_back(paging: str, data: st.DataObject) -> None:
-    layout = LAYOUTS[paging]
+    tables = TABLES[paging]
     offset = data.draw(st.integers(1, (1 << OFFSET_BITS[paging]) - 1))
     entry = data.draw(st.integers(0, 31)) << 27 | offset
-    pte = layout.swp_pte(entry)
-    assert layout.pte_to_swp(pte) == entry
-    assert not pte & (PRESENT | FILE) and 0 < pte < 1 << layout.ENTRY * 8
+    pte = tables.swp_pte(entry)
+    assert tables.pte_to_swp(pte) == entry
+    assert not pte & (PRESENT | FILE) and 0 < pte < 1 << tables.ENTRY * 8
 
 
 @pytest.mark.parametrize("paging", PAGINGS)
 @settings(max_examples=100, deadline=None, derandomize=True, database=None)
 @given(data=st.data())
 def test_file_entries_there_and_back(paging: str, data: st.DataObject) -> None:
-    layout = LAYOUTS[paging]
+    tables = TABLES[paging]
     pgoff = data.draw(st.integers(0, (1 << PGOFF_BITS[paging]) - 1))
-    pte = layout.file_pte(pgoff)
-    assert layout.pte_to_pgoff(pte) == pgoff and pte & FILE and not pte & PRESENT and pte < 1 << layout.ENTRY * 8
+    pte = tables.file_pte(pgoff)
+    assert tables.pte_to_pgoff(pte) == pgoff and pte & FILE and not pte & PRESENT and pte < 1 << tables.ENTRY * 8
 
 
 @pytest.mark.parametrize("paging", PAGINGS)

@@ -10,20 +10,9 @@ import pytest
 from mmcore.errors import OutOfMemory
 from rmap_plugins.anon_vma import AnonVma
 from rmap_plugins.pte_chain import PteChain
+from sandbox.kit.injection import Failing
 from sandbox.kit.machine import CpulessMachine
 from tests.mmcore.test_filemap import file_space, pattern, shmem, waiting
-
-
-class FailFrom:
-    """The ``nth`` allocation fails and all after it: a single failure ends readahead only, the page itself is tried
-    again."""
-
-    def __init__(self, nth: int) -> None:
-        self.left = nth
-
-    def __call__(self, order: int) -> bool:
-        self.left -= 1
-        return self.left <= 0
 
 
 def swap_in(m: CpulessMachine) -> Callable[[], None]:
@@ -90,16 +79,15 @@ def test_any_allocation_may_fail(scenario, scheme):
     for nth in range(1, 400, 3 if scenario is not file_read_and_write else 1):
         m = CpulessMachine(scheme, swap=4 << 20)
         go = scenario(m)
-        m.mem.pages.inject = inject = FailFrom(nth)
-        try:
-            go()
-        except (OutOfMemory, MemoryError):
-            failures += 1
-        m.mem.pages.inject = None
+        with Failing(m.mem.pages, nth, every=1) as failing:
+            try:
+                go()
+            except (OutOfMemory, MemoryError):
+                failures += 1
         m.audit(f"allocation {nth} failed")
         go()
         m.audit(f"after allocation {nth} failed")
-        if inject.left > 0:
+        if not failing.failed:
             break
     else:
         raise AssertionError("the scenario never ran through")

@@ -153,10 +153,8 @@ def test_on_again_with_its_priority() -> None:
 def test_no_low_memory_for_the_map_of_swapon() -> None:
     b = Box("anon_vma")
     finish(b, swap_off(b.mem))
-    b.mem.pages.inject = lambda order: True
-    with pytest.raises(OutOfMemory):
+    with Failing(b.mem.pages, 1, every=1), pytest.raises(OutOfMemory):
         b.mem.swap.device.turn_on()
-    b.mem.pages.inject = None
     assert not b.mem.swap.device.on
     b.audit()
     b.mem.swap.device.turn_on()

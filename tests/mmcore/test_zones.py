@@ -30,6 +30,7 @@ from mmcore.physical.gfp import GFP_ATOMIC, GFP_KERNEL, GFPF_DMA, GFPF_NORETRY, 
 from mmcore.physical.zones import MAX_ORDER, AllocatorHelp, PageAllocator
 from rmap_plugins.anon_vma import AnonVma
 from rmap_plugins.pte_chain import PteChain
+from sandbox.kit.injection import during_allocations
 from sandbox.kit.machine import CpulessMachine
 from sandbox.kit.wander import OPERATIONS
 from sandbox.kit.world import World
@@ -381,9 +382,8 @@ def test_the_account_holds_at_any_moment(scheme: type, seed: int) -> None:
     for _ in range(160):
         name = rng.choices(names, [OPERATIONS[n][0] for n in names])[0]
         arguments = [rng.randrange(256) for _ in range(OPERATIONS[name][1])]
-        pages.inject = look
-        getattr(world, name)(*arguments)
-        pages.inject = None
+        with during_allocations(pages, look):
+            getattr(world, name)(*arguments)
     assert moments > 100
     world.check("the end")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from mmcore.calls.mprotect import do_mprotect
-from sandbox.kit.machine import Machine
+from sandbox.kit.machine import CpulessMachine
 from tests.mutations.runner import Mutant
 
 MODULE = "rmap_plugins.anon_vma"
@@ -157,7 +157,7 @@ SURVIVORS: dict[str, str] = {
 def counts(kind: type, options: dict[str, Any]) -> None:
     """What is nowhere wrong: an object for each of two areas that could merge but for their rights; the bit that tells
     an anonymous page's word from a file's."""
-    m = Machine(kind, **options)
+    m = CpulessMachine(kind, **options)
     mm = m.new_mm()
     at = m.mmap(mm, 4)
     m.store(mm, at, 1)

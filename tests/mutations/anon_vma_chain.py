@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from mmcore.calls.mprotect import do_mprotect
-from sandbox.kit.machine import Machine
+from sandbox.kit.machine import CpulessMachine
 from tests.mutations.runner import Mutant
 
 MODULE = "rmap_plugins.anon_vma_chain"
@@ -428,7 +428,7 @@ SURVIVORS: dict[str, str] = {}
 def counts(kind: type, options: dict[str, Any]) -> None:
     """What is nowhere wrong and costs: areas looked at in vain, areas that cannot merge any more, anon_vmas without
     end."""
-    m = Machine(kind, **options)
+    m = CpulessMachine(kind, **options)
     meters, rmap, cache = m.mem.meters, m.mem.rmap, m.mem.scheme.env.scheme_caches[0]
 
     def looked_at(mm: Any, address: int) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sandbox.kit.machine import Machine
+from sandbox.kit.machine import CpulessMachine
 from tests.mutations.runner import Mutant
 
 MODULE = "rmap_plugins.anonmm"
@@ -214,7 +214,7 @@ SURVIVORS: dict[str, str] = {}
 def counts(kind: type, options: dict[str, Any]) -> None:
     """What is nowhere wrong and costs: how many address spaces are asked, copies that nobody needs, the dead who
     stay."""
-    m = Machine(kind, **options)
+    m = CpulessMachine(kind, **options)
     meters, rmap, cache = m.mem.meters, m.mem.rmap, m.mem.scheme.env.scheme_caches[0]
 
     def asked(pfn: int) -> int:

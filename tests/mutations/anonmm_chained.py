@@ -8,7 +8,7 @@ from typing import Any
 from mmcore.calls.fremap import remap_file_pages
 from mmcore.calls.mremap import do_mremap
 from sandbox.kit.files import tmpfs_file
-from sandbox.kit.machine import MAP_SHARED, Machine
+from sandbox.kit.machine import MAP_SHARED, CpulessMachine
 from tests.mutations.runner import Mutant
 
 MODULE = "rmap_plugins.anonmm_chained"
@@ -232,7 +232,7 @@ SURVIVORS: dict[str, str] = {}
 
 def counts(kind: type, options: dict[str, Any]) -> None:
     """What is nowhere wrong and costs: the dead who stay, a search where the addresses are known."""
-    m = Machine(kind, **options)
+    m = CpulessMachine(kind, **options)
     mem = m.mem
     head = m.new_mm()
     at = m.mmap(head, 1)

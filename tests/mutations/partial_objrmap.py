@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 from sandbox.kit.files import tmpfs_file
-from sandbox.kit.machine import MAP_SHARED, Machine
+from sandbox.kit.machine import MAP_SHARED, CpulessMachine
 from tests.mutations.runner import Mutant
 
 MODULE = "rmap_plugins.partial_objrmap"
@@ -108,7 +108,7 @@ SURVIVORS: dict[str, str] = {}
 
 def counts(kind: type, options: dict[str, Any]) -> None:
     """What is nowhere wrong and costs: nodes for file pages, areas looked at in vain; and what the structures take."""
-    m = Machine(kind, **options)
+    m = CpulessMachine(kind, **options)
     mem = m.mem
     tree = options.get("i_mmap") == "prio_tree"
     setup = mem.setup

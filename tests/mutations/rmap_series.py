@@ -11,7 +11,7 @@ from mmcore.calls.mremap import do_mremap
 from mmcore.physical.pgtable import A
 from mmcore.rmap import HIT, STOP, Purpose
 from sandbox.kit.files import tmpfs_file
-from sandbox.kit.machine import MAP_SHARED, Machine
+from sandbox.kit.machine import MAP_SHARED, CpulessMachine
 from tests.mmcore.asking import Asking
 from tests.mutations.runner import Mutant
 
@@ -116,7 +116,7 @@ SURVIVORS: dict[str, str] = {}
 def counts(kind: type, options: dict[str, Any]) -> None:
     """What was true after each patch, by what the machine does: a stage that is another's is nowhere wrong."""
     stage = int(options["stage"])
-    m = Machine(kind, **options)
+    m = CpulessMachine(kind, **options)
     mem = m.mem
 
     def found(pfn: int) -> int:

@@ -6,7 +6,7 @@ from typing import Any
 
 from mmcore.physical.frames import PG_ACTIVE, PG_REFERENCED
 from mmcore.physical.pgtable import A
-from sandbox.kit.machine import Machine
+from sandbox.kit.machine import CpulessMachine
 from tests.mutations.runner import Mutant
 
 MODULE = "rmap_plugins.virtual_scan"
@@ -100,7 +100,7 @@ SURVIVORS: dict[str, str] = {}
 def counts(kind: type, options: dict[str, Any]) -> None:
     """What is nowhere wrong and costs: how many PTEs and address spaces a scan looks at, and in which order it takes
     them."""
-    m = Machine(kind, memory=8 << 20, **options)
+    m = CpulessMachine(kind, memory=8 << 20, **options)
     mem = m.mem
     zone, frames, meters = mem.pages.zones[0], mem.frames, mem.meters
     mms = [m.new_mm() for _ in range(3)]
