@@ -32,7 +32,10 @@ from sandbox.schemes.registry import load_scheme
 from sandbox.status import Sample, StatusLine
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from mmcore.areas.mm import Mm
+    from mmcore.outside import MappedFile, Victim
     from sandbox.kernel.crash import CrashInfo
     from sandbox.kernel.kernel import Ending, Processor
     from sandbox.kernel.task import Task
@@ -149,9 +152,14 @@ def check_options(scheme: type[RmapScheme], options: dict[str, Any]) -> None:
             raise ConfigError(f"[rmap.{card.name}] {key} = {value!r}: write it as its default {default!r} is written")
 
 
-def build_memory(config: Config, scheme: type[RmapScheme] | None = None, **kernel: Callable[..., Any]) -> Memory:
-    """The memory of the machine `config` describes (`scheme`: its class, when loaded already; `kernel`: what Memory
-    asks of the kernel above it), booted. Raises `PluginError` and `ConfigError`."""
+def build_memory(
+    config: Config,
+    scheme: type[RmapScheme] | None = None,
+    tasks: Callable[[], Iterable[Victim]] = tuple,
+    shmem_zero_setup: Callable[[int, bool], MappedFile] | None = None,
+) -> Memory:
+    """The memory of the machine `config` describes (`scheme`: its class, when loaded already; `tasks` and
+    `shmem_zero_setup`: what Memory asks of the kernel above it), booted. Raises `PluginError` and `ConfigError`."""
     scheme = scheme or load_scheme(config.scheme)
     check_options(scheme, config.scheme_options)
     return Memory(
@@ -172,7 +180,8 @@ def build_memory(config: Config, scheme: type[RmapScheme] | None = None, **kerne
             scheme_options=config.scheme_options,
         ),
         scheme,
-        **kernel,
+        tasks,
+        shmem_zero_setup,
     )
 
 

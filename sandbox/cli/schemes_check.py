@@ -65,7 +65,7 @@ def options_of(kind: type[RmapScheme], pairs: list[str]) -> dict[str, Any]:
     return options
 
 
-def _value(key: str, text: str, default: Any) -> Any:
+def _value(key: str, text: str, default: bool | int | float | str) -> bool | int | float | str:
     try:
         if isinstance(default, bool):
             return {"true": True, "false": False}[text.lower()]
