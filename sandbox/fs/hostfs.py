@@ -17,7 +17,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from errno import EACCES, EINVAL, EIO, EISDIR, ENOENT, EPERM, EROFS
 from stat import S_IFDIR, S_IFIFO, S_IFLNK, S_IFREG, S_ISDIR
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mmcore.errors import SysError
 from sandbox.fs.dentry import Dentry
@@ -29,6 +29,7 @@ from sandbox.fs.uapi import S_IFMT
 if TYPE_CHECKING:
     from mmcore.files.filespace import FileSpace
     from sandbox.fs.file import File, Opening
+    from sandbox.fs.inode import Caches
     from sandbox.kernel.task import Task
 
 _EPOCH_NS = BOOT_EPOCH_S * 1_000_000_000
@@ -55,8 +56,20 @@ class HostSuper(SuperBlock):
 
     __slots__ = ("path", "new_space", "inos", "inodes", "opened", "surplus")
 
-    def __init__(self, *args: Any, path: bytes, readonly: bool, new_space: Callable[[HostInode], FileSpace]) -> None:
-        super().__init__(*args)
+    def __init__(
+        self,
+        fstype: str,
+        source: str,
+        dev: int,
+        magic: int,
+        caches: Caches,
+        now: Callable[[], int],
+        *,
+        path: bytes,
+        readonly: bool,
+        new_space: Callable[[HostInode], FileSpace],
+    ) -> None:
+        super().__init__(fstype, source, dev, magic, caches, now)
         self.path = path
         self.readonly = readonly
         self.new_space = new_space

@@ -281,7 +281,7 @@ def write_iov(task: Task, file: File, iov: Iov, total: int, done: int = 0, pos: 
 
 def _write_at(task: Task, file: File, pos: int, data: bytes) -> int:
     """Bytes written at `pos`; the file's position stays."""
-    taken = file.pwrite(pos, data)
+    taken = file.pwrite(pos, data, task)
     drop_privileges(task, file.inode)
     if taken:
         touched(file.dentry, DN_MODIFY)

@@ -110,8 +110,9 @@ class StackImage:
         setup_arg_pages(self.mem, self.vma, STACK_TOP - shift, executable == EXSTACK_ENABLE_X)
         self.vma = mm.vmas[-1]
         if shift:
-            for name in ("filename", "env_end", "env_start", "arg_end", "arg_start", "sp", "p"):
-                setattr(self, name, getattr(self, name) - shift)
+            self.p, self.sp, self.filename = self.p - shift, self.sp - shift, self.filename - shift
+            self.arg_start, self.arg_end = self.arg_start - shift, self.arg_end - shift
+            self.env_start, self.env_end = self.env_start - shift, self.env_end - shift
             self.argv = [addr - shift for addr in self.argv]
             self.envp = [addr - shift for addr in self.envp]
         mm.arg_start, mm.arg_end, mm.env_start, mm.env_end = self.arg_start, self.arg_end, self.env_start, self.env_end

@@ -23,7 +23,7 @@ from collections.abc import Iterator
 from hashlib import blake2b
 from itertools import pairwise
 from stat import S_ISDIR, S_ISLNK
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mmcore.areas.vma import VM_GROWSDOWN, VM_MAYSHARE, VM_NONLINEAR, VmArea
 from mmcore.errors import SysError
@@ -97,7 +97,7 @@ class MemoryRecorder:
 
     def image(self) -> MemoryImage:
         """All that was recorded, what still runs and the files added, in a fixed order."""
-        living: dict[Mm, list[Any]] = {}
+        living: dict[Mm, list[Task]] = {}
         for task in self.kernel.tasks.values():
             if task.mm is not None:
                 living.setdefault(task.mm, []).append(task)
