@@ -124,7 +124,7 @@ def _watch(hook: str, own: Callable[..., Any]) -> Callable[..., Any]:
 
 class _CoreState(NamedTuple):
     """What no hook may change. `arrays`, by frame: _CORE_ARRAYS, then the flags, and mapping and index of frames that
-    are not anonymous; ``slab_frames`` of all slabs; ``allocated`` objects so far."""
+    are not anonymous; `slab_frames` of all slabs; `allocated` objects so far."""
 
     arrays: list[np.ndarray]
     slab_frames: int
