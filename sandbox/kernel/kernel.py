@@ -387,7 +387,9 @@ class Kernel:
     def task_records(self) -> list[TaskRecord]:
         """Processes by pid: those that ended, and those still there."""
         alive = [
-            TaskRecord(task.pid, task.comm, None, max(task.signal.maxrss, getattr(task.mm, "hiwater_rss", 0)))
+            TaskRecord(
+                task.pid, task.comm, None, max(task.signal.maxrss, task.mm.hiwater_rss if task.mm is not None else 0)
+            )
             for task in self.leaders()
             if task is not self.init and task.state < TASK_ZOMBIE
         ]

@@ -290,7 +290,7 @@ class Task:
         self.pid = self.tgid = pid
         self.signal: SignalStruct = None  # type: ignore[assignment]  # set by whoever builds the task
         self.sighand: SigHand = None  # type: ignore[assignment]
-        self.comm = ""
+        self.comm: str = ""  # the name of the program
         # The next five are None of init, and mm, files and fs of a task that has exited: whoever looks at another task
         # than the current one asks first.
         self.mm: Mm = None  # type: ignore[assignment]

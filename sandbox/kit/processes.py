@@ -11,7 +11,7 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from sandbox.lab.child import die_with
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
     from multiprocessing.connection import Connection
     from multiprocessing.process import BaseProcess
 
@@ -102,7 +103,7 @@ def _child(pipe: Connection, fn: Callable[[], Any], parent: int, failed: Callabl
 
 def in_processes(
     todo: Sequence[tuple[Callable[[], Any], float]], failed: Callable[[BaseException], Any] = repr
-) -> Iterator[tuple[int, Any]]:
+) -> Generator[tuple[int, Any], None, None]:
     """(position, answer) of each (function, processor seconds it may use) as it ends, as many at a time as there are
     processors.
 

@@ -323,7 +323,7 @@ def run(
     except KeyboardInterrupt:
         interrupted = True
     finally:
-        answers.close()  # type: ignore[attr-defined]
+        answers.close()
     for row in rows:
         if row.verdict == OK and left[row.name]:
             tried = parts[row.name] - len(left[row.name])

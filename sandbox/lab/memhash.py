@@ -242,7 +242,7 @@ def _file_name(vma: VmArea) -> str:
     """The file an area shows, as /proc/PID/maps names it; one without a name is known by its inode."""
     if vma.vm_file is None:
         return ""
-    name = getattr(vma.vm_file, "path", "")
+    name = vma.vm_file.path
     if not name or name.endswith(" (deleted)"):
         name = f"{name} inode {vma.vm_file.inode.ino}".strip()
     return name
