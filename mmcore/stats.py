@@ -1,4 +1,4 @@
-"""Counters: ``VmStat`` has 2.6.7's names exactly (/proc/vmstat); ``Meters`` are ours, counted where history's code did
+"""Counters: `VmStat` has 2.6.7's names exactly (/proc/vmstat); `Meters` are ours, counted where history's code did
 the work."""
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class VmStat:
     pgrotated: int = 0
 
     def count_refill(self, zone: int, pages: int) -> None:
-        """Reclaim looked at ``pages`` of the active list of the zone with that index (0: DMA, 1: Normal, 2:
+        """Reclaim looked at `pages` of the active list of the zone with that index (0: DMA, 1: Normal, 2:
         HighMem)."""
         if zone == 2:
             self.pgrefill_high += pages
@@ -73,8 +73,8 @@ class VmStat:
             self.pgrefill_dma += pages
 
     def count_scan(self, zone: int, kswapd: bool, scanned: int, freed: int) -> None:
-        """Reclaim, kswapd's or an allocation's, looked at ``scanned`` pages of the zone's inactive list and freed
-        ``freed`` of them."""
+        """Reclaim, kswapd's or an allocation's, looked at `scanned` pages of the zone's inactive list and freed
+        `freed` of them."""
         if zone == 2:
             self.pgsteal_high += freed
             self.pgscan_kswapd_high += scanned if kswapd else 0
@@ -99,7 +99,7 @@ VmStat.NAMES = tuple(field.name for field in fields(VmStat))
 
 @dataclass(slots=True, eq=False)
 class Meters:
-    """Work that 2.6.7 did not count. The plain names are the scheme's; ``file_*`` is the file index's own work. All
+    """Work that 2.6.7 did not count. The plain names are the scheme's; `file_*` is the file index's own work. All
     count since boot; the walks of the audit and of pictures are not in them."""
 
     NAMES: ClassVar[tuple[str, ...]]
@@ -156,7 +156,7 @@ class Meters:
         return {name: getattr(self, name) for name in self.NAMES}
 
     def restore(self, values: dict[str, int]) -> None:
-        """All meters stand again as ``as_dict`` gave them: what was done in between is not counted."""
+        """All meters stand again as `as_dict` gave them: what was done in between is not counted."""
         Meters.__init__(self, **values)
 
 
@@ -164,7 +164,7 @@ Meters.NAMES = tuple(field.name for field in fields(Meters))
 
 
 class WalkLengths:
-    """How many walks looked at how many objects: ``counts[n.bit_length()]`` walks had a length of ``n``, so the buckets
+    """How many walks looked at how many objects: `counts[n.bit_length()]` walks had a length of `n`, so the buckets
     are 0, 1, 2-3, 4-7, ..."""
 
     __slots__ = ("counts",)

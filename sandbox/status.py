@@ -44,7 +44,7 @@ def status_line(sample: Sample, faults_per_second: float) -> str:
 class StatusLine:
     """Draws `sample()` on `stream` (a terminal) until `stop`; a context manager."""
 
-    def __init__(self, sample: Callable[[], Sample], stream) -> None:
+    def __init__(self, sample: Callable[[], Sample], stream: IO[str]) -> None:
         self._sample = sample
         self._stream = stream
         self._lock = threading.RLock()
@@ -57,14 +57,14 @@ class StatusLine:
         self._thread.start()
         return self
 
-    def __exit__(self, *_exc) -> None:
+    def __exit__(self, *_exc: object) -> None:
         self._done.set()
         self._thread.join()
         with self._lock:
             self._erase()
 
     def around(self, write: Callable[[bytes], None], data: bytes) -> None:
-        """Take the line off the terminal and call `write(data)`; a later tick draws it again."""
+        """Takes the line off the terminal and calls `write(data)`; a later tick draws it again."""
         with self._lock:
             self._erase()
             write(data)
@@ -83,7 +83,7 @@ class StatusLine:
             faults = self._draw(seconds, faults)
 
     def _draw(self, seconds: float, faults_before: int = 0) -> int:
-        """Draw one line for the last `seconds`; the faults so far."""
+        """Draws one line for the last `seconds`; the faults so far."""
         sample = self._sample()
         text = status_line(sample, (sample.faults - faults_before) / seconds)
         width = shutil.get_terminal_size().columns - 1

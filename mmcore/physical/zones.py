@@ -10,7 +10,7 @@
 
 Linux: mm/page_alloc.c, 2.6.7. One difference: one per-cpu list instead of a hot and a cold one.
 
-Low memory adds up at any moment, and so does high memory: present frames = sum over ``owned`` (free buddies, per-cpu
+Low memory adds up at any moment, and so does high memory: present frames = sum over `owned` (free buddies, per-cpu
 lists and every owner of frames.py).
 """
 
@@ -65,7 +65,7 @@ class Account:
 
 
 class Zone:
-    """Frames ``start_pfn <= pfn < end_pfn`` with their free lists, LRU lists and watermarks."""
+    """Frames `start_pfn <= pfn < end_pfn` with their free lists, LRU lists and watermarks."""
 
     __slots__ = (
         "name",
@@ -255,7 +255,7 @@ class PageAllocator:
         self.apply_watermarks()
 
     def apply_watermarks(self) -> None:
-        """What follows from ``min_free_kbytes`` and ``lower_zone_protection``. A zone's protection against a kind of
+        """What follows from `min_free_kbytes` and `lower_zone_protection`. A zone's protection against a kind of
         allocation is its own low mark, what higher zones of the kind keep, and their low marks as often as
         lower_zone_protection says."""
         for zone in self.zones:
@@ -326,7 +326,7 @@ class PageAllocator:
         return pfn
 
     def alloc_pages(self, order: int, gfp: int, owner: int) -> int:
-        """``1 << order`` frames in a row, naturally aligned; the first one's count is 1. Raises OutOfMemory."""
+        """`1 << order` frames in a row, naturally aligned; the first one's count is 1. Raises OutOfMemory."""
         if order == 0:
             return self.alloc_page(gfp, owner)
         return self._alloc_pages(gfp, order, owner)
@@ -370,8 +370,8 @@ class PageAllocator:
                 )
 
     def _first_fit(self, kind: int, order: int, owner: int, high: int, wait: int) -> int:
-        """A block from the first zone of zone list ``kind`` that keeps its protection, -1 if there is none. ``high``: a
-        quarter of the low mark may go too; not ``wait``: who cannot wait may go below the protection of a zone that is
+        """A block from the first zone of zone list `kind` that keeps its protection, -1 if there is none. `high`: a
+        quarter of the low mark may go too; not `wait`: who cannot wait may go below the protection of a zone that is
         balanced."""
         need = 1 << order
         for zone in self.zonelists[kind]:
@@ -423,7 +423,7 @@ class PageAllocator:
                 self._help.code_reused()
 
     def _rmqueue(self, zone: Zone, order: int) -> int:
-        """A block of ``1 << order`` frames out of the buddy lists, -1 if there is none."""
+        """A block of `1 << order` frames out of the buddy lists, -1 if there is none."""
         areas = zone.free_area
         for o in range(order, MAX_ORDER):
             if areas[o]:
@@ -575,7 +575,7 @@ class PageAllocator:
             self._free_run(self.zone_of(lo), lo, hi)
 
     def _free_pages_bulk(self, zone: Zone, n: int) -> None:
-        """The per-cpu list gives its ``n`` oldest frames back to the buddies."""
+        """The per-cpu list gives its `n` oldest frames back to the buddies."""
         pcp = zone.pcp
         out, pcp[:n] = pcp[:n], []
         zone.owned[PCP] -= len(out)
@@ -589,7 +589,7 @@ class PageAllocator:
             self._free_pages_bulk(zone, len(zone.pcp))
 
     def _free_run(self, zone: Zone, lo: int, hi: int) -> None:
-        """Gives the frames ``lo <= pfn < hi`` to the buddy lists as the largest aligned blocks, merging with free
+        """Gives the frames `lo <= pfn < hi` to the buddy lists as the largest aligned blocks, merging with free
         buddies."""
         n = hi - lo
         self.frames.np_owner[lo:hi] = FREE

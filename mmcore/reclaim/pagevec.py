@@ -65,7 +65,7 @@ class LruCache:
         self._drain(pvec, PG_LRU, [zone.inactive for zone in self.zones])
 
     def _drain(self, pvec: list[int], mark: int, lists: list[LruList]) -> None:
-        """HOT. A pagevec's entries are the lists' own, so they go over as they are. ``lists``: by zone."""
+        """HOT. A pagevec's entries are the lists' own, so they go over as they are. `lists`: by zone."""
         flags, stamp, lowmem_end = self.flags, self.stamp, self.lowmem_end
         dma: list[int] = []
         normal: list[int] = []
@@ -95,7 +95,7 @@ class LruCache:
         }
 
     def replace_page(self, pfn: int, new: int) -> None:
-        """Migration: ``new``, on no list, takes the place of ``pfn`` and its flags PG_LRU and PG_ACTIVE; in another
+        """Migration: `new`, on no list, takes the place of `pfn` and its flags PG_LRU and PG_ACTIVE; in another
         zone it becomes the newest. Pagevecs are empty."""
         flags = self.flags
         f = flags[pfn] & (PG_LRU | PG_ACTIVE)
@@ -125,7 +125,7 @@ class LruCache:
 
 
 def end_of_writes(mem: Memory, pfns: list[int]) -> None:
-    """Pages that reclaim wrote go to the tail of the inactive list: they are clean and next to be freed. ``pfns``: of a
+    """Pages that reclaim wrote go to the tail of the inactive list: they are clean and next to be freed. `pfns`: of a
     write that ends; below 0: gone. Linux: rotate_reclaimable_page, 2.6.7."""
     flags = mem.frames.flags
     for zone in mem.pages.zones:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from errno import EINVAL, EISDIR, EMLINK, ENOENT, ENOSPC, ENOTEMPTY, ENXIO
 from stat import S_IFDIR, S_IFLNK, S_IFREG, S_ISDIR
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mmcore.errors import SysError
 from mmcore.files.shmem import ShmemSuper
@@ -22,6 +22,7 @@ from sandbox.fs.uapi import S_IFMT
 if TYPE_CHECKING:
     from mmcore.files.shmem import ShmemSpace
     from sandbox.fs.file import Opening
+    from sandbox.fs.inode import Caches
     from sandbox.kernel.task import Task
 
 BOGO_DIRENT_SIZE = 20  # what a directory entry adds to a directory's size. Linux: mm/shmem.c
@@ -29,20 +30,26 @@ _INLINE_SYMLINK = 60
 
 
 class TmpfsSuper(SuperBlock):
-    """``new_space(inode)`` makes a page cache; ``blocks`` counts the pages in all of them; at most ``max_inodes``
+    """`new_space(inode)` makes a page cache; `blocks` counts the pages in all of them; at most `max_inodes`
     inodes."""
 
     __slots__ = ("new_space", "blocks", "max_inodes", "inodes", "open_special")
 
     def __init__(
         self,
-        *args: Any,
+        fstype: str,
+        source: str,
+        dev: int,
+        magic: int,
+        caches: Caches,
+        now: Callable[[], int],
+        *,
         new_space: Callable[[Inode], ShmemSpace],
         blocks: ShmemSuper,
         max_inodes: int,
         open_special: Callable[[Task | None, Dentry, int], File | Opening] | None = None,
     ) -> None:
-        super().__init__(*args)
+        super().__init__(fstype, source, dev, magic, caches, now)
         self.new_space = new_space
         self.blocks = blocks
         self.max_inodes = max_inodes
@@ -51,7 +58,7 @@ class TmpfsSuper(SuperBlock):
         self.root: Dentry = Dentry(None, b"", TmpfsInode(self, S_IFDIR | 0o755), self).get()
 
     def nameless(self, task: Task | None, mode: int, name: bytes) -> Dentry:
-        """A new file without a name (memfd, shared anonymous memory); ``name`` is for /proc to show."""
+        """A new file without a name (memfd, shared anonymous memory); `name` is for /proc to show."""
         inode = self.root.inode
         assert isinstance(inode, TmpfsInode)
         return inode.tmpfile(task, self.root, mode, name)
@@ -62,7 +69,7 @@ class TmpfsSuper(SuperBlock):
 
 
 class TmpfsInode(Inode):
-    """``target`` is a symbolic link's text, ``target_mem`` the kernel address of a long one. Raises ENOSPC when the
+    """`target` is a symbolic link's text, `target_mem` the kernel address of a long one. Raises ENOSPC when the
     superblock has no inode left. Linux: shmem_get_inode, mm/shmem.c, 2.6.7."""
 
     __slots__ = ("target", "target_mem")

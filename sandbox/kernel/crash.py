@@ -27,7 +27,7 @@ class AreaText(NamedTuple):
 
 
 class CrashInfo(NamedTuple):
-    """``code`` and ``address`` of siginfo, the 16 registers in the order of sandbox.cpu.regs, bytes from EIP (empty if
+    """`code` and `address` of siginfo, the 16 registers in the order of sandbox.cpu.regs, bytes from EIP (empty if
     unreadable)."""
 
     pid: int
@@ -43,8 +43,7 @@ class CrashInfo(NamedTuple):
 def area_name(mm: Mm, vma: VmArea) -> str:
     """As /proc/PID/maps shows it."""
     if vma.vm_file is not None:
-        path = vma.vm_file.path
-        return path if isinstance(path, str) else path.decode("utf-8", "replace")
+        return vma.vm_file.path
     if vma.vm_start <= mm.brk and vma.vm_end >= mm.start_brk and mm.start_brk:
         return "[heap]"
     if vma.vm_start <= mm.start_stack < vma.vm_end:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import struct
 from collections.abc import Generator, Hashable
+from typing import TYPE_CHECKING
 
 from mmcore.areas.vma import VM_READ, VM_WRITE
 from mmcore.errors import NotHere, SysError
@@ -20,6 +21,9 @@ from sandbox.kernel.sched import ERESTART_RESTARTBLOCK, Interrupted, Wait
 from sandbox.kernel.task import Task
 from sandbox.kernel.timespec import CLOCK_MONOTONIC, CLOCK_REALTIME, deadline_of
 from sandbox.kernel.uaccess import TASK_SIZE, get_user32, prefault, put_user32
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 (
     FUTEX_WAIT,
@@ -50,7 +54,7 @@ ROBUST_LIST_LIMIT = 2048
 
 
 class FutexWaiter:
-    """One sleeper. ``queue`` has the task in it while it sleeps; ``key`` is None once it was woken."""
+    """One sleeper. `queue` has the task in it while it sleeps; `key` is None once it was woken."""
 
     __slots__ = ("key", "bitset", "queue")
 
@@ -61,7 +65,7 @@ class FutexWaiter:
 
 
 def futex_key(task: Task, addr: int, private: bool, write: bool = False) -> Hashable:
-    """What the word at ``addr`` is called; a shared one by its page, brought in for it. ``write``: the call will store
+    """What the word at `addr` is called; a shared one by its page, brought in for it. `write`: the call will store
     there. Raises EINVAL (unaligned), EFAULT and MustWait. Linux: get_futex_key, 6.18."""
     if addr & 3:
         raise SysError(errno.EINVAL)
@@ -88,7 +92,7 @@ def futex_key(task: Task, addr: int, private: bool, write: bool = False) -> Hash
 
 
 def _wake(task: Task, key: Hashable, n: int, bitset: int) -> int:
-    """Wakes the first ``n`` sleepers that match, in order of arrival; how many."""
+    """Wakes the first `n` sleepers that match, in order of arrival; how many."""
     futexes = task.kernel.futexes
     waiters = futexes.get(key)
     if not waiters or n <= 0:
@@ -134,7 +138,7 @@ def _forget(task: Task, waiter: FutexWaiter) -> bool:
 def futex_wait(
     task: Task, addr: int, value: int, private: bool, bitset: int, deadline: int | None
 ) -> Generator[Wait, bool, int]:
-    """Sleeps if the word still has ``value``. Raises EAGAIN at once if not."""
+    """Sleeps if the word still has `value`. Raises EAGAIN at once if not."""
     key = futex_key(task, addr, private)
     if get_user32(task, addr) != value:
         raise SysError(errno.EAGAIN)
@@ -204,7 +208,14 @@ def _wake_op(task: Task, addr: int, addr2: int, nr_wake: int, nr_wake2: int, cod
 
 
 def do_futex(
-    task: Task, addr: int, op: int, value: int, timeout: int, addr2: int, value3: int, get_timespec
+    task: Task,
+    addr: int,
+    op: int,
+    value: int,
+    timeout: int,
+    addr2: int,
+    value3: int,
+    get_timespec: Callable[[Task, int], int],
 ) -> int | Generator[Wait, bool, int]:
     command = op & 127
     private = bool(op & FUTEX_PRIVATE)

@@ -73,7 +73,7 @@ def queue_is_full(task: Task, info: SigInfo) -> bool:
 
 
 def _queue(task: Task, pending: Pending, info: SigInfo, prepaid: bool = False) -> bool:
-    """False: a standard signal that is pending already, or a real-time one that there is no room for. ``prepaid``: a
+    """False: a standard signal that is pending already, or a real-time one that there is no room for. `prepaid`: a
     timer's, which was counted when the timer was made and stands beside others of its number. A signal without room
     that need not tell its value is pending all the same. Linux: __send_signal, send_sigqueue."""
     mask = 1 << info.sig - 1
@@ -99,7 +99,7 @@ def _queue(task: Task, pending: Pending, info: SigInfo, prepaid: bool = False) -
     return True
 
 
-def _free(kernel, info: SigInfo, addr: int) -> None:
+def _free(kernel: Kernel, info: SigInfo, addr: int) -> None:
     """A queued signal is queued no more."""
     if info.owner >= 0:
         kernel.sigpending[info.owner] -= 1
@@ -116,7 +116,7 @@ def _forget_stale(kernel: Kernel, pending: Pending, timer: PosixTimer | None) ->
             return
 
 
-def _drop(kernel, pending: Pending, mask: int) -> None:
+def _drop(kernel: Kernel, pending: Pending, mask: int) -> None:
     """Takes every signal of the set off the queue."""
     if not pending.set & mask:
         return
@@ -132,14 +132,14 @@ def _drop(kernel, pending: Pending, mask: int) -> None:
 
 
 def drop_ignored(task: Task, sig: int) -> None:
-    """The process ignores ``sig`` from now on: nowhere pending any more."""
+    """The process ignores `sig` from now on: nowhere pending any more."""
     mask = 1 << sig - 1
     _drop(task.kernel, task.signal.shared, mask)
     for thread in task.signal.threads:
         _drop(task.kernel, thread.pending, mask)
 
 
-def flush_queue(kernel, pending: Pending) -> None:
+def flush_queue(kernel: Kernel, pending: Pending) -> None:
     _drop(kernel, pending, -1)
 
 
@@ -166,7 +166,7 @@ def _complete(task: Task, sig: int, group: bool) -> None:
 
 
 def kill_group(signal: SignalStruct, code: int, survivor: Task | None = None) -> None:
-    """The process ends with ``code``: every thread (but ``survivor``, which sees to itself) wakes up to die. Linux:
+    """The process ends with `code`: every thread (but `survivor`, which sees to itself) wakes up to die. Linux:
     zap_other_threads."""
     if signal.group_exit:
         return
@@ -225,7 +225,7 @@ def send_task(task: Task, info: SigInfo) -> bool:
 
 
 def send_group(task: Task, info: SigInfo) -> bool:
-    """A signal to the process of ``task``. True: queued."""
+    """A signal to the process of `task`. True: queued."""
     return _send(task.signal.leader, info, True)
 
 
@@ -253,7 +253,7 @@ def force_sig(task: Task, info: SigInfo) -> None:
     task.work |= WORK_SIGNAL
 
 
-def send_pgrp(kernel, pgrp: int, info: SigInfo) -> int:
+def send_pgrp(kernel: Kernel, pgrp: int, info: SigInfo) -> int:
     """To every process of a group; how many there were."""
     members = group_members(kernel, pgrp)
     for leader in members:
@@ -261,13 +261,13 @@ def send_pgrp(kernel, pgrp: int, info: SigInfo) -> int:
     return len(members)
 
 
-def group_members(kernel, pgrp: int) -> list[Task]:
+def group_members(kernel: Kernel, pgrp: int) -> list[Task]:
     """Leaders of the processes of a process group, zombies included, by pid."""
     return [leader for leader in kernel.leaders() if leader.signal.pgrp == pgrp]
 
 
 def kill_others(signal: SignalStruct, task: Task) -> None:
-    """exec: every thread but ``task`` is to die, the process lives. Linux: zap_other_threads."""
+    """exec: every thread but `task` is to die, the process lives. Linux: zap_other_threads."""
     signal.group_stop = signal.stop_left = 0
     for thread in signal.threads:
         if thread is not task and not thread.flags & PF_EXITING:
@@ -325,8 +325,8 @@ def signal_pending(task: Task) -> bool:
 # --- taking
 
 
-def _collect(kernel, pending: Pending, sig: int) -> SigInfo:
-    """Takes the first queued ``sig``."""
+def _collect(kernel: Kernel, pending: Pending, sig: int) -> SigInfo:
+    """Takes the first queued `sig`."""
     queue = pending.queue
     found = None
     more = False
@@ -348,7 +348,7 @@ def _collect(kernel, pending: Pending, sig: int) -> SigInfo:
 
 
 def dequeue(task: Task, blocked: int) -> SigInfo | None:
-    """The next signal not in ``blocked``, taken off its queue."""
+    """The next signal not in `blocked`, taken off its queue."""
     kernel = task.kernel
     for pending in (task.pending, task.signal.shared):
         while ready := pending.set & ~blocked:
@@ -442,7 +442,7 @@ def notify_parent_stop(task: Task, code: int) -> None:
     parent.wait_chldexit.wake_all()
 
 
-def is_orphaned_pgrp(kernel, pgrp: int, ignoring: SignalStruct | None = None) -> bool:
+def is_orphaned_pgrp(kernel: Kernel, pgrp: int, ignoring: SignalStruct | None = None) -> bool:
     """No member has a parent in another group of the same session; init is nobody's, but for the first program, whose
     shell it stands for. Linux: is_orphaned_pgrp."""
     for leader in group_members(kernel, pgrp):
@@ -460,5 +460,5 @@ def is_orphaned_pgrp(kernel, pgrp: int, ignoring: SignalStruct | None = None) ->
     return True
 
 
-def has_stopped_jobs(kernel, pgrp: int) -> bool:
+def has_stopped_jobs(kernel: Kernel, pgrp: int) -> bool:
     return any(leader.signal.group_stop and not leader.signal.stop_left for leader in group_members(kernel, pgrp))

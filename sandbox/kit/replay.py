@@ -1,7 +1,7 @@
 """A run of the kit is a list of operations: doing it again, telling what went wrong, and finding the few operations
 that matter.
 
-Every operation takes small integers modulo what there is, so any part of a run is a run; ``shrink`` may leave out what
+Every operation takes small integers modulo what there is, so any part of a run is a run; `shrink` may leave out what
 it likes.
 """
 
@@ -14,12 +14,17 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mmcore.errors import InvariantViolation, MustWait, PluginError
 from sandbox.kit.watch import watched
 from sandbox.kit.world import Step, World
 from sandbox.schemes.registry import load_scheme
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mmcore.rmap import RmapScheme
 
 SPARE = {"ample": None, "scarce": 200}
 """Free frames the machine starts with."""
@@ -27,8 +32,8 @@ SPARE = {"ample": None, "scarce": 200}
 
 @dataclass(frozen=True)
 class Cell:
-    """A machine for a run. ``watch``: each hook call is held to the contract; ``look``: at the end every page goes and
-    is read again; ``leave``: the run ends with the exit of all, and nothing may be left but ``at_hand`` objects in each
+    """A machine for a run. `watch`: each hook call is held to the contract; `look`: at the end every page goes and
+    is read again; `leave`: the run ends with the exit of all, and nothing may be left but `at_hand` objects in each
     of the scheme's caches."""
 
     paging: str = "pae"
@@ -45,7 +50,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Failure:
-    """What went wrong. ``kind`` is equal for failures that look alike (numbers aside); ``text`` is one line; ``steps``
+    """What went wrong. `kind` is equal for failures that look alike (numbers aside); `text` is one line; `steps`
     the run until then."""
 
     kind: tuple[str, str]
@@ -54,15 +59,17 @@ class Failure:
     cell: Cell = Cell()
 
 
-def boot(kind: type, cell: Cell) -> World:
+def boot(kind: type[RmapScheme], cell: Cell) -> World:
     """A world on a machine of this cell."""
     world = World(watched(kind, cell.options) if cell.watch else kind, cell.paging, SPARE[cell.memory], **cell.options)
     world.at_hand = cell.at_hand
     return world
 
 
-def replay(kind: type, cell: Cell, steps: Sequence[Step], tell: Any = None) -> Failure | None:
-    """Does the operations on a new machine; the failure, if there is one. ``tell`` is called with each operation in
+def replay(
+    kind: type[RmapScheme], cell: Cell, steps: Sequence[Step], tell: Callable[[str], object] | None = None
+) -> Failure | None:
+    """Does the operations on a new machine; the failure, if there is one. `tell` is called with each operation in
     words."""
     world: World | None = None
     try:
@@ -108,7 +115,7 @@ def failure_of(error: BaseException, kind: type, steps: Sequence[Step] = (), cel
     return Failure((type(error).__name__, place if crashed else skeleton[:60]), text, tuple(steps), cell)
 
 
-def scheme_place(error: BaseException, kind: type) -> str:
+def scheme_place(error: BaseException, kind: type[RmapScheme]) -> str:
     """file:line of the innermost frame in the scheme's own code, "" when the error did not pass through it."""
     modules = {
         base.__module__
@@ -137,7 +144,7 @@ def _own_place(error: BaseException) -> str:
 # --- the few operations that matter
 
 
-def shrink(kind: type, failure: Failure, seconds: float = 15.0) -> Failure:
+def shrink(kind: type[RmapScheme], failure: Failure, seconds: float = 15.0) -> Failure:
     """The same kind of failure with as few operations as can be found in the time: delta debugging, then smaller
     numbers."""
     deadline = time.process_time() + seconds
@@ -170,7 +177,7 @@ def shrink(kind: type, failure: Failure, seconds: float = 15.0) -> Failure:
     return best
 
 
-def _smaller_numbers(start: Failure, fails: Any, deadline: float) -> None:
+def _smaller_numbers(start: Failure, fails: Callable[[Sequence[Step]], bool], deadline: float) -> None:
     """Zero for each number that need not be another, no failing allocation where none is needed."""
     steps = list(start.steps)
     for k, (name, arguments, options) in enumerate(steps):
@@ -202,7 +209,7 @@ if __name__ == "__main__":
 
 
 def script(scheme: str, failure: Failure, file: str) -> str:
-    """The text of a Python script that does a failing run again; ``scheme`` as the user named it."""
+    """The text of a Python script that does a failing run again; `scheme` as the user named it."""
     steps = "\n".join(f"    ({name!r}, {arguments!r}, {options!r})," for name, arguments, options in failure.steps)
     text = failure.text.replace("\\", "\\\\").replace('"""', "'''")
     return _SCRIPT.format(

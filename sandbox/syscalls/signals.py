@@ -9,9 +9,11 @@ from __future__ import annotations
 import errno
 import struct
 from collections.abc import Generator
+from typing import TYPE_CHECKING
 
 from mmcore.errors import SysError
 from sandbox.cpu.regs import EAX, ESP
+from sandbox.fs.at import s32
 from sandbox.kernel import sigframe
 from sandbox.kernel.sched import EINTR, ERESTARTNOHAND, Interrupted, Wait, waiting
 from sandbox.kernel.sigframe import sas_ss_flags, set_altstack
@@ -47,11 +49,10 @@ from sandbox.kernel.task import SigAction, Task
 from sandbox.kernel.timespec import get_timespec32, get_timespec64
 from sandbox.kernel.uaccess import copy_from_user, copy_to_user, get_user32, prefault, prepare_result, put_user32
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 SIG_BLOCK, SIG_UNBLOCK, SIG_SETMASK = 0, 1, 2
-
-
-def signed(value: int) -> int:
-    return value - (1 << 32) if value >> 31 else value
 
 
 # --- actions
@@ -207,7 +208,7 @@ def sys_sigaltstack(task: Task, new: int, old: int) -> int:
 # --- coming back
 
 
-def _return(task: Task, restore) -> int:
+def _return(task: Task, restore: Callable[[Task], int]) -> int:
     try:
         mask = restore(task)
     except SysError:
@@ -247,7 +248,7 @@ def _kill_one(task: Task, target: Task, info: SigInfo) -> None:
 def sys_kill(task: Task, pid: int, sig: int) -> int:
     if sig > NSIG:
         raise SysError(errno.EINVAL)
-    pid = signed(pid)
+    pid = s32(pid)
     info = user_info(sig, task.tgid, task.uid)
     kernel = task.kernel
     if pid > 0:
@@ -275,7 +276,7 @@ def sys_kill(task: Task, pid: int, sig: int) -> int:
 
 
 def _tkill(task: Task, tgid: int | None, pid: int, info: SigInfo) -> int:
-    if signed(pid) <= 0 or (tgid is not None and signed(tgid) <= 0) or not 0 <= info.sig <= NSIG:
+    if s32(pid) <= 0 or (tgid is not None and s32(tgid) <= 0) or not 0 <= info.sig <= NSIG:
         raise SysError(errno.EINVAL)
     target = task.kernel.find_task(pid)
     if target is None or (tgid is not None and target.tgid != tgid):
@@ -310,10 +311,10 @@ def _queued(task: Task, sig: int, addr: int, pid: int) -> SigInfo:
 
 @syscall(178, "rt_sigqueueinfo", 3)
 def sys_rt_sigqueueinfo(task: Task, pid: int, sig: int, addr: int) -> int:
-    info = _queued(task, sig, addr, signed(pid))
+    info = _queued(task, sig, addr, s32(pid))
     if sig > NSIG:
         raise SysError(errno.EINVAL)
-    target = task.kernel.find_task(signed(pid))
+    target = task.kernel.find_task(s32(pid))
     if target is None:
         raise SysError(errno.ESRCH)
     _kill_one(task, target.signal.leader, info)
@@ -322,7 +323,7 @@ def sys_rt_sigqueueinfo(task: Task, pid: int, sig: int, addr: int) -> int:
 
 @syscall(335, "rt_tgsigqueueinfo", 4)
 def sys_rt_tgsigqueueinfo(task: Task, tgid: int, pid: int, sig: int, addr: int) -> int:
-    return _tkill(task, tgid, pid, _queued(task, sig, addr, signed(tgid)))
+    return _tkill(task, tgid, pid, _queued(task, sig, addr, s32(tgid)))
 
 
 # --- waiting
@@ -381,7 +382,7 @@ def _sigtimedwait(task: Task, these: int, addr: int, deadline: int | None) -> Ge
 
 
 def _timedwait_args(
-    task: Task, these: int, addr: int, timeout: int, size: int, get_timespec
+    task: Task, these: int, addr: int, timeout: int, size: int, get_timespec: Callable[[Task, int], int]
 ) -> Generator[Wait, bool, int]:
     if size != 8:
         raise SysError(errno.EINVAL)

@@ -8,8 +8,10 @@ from __future__ import annotations
 import errno
 import struct
 from collections.abc import Generator
+from typing import TYPE_CHECKING
 
 from mmcore.errors import SysError
+from sandbox.fs.at import s32
 from sandbox.kernel.sched import ERESTART_RESTARTBLOCK, ERESTARTNOHAND, Interrupted, Sleep, Wait, waiting
 from sandbox.kernel.signo import SIGALRM
 from sandbox.kernel.table import syscall
@@ -36,15 +38,14 @@ from sandbox.kernel.timespec import (
 )
 from sandbox.kernel.uaccess import copy_from_user, copy_to_user, get_user32, prefault, prepare_result, put_user32
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 TIMER_ABSTIME = 1
 COARSE_NS = 10_000_000
 # 30 years of uptime have to fit. Linux: TIME_SETTOD_SEC_MAX, 5.1
 SETTOD_MAX = (KTIME_MAX // NSEC - 30 * 365 * 24 * 3600) * NSEC
 CPUCLOCK_PROF, CPUCLOCK_VIRT, CPUCLOCK_SCHED = range(3)
-
-
-def signed(value: int) -> int:
-    return value - (1 << 32) if value >> 31 else value
 
 
 # --- reading and setting
@@ -53,7 +54,7 @@ def signed(value: int) -> int:
 def read_clock(task: Task, clock: int) -> int:
     """ns; raises EINVAL for a clock that is not there."""
     timers = task.kernel.timers
-    clock = signed(clock)
+    clock = s32(clock)
     if clock in WALL_CLOCKS:
         now = timers.realtime()
         return now - now % COARSE_NS if clock == CLOCK_REALTIME_COARSE else now
@@ -72,7 +73,7 @@ def read_clock(task: Task, clock: int) -> int:
 
 
 def _cpu_clock(task: Task, clock: int) -> int:
-    """clock_getcpuclockid: ~pid << 3 | which, bit 2 for one thread; ``which``: CPUCLOCK_PROF, _VIRT or _SCHED."""
+    """clock_getcpuclockid: ~pid << 3 | which, bit 2 for one thread; `which`: CPUCLOCK_PROF, _VIRT or _SCHED."""
     pid, thread, which = ~(clock >> 3), bool(clock & 4), clock & 3
     target = task.kernel.find_task(pid) if pid else task
     if target is None or which > CPUCLOCK_SCHED:
@@ -152,7 +153,7 @@ def sys_time(task: Task, addr: int) -> int:
 
 @syscall(25, "stime", 1)
 def sys_stime(task: Task, addr: int) -> int:
-    return _set_realtime(task, signed(get_user32(task, addr)) * NSEC)
+    return _set_realtime(task, s32(get_user32(task, addr)) * NSEC)
 
 
 @syscall(78, "gettimeofday", 2)
@@ -174,8 +175,10 @@ def sys_settimeofday(task: Task, addr: int, zone: int) -> int:
 # --- sleeping
 
 
-def _sleep(task: Task, deadline: int, absolute: bool, remaining: int, put) -> Generator[Wait, bool, int]:
-    """Sleeps until ``deadline`` (virtual). Interrupted: the time left is written to ``remaining``, and a relative sleep
+def _sleep(
+    task: Task, deadline: int, absolute: bool, remaining: int, put: Callable[[Task, int, int], None]
+) -> Generator[Wait, bool, int]:
+    """Sleeps until `deadline` (virtual). Interrupted: the time left is written to `remaining`, and a relative sleep
     goes on after a signal that no handler takes."""
     try:
         while deadline > task.kernel.clock.now:
@@ -198,7 +201,9 @@ def sys_nanosleep(task: Task, request: int, remaining: int) -> Generator[Wait, b
     return _sleep(task, task.kernel.clock.now + get_timespec32(task, request), False, remaining, put_timespec32)
 
 
-def _clock_nanosleep(task: Task, clock: int, flags: int, ns: int, remaining: int, put) -> Generator[Wait, bool, int]:
+def _clock_nanosleep(
+    task: Task, clock: int, flags: int, ns: int, remaining: int, put: Callable[[Task, int, int], None]
+) -> Generator[Wait, bool, int]:
     if clock not in (CLOCK_REALTIME, CLOCK_MONOTONIC, 7, CLOCK_TAI, CLOCK_PROCESS_CPUTIME_ID):
         raise SysError(errno.EINVAL if clock > 11 else errno.EOPNOTSUPP)
     if flags & TIMER_ABSTIME:
