@@ -53,6 +53,7 @@ STRUCT_PAGE = 28
 VM_AREA_STRUCT = 64
 MM_STRUCT = 448
 MIN_MEMORY = 5 << 20
+MIN_LOWMEM = 32 << 20  # beyond the DMA zone
 MAX_MEMORY = {"pae": 64 << 30, "2level": 4 << 30}  # what the entries of page tables can name
 
 
@@ -150,6 +151,15 @@ class LowmemReport(TypedDict):
     at_peak: dict[str, dict[str, int]]  # when least was free
 
 
+class HighmemReport(TypedDict):
+    """The account of high memory, in bytes. A row of an owner has `bytes` and `peak_bytes`."""
+
+    total: int
+    free: int  # in the buddy lists
+    min_free: int  # ... when it was least
+    owners: dict[str, dict[str, int]]
+
+
 class _Help(AllocatorHelp):
     """Reclaim, the OOM killer and the account, for the allocator."""
 
@@ -187,6 +197,8 @@ def _ram_bytes(config: MemoryConfig) -> int:
             f"memory of {config.memory_bytes >> 30} GB is more than {config.paging} page tables can name: give at "
             f"most {most >> 30}G"
         )
+    if config.lowmem_bytes < MIN_LOWMEM:
+        raise ConfigError(f"lowmem of {config.lowmem_bytes >> 20} MB is too little: give at least {MIN_LOWMEM >> 20}M")
     return config.memory_bytes >> PAGE_SHIFT << PAGE_SHIFT
 
 
@@ -345,6 +357,23 @@ class Memory:
             "min_free": self.pages.min_free << PAGE_SHIFT,
             "owners": self._owner_table(now),
             "at_peak": self._owner_table(self.at_peak),
+        }
+
+    def highmem_report(self) -> HighmemReport:
+        """The account of high memory, now."""
+        account, present = self.pages.high, self.pages.zones[2].present_pages
+        return {
+            "total": present << PAGE_SHIFT,
+            "free": account.owned[FREE] << PAGE_SHIFT,
+            "min_free": account.min_free << PAGE_SHIFT,
+            "owners": {
+                OWNER_NAMES[owner]: {
+                    "bytes": frames << PAGE_SHIFT,
+                    "peak_bytes": account.peak_owned[owner] << PAGE_SHIFT,
+                }
+                for owner, frames in enumerate(account.owned)
+                if owner != FREE and account.peak_owned[owner]
+            },
         }
 
     def _owner_table(self, snapshot: Holdings) -> dict[str, dict[str, int]]:

@@ -17,7 +17,8 @@ from typing import Any
 import msgspec
 
 from mmcore.errors import ConfigError
-from mmcore.memory import MAX_MEMORY, MIN_MEMORY
+from mmcore.memory import MAX_MEMORY, MIN_LOWMEM, MIN_MEMORY
+from mmcore.physical.zones import LOWMEM_BYTES
 from sandbox.hostlimits import deleted_directory
 from sandbox.schemes.registry import check_name
 
@@ -140,7 +141,8 @@ class Config(msgspec.Struct, kw_only=True, metaclass=_Checked):
     """Everything that decides a run, checked when it is built (`ConfigError` names the setting).
 
     Sizes are bytes, or strings such as "64M". `env` is added to a small fixed environment (nothing of the host's leaks
-    in). `page_cluster` None is the kernel's choice (2 below 16 MB, else 3). `smp` and `cache_line` change only sizes of
+    in). `page_cluster` None is the kernel's choice (2 below 16 MB, else 3). RAM beyond `lowmem`
+    is high memory. `smp` and `cache_line` change only sizes of
     structures. `stdin` is the path of a host file, or bytes, delivered whole; None is the command's own standard input.
     `seed` turns address-space randomisation on and feeds it; without a seed nothing is random. `dirty_tracking` notices
     the first write to each page of a shared file mapping, as 2.6.19 and later do. `time_limit` is wall seconds.
@@ -149,6 +151,7 @@ class Config(msgspec.Struct, kw_only=True, metaclass=_Checked):
     memory: int | str = 64 * MIB
     swap: int | str = 128 * MIB
     paging: str = "pae"
+    lowmem: int | str = LOWMEM_BYTES
     overcommit: int = 0
     overcommit_ratio: int = 50
     swappiness: int = 60
@@ -188,6 +191,7 @@ class Config(msgspec.Struct, kw_only=True, metaclass=_Checked):
         given = self.memory
         self.memory = self._pages("memory")
         self.swap = self._pages("swap")
+        self.lowmem = self._pages("lowmem")
         if self.memory < MIN_MEMORY:
             text = f"{given} bytes (there is no unit)" if str(given).strip().isdigit() else str(given)
             raise BadValue("memory", f"{text} is too small to boot: give at least {format_size(MIN_MEMORY)}")
@@ -197,6 +201,12 @@ class Config(msgspec.Struct, kw_only=True, metaclass=_Checked):
                 "memory",
                 f"{format_size(self.memory)} is more than {self.paging} page tables can name: give at most "
                 f"{format_size(most)}" + (", or pae paging" if self.paging == "2level" else ""),
+            )
+        if not MIN_LOWMEM <= self.lowmem <= LOWMEM_BYTES:
+            raise BadValue(
+                "lowmem",
+                f"{format_size(self.lowmem)} is not from {format_size(MIN_LOWMEM)} to {format_size(LOWMEM_BYTES)}, what "
+                "a kernel at 0xC0000000 can have",
             )
         if self.swap > MAX_SWAP:
             raise BadValue(

@@ -1,6 +1,6 @@
 """`rmapbox.toml`: the same settings as the command line's, in tables.
 
-    [machine]  memory swap paging overcommit overcommit_ratio swappiness page_cluster layout smp cache_line clock seed
+    [machine]  memory swap paging lowmem overcommit overcommit_ratio swappiness page_cluster layout smp cache_line clock seed
                dirty_tracking time_limit
     [rmap]     scheme accounting, and a table of its own options for each scheme: [rmap.anon_vma]
     [guest]    mounts env stdin
@@ -29,6 +29,7 @@ KEYS: dict[str, dict[str, str]] = {
             "memory",
             "swap",
             "paging",
+            "lowmem",
             "overcommit",
             "overcommit_ratio",
             "swappiness",

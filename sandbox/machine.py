@@ -26,7 +26,19 @@ from sandbox.kernel.signo import name as signal_name
 from sandbox.kernel.table import name_of
 from sandbox.picturing import PictureTaker
 from sandbox.program import Program, argument_list, load_program
-from sandbox.result import Area, AuditResult, Crash, LowMem, Notes, Owner, PageShown, Result, Snapshot, TaskResult
+from sandbox.result import (
+    Area,
+    AuditResult,
+    Crash,
+    HighMem,
+    LowMem,
+    Notes,
+    Owner,
+    PageShown,
+    Result,
+    Snapshot,
+    TaskResult,
+)
 from sandbox.schemes.blame import foreign, scheme_fault
 from sandbox.schemes.registry import load_scheme
 from sandbox.status import Sample, StatusLine
@@ -167,6 +179,7 @@ def build_memory(
             memory_bytes=int(config.memory),
             swap_bytes=int(config.swap),
             paging=config.paging,
+            lowmem_bytes=int(config.lowmem),
             overcommit=config.overcommit,
             overcommit_ratio=config.overcommit_ratio,
             swappiness=config.swappiness,
@@ -331,6 +344,7 @@ class _Boot:
             event_hash=kernel.event_hash() if repeats else None,
             walk_lengths={"scheme": mem.rmap.walk_lengths.as_dict(), "file": mem.rmap.file_walk_lengths.as_dict()},
             memory_hash=_memory_hash(self.image),
+            highmem=highmem(mem),
             notes=notes,
         )
 
@@ -372,6 +386,15 @@ def lowmem(mem: Memory) -> LowMem:
         Snapshot(mem.at_peak["owned"][FREE] << 12, peak),
         _scheme_bytes(mem, owners),
     )
+
+
+def highmem(mem: Memory) -> HighMem | None:
+    """The account of high memory; None for a machine that has none."""
+    report = mem.highmem_report()
+    if not report["total"]:
+        return None
+    owners = {name: _owner(fields) for name, fields in report["owners"].items()}
+    return HighMem(report["total"], report["free"], report["min_free"], owners)
 
 
 def _scheme_bytes(mem: Memory, owners: dict[str, Owner]) -> dict[str, int]:

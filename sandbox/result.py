@@ -53,6 +53,16 @@ class LowMem(msgspec.Struct):
     slab caches."""
 
 
+class HighMem(msgspec.Struct):
+    """High memory at exit, and how little of it was ever free (`min_free`). Bytes; `total` = `free` + the sum of the
+    owners' `bytes`."""
+
+    total: int
+    free: int
+    min_free: int
+    owners: dict[str, Owner]
+
+
 class TaskResult(msgspec.Struct):
     """One process that ran: `exit_status` as a shell shows it (128 + signal), null while it lives; `peak_rss` in
     bytes."""
@@ -188,6 +198,8 @@ class Result(msgspec.Struct):
     """For the walks of the "scheme" and of the "file" index: how many objects were looked at ("0", "1", "2-3", "4-7",
     ...) -> walks."""
     memory_hash: str | None = None
+    highmem: HighMem | None = None
+    """None: the machine has low memory only."""
     """Over the contents of all memory and files at their end, when asked for (`Machine.run(hash_memory=True)`)."""
     notes: Notes = msgspec.field(default_factory=Notes)
 

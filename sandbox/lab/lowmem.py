@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from sandbox.result import Owner, Result
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 def owner_names(results: list[Result]) -> list[str]:
@@ -38,6 +41,22 @@ def rows(results: list[Result]) -> list[tuple[str, list[tuple[int, int]]]]:
     return table
 
 
+def high_rows(results: list[Result]) -> list[tuple[str, list[tuple[int, int]]]]:
+    """(owner, [(most bytes ever, bytes at exit) per run]) of high memory, then free (least, at exit) and total; nothing
+    where no run has any."""
+    highs = [result.highmem for result in results]
+    names = dict.fromkeys(name for high in highs if high is not None for name in high.owners)
+    nothing = Owner(0, 0)
+    table = [(name, [high.owners.get(name, nothing) if high else nothing for high in highs]) for name in names]
+    if not table:
+        return []
+    return [
+        *((name, [(owner.peak_bytes, owner.bytes) for owner in owners]) for name, owners in table),
+        ("free", [(high.min_free, high.free) if high else (0, 0) for high in highs]),
+        ("total", [(high.total, high.total) if high else (0, 0) for high in highs]),
+    ]
+
+
 def slab_rows(results: list[Result]) -> list[tuple[str, list[Owner | None]]]:
     """(slab cache, its owner record at exit per run) for every cache that ever held an object."""
     names: dict[str, int] = {}
@@ -47,6 +66,23 @@ def slab_rows(results: list[Result]) -> list[tuple[str, list[Owner | None]]]:
                 names[name] = max(names.get(name, 0), owner.peak_bytes)
     ordered = sorted(names, key=lambda name: (-names[name], name))
     return [(name, [result.lowmem.owners.get(name) for result in results]) for name in ordered]
+
+
+def _print_high(console: Console, table_rows: list[tuple[str, list[tuple[int, int]]]], heads: list[str]) -> None:
+    from rich.table import Table
+
+    if not table_rows:
+        return
+    table = Table(title="high memory, kB", title_justify="left")
+    table.add_column("owner", no_wrap=True)
+    for head in heads:
+        table.add_column(f"{head}\nmost", justify="right")
+        table.add_column("\nat exit", justify="right")
+    for name, cells in table_rows:
+        if name == "free":
+            table.add_section()
+        table.add_row(name, *(f"{size // 1024}" for cell in cells for size in cell))
+    console.print(table)
 
 
 def print_lowmem(results: list[Result], names: list[str], file: IO[str] | None = None) -> None:
@@ -70,6 +106,7 @@ def print_lowmem(results: list[Result], names: list[str], file: IO[str] | None =
             table.add_section()
         table.add_row(name, *(f"{size // 1024}" for cell in cells for size in cell))
     console.print(table)
+    _print_high(console, high_rows(results), heads)
     caches = slab_rows(results)
     if not caches:
         return

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 
 from sandbox.config import format_size
-from sandbox.result import LowMem, Owner, Result
+from sandbox.result import HighMem, LowMem, Owner, Result
 
 DETAILS = 40
 """Lines of `Notes.detail` shown: a deadlock's list of waiters has fewer."""
@@ -54,6 +54,15 @@ def _lowmem_lines(lowmem: LowMem) -> list[str]:
     return [
         f"low memory  least free {amount(lowmem.min_free)} of {amount(lowmem.total)}: {largest(peak.owners)}",
         f"  at exit   free {amount(lowmem.free)}: {largest(lowmem.owners)}",
+    ]
+
+
+def _highmem_lines(highmem: HighMem | None) -> list[str]:
+    if highmem is None:
+        return []
+    least, total = amount(highmem.min_free), amount(highmem.total)
+    return [
+        f"high memory least free {least} of {total}; at exit free {amount(highmem.free)}: {largest(highmem.owners)}"
     ]
 
 
@@ -115,6 +124,7 @@ def summary(result: Result) -> str:
         f"scheme      {get('allocations', 0)} objects allocated, {get('mremap_copies', 0)} copies forced by mremap, "
         f"{get('merges_refused', 0)} merges refused",
         *_lowmem_lines(result.lowmem),
+        *_highmem_lines(result.highmem),
     ]
     if result.config.get("audit", "off") != "off":
         lines.append(f"audit       {result.audit.checks} checks, {result.audit.violations} violations")

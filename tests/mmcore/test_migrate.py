@@ -361,7 +361,7 @@ def test_from_one_zone_to_the_other(scheme: str, active: bool) -> None:
     for page in range(4):
         m.store(mm, at + (page << 12), page)
     mem.reclaim.lru_add_drain()
-    dma, normal = mem.pages.zones
+    dma, normal, _ = mem.pages.zones
     pfn = mem.pgtables.ptes[mem.pgtables.pte_index(mm.pgd, at)] >> 12 & mem.pgtables.PFN_MASK
     if not active:
         normal.active.remove(pfn)

@@ -203,7 +203,7 @@ def test_pages_of_another_zone_are_passed_over() -> None:
         m.store(mm, at + (page << 12), page)
         pfns.append(mem.pgtables.ptes[mem.pgtables.pte_index(mm.pgd, at + (page << 12))] >> 12 & mem.pgtables.PFN_MASK)
     mem.reclaim.lru_add_drain()
-    dma, normal = mem.pages.zones
+    dma, normal, _ = mem.pages.zones
     assert all(pfn >= normal.start_pfn for pfn in pfns)
     for pfn in pfns:
         normal.active.remove(pfn)
@@ -436,7 +436,7 @@ def test_mapped_pages_stay_and_too_many_call_for_a_scan(
         met += 32
         assert list(b.zone.inactive)[-32:] == oldest[met - 32 : met]
     assert met == -(-(allowed + 1) // 32) * 32 and scans == [priority] and b.mm.rss == 300
-    assert b.mem.reclaim._mapped_met == [0, 0] and sc.nr_scanned == 2 * met
+    assert b.mem.reclaim._mapped_met == [0, 0, 0] and sc.nr_scanned == 2 * met
     b.mem.reclaim._shrink_cache(b.zone, 300, sc)
     assert len(scans) == 2
     b.audit()

@@ -26,7 +26,7 @@ from mmcore.physical.frames import (
     USER,
     Frames,
 )
-from mmcore.physical.gfp import GFP_ATOMIC, GFP_KERNEL, GFPF_DMA, GFPF_NORETRY, GFPF_WAIT
+from mmcore.physical.gfp import GFP_ATOMIC, GFP_HIGHUSER, GFP_KERNEL, GFPF_DMA, GFPF_NORETRY, GFPF_WAIT
 from mmcore.physical.zones import MAX_ORDER, AllocatorHelp, PageAllocator
 from rmap_plugins.anon_vma import AnonVma
 from rmap_plugins.pte_chain import PteChain
@@ -107,7 +107,7 @@ def test_watermarks(mbytes: int, min_free: int, dma: tuple[int, ...], normal: tu
     pages = PageAllocator(Frames(mbytes * MB), VirtualClock())
     pages.setup_watermarks()
     assert pages.min_free_kbytes == min_free
-    low, high = pages.zones
+    low, high, _ = pages.zones
     assert (low.pages_min, low.pages_low, low.pages_high) == dma
     if normal is None:
         assert high.present_pages == 0
@@ -121,14 +121,66 @@ def test_protection(mbytes: int, normal: int, dma: int) -> None:
     DMA zone's own."""
     pages = PageAllocator(Frames(mbytes * MB), VirtualClock())
     pages.setup_watermarks()
-    low, high = pages.zones
+    low, high, _ = pages.zones
     assert (high.protection[1], low.protection[1]) == (normal, dma)
     assert (low.protection[0], high.protection[0]) == (low.pages_low, 0)
 
 
+GB = 1024 * MB
+
+
+@pytest.mark.parametrize(
+    "frames, high, protection",
+    [(GB, (32, 64, 96), (64, 532, 540)), (4 * GB, (128, 256, 384), (256, 724, 732)), (64 * GB, (128, 256, 384), None)],
+)
+def test_marks_of_high_memory(frames: int, high: tuple[int, ...], protection: tuple[int, ...] | None) -> None:
+    """A thousandth of it, 32 to 128 pages; user pages leave each zone its own low mark and those above it. Low memory's
+    own marks do not depend on how much high memory there is."""
+    pages = PageAllocator(Frames(frames), VirtualClock())
+    pages.setup_watermarks()
+    dma, normal, highmem = pages.zones
+    assert (highmem.pages_min, highmem.pages_low, highmem.pages_high) == high
+    assert (normal.pages_min, normal.pages_low, normal.pages_high) == (234, 468, 702) and pages.min_free_kbytes == 957
+    assert tuple(zone.protection[2] for zone in (highmem, normal, dma)) == (protection or (256, 724, 732))
+    assert (normal.protection[1], dma.protection[1], highmem.protection[1]) == (468, 476, 0)
+
+
+def test_lower_zone_protection_keeps_lower_zones_for_the_kernel() -> None:
+    pages = PageAllocator(Frames(4 * GB), VirtualClock())
+    pages.setup_watermarks()
+    pages.lower_zone_protection = 100
+    pages.apply_watermarks()
+    dma, normal, highmem = pages.zones
+    assert highmem.protection[2] == 256
+    assert normal.protection[2] == 256 + 468 + 100 * 256
+    assert dma.protection[2] == normal.protection[2] + 8 + 100 * 468
+
+
+def test_user_pages_prefer_high_memory_and_the_kernel_never_gets_it() -> None:
+    """User pages fill high memory down to its mark and go on in Normal; what the kernel needs comes from low memory,
+    and fails while high memory is free."""
+    pages = PageAllocator(Frames(34 * MB), VirtualClock(), lowmem_bytes=32 << 20)
+    pages.free_boot_range(256, pages.lowmem_end)
+    pages.free_highmem()
+    pages.setup_watermarks()
+    pages.attach(Help())
+    high, border = pages.zones[2], pages.lowmem_end
+    assert high.present_pages == 512 == high.free_pages
+    pfns = [pages.alloc_page(GFP_HIGHUSER, USER) for _ in range(512 + 100)]
+    at_first = 512 - high.protection[2] - high.pcp_batch
+    assert all(pfn >= border for pfn in pfns[:at_first]) and any(pfn < border for pfn in pfns)
+    assert sum(pages.owned) == border and sum(pages.high.owned) == 512
+    assert pages.owned[USER] + pages.high.owned[USER] == len(pfns)
+    pages.free_bulk(np.array(pfns, np.int64))
+    pages.drain_pcp()
+    assert high.free_pages == 512 and not pages.high.owned[USER]
+    _drain(pages, GFP_KERNEL | GFPF_NORETRY)
+    assert high.free_pages == 512 and pages.high.owned[USER] == 0
+
+
 @pytest.mark.parametrize("mbytes, batch", [(8, 1), (64, 3), (256, 15), (512, 16)])
 def test_per_cpu_batches(mbytes: int, batch: int) -> None:
-    zone = PageAllocator(Frames(mbytes * MB), VirtualClock()).zones[-1 if mbytes > 16 else 0]
+    zone = PageAllocator(Frames(mbytes * MB), VirtualClock()).zones[1 if mbytes > 16 else 0]
     assert (zone.pcp_batch, zone.pcp_low, zone.pcp_high) == (batch, 2 * batch, 6 * batch)
 
 
@@ -145,7 +197,7 @@ def _drain(pages: PageAllocator, gfp: int) -> int:
 
 def test_each_kind_stops_at_its_mark() -> None:
     pages = allocator(64 * MB, helper := Help())
-    low, high = pages.zones
+    low, high, _ = pages.zones
     _drain(pages, GFP_KERNEL | GFPF_NORETRY)
     # A refill of the per-cpu list may take a batch more than the mark allows, as it did.
     assert high.protection[1] - high.pcp_batch <= high.free_pages <= high.protection[1]
@@ -450,8 +502,14 @@ def test_memory_sizes_that_cannot_be() -> None:
 
     with pytest.raises(ConfigError, match="at least 5M"):
         Memory(MemoryConfig(4 << 20), AnonVma)
-    with pytest.raises(ConfigError, match="HighMem.*at most 896M"):
-        Memory(MemoryConfig(1 << 30), AnonVma)
+    with pytest.raises(ConfigError, match="65 GB is more than pae page tables can name: give at most 64G"):
+        Memory(MemoryConfig(65 << 30), AnonVma)
+    with pytest.raises(ConfigError, match="5 GB is more than 2level page tables can name: give at most 4G"):
+        Memory(MemoryConfig(5 << 30, paging="2level"), AnonVma)
+    with pytest.raises(ConfigError, match="lowmem of 16 MB is too little: give at least 32M"):
+        Memory(MemoryConfig(64 << 20, lowmem_bytes=16 << 20), AnonVma)
+    with pytest.raises(ConfigError, match="65536 MB does not boot: its mem_map takes 512 of 256 MB of low memory"):
+        Memory(MemoryConfig(64 << 30, lowmem_bytes=256 << 20), AnonVma)
     for mbytes in (5, 8, 16, 17, 20, 24, 64):
         m = CpulessMachine(AnonVma, memory=mbytes << 20)
         m.audit()
@@ -463,7 +521,7 @@ def test_who_cannot_wait_may_go_below_the_protection_of_a_balanced_zone() -> Non
     mark."""
     mem = Memory(MemoryConfig(64 << 20), AnonVma)
     pages = mem.pages
-    dma, normal = pages.zones
+    dma, normal, _ = pages.zones
 
     class Reclaim(AllocatorHelp):
         def try_to_free_pages(self, gfp: int, order: int) -> int:
