@@ -65,6 +65,7 @@ class MemoryConfig:
     swap_bytes: int = 128 << 20
     paging: str = "pae"
     lowmem_bytes: int = LOWMEM_BYTES  # where low memory ends
+    highpte: bool = False  # tables of PTEs prefer high memory
     overcommit: int = 0
     overcommit_ratio: int = 50
     swappiness: int = 60
@@ -219,7 +220,7 @@ class Memory:
         self.config = config
         self.layout_rng = random.Random(config.seed) if config.seed is not None else None
         size = _ram_bytes(config)
-        self.machine = MachineFacts(config.paging, config.smp, config.cache_line, config.accounting)
+        self.machine = MachineFacts(config.paging, config.smp, config.cache_line, config.accounting, config.highpte)
         self.setup = configure(scheme_class, self.machine, config.scheme_options)
         scheme_class = self.setup.scheme or scheme_class
         self.clock = VirtualClock()
@@ -231,7 +232,7 @@ class Memory:
         self._boot(size)
         self.slab = Slab(self.pages)
         tables: type[PageTables] = PaeTables if config.paging == "pae" else TwoLevelTables
-        self.pgtables = tables(self.ram, self.pages, self.slab, self.vmstat)
+        self.pgtables = tables(self.ram, self.pages, self.slab, self.vmstat, config.highpte)
         self.zero_pfn = self._boot_frame
         self.mms: dict[int, Mm] = {}
         self.mappings: dict[int, AddressSpace] = {}

@@ -65,7 +65,7 @@ class PartialObjrmap(PteChain):
                 "how a file's areas are kept: list (2003) or prio_tree (Rajesh Venkatasubramanian, March 2004)",
             ),
             "cache_line": (32, "bytes of a cache line: 32 (Pentium III), 64 (Athlon), 128 (Pentium 4)"),
-            "highpte": (False, "PTE addresses are physical: 8 bytes under PAE"),
+            "highpte": (False, "PTE addresses are physical: 8 bytes under PAE; so they are on a machine with highpte"),
         },
         references=(
             "LKML 2003-02-20 Full updated partial object-based rmap",

@@ -61,6 +61,15 @@ def _line(machine: MachineFacts, options: dict[str, Any]) -> int:
     return int(line)
 
 
+def _wide(name: str, machine: MachineFacts, options: dict[str, Any]) -> bool:
+    """Do PTE addresses have 64 bits? Raises PluginError where 32 could not name a page table in high memory."""
+    if machine.highpte and not options.get("highpte", True):
+        raise PluginError(
+            f"{name}: highpte = false cannot name the page tables of a machine with highpte: leave it out"
+        )
+    return bool(options.get("highpte", machine.highpte)) and machine.paging == "pae"
+
+
 class _Index:
     """Where the entries of one long chain stand. History searches node by node, and the meter counts that; here the
     search takes the host no time. The chain in RAM is the truth: this follows each change of it. Nodes come and go at
@@ -88,7 +97,7 @@ class PteChain(WalkScheme):
         ),
         options={
             "cache_line": (32, "bytes of a cache line: 32 (Pentium III), 64 (Athlon), 128 (Pentium 4)"),
-            "highpte": (False, "PTE addresses are physical: 8 bytes under PAE"),
+            "highpte": (False, "PTE addresses are physical: 8 bytes under PAE; so they are on a machine with highpte"),
         },
         references=("LWN 2002-01 rmap", "LKML 2004-03 objrmap thread"),
     )
@@ -96,7 +105,7 @@ class PteChain(WalkScheme):
     @classmethod
     def configure(cls, machine: MachineFacts, options: dict[str, Any]) -> Setup:
         _line(machine, options)
-        wide = options.get("highpte", False) and machine.paging == "pae"
+        wide = _wide(cls.card.name, machine, options)
         # historic: 2.6.5, whose struct page still had page->list, 40 bytes in all (44 with 64-bit PTE addresses); gone
         # in 2.6.6.
         return Setup(
@@ -110,7 +119,7 @@ class PteChain(WalkScheme):
     def __init__(self, env: SchemeEnv, options: dict[str, Any]) -> None:
         super().__init__(env, options)
         self.line = _line(env.machine, options)
-        self._wide = bool(options.get("highpte", False)) and env.machine.paging == "pae"
+        self._wide = _wide(self.card.name, env.machine, options)
         self.nrpte = (self.line - 4) // (8 if self._wide else 4)
         self._cache = env.cache("pte_chain", self.line, hwcache=self.line, ctor=self._zero_slab)
         self._indices: dict[int, _Index] = {}  # of the frames with long chains

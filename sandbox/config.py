@@ -142,7 +142,7 @@ class Config(msgspec.Struct, kw_only=True, metaclass=_Checked):
 
     Sizes are bytes, or strings such as "64M". `env` is added to a small fixed environment (nothing of the host's leaks
     in). `page_cluster` None is the kernel's choice (2 below 16 MB, else 3). RAM beyond `lowmem`
-    is high memory. `smp` and `cache_line` change only sizes of
+    is high memory; with `highpte` page tables prefer it. `smp` and `cache_line` change only sizes of
     structures. `stdin` is the path of a host file, or bytes, delivered whole; None is the command's own standard input.
     `seed` turns address-space randomisation on and feeds it; without a seed nothing is random. `dirty_tracking` notices
     the first write to each page of a shared file mapping, as 2.6.19 and later do. `time_limit` is wall seconds.
@@ -152,6 +152,7 @@ class Config(msgspec.Struct, kw_only=True, metaclass=_Checked):
     swap: int | str = 128 * MIB
     paging: str = "pae"
     lowmem: int | str = LOWMEM_BYTES
+    highpte: bool = False
     overcommit: int = 0
     overcommit_ratio: int = 50
     swappiness: int = 60
@@ -205,8 +206,8 @@ class Config(msgspec.Struct, kw_only=True, metaclass=_Checked):
         if not MIN_LOWMEM <= self.lowmem <= LOWMEM_BYTES:
             raise BadValue(
                 "lowmem",
-                f"{format_size(self.lowmem)} is not from {format_size(MIN_LOWMEM)} to {format_size(LOWMEM_BYTES)}, what "
-                "a kernel at 0xC0000000 can have",
+                f"{format_size(self.lowmem)} is not from {format_size(MIN_LOWMEM)} to {format_size(LOWMEM_BYTES)}, "
+                "which is what a kernel at 0xC0000000 can have",
             )
         if self.swap > MAX_SWAP:
             raise BadValue(
@@ -226,7 +227,7 @@ class Config(msgspec.Struct, kw_only=True, metaclass=_Checked):
             self._whole("page_cluster", 0, 8)
         if self.cache_line not in (32, 64, 128):
             raise BadValue("cache_line", f"{self.cache_line!r} is not one of 32, 64, 128")
-        for field in ("smp", "dirty_tracking"):
+        for field in ("smp", "highpte", "dirty_tracking"):
             if not isinstance(getattr(self, field), bool):
                 raise BadValue(field, f"{getattr(self, field)!r} is not true or false")
 

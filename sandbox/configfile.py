@@ -1,7 +1,7 @@
 """`rmapbox.toml`: the same settings as the command line's, in tables.
 
-    [machine]  memory swap paging lowmem overcommit overcommit_ratio swappiness page_cluster layout smp cache_line clock seed
-               dirty_tracking time_limit
+    [machine]  memory swap paging lowmem highpte overcommit overcommit_ratio swappiness page_cluster layout smp
+               cache_line clock seed dirty_tracking time_limit
     [rmap]     scheme accounting, and a table of its own options for each scheme: [rmap.anon_vma]
     [guest]    mounts env stdin
     [audit]    when
@@ -30,6 +30,7 @@ KEYS: dict[str, dict[str, str]] = {
             "swap",
             "paging",
             "lowmem",
+            "highpte",
             "overcommit",
             "overcommit_ratio",
             "swappiness",

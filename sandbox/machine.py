@@ -180,6 +180,7 @@ def build_memory(
             swap_bytes=int(config.swap),
             paging=config.paging,
             lowmem_bytes=int(config.lowmem),
+            highpte=config.highpte,
             overcommit=config.overcommit,
             overcommit_ratio=config.overcommit_ratio,
             swappiness=config.swappiness,

@@ -24,7 +24,7 @@ import numpy as np
 
 from mmcore.errors import OutOfMemory
 from mmcore.physical.frames import PAGETABLE
-from mmcore.physical.gfp import GFP_KERNEL
+from mmcore.physical.gfp import GFP_HIGHUSER, GFP_KERNEL
 from mmcore.physical.ram import PAGE_SHIFT, Ram
 from mmcore.physical.slab import PAGE_OFFSET, Slab
 from mmcore.physical.zones import PageAllocator
@@ -68,7 +68,8 @@ class PageTables:
     np_ptes: np.ndarray
     np_tables: np.ndarray
 
-    def __init__(self, ram: Ram, pages: PageAllocator, slab: Slab, vmstat: VmStat) -> None:
+    def __init__(self, ram: Ram, pages: PageAllocator, slab: Slab, vmstat: VmStat, highpte: bool = False) -> None:
+        self._pte_gfp = GFP_HIGHUSER if highpte else GFP_KERNEL  # Linux: pte_alloc_one with CONFIG_HIGHPTE
         self.ram = ram
         self.pages = pages
         self.slab = slab
@@ -159,10 +160,10 @@ class PageTables:
 
     # --- tables
 
-    def _new_table(self, mm: Mm | None, first_address: int) -> int:
+    def _new_table(self, mm: Mm | None, first_address: int, gfp: int = GFP_KERNEL) -> int:
         """A zeroed frame for a table; its struct page points back at the mm and the address (2.6's
         pgtable_add_rmap)."""
-        pfn = self.pages.alloc_page(GFP_KERNEL, PAGETABLE)
+        pfn = self.pages.alloc_page(gfp, PAGETABLE)
         self.ram.zero(pfn)
         frames = self.pages.frames
         frames.mapping[pfn] = mm.addr if mm is not None else 0
@@ -174,7 +175,7 @@ class PageTables:
         i = self.pte_index(mm.pgd, addr)
         if i >= 0:
             return i
-        pfn = self._new_table(mm, addr >> self.SHIFT << self.SHIFT)
+        pfn = self._new_table(mm, addr >> self.SHIFT << self.SHIFT, self._pte_gfp)
         self._set_table(mm.pgd, addr, pfn)
         mm.nr_ptes += 1
         self.vmstat.nr_page_table_pages += 1
@@ -278,8 +279,8 @@ class PaeTables(PageTables):
     dtype = np.uint64
     CODE = "Q"
 
-    def __init__(self, ram: Ram, pages: PageAllocator, slab: Slab, vmstat: VmStat) -> None:
-        super().__init__(ram, pages, slab, vmstat)
+    def __init__(self, ram: Ram, pages: PageAllocator, slab: Slab, vmstat: VmStat, highpte: bool = False) -> None:
+        super().__init__(ram, pages, slab, vmstat, highpte)
         self.ptes = ram.u64
         self.np_ptes = ram.np64
         self.np_tables = ram.np64.reshape(-1, 512)
@@ -395,8 +396,8 @@ class TwoLevelTables(PageTables):
     dtype = np.uint32
     CODE = "I"
 
-    def __init__(self, ram: Ram, pages: PageAllocator, slab: Slab, vmstat: VmStat) -> None:
-        super().__init__(ram, pages, slab, vmstat)
+    def __init__(self, ram: Ram, pages: PageAllocator, slab: Slab, vmstat: VmStat, highpte: bool = False) -> None:
+        super().__init__(ram, pages, slab, vmstat, highpte)
         self.ptes = ram.u32
         self.np_ptes = ram.np32
         self.np_tables = ram.np32.reshape(-1, 1024)

@@ -103,6 +103,7 @@ class MachineFacts:
     smp: bool = False
     cache_line: int = 32
     accounting: str = "isolated"  # or "historic": structures at the sizes of the scheme's own kernel
+    highpte: bool = False  # page tables may lie in high memory
 
 
 class SchemeEnv:

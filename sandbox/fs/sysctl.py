@@ -120,11 +120,23 @@ def _vm(mem: Memory) -> Dir:
     def set_swappiness(value: int) -> None:
         mem.reclaim.swappiness = value
 
+    def set_min_free(value: int) -> None:
+        mem.pages.min_free_kbytes = value
+        mem.pages.apply_watermarks()
+
+    def set_lower_zone_protection(value: int) -> None:
+        mem.pages.lower_zone_protection = value
+        mem.pages.apply_watermarks()
+
+    pages = mem.pages
     return Dir(
         {
             "drop_caches": Text(lambda: "0\n", drop_caches),
+            "lower_zone_protection": _setting(
+                lambda: pages.lower_zone_protection, set_lower_zone_protection, 0, 0x7FFFFFFF
+            ),
             "max_map_count": Text(lambda: "65530\n"),
-            "min_free_kbytes": Text(lambda: f"{mem.pages.min_free_kbytes}\n"),
+            "min_free_kbytes": _setting(lambda: pages.min_free_kbytes, set_min_free, 0, 0x7FFFFFFF),
             "overcommit_memory": _setting(lambda: mem.overcommit.mode, set_overcommit, 0, 2),
             "overcommit_ratio": _setting(lambda: mem.overcommit.ratio, set_ratio, 0, 1000),
             "page-cluster": _setting(lambda: mem.swap.page_cluster, set_page_cluster, 0, 5),

@@ -59,10 +59,12 @@ def sys_setdomainname(task: Task, addr: int, length: int) -> int:
 
 @syscall(116, "sysinfo", 1)
 def sys_sysinfo(task: Task, addr: int) -> int:
-    """Sizes in bytes; no load average, for load is nobody's here."""
+    """Sizes in bytes, or where RAM and swap are more than 32 bits count, in pages; no load average, for load is
+    nobody's here."""
     kernel, mem = task.kernel, task.mem
-    page = 4096
     swap_total, swap_free = mem.swap.si_swapinfo()
+    high = mem.pages.zones[2]
+    each = 4096 if mem.total_pages + swap_total < 1 << 20 else 1
     copy_to_user(
         task,
         addr,
@@ -72,17 +74,17 @@ def sys_sysinfo(task: Task, addr: int) -> int:
             0,
             0,
             0,
-            mem.total_pages * page,
-            mem.pages.nr_free() * page,
+            mem.total_pages * each,
+            mem.pages.nr_free() * each,
             0,
             0,
-            swap_total * page & 0xFFFFFFFF,
-            swap_free * page & 0xFFFFFFFF,
+            swap_total * each,
+            swap_free * each,
             min(kernel.nr_tasks, 65535),
             0,
-            0,
-            0,
-            1,
+            high.present_pages * each,
+            high.free_pages * each,
+            4096 // each,
         ),
     )
     return 0
