@@ -248,7 +248,7 @@ def arguments(words: list[str]) -> argparse.Namespace:
 
 
 def main(words: list[str]) -> int:
-    """Measure, print, and say whether anything is far beyond its bound."""
+    """Measures, prints, and says whether anything is far beyond its bound."""
     given = arguments(words)
     rows = sorted([*ROWS, *scheme_rows()], key=lambda row: "ABC-".index(row.group))
     if given.rows == "list":

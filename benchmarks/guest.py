@@ -152,8 +152,8 @@ def bare(row: str, n: int = 0) -> float:
 
 
 class _Image(Bench):
-    """A static program and its stack, wholly mapped, and the few answers it needs. ``start``, ``stack``: where it
-    starts; ``out``: what it wrote."""
+    """A static program and its stack, wholly mapped, and the few answers it needs. `start`, `stack`: where it
+    starts; `out`: what it wrote."""
 
     def __init__(self, path: Path, argv: list[bytes]) -> None:
         super().__init__("pae", size=16 << 20)

@@ -12,9 +12,9 @@ LATE = 2.0  # a row this many times beyond its bound fails the run
 
 @dataclass(frozen=True)
 class Figure:
-    """One figure. ``here`` and ``other`` name measures (seconds unless ``unit`` says otherwise); with ``judged``
-    "ratio" what is judged is here / other, with "here" it is the figure itself. ``rate``: more is better. Without
-    ``bound`` the row is shown and not judged."""
+    """One figure. `here` and `other` name measures (seconds unless `unit` says otherwise); with `judged`
+    "ratio" what is judged is here / other, with "here" it is the figure itself. `rate`: more is better. Without
+    `bound` the row is shown and not judged."""
 
     group: str
     name: str
@@ -35,7 +35,7 @@ _UNITS = {"us": (1e6, 2), "ms": (1e3, 2), "s": (1, 3), "ns": (1e9, 1), "MB": (1 
 
 @dataclass
 class FigureOutcome:
-    """Medians over the rounds; ``ratio`` is the median of the rounds' own ratios, since only what was measured side by
+    """Medians over the rounds; `ratio` is the median of the rounds' own ratios, since only what was measured side by
     side compares."""
 
     row: Figure

@@ -49,10 +49,10 @@ PICTURES = 16  # frames whose picture one pass compares
 
 
 class Auditor:
-    """Counts its ``checks`` and keeps the texts of ``violations`` over a run."""
+    """Counts its `checks` and keeps the texts of `violations` over a run."""
 
     def __init__(self, mem: Memory, pins: Callable[[], dict[int, int]] = dict) -> None:
-        """``pins()``: frames pinned for system calls under way, pfn -> pins."""
+        """`pins()`: frames pinned for system calls under way, pfn -> pins."""
         self.mem = mem
         self.pins = pins
         self.checks = 0
@@ -61,7 +61,7 @@ class Auditor:
         self.violations: list[str] = []
 
     def audit(self, where: str = "", given_up: bool = False) -> list[str]:
-        """One full pass; returns (and keeps) what is wrong. ``given_up``: the run ended inside an allocation, perhaps
+        """One full pass; returns (and keeps) what is wrong. `given_up`: the run ended inside an allocation, perhaps
         in mid-fork. Then only mapcounts and walks are held to the page tables: those change with no allocation in
         between, totals and references do not."""
         self.checks += 1
@@ -166,7 +166,7 @@ class Auditor:
         return rows
 
     def _count_swapped(self, mm: Mm, absent: np.ndarray, swap_refs: dict[int, int], wrong: list[str]) -> None:
-        """Adds the swap entries among PTEs that are not present to ``swap_refs`` (entry -> PTEs); no migration entry
+        """Adds the swap entries among PTEs that are not present to `swap_refs` (entry -> PTEs); no migration entry
         may be left."""
         pgtables, frames = self.mem.pgtables, self.mem.frames
         rest = absent[pgtables.np_swapped(absent)]
@@ -357,7 +357,7 @@ class Auditor:
         wrong.append(f"{of} of the scheme is wrong, {what} ({places}): {frames.describe(pfn)}")
 
     def _pictures(self, truth: tuple[np.ndarray, np.ndarray], wrong: list[str]) -> None:
-        """The scheme's picture of an anonymous frame has exactly its PTEs. ``pictures`` frames a time, each time those
+        """The scheme's picture of an anonymous frame has exactly its PTEs. `pictures` frames a time, each time those
         that follow: a drawing takes the host ten times as long as a walk."""
         mem = self.mem
         pfns, ptes = truth
@@ -490,7 +490,7 @@ class Auditor:
 
 
 class _Find(Walk):
-    """``ptes``: those a walk leads to that map the frame, in its order."""
+    """`ptes`: those a walk leads to that map the frame, in its order."""
 
     __slots__ = ("pgtables", "ptes")
 

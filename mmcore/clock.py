@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 
 class Timer:
-    """``fn()`` is called once, at ``when`` (ns since boot); None: cancelled."""
+    """`fn()` is called once, at `when` (ns since boot); None: cancelled."""
 
     __slots__ = ("when", "fn")
 
@@ -21,8 +21,8 @@ class Timer:
 
 
 class VirtualClock:
-    """``now`` is read freely, and so is ``due``, when something may fall due (NEVER: nothing will); time moves by
-    ``charge`` (work done) and ``advance_to`` (everybody sleeps). ``models_waits`` False: the disk and the allocator's
+    """`now` is read freely, and so is `due`, when something may fall due (NEVER: nothing will); time moves by
+    `charge` (work done) and `advance_to` (everybody sleeps). `models_waits` False: the disk and the allocator's
     naps take no time, as where the host's clock counts."""
 
     __slots__ = ("now", "due", "_heap", "_sequence", "_running", "_cancelled", "models_waits")
@@ -39,17 +39,17 @@ class VirtualClock:
         self.due = self.NEVER
 
     def charge(self, ns: int) -> None:
-        """Work took ``ns``; what falls due meanwhile runs."""
+        """Work took `ns`; what falls due meanwhile runs."""
         self.now += ns
         if self.now >= self.due:
             self.run_due()
 
     def nap(self, ns: int) -> None:
-        """The machine itself waits ``ns``."""
+        """The machine itself waits `ns`."""
         self.charge(ns if self.models_waits else 0)
 
     def at(self, when: int, fn: Callable[[], None]) -> Timer:
-        """Calls ``fn()`` once ``now >= when`` (at the earliest from the next charge)."""
+        """Calls `fn()` once `now >= when` (at the earliest from the next charge)."""
         timer = Timer(when, fn)
         self._sequence += 1
         heapq.heappush(self._heap, (when, self._sequence, timer))

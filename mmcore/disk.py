@@ -5,7 +5,7 @@ PG_WRITEBACK (writes) and wakes who waits. Neighbouring pages join one request w
 writes, but not for ever. Linux: drivers/block/ll_rw_blk.c and deadline-iosched.c, 2.6.7 (128 requests a direction,
 congested at 113); mm/page_io.c and mm/filemap.c for what a completion does.
 
- submit -> queued (may grow) -> under the head until ``seek + pages x transfer`` has passed -> end_read / end_write
+ submit -> queued (may grow) -> under the head until `seek + pages x transfer` has passed -> end_read / end_write
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ WRITES_STARVED = 2  # reads that may pass waiting writes
 
 
 class Request:
-    """``start``: when it was queued, ns."""
+    """`start`: when it was queued, ns."""
 
     __slots__ = ("write", "position", "pfns", "start")
 
@@ -69,8 +69,8 @@ class Done:
 
 
 class Disk:
-    """Positions are in pages: the swap device from 0, files far behind. ``writes_done`` counts completed write
-    requests; ``done``, by direction (reads, writes), and ``busy_ns`` are for /proc/diskstats."""
+    """Positions are in pages: the swap device from 0, files far behind. `writes_done` counts completed write
+    requests; `done`, by direction (reads, writes), and `busy_ns` are for /proc/diskstats."""
 
     __slots__ = (
         "_written",
@@ -97,7 +97,7 @@ class Disk:
     def __init__(
         self, clock: VirtualClock, frames: Frames, vmstat: VmStat, written: Callable[[list[int]], None]
     ) -> None:
-        """``written``: told of the frames of each write that ends, while they bear PG_WRITEBACK (below 0: gone)."""
+        """`written`: told of the frames of each write that ends, while they bear PG_WRITEBACK (below 0: gone)."""
         self.clock = clock
         self.frames = frames
         self.vmstat = vmstat
@@ -161,7 +161,7 @@ class Disk:
         return self._active is not active
 
     def congestion_wait(self, timeout_ns: int) -> None:
-        """Until a write request completes, at most ``timeout_ns``. Linux: blk_congestion_wait."""
+        """Until a write request completes, at most `timeout_ns`. Linux: blk_congestion_wait."""
         clock = self.clock
         deadline = clock.now + timeout_ns
         before = self.writes_done

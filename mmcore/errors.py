@@ -1,7 +1,7 @@
 """The errors of the memory management, sorted by who caused them.
 
 guest-visible   SysError and OutOfMemory carry an errno; one border (the system-call dispatcher) turns them into
-                ``-errno``
+                `-errno`
 not yet         MustWait: an access has to wait for page I/O; always raised before any side effect, so the caller may
                 restart
 the user's      ConfigError, PluginError: one line that names file, key and remedy
@@ -24,7 +24,7 @@ def errno_name(errno: int) -> str:
 
 
 class SysError(Exception):
-    """A failure the guest sees as ``-errno``."""
+    """A failure the guest sees as `-errno`."""
 
     def __init__(self, errno: int, why: str = "") -> None:
         super().__init__(errno, why)
@@ -37,7 +37,7 @@ class SysError(Exception):
 
 
 class NotHere(SysError):
-    """Refused because this machine does not have it, where Linux would do it: ``why`` names it for the summary of a
+    """Refused because this machine does not have it, where Linux would do it: `why` names it for the summary of a
     run."""
 
 
@@ -49,8 +49,8 @@ class OutOfMemory(SysError):
 
 
 class MustWait(Exception):
-    """An access must wait on ``queue`` and then start over. Raised only before side effects; for a page under I/O by
-    ``AwaitedPages.must_wait``, which keeps the page for whoever waits."""
+    """An access must wait on `queue` and then start over. Raised only before side effects; for a page under I/O by
+    `AwaitedPages.must_wait`, which keeps the page for whoever waits."""
 
     def __init__(self, queue: WaitQueue) -> None:
         super().__init__(queue)

@@ -20,7 +20,7 @@ from typing import Generic, TypeVar
 
 
 class IntervalNode:
-    """An interval ``[start, last]``, both inclusive. The other fields belong to the tree."""
+    """An interval `[start, last]`, both inclusive. The other fields belong to the tree."""
 
     __slots__ = ("start", "last", "subtree_last", "left", "right", "parent", "red")
 
@@ -49,7 +49,7 @@ def _reach(node: IntervalNode) -> int:
 
 
 class IntervalTree(Generic[Node]):
-    """Insert and remove O(log n), a query O(log n + answers). ``visited`` counts the nodes that queries looked at."""
+    """Insert and remove O(log n), a query O(log n + answers). `visited` counts the nodes that queries looked at."""
 
     __slots__ = ("_root", "_count", "visited")
 
@@ -154,7 +154,7 @@ class IntervalTree(Generic[Node]):
     # --- shape
 
     def _put_in_place_of(self, old: IntervalNode, node: IntervalNode | None) -> None:
-        """What stands above ``old`` points to ``node`` instead."""
+        """What stands above `old` points to `node` instead."""
         parent = old.parent
         if parent is None:
             self._root = node
@@ -166,7 +166,7 @@ class IntervalTree(Generic[Node]):
             node.parent = parent
 
     def _rotate(self, top: IntervalNode, to_left: bool) -> None:
-        """``top`` sinks to one side, and its child of the other side takes its place."""
+        """`top` sinks to one side, and its child of the other side takes its place."""
         if to_left:
             riser = top.right
             assert riser is not None
@@ -189,7 +189,7 @@ class IntervalTree(Generic[Node]):
         top.subtree_last = _reach(top)
 
     def _balance_insert(self, node: IntervalNode, parent: IntervalNode | None) -> None:
-        """``node`` is red, and so is its parent."""
+        """`node` is red, and so is its parent."""
         while parent is not None and parent.red:
             grand = parent.parent
             assert grand is not None  # a root is black
@@ -211,7 +211,7 @@ class IntervalTree(Generic[Node]):
         self._root.red = False
 
     def _balance_remove(self, node: IntervalNode | None, parent: IntervalNode | None) -> None:
-        """The paths through ``node``, a child of ``parent``, miss a black node."""
+        """The paths through `node`, a child of `parent`, miss a black node."""
         while parent is not None and (node is None or not node.red):
             on_left = node is parent.left
             other = parent.right if on_left else parent.left
@@ -244,7 +244,7 @@ class IntervalTree(Generic[Node]):
     # --- queries
 
     def overlapping(self, first: int, last: int) -> Iterator[Node]:
-        """The nodes that share a number with ``first .. last`` (inclusive), in order. The tree must not change
+        """The nodes that share a number with `first .. last` (inclusive), in order. The tree must not change
         meanwhile."""
         node = self._root
         stack: list[IntervalNode] = []

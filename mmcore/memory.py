@@ -104,7 +104,7 @@ def configure(scheme: type[RmapScheme], machine: MachineFacts, options: dict[str
 
 
 def require_base(scheme: RmapScheme, kind: type[RmapScheme], env: SchemeEnv) -> None:
-    """Raises PluginError when the constructor of ``kind``, which has made ``scheme``, leaves out the base class's."""
+    """Raises PluginError when the constructor of `kind`, which has made `scheme`, leaves out the base class's."""
     if getattr(scheme, "env", None) is not env or not hasattr(scheme, "options"):
         code = next(vars(base)["__init__"] for base in kind.__mro__ if "__init__" in vars(base)).__code__
         raise PluginError(
@@ -138,8 +138,8 @@ class Holdings(TypedDict):
 
 
 class LowmemReport(TypedDict):
-    """The low-memory account, in bytes. A row of an owner has ``bytes``, most have ``peak_bytes``; a slab cache's also
-    ``used_bytes``, ``object_size`` and, in numbers, ``objects``, ``peak_objects``, ``slabs``."""
+    """The low-memory account, in bytes. A row of an owner has `bytes`, most have `peak_bytes`; a slab cache's also
+    `used_bytes`, `object_size` and, in numbers, `objects`, `peak_objects`, `slabs`."""
 
     total: int  # what the boot reservation left
     present: int
@@ -191,7 +191,7 @@ def _ram_bytes(config: MemoryConfig) -> int:
 class Memory:
     """One machine's memory management. See the module's text for where what lies at boot.
 
-    ``tasks()``: whom the OOM killer may choose, see mmcore.reclaim.oom. ``shmem_zero_setup(size, reserve)``: the file
+    `tasks()`: whom the OOM killer may choose, see mmcore.reclaim.oom. `shmem_zero_setup(size, reserve)`: the file
     behind shared anonymous memory, where the kernel has files of its own; else a ShmemMount makes it.
     """
 

@@ -1,11 +1,11 @@
 """What mmcore asks of objects that live above it: tasks, files, inodes.
 
  sandbox (or a test's stand-in)        mmcore
- Task, with credentials and limits     mem.current: Caller      whose fault or call is served now
- the same                              mem.tasks(): Victim      whom the OOM killer may choose
- File                                  vma.vm_file: MappedFile  what an area maps, one reference per area
- program                               mm.exe_file: Counted     what it runs, one reference per address space
- Inode                                 mapping.host: HostInode  whose pages a page cache holds
+ Task, with credentials and limits     mem.current: Caller        whose fault or call is served now
+ the same                              mem.tasks(): Victim        whom the OOM killer may choose
+ File                                  vma.vm_file: MappedFile    what an area maps, one reference per area
+ program                               mm.exe_file: Counted       what it runs, one reference per address space
+ Inode                                 mapping.host: CachedInode  whose pages a page cache holds
 
 Whoever offers the attributes will do; nothing derives from these classes.
 """
@@ -86,7 +86,7 @@ class MappedFile(Counted, Protocol):
         """FMODE_READ | FMODE_WRITE, as it was opened."""
 
     @property
-    def inode(self) -> HostInode: ...
+    def inode(self) -> CachedInode: ...
 
     @property
     def mapping(self) -> AddressSpace | None:
@@ -95,14 +95,14 @@ class MappedFile(Counted, Protocol):
 
 @runtime_checkable
 class Device(Protocol):
-    """What a file whose ``mapping`` is None has too."""
+    """What a file whose `mapping` is None has too."""
 
     def mmap_file(self, shared: bool, length: int) -> object:
-        """None: it maps as anonymous memory of ``length`` bytes, as /dev/zero does. Raises ENODEV where the kind cannot
+        """None: it maps as anonymous memory of `length` bytes, as /dev/zero does. Raises ENODEV where the kind cannot
         be mapped."""
 
 
-class HostInode(Protocol):
+class CachedInode(Protocol):
     """The inode whose pages an AddressSpace holds."""
 
     i_size: int  # bytes

@@ -1,4 +1,4 @@
-"""Counters: ``VmStat`` has 2.6.7's names exactly (/proc/vmstat); ``Meters`` are ours, counted where history's code did
+"""Counters: `VmStat` has 2.6.7's names exactly (/proc/vmstat); `Meters` are ours, counted where history's code did
 the work."""
 
 from __future__ import annotations
@@ -63,15 +63,15 @@ class VmStat:
     pgrotated: int = 0
 
     def count_refill(self, zone: int, pages: int) -> None:
-        """Reclaim looked at ``pages`` of the active list of the zone with that index (0: DMA, 1: Normal)."""
+        """Reclaim looked at `pages` of the active list of the zone with that index (0: DMA, 1: Normal)."""
         if zone:
             self.pgrefill_normal += pages
         else:
             self.pgrefill_dma += pages
 
     def count_scan(self, zone: int, kswapd: bool, scanned: int, freed: int) -> None:
-        """Reclaim, kswapd's or an allocation's, looked at ``scanned`` pages of the zone's inactive list and freed
-        ``freed`` of them."""
+        """Reclaim, kswapd's or an allocation's, looked at `scanned` pages of the zone's inactive list and freed
+        `freed` of them."""
         if zone:
             self.pgsteal_normal += freed
             if kswapd:
@@ -96,7 +96,7 @@ VmStat.NAMES = tuple(field.name for field in fields(VmStat))
 
 @dataclass(slots=True, eq=False)
 class Meters:
-    """Work that 2.6.7 did not count. The plain names are the scheme's; ``file_*`` is the file index's own work. All
+    """Work that 2.6.7 did not count. The plain names are the scheme's; `file_*` is the file index's own work. All
     count since boot; the walks of the audit and of pictures are not in them."""
 
     NAMES: ClassVar[tuple[str, ...]]
@@ -153,7 +153,7 @@ class Meters:
         return {name: getattr(self, name) for name in self.NAMES}
 
     def restore(self, values: dict[str, int]) -> None:
-        """All meters stand again as ``as_dict`` gave them: what was done in between is not counted."""
+        """All meters stand again as `as_dict` gave them: what was done in between is not counted."""
         Meters.__init__(self, **values)
 
 
@@ -161,7 +161,7 @@ Meters.NAMES = tuple(field.name for field in fields(Meters))
 
 
 class WalkLengths:
-    """How many walks looked at how many objects: ``counts[n.bit_length()]`` walks had a length of ``n``, so the buckets
+    """How many walks looked at how many objects: `counts[n.bit_length()]` walks had a length of `n`, so the buckets
     are 0, 1, 2-3, 4-7, ..."""
 
     __slots__ = ("counts",)

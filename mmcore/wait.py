@@ -7,13 +7,13 @@ from typing import Protocol
 
 
 class Waiter(Protocol):
-    """Who stands in queues; ``wake`` is told by which it was woken, when it has left that one."""
+    """Who stands in queues; `wake` is told by which it was woken, when it has left that one."""
 
     def wake(self, queue: WaitQueue) -> None: ...
 
 
 class WaitQueue:
-    """First come, first woken. A woken entry leaves the queue. ``name`` says what is waited for (shown on deadlock)."""
+    """First come, first woken. A woken entry leaves the queue. `name` says what is waited for (shown on deadlock)."""
 
     __slots__ = ("name", "_entries")
 
@@ -31,7 +31,7 @@ class WaitQueue:
         self._entries.pop(entry, None)
 
     def wake(self, n: int = 1) -> int:
-        """Wakes at most ``n`` entries in order of arrival; returns how many were woken."""
+        """Wakes at most `n` entries in order of arrival; returns how many were woken."""
         woken = 0
         entries = self._entries
         while entries and woken < n:

@@ -2,22 +2,21 @@
 
 Origin      Andrea Arcangeli, March 2004; merged in 2.6.7 with Hugh Dickins' rmap-39 and rmap-40
 Idea        page -> anon_vma -> areas. Fork and split put the new area on the list of the old one; an area's vm_pgoff
-survives mremap, so that
-            (page.index - vm_pgoff) gives the page's address in every area of the list, moved or not. File pages go
-            through the file's priority search tree.
+            survives mremap, so that (page.index - vm_pgoff) gives the page's address in every area of the list, moved
+            or not. File pages go through the file's priority search tree.
 
     page.mapping --> anon_vma <--- vma.anon_vma          walk: for each area of the list, newest first:
-    page.index        head --> vma(child) --> vma(parent)       address = vm_start + (index - vm_pgoff) pages; inside?
-    probe the PTE
+    page.index        head --> vma(child) --> vma(parent)      address = vm_start + (index - vm_pgoff) pages
+                                                               inside the area? probe the PTE
 
 Structures  anon_vma 8 bytes (UP) or 12 (SMP); in vm_area_struct 12 bytes (list node, pointer) and 8 for the priority
-search tree
+            search tree
 Eras        2.6.7 (merged 2004-05-22; its mprotect forgot the anon_vma of pages under a sliding boundary until
-2004-06-20: option ``flaws`` shows that);
+            2004-06-20: option `flaws` shows that);
             2.6.9, whose page.mapping carries the bit PAGE_MAPPING_ANON in place of a page flag and whose locks no
             longer give up. Same structures.
 Cost        fork: one list insertion per area. Walk: every area on the list, cheap where the index falls outside, one
-page-table probe where not.
+            page-table probe where not.
 """
 
 from __future__ import annotations
@@ -69,8 +68,8 @@ def alike_neighbours(vma: VmArea) -> Iterator[VmArea]:
 
 
 class _AnonVma:
-    """struct anon_vma: ``areas`` is insertion-ordered; the list's head is the last one (2.6.7 adds at the head).
-    ``word`` is what page.mapping holds."""
+    """struct anon_vma: `areas` is insertion-ordered; the list's head is the last one (2.6.7 adds at the head).
+    `word` is what page.mapping holds."""
 
     __slots__ = ("address", "word", "areas")
 

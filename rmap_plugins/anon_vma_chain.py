@@ -1,33 +1,36 @@
 """anon_vma_chain: every fork gives an area an anon_vma of its own, and chains it to those of its ancestors.
 
 Origin      Rik van Riel, 2010; merged in 2.6.34. Interval tree: Michel Lespinasse, 3.7. Reuse of empty generations:
-Konstantin Khlebnikov, 4.0; Jann Horn, 2022
+            Konstantin Khlebnikov, 4.0; Jann Horn, 2022
 Idea        a page that a child wrote lies in the child's own anon_vma, where no relatives are looked for; a page that
-all still share lies in the ancestor's,
-            which lists every descendant. A link object between an area and an anon_vma stands on two lists.
+            all still share lies in the ancestor's, which lists every descendant. A link object between an area and an
+            anon_vma stands on two lists.
 
-    page.mapping --> anon_vma (root) <--avc--+-- area (parent), chain: root              walk: the areas that the page's
-    anon_vma links,
-                                     <--avc--+-- area (child),  chain: own, root         address = vm_start + (index -
-                                     vm_pgoff) pages; inside? probe
-                     anon_vma (own)  <--avc-/                                           2.6.34 looks at all of them, 3.7
-                     at those that cover the index
+    page.mapping --> anon_vma (root) <--avc--+-- area (parent), chain: root
+                                     <--avc--+-- area (child),  chain: own, root
+                     anon_vma (own)  <--avc-/
+
+    walk: the areas that the page's anon_vma links; address = vm_start + (index - vm_pgoff) pages; inside? probe.
+          2.6.34 looks at all of them, 3.7 at those that cover the index
 
 Homes       a fresh or exclusive page: the area's own anon_vma. A page others may still refer to (swapped in): the root,
-which has them all, while any other
-            could die first. A write that finds a page exclusive moves it to the area's own.
-Eras        2.6.34  list, parent before child            4.0   a fork may reuse an ancestor whose degree (children +
-areas that are at home in it) is below 2
-            3.7     interval tree of [first, last] page  2022  ... that has fewer than 2 children and no area: degree
-            could not tell an area from a child From 4.0 on remap_file_pages makes ordinary areas.
+            which has them all, while any other could die first. A write that finds a page exclusive moves it to the
+            area's own.
+Eras        2.6.34  list, parent before child
+            3.7     interval tree of [first, last] page
+            4.0     a fork may reuse an ancestor whose degree (children + areas that are at home in it) is below 2
+            2022    ... that has fewer than 2 children and no area: degree could not tell an area from a child
+            From 4.0 on remap_file_pages makes ordinary areas.
             4.0's degree lets two areas of one process be at home in one anon_vma with unlike chains. As released they
-            merged, one chain went, and a page whose home was in it was found no more: option ``flaws`` shows that.
+            merged, one chain went, and a page whose home was in it was found no more: option `flaws` shows that.
             Without it they stay apart.
 Structures  bytes on i386, UP / SMP: anon_vma 8/12, 24/28, 32/36, 48/52; anon_vma_chain 24, 32, 32, 32; in
-vm_area_struct 12 (list head, pointer)
+            vm_area_struct 12 (list head, pointer)
 Cost        fork: depth + 1 links per area with anonymous pages and one anon_vma. Walk: 1 area for a page that a child
-wrote, all descendants for the parent's. Linux: mm/rmap.c, mm/mmap.c, 2.6.34, 3.7, 4.0, 6.1. Which areas merge is
-2.6.34's rule in every era; 3.0 began to refuse areas cloned from a parent.
+            wrote, all descendants for the parent's.
+
+Linux: mm/rmap.c, mm/mmap.c, 2.6.34, 3.7, 4.0, 6.1. Which areas merge is 2.6.34's rule in every era; 3.0 began to refuse
+areas cloned from a parent.
 """
 
 from __future__ import annotations
@@ -156,8 +159,8 @@ class _LinkList:
 
 
 class _AnonVma:
-    """struct anon_vma. ``children``: anon_vmas whose parent this is, a root its own among them; ``active``: areas that
-    put their pages here; 4.0 kept only the sum, its degree. ``refcount``: a root's living descendants, and 1."""
+    """struct anon_vma. `children`: anon_vmas whose parent this is, a root its own among them; `active`: areas that
+    put their pages here; 4.0 kept only the sum, its degree. `refcount`: a root's living descendants, and 1."""
 
     __slots__ = ("address", "links", "root", "parent", "refcount", "children", "active")
 
@@ -171,7 +174,7 @@ class _AnonVma:
 
 
 class AnonVmaChain(WalkScheme):
-    """An area has its own anon_vma in ``vma.anon_vma`` and its links in ``vma.rmap``, oldest (root) first: the kernel's
+    """An area has its own anon_vma in `vma.anon_vma` and its links in `vma.rmap`, oldest (root) first: the kernel's
     list read from its end."""
 
     card = Card(
@@ -355,7 +358,7 @@ class AnonVmaChain(WalkScheme):
         own.active += 1
 
     def _reusable(self, src: VmArea) -> _AnonVma | None:
-        """The oldest ancestor that a child of ``src`` may be at home in, instead of having an anon_vma made."""
+        """The oldest ancestor that a child of `src` may be at home in, instead of having an anon_vma made."""
         reuse = self._era.reuse
         if reuse == _COUNTS:
             for avc in src.rmap:

@@ -1,14 +1,14 @@
 """anonmm: an anonymous page knows one address space and one address; forks form a family that is asked in turn.
 
 Origin      Hugh Dickins, anobjrmap, March 2003 and March 2004; rmap 10 to 37 within 2.6.7-rc1, taken out again by rmap
-38
+            38
 Idea        Fork copies pages at equal addresses. So a page needs only its address, and the address spaces to look in:
-all that descend from one exec.
+            all that descend from one exec.
 
-    page.mapping --> anonmm(child)          family: head(exec'd) <-> child <-> grandchild <-> (head)     each anonmm -->
-    its mm, or none once that is gone
-    page.index  = virtual address           walk: the anonmm the page names first, then on around the ring: younger
-    ones, then from the head
+    page.mapping --> anonmm(child)          family: head(exec'd) <-> child <-> grandchild <-> (head)
+    page.index  = virtual address           each anonmm --> its mm, or none once that is gone
+
+    walk: the anonmm the page names first, then on around the ring: younger ones, then from the head
 
     mremap of a page mapped once: page.index is the new address. Mapped by others too: they have it at the old one, so
     the page is copied first. swap-in at another address than the page has now: copied at once.
@@ -16,9 +16,11 @@ all that descend from one exec.
     new home.
 
 Structures  anonmm 20 bytes (UP) or 24 (SMP) per address space, 4 in mm_struct. Nothing per area, nothing per page but
-the count of mappings.
+            the count of mappings.
 Cost        fork: one object. Walk: every living address space of the family, until all mappings are found; find_vma for
-each hit of an unmap. Linux: mm/rmap.c between the patches rmap-10 and rmap-38.
+            each hit of an unmap.
+
+Linux: mm/rmap.c between the patches rmap-10 and rmap-38.
 """
 
 from __future__ import annotations
@@ -54,8 +56,8 @@ from rmap_plugins.partial_objrmap import file_index_bytes, i_mmap_option
 
 
 class _AnonMm:
-    """struct anonmm. ``count``: 1 for the living mm, 1 per page that names it; a head has 1 for itself and 1 for each
-    other member of its family. ``next`` and ``prev`` make the family's ring; new members go before the head."""
+    """struct anonmm. `count`: 1 for the living mm, 1 per page that names it; a head has 1 for itself and 1 for each
+    other member of its family. `next` and `prev` make the family's ring; new members go before the head."""
 
     __slots__ = ("address", "count", "mm", "head", "next", "prev")
 
@@ -74,7 +76,7 @@ class _AnonMm:
             head.prev = self
 
     def until(self, end: _AnonMm) -> Iterator[Mm]:
-        """The living address spaces that have pages, from this member to before ``end``."""
+        """The living address spaces that have pages, from this member to before `end`."""
         member = self
         while member is not end:
             if member.mm is not None and member.mm.rss:
@@ -258,7 +260,7 @@ class AnonMm(WalkScheme):
 
     @staticmethod
     def _walk_on(walk: Walk, address: int, member: _AnonMm, end: _AnonMm) -> tuple[int, _AnonMm | None]:
-        """A long walk goes on in arrays, from ``member`` to ``end``: how many more address spaces it asked, and the
+        """A long walk goes on in arrays, from `member` to `end`: how many more address spaces it asked, and the
         first that has the page."""
         asked, found = 0, None
         for part in growing(member.until(end), walk.many):
@@ -303,7 +305,7 @@ class AnonMm(WalkScheme):
         return draft.picture
 
     def _draw_family(self, draft: Draft, addresses: list[int]) -> None:
-        """``addresses``: where each address space of the family is asked for the page, the page's index first."""
+        """`addresses`: where each address space of the family is asked for the page, the page's index first."""
         named = self._objects.get(self._mapping[draft.picture.pfn])
         if named is None:
             return

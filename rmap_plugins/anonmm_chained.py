@@ -2,13 +2,13 @@
 
 Origin      Hugh Dickins, anobjrmap 5/6 "rechained", March 2003
 Idea        As anonmm; but a page that is mapped at an odd address - moved by mremap while shared, swapped in where a
-move has left it, or a file page
-            in a nonlinear area - gets a chain of such addresses. A chain holds addresses and not PTEs, so fork leaves
-            it alone and mremap never copies.
+            move has left it, or a file page in a nonlinear area - gets a chain of such addresses. A chain holds
+            addresses and not PTEs, so fork leaves it alone and mremap never copies.
 
-    page.mapping --> anonmm, family as in anonmm        page.index = first address (anonymous), offset in the file (file
-    page)
+    page.mapping --> anonmm, family as in anonmm
+    page.index   = first address (anonymous), offset in the file (file page)
     page.chain   --> [next | mapcount a a a a a a] --> [next | a a a a a a a]
+
     walk of an anonymous page: every living address space of the family x every address
             of a file page: the file's areas, and each nonlinear area x every address
 
@@ -16,7 +16,7 @@ move has left it, or a file page
     once.
 
 Structures  anonmm 20 or 24 bytes per address space, 4 in mm_struct; chain nodes of 32 bytes, seven slots, the first of
-a chain's holding the count of mappings
+            a chain's holding the count of mappings
 Cost        fork: one object. mremap of a shared page: a slot. Walk: address spaces x addresses.
 """
 
@@ -178,7 +178,7 @@ class AnonMmChained(AnonMm):
         return self._chains[word].addresses if word else []
 
     def _note(self, pfn: int, address: int) -> None:
-        """The page is mapped at ``address`` as well."""
+        """The page is mapped at `address` as well."""
         word = self._rmap[pfn]
         if not word:
             word = self._rmap[pfn] = self._spare.pop()

@@ -1,22 +1,20 @@
 """partial_objrmap: file pages through the file's own list of areas, anonymous pages still through pte_chains.
 
 Origin      Dave McCracken, February 2003 (2.5.62); Hugh Dickins' rmap-7 and rmap-8, April 2004 (between 2.6.6 and
-2.6.7)
+            2.6.7)
 Idea        A file page knows its file and its offset, and the file knows every area that maps it: no chain is needed
-for it. Most shared mappings are of files,
-            so most chains go. Anonymous pages have nothing of the kind and keep theirs.
+            for it. Most shared mappings are of files, so most chains go. Anonymous pages have nothing of the kind and
+            keep theirs.
 
     file page       page.mapping --> i_mmap --> areas     address = vm_start + (index - vm_pgoff) pages; inside? probe
-    the PTE
     anonymous page  page.pte     --> PTE, or chain of nodes full of PTE addresses (see pte_chain)
     nonlinear       no formula leads to their PTEs: a mini virtual scan unmaps clusters of the nonlinear areas in turn
 
 Structures  pte_chain nodes as in pte_chain; the word in struct page is its PTE or chain (anonymous) or a count of
-mappings (file). With the priority
-            search tree 8 bytes more in vm_area_struct and 4 in address_space.
+            mappings (file). With the priority search tree 8 bytes more in vm_area_struct and 4 in address_space.
 Cost        fork: as pte_chain for anonymous pages, nothing for file pages. Walk of a file page: list - every area of
-the file, whatever it covers;
-            tree - log2(areas) + the areas that cover the page.
+            the file, whatever it covers; tree - log2(areas) + the areas that cover the page.
+
 Linux: mm/rmap.c between the patches rmap-8 and rmap-9.
 """
 
@@ -34,7 +32,7 @@ _INDEXES = ("list", "prio_tree")
 
 
 def i_mmap_option(name: str, options: dict[str, Any], default: str) -> str:
-    """The option ``i_mmap`` of scheme ``name``. Raises PluginError."""
+    """The option `i_mmap` of scheme `name`. Raises PluginError."""
     index = options.get("i_mmap", default)
     if index not in _INDEXES:
         raise PluginError(f"{name}: i_mmap = {index!r} is not {' or '.join(_INDEXES)}")

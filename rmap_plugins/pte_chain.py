@@ -2,17 +2,18 @@
 
 Origin      Rik van Riel's rmap for 2.4 (2002); 2.5.27 - 2.6.6
 Idea        page -> its only PTE (PG_direct), or a chain of cache-line nodes full of PTE addresses. Exact, and paid for
-per mapping in low memory.
+            per mapping in low memory.
 
     page.pte --> node [next|idx][ - - p p p p p ] --> node [next|idx][ p p p p p p p ] --> none
                  the head may have free slots, at its front; idx counts them; all other nodes are full
 
-Structures  node = one cache line (32, 64 or 128 bytes): a word and NRPTE = line/4 - 1 entries (line - 4) // 8 with
-highpte on PAE; one word in struct page
-            (two with 8-byte entries). Nodes live as bytes in guest RAM; free slots are zero.
+Structures  node = one cache line (32, 64 or 128 bytes): a word and NRPTE = line/4 - 1 entries, (line - 4) // 8 with
+            highpte on PAE; one word in struct page (two with 8-byte entries). Nodes live as bytes in guest RAM; free
+            slots are zero.
 Cost        fork: one entry per present page, a node for every NRPTE-th mapping beyond the first. Walk: exactly the
-mappings. From a PTE to its mm and address:
-            the page-table page's struct page. The area is found by find_vma, for unmapping only.
+            mappings. From a PTE to its mm and address: the page-table page's struct page. The area is found by
+            find_vma, for unmapping only.
+
 Linux: mm/rmap.c, 2.6.5.
 """
 
@@ -155,7 +156,7 @@ class PteChain(WalkScheme):
             self._stash = node
 
     def _slot(self, node: int, i: int) -> int:
-        """Index of slot ``i`` of a node in the slots view."""
+        """Index of slot `i` of a node in the slots view."""
         return (node + self._first) // self._step + i
 
     # --- reserve
@@ -315,7 +316,7 @@ class PteChain(WalkScheme):
         self._drop_slot(pfn, head, victim)
 
     def _moved(self, pfn: int, address: int, moved: int, victim: int, emptied: int) -> None:
-        """The index follows: ``address`` is gone, ``moved`` stands in its slot ``victim``, and the head ``emptied`` (or
+        """The index follows: `address` is gone, `moved` stands in its slot `victim`, and the head `emptied` (or
         0) has left the chain."""
         index = self._indices[pfn]
         index.slot[moved] = victim

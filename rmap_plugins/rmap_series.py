@@ -1,8 +1,8 @@
 """rmap_series: the forty patches that took 2.6.6's pte_chains to 2.6.7's anon_vma, as a movable point.
 
 Origin      Hugh Dickins and Andrea Arcangeli, posted April and May 2004; 7 to 40 merged on 2004-05-22
-Idea        ``stage`` says after which patch the kernel stands. Each stage is made of the schemes it consisted of; this
-file only says which.
+Idea        `stage` says after which patch the kernel stands. Each stage is made of the schemes it consisted of; this
+            file only says which.
 
     stage   anonymous pages                                    file pages            nonlinear areas
     7       pte_chain                                          list                  never unmapped
@@ -85,7 +85,7 @@ class _AnonMmStays(AnonMm):
 
 @cache
 def _stage(stage: int) -> type[RmapScheme]:
-    """The scheme as it stood after patch ``stage``: its parts, under the series' name."""
+    """The scheme as it stood after patch `stage`: its parts, under the series' name."""
     options: dict[str, Any] = {"i_mmap": "prio_tree" if stage >= 17 else "list"}
     changes: dict[str, Any] = {}
     base: type[RmapScheme]

@@ -3,9 +3,8 @@ gone.
 
 Origin      Linux up to 2.5.26, in the shape that the VM of 2.4.10 and after had
 Idea        Reclaim that meets too many mapped pages asks for swap_out. It goes round the list of address spaces, in
-each from where it last stopped, and takes
-            out PTEs that were not used since it last came by. A page all of whose PTEs went is found again on the
-            inactive list, and freed there.
+            each from where it last stopped, and takes out PTEs that were not used since it last came by. A page all of
+            whose PTEs went is found again on the inactive list, and freed there.
 
     swap_mm ──> mm ──> mm ──> mm ──> (round)        mmlist: init_mm, exec'd ones after it, a forked one after its parent
                  │ swap_address                     up to here the areas of this mm were scanned
@@ -13,11 +12,10 @@ each from where it last stopped, and takes
     0 ─────────[area]──[area]───────[area]── 3 GB
 
 Structures  swap_address, 4 bytes of mm_struct; mmlist, 8 bytes, is the base kernel's (2.6.7 kept it for swapoff).
-Nothing in struct page.
+            Nothing in struct page.
 Cost        A sweep looks at every PTE of every address space. A page mapped N times can go only after the scan met all
-N, and until then each fault maps it
-            again: with many processes over one large segment the scan may never catch up. That is what reverse mapping
-            was written against.
+            N, and until then each fault maps it again: with many processes over one large segment the scan may never
+            catch up. That is what reverse mapping was written against.
 """
 
 from __future__ import annotations
@@ -30,7 +28,7 @@ _TASK_SIZE = 0xC0000000  # as a cursor: this mm's round is over
 
 
 class _Place:
-    """An mm's place on mmlist; it hangs at ``mm.rmap``."""
+    """An mm's place on mmlist; it hangs at `mm.rmap`."""
 
     __slots__ = ("mm", "swap_address", "prev", "next")
 
@@ -114,7 +112,7 @@ class VirtualScan(ScanScheme):
         return goal - left
 
     def _swap_out_mm(self, place: _Place, zone: Zone, left: int) -> int:
-        """One address space from its cursor on, where find_vma leads, until ``left`` is 0; returns what is left of it.
+        """One address space from its cursor on, where find_vma leads, until `left` is 0; returns what is left of it.
         When the last area is reached the round is over, even where the goal was met inside of it (2.5.26)."""
         mm = place.mm
         assert mm is not None

@@ -29,7 +29,7 @@ class AuditingCpu:
     """
 
     def __init__(self, cpu: Cpu, auditor: Auditor, kernel: Callable[[], Kernel]) -> None:
-        """``kernel()`` is asked once guest code runs: the kernel is made after its processor."""
+        """`kernel()` is asked once guest code runs: the kernel is made after its processor."""
         self._cpu = cpu
         self._auditor = auditor
         self._seen = (0, 0, 0, 0)

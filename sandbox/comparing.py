@@ -21,7 +21,7 @@ def compare(
     pressure: bool = False,
     memory: bool = True,
 ) -> Comparison:
-    """Run `program` (a name or file, or a list of it and its arguments) under each of `schemes`, on the machine of
+    """Runs `program` (a name or file, or a list of it and its arguments) under each of `schemes`, on the machine of
     `config` otherwise.
 
     A scheme is written as after --rmap, its options behind it: "pte_chain:cache_line=64"; the first is what the others

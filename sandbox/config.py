@@ -98,7 +98,7 @@ class Mount(msgspec.Struct, frozen=True):
         return cls(*parts)
 
     def check(self) -> None:
-        """Raise `BadValue` unless the host side is readable and the guest side can be a mount point."""
+        """Raises `BadValue` unless the host side is readable and the guest side can be a mount point."""
         if self.mode not in ("ro", "rw"):
             raise BadValue("mounts", f"{self.host}:{self.guest}:{self.mode}: {self.mode!r} must be ro or rw")
         names = self.guest_names()

@@ -89,7 +89,7 @@ def _scheme_path(directory: str, scheme: str) -> str:
 
 
 def _resolve_paths(directory: str, fields: dict[str, Any], names: dict[str, str]) -> None:
-    """Make the host paths of `fields` relative to `directory`, where the file stands."""
+    """Makes the host paths of `fields` relative to `directory`, where the file stands."""
     if isinstance(fields.get("scheme"), str):
         fields["scheme"] = _scheme_path(directory, fields["scheme"])
     if isinstance(fields.get("stdin"), str):

@@ -42,7 +42,7 @@ def shortage(error: BaseException) -> str | None:
 
 
 def check_address_space() -> None:
-    """Raise `ConfigError` when the emulated processor would not find room in this process's address space."""
+    """Raises `ConfigError` when the emulated processor would not find room in this process's address space."""
     try:
         mmap.mmap(
             -1,

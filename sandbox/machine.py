@@ -142,7 +142,7 @@ def program_place(name: str, config: Config) -> bytes:
 
 
 def check_options(scheme: type[RmapScheme], options: dict[str, Any]) -> None:
-    """Raise `ConfigError` for an option that the scheme's card does not list, or whose value is of another type."""
+    """Raises `ConfigError` for an option that the scheme's card does not list, or whose value is of another type."""
     card = scheme.card
     for key, value in options.items():
         if key not in card.options:

@@ -28,7 +28,7 @@ _NAMED = 6  # processes named where the one asked for is none of them
 
 
 class PictureRequest(NamedTuple):
-    """A page to draw: of process ``pid``, the one at user ``address``; ``peak``: when least memory is free."""
+    """A page to draw: of process `pid`, the one at user `address`; `peak`: when least memory is free."""
 
     text: str
     pid: int
@@ -37,7 +37,7 @@ class PictureRequest(NamedTuple):
 
 
 def parse_request(text: str) -> PictureRequest:
-    """``PID:ADDRESS`` or ``PID:ADDRESS@peak``. Raises `ConfigError`."""
+    """`PID:ADDRESS` or `PID:ADDRESS@peak`. Raises `ConfigError`."""
     match = _REQUEST.fullmatch(text)
     if match is None:
         raise ConfigError(f"--picture {text!r} is not PID:ADDRESS or PID:ADDRESS@peak, as in 2:0x8050000")
@@ -48,8 +48,8 @@ def parse_request(text: str) -> PictureRequest:
 
 
 class PictureTaker:
-    """Takes the pictures of one run. ``ended`` is told what the kernel's ``mm_ended`` is, ``low`` when free memory is
-    about to grow from where it never was lower; ``finish`` is asked once, after the run."""
+    """Takes the pictures of one run. `ended` is told what the kernel's `mm_ended` is, `low` when free memory is
+    about to grow from where it never was lower; `finish` is asked once, after the run."""
 
     def __init__(self, mem: Memory, kernel: Kernel, wanted: Sequence[str]) -> None:
         self.mem = mem
@@ -59,7 +59,7 @@ class PictureTaker:
         self._lowest = mem.pages.min_free + 1  # frames; as pictures at the peak were last taken
 
     def ended(self, task: Task, mm: Mm, how: str) -> None:
-        """The last task of an address space is about to leave it by ``how``: "exit" or "exec"."""
+        """The last task of an address space is about to leave it by `how`: "exit" or "exec"."""
         self.low()
         for request in self.requests:
             if not request.peak and request.pid == task.tgid:
@@ -82,7 +82,7 @@ class PictureTaker:
                     self._taken[request] = PageShown(request.text, reason=reason)
 
     def finish(self, torn: bool) -> list[PageShown]:
-        """All that was asked for, in that order. ``torn``: the run was cut in the middle of a change."""
+        """All that was asked for, in that order. `torn`: the run was cut in the middle of a change."""
         known = {record.pid: record.comm for record in self.kernel.task_records()}
         if not torn:
             self.low()

@@ -87,7 +87,7 @@ def measuring(config: Config) -> Config:
 def run_under_pressure(
     config: Config, argv: list[str], *, status: IO[str] | None = None, pictures: Sequence[str] = ()
 ) -> Result:
-    """Measure, size, run; the result is the second run's. `status` and `pictures` as for `Machine.run`. Raises
+    """Measures, sizes, runs; the result is the second run's. `status` and `pictures` as for `Machine.run`. Raises
     `ConfigError` as `measuring` does."""
     measured = Machine(measuring(config)).run(argv, capture=True)
     if measured.ended in ("time_limit", "interrupted"):

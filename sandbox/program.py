@@ -99,7 +99,8 @@ def one_line(error: BaseException) -> str:
 
 
 def check_image(name: str, image: bytes, *, mounts: bool = False) -> None:
-    """Raise `ConfigError` unless `image` is an i386 executable the guest can load; the line says what it is instead."""
+    """Raises `ConfigError` unless `image` is an i386 executable the guest can load; the line says what it is
+    instead."""
     if image[:2] == b"#!":
         raise ConfigError(
             f"{name}: a script, not an ELF file: run its interpreter and pass the script to it (--mount shows it)"

@@ -64,7 +64,7 @@ class StatusLine:
             self._erase()
 
     def around(self, write: Callable[[bytes], None], data: bytes) -> None:
-        """Take the line off the terminal and call `write(data)`; a later tick draws it again."""
+        """Takes the line off the terminal and calls `write(data)`; a later tick draws it again."""
         with self._lock:
             self._erase()
             write(data)
@@ -83,7 +83,7 @@ class StatusLine:
             faults = self._draw(seconds, faults)
 
     def _draw(self, seconds: float, faults_before: int = 0) -> int:
-        """Draw one line for the last `seconds`; the faults so far."""
+        """Draws one line for the last `seconds`; the faults so far."""
         sample = self._sample()
         text = status_line(sample, (sample.faults - faults_before) / seconds)
         width = shutil.get_terminal_size().columns - 1

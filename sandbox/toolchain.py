@@ -123,7 +123,7 @@ class Compiler:
         return (*(("--target=i386-linux-gnu",) if self.kind == "clang" else ()), *_LINK)
 
     def run(self, arguments: Iterable[str]) -> subprocess.CompletedProcess[bytes]:
-        """Run it; raises CompileError when it cannot be started or hangs."""
+        """Runs it; raises CompileError when it cannot be started or hangs."""
         command = [*self.command, *arguments]
         try:
             return subprocess.run(
@@ -337,7 +337,7 @@ def _runtime_objects(compiler: Compiler) -> list[Path]:
 
 
 def compile_c(source: Path, output: Path | None = None, *, flags: Sequence[str] = ()) -> Path:
-    """Compile the C file `source` into a static i386 ELF program and answer its path.
+    """Compiles the C file `source` into a static i386 ELF program and answers its path.
 
     The result lies in the cache under a name made of everything that decides it: preprocessed text, flags, runtime,
     compiler. With `output` it is put there too. Nobody sees a half-written file. Raises CompileError.
@@ -379,7 +379,7 @@ def _link(compiler: Compiler, source: Path, flags: Sequence[str], program: Path)
 
 
 def _place(program: Path, destination: Path) -> None:
-    """Copy a program to `destination` in one step."""
+    """Copies a program to `destination` in one step."""
     handle, name = tempfile.mkstemp(prefix=".building-", dir=destination.parent)
     os.close(handle)
     try:
@@ -422,7 +422,7 @@ _CARD_KEYS = ("name", "summary", "drives", "arguments", "look at")
 
 
 def parse_card(source: Path) -> BundledProgram:
-    """Read the card that opens a bundled program: a comment of `key: text` lines in the order of _CARD_KEYS, where a
+    """Reads the card that opens a bundled program: a comment of `key: text` lines in the order of _CARD_KEYS, where a
     line without a key continues the one before. Raises CompileError naming what is wrong."""
     opening = re.match(r"/\*(.*?)\*/", source.read_text(), re.DOTALL)
     card: dict[str, str] = {}
@@ -474,7 +474,7 @@ def program_path(name: str) -> Path:
 
 
 def build_all(destination: Path) -> dict[str, Path]:
-    """Compile every bundled program into `destination`, with a manifest of source hashes, and answer their paths by
+    """Compiles every bundled program into `destination`, with a manifest of source hashes, and answers their paths by
     name.
 
     Without a compiler nothing is made and the answer is empty: the programs are then compiled when first run.

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import io
 import re
+import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -130,3 +132,17 @@ def test_prose_keeps_to_the_width_of_the_code() -> None:
                     long.append(f"{path.relative_to(ROOT)}:{number}")
     assert seen > 1000, "the documents were not found"
     assert not long
+
+
+def test_code_in_prose_has_one_backtick() -> None:
+    """In docstrings and comments as in the documents."""
+    single, double = 0, []
+    for path in _files():
+        source = path.read_text(encoding="utf-8")
+        for token in tokenize.generate_tokens(io.StringIO(source).readline):
+            if token.type == tokenize.COMMENT or token.string.startswith(('"""', 'r"""')):
+                single += token.string.count("`")
+                if "``" in token.string:
+                    double.append(f"{path.relative_to(ROOT)}:{token.start[0]}")
+    assert single > 1000, "the prose was not found"
+    assert not double

@@ -31,7 +31,7 @@ REASONS = {
     "sandbox/kit/processes.py": (4, "functions to run elsewhere, whatever they answer"),
     "sandbox/kit/watch.py": (11, "a scheme's hooks, whatever they take, and a class made at run time"),
     "sandbox/kit/world.py": (9, "calls into the core, whatever they take; a scheme's options, by name"),
-    "sandbox/lab/cell.py": (1, "messages between processes, each with its own fields"),
+    "sandbox/lab/child.py": (1, "messages between processes, each with its own fields"),
     "sandbox/lab/console.py": (1, "passed on to rich"),
 }
 """File -> how many of its parameters say `Any`, and why."""

@@ -1,6 +1,6 @@
 """Areas joined, cut and moved against each other: link, unlink, adjust, split, merge.
 
-Merging looks at a range P that is about to have certain flags, between its neighbours. What can become of ``PPPPNNNN``
+Merging looks at a range P that is about to have certain flags, between its neighbours. What can become of `PPPPNNNN`
 and its like:
 
  new range (mmap, brk, mremap)      1 prev+P+next  -> prev     2 prev+P -> prev       3 P+next -> next
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def vma_link(mem: Memory, mm: Mm, i: int, vma: VmArea) -> None:
-    """A new area takes position ``i`` of its mm and joins its file's index. Cannot fail."""
+    """A new area takes position `i` of its mm and joins its file's index. Cannot fail."""
     mm.vmas.insert(i, vma)
     mm.starts.insert(i, vma.vm_start)
     if vma.mapping is not None:
@@ -35,7 +35,7 @@ def vma_link(mem: Memory, mm: Mm, i: int, vma: VmArea) -> None:
 
 
 def vma_link_copy(mem: Memory, mm: Mm, i: int, vma: VmArea) -> None:
-    """A copy, which the scheme knows from vma_copied, takes position ``i``; its file gains a reference. Cannot fail."""
+    """A copy, which the scheme knows from vma_copied, takes position `i`; its file gains a reference. Cannot fail."""
     mm.vmas.insert(i, vma)
     mm.starts.insert(i, vma.vm_start)
     if vma.vm_file is not None:
@@ -47,12 +47,12 @@ def vma_link_copy(mem: Memory, mm: Mm, i: int, vma: VmArea) -> None:
 def vma_adjust(
     mem: Memory, mm: Mm, i: int, start: int, end: int, insert: VmArea | None = None, absorb: int = 0
 ) -> None:
-    """The area at position ``i`` becomes ``[start, end)``.
+    """The area at position `i` becomes `[start, end)`.
 
-    Without more: it shrinks, or grows into free space; if it then overlaps the next area, that one starts at ``end``;
-    if it shrinks from a neighbour that touches it *and* ``absorb`` is -1, the neighbour grows down to ``end``
-    (mprotect's case 4). ``insert``: a copy that takes the part cut off (split). ``absorb`` 1: the next area, which ends
-    at ``end``, is swallowed whole. Raises OutOfMemory with nothing changed (a scheme's begin or copy may; never for an
+    Without more: it shrinks, or grows into free space; if it then overlaps the next area, that one starts at `end`;
+    if it shrinks from a neighbour that touches it *and* `absorb` is -1, the neighbour grows down to `end`
+    (mprotect's case 4). `insert`: a copy that takes the part cut off (split). `absorb` 1: the next area, which ends
+    at `end`, is swallowed whole. Raises OutOfMemory with nothing changed (a scheme's begin or copy may; never for an
     area that only shrinks).
     """
     vmas, starts = mm.vmas, mm.starts
@@ -94,7 +94,7 @@ def vma_adjust(
 
 
 def _absorb_next(mem: Memory, mm: Mm, i: int) -> None:
-    """The area after position ``i`` has been swallowed by the one at ``i``."""
+    """The area after position `i` has been swallowed by the one at `i`."""
     gone = mm.vmas.pop(i + 1)
     del mm.starts[i + 1]
     mem.scheme.vma_unlinked(gone, mm.vmas[i])
@@ -106,8 +106,8 @@ def _absorb_next(mem: Memory, mm: Mm, i: int) -> None:
 
 
 def split_vma(mem: Memory, mm: Mm, i: int, addr: int, new_below: bool) -> None:
-    """Cuts the area at position ``i`` at ``addr``: afterwards positions ``i`` and ``i + 1`` hold the halves. The new
-    object is the lower half if ``new_below``, which moves the old one to ``i + 1``. Raises OutOfMemory or
+    """Cuts the area at position `i` at `addr`: afterwards positions `i` and `i + 1` hold the halves. The new
+    object is the lower half if `new_below`, which moves the old one to `i + 1`. Raises OutOfMemory or
     SysError(ENOMEM) with nothing changed."""
     vmas = mm.vmas
     if len(vmas) >= mm.max_map_count:
@@ -129,7 +129,7 @@ def split_vma(mem: Memory, mm: Mm, i: int, addr: int, new_below: bool) -> None:
 
 
 def vma_modify_flags(mem: Memory, mm: Mm, i: int, start: int, end: int, flags: int) -> VmArea:
-    """Gives ``[start, end)``, part of the area at position ``i``, an area that may carry ``flags``: merged into a
+    """Gives `[start, end)`, part of the area at position `i`, an area that may carry `flags`: merged into a
     neighbour that has them, or split off. Returns it; the caller sets its flags. Raises SysError(ENOMEM) with nothing
     changed."""
     vma = mm.vmas[i]
@@ -154,8 +154,8 @@ def vma_modify_flags(mem: Memory, mm: Mm, i: int, start: int, end: int, flags: i
 
 
 def can_vma_merge(mem: Memory, area: VmArea, like: VmArea | None, flags: int, file: MappedFile | None) -> bool:
-    """Whether a range with ``flags`` and ``file`` (and, if given, the pages of the area ``like``) may become part of
-    ``area``, addresses and offsets apart. A refusal that is the scheme's alone is counted."""
+    """Whether a range with `flags` and `file` (and, if given, the pages of the area `like`) may become part of
+    `area`, addresses and offsets apart. A refusal that is the scheme's alone is counted."""
     if area.vm_flags != flags or area.vm_file is not file or flags & VM_SPECIAL:
         return False
     if like is None or mem.scheme.can_merge(area, like):
@@ -175,7 +175,7 @@ def _alike(
     file: MappedFile | None,
     pgoff: int,
 ) -> tuple[VmArea | None, VmArea | None]:
-    """The neighbours below and above that ``vma_merge`` may join the range to; both only if all three may be one area.
+    """The neighbours below and above that `vma_merge` may join the range to; both only if all three may be one area.
     An area's own rest is no neighbour of its."""
     vmas = mm.vmas
     prev = nxt = None
@@ -207,11 +207,11 @@ def vma_merge(
     file: MappedFile | None,
     pgoff: int,
 ) -> VmArea | None:
-    """Joins the range ``[start, end)`` to its neighbours if they are alike; returns the area that holds it now, or
+    """Joins the range `[start, end)` to its neighbours if they are alike; returns the area that holds it now, or
     None.
 
-    ``vma`` is the area that has the range now (mprotect & co; it is at position ``i``), None for a range that is free
-    (then ``i`` is the position of the first area above it; the caller accounts the new pages). Never fails: a scheme's
+    `vma` is the area that has the range now (mprotect & co; it is at position `i`), None for a range that is free
+    (then `i` is the position of the first area above it; the caller accounts the new pages). Never fails: a scheme's
     refusal is "cannot merge".
     """
     if flags & VM_SPECIAL:

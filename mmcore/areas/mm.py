@@ -1,6 +1,6 @@
-"""An address space: ``mm_struct``.
+"""An address space: `mm_struct`.
 
-mm.vmas    areas, ascending     two parallel lists: bisect on ``starts`` finds an area in log n without touching the
+mm.vmas    areas, ascending     two parallel lists: bisect on `starts` finds an area in log n without touching the
 mm.starts  their vm_start       areas; whoever changes a vm_start changes both
 
       start_code..end_code   start_data..end_data   start_brk..brk ->          <- mmap_base      <- stack
@@ -76,7 +76,7 @@ class Mm:
     vmas: list[VmArea]
     starts: list[int]
     mmap_cache: VmArea | None  # the area find_vma answered last
-    mm_users: int  # tasks that run in it; at 0 ``mmput`` takes it apart
+    mm_users: int  # tasks that run in it; at 0 `mmput` takes it apart
     # The CPU may hold translations that are no longer true: honoured before the next run of any of its tasks.
     flush_pending: bool
     nr_ptes: int  # page tables of the lowest level
@@ -173,7 +173,7 @@ class Mm:
         return len(self.vmas)
 
     def find_vma(self, addr: int) -> VmArea | None:
-        """The first area that ends above ``addr`` (it may start above it too), or None."""
+        """The first area that ends above `addr` (it may start above it too), or None."""
         cached = self.mmap_cache
         if cached is not None and cached.vm_start <= addr < cached.vm_end:
             return cached
@@ -189,7 +189,7 @@ class Mm:
         return None
 
     def lookup_nodes(self, addr: int) -> int:
-        """How many nodes ``find_vma(addr)`` looks at now: none if ``mmap_cache`` answers, else those on the way down a
+        """How many nodes `find_vma(addr)` looks at now: none if `mmap_cache` answers, else those on the way down a
         balanced tree of the areas, which ends at the area that holds the address (2.6.7's red-black tree is at most
         twice as deep; its shape is history we do not keep)."""
         cached = self.mmap_cache
@@ -209,7 +209,7 @@ class Mm:
         return nodes
 
     def find_index(self, addr: int) -> int:
-        """Position of the first area that ends above ``addr``; ``len(vmas)`` if none does."""
+        """Position of the first area that ends above `addr`; `len(vmas)` if none does."""
         i = bisect_right(self.starts, addr)
         if i and self.vmas[i - 1].vm_end > addr:
             return i - 1
@@ -234,7 +234,7 @@ class Mm:
         return (self.vmas[i] if i < len(self.vmas) else None), (self.vmas[i - 1] if i else None)
 
     def find_vma_intersection(self, start: int, end: int) -> VmArea | None:
-        """The first area that overlaps ``[start, end)``, or None."""
+        """The first area that overlaps `[start, end)`, or None."""
         vma = self.find_vma(start)
         if vma is not None and vma.vm_start < end:
             return vma

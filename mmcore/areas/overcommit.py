@@ -29,7 +29,7 @@ RLIM_INFINITY = 1 << 62  # any limit this large, or none, is infinite
 
 
 class Overcommit:
-    """The machine's commit account. ``committed`` in pages (/proc/meminfo's Committed_AS)."""
+    """The machine's commit account. `committed` in pages (/proc/meminfo's Committed_AS)."""
 
     __slots__ = ("mem", "mode", "ratio", "committed")
 
@@ -44,7 +44,7 @@ class Overcommit:
         return self.mem.total_pages * self.ratio // 100 + self.mem.swap.total
 
     def vm_enough_memory(self, mm: Mm | None, pages: int) -> None:
-        """Promises ``pages`` or raises OutOfMemory, promising nothing."""
+        """Promises `pages` or raises OutOfMemory, promising nothing."""
         mode = self.mode
         if mode == OVERCOMMIT_GUESS:
             mem = self.mem
@@ -84,7 +84,7 @@ def rlimit(mem: Memory, which: int) -> int:
 
 
 def may_expand_vm(mem: Memory, mm: Mm, flags: int, pages: int) -> bool:
-    """Whether RLIMIT_AS and RLIMIT_DATA let ``mm`` grow by ``pages``. Linux: mm/mmap.c, 4.5."""
+    """Whether RLIMIT_AS and RLIMIT_DATA let `mm` grow by `pages`. Linux: mm/mmap.c, 4.5."""
     limits = mem.current.rlimits
     if limits is None:
         return True
@@ -96,7 +96,7 @@ def may_expand_vm(mem: Memory, mm: Mm, flags: int, pages: int) -> bool:
 
 
 def mlock_future_ok(mem: Memory, mm: Mm, flags: int, nbytes: int) -> bool:
-    """Whether RLIMIT_MEMLOCK lets an area with ``flags`` grow by ``nbytes``. Linux: mm/mmap.c, 6.5."""
+    """Whether RLIMIT_MEMLOCK lets an area with `flags` grow by `nbytes`. Linux: mm/mmap.c, 6.5."""
     if not flags & VM_LOCKED or capable(mem):
         return True
     return mm.locked_vm + (nbytes + 4095 >> 12) <= rlimit(mem, RLIMIT_MEMLOCK) >> 12

@@ -7,7 +7,7 @@
  ---------|--------------- <- maps ---------|-- gap >= 128M -----|  0xc0000000
  A growing area (stack) keeps 256 pages below it free in either search.
 
-Walking all gaps from the top at each call is quadratic in areas; ``mm.gap_top`` and ``mm.gap_size`` remember what is
+Walking all gaps from the top at each call is quadratic in areas; `mm.gap_top` and `mm.gap_size` remember what is
 known to be too small: *every free gap below mmap_base that ends above gap_top is smaller than gap_size*. Whoever frees
 address space raises gap_top to the new gap's end. Linux: arch/x86/mm/mmap.c, arch/x86/kernel/sys_x86_64.c, mm/vma.c,
 6.18, for a 32-bit task with ADDR_LIMIT_3GB and ADDR_NO_RANDOMIZE.
@@ -48,7 +48,7 @@ def arch_pick_mmap_layout(mem: Memory, mm: Mm) -> None:
 
 
 def get_unmapped_area(mem: Memory, mm: Mm, addr: int, length: int, fixed: bool) -> int:
-    """An address for ``length`` bytes (a multiple of the page size): ``addr`` itself if ``fixed``, near it if it is a
+    """An address for `length` bytes (a multiple of the page size): `addr` itself if `fixed`, near it if it is a
     free hint, else the layout's choice. Raises ENOMEM (no room), EINVAL (fixed and unaligned), EPERM (below
     mmap_min_addr). Linux: __get_unmapped_area."""
     if length > TASK_SIZE:
@@ -69,7 +69,7 @@ def get_unmapped_area(mem: Memory, mm: Mm, addr: int, length: int, fixed: bool) 
 
 
 def _hint(mm: Mm, addr: int, length: int) -> int:
-    """``addr`` rounded to a page if that range is free, else 0."""
+    """`addr` rounded to a page if that range is free, else 0."""
     addr = addr & ~4095 if mm.topdown else addr + 4095 & ~4095
     if not addr or addr > TASK_SIZE - length:
         return 0
@@ -84,7 +84,7 @@ def _hint(mm: Mm, addr: int, length: int) -> int:
 
 
 def _topdown(mm: Mm, length: int) -> int:
-    """Start of the highest piece of ``length`` bytes below mmap_base, or -1."""
+    """Start of the highest piece of `length` bytes below mmap_base, or -1."""
     base = mm.mmap_base
     top = mm.gap_top
     if length < mm.gap_size or top > base:
@@ -119,7 +119,7 @@ def _topdown(mm: Mm, length: int) -> int:
 
 
 def _bottomup(mm: Mm, length: int) -> int:
-    """Start of the lowest piece of ``length`` bytes from TASK_UNMAPPED_BASE up. Raises ENOMEM."""
+    """Start of the lowest piece of `length` bytes from TASK_UNMAPPED_BASE up. Raises ENOMEM."""
     vmas = mm.vmas
     floor = TASK_UNMAPPED_BASE
     for i in range(mm.find_index(floor), len(vmas)):
@@ -135,7 +135,7 @@ def _bottomup(mm: Mm, length: int) -> int:
 
 
 def gap_grew(mm: Mm, i: int) -> None:
-    """Address space just below the area at position ``i`` (or below the end, if there is none) was freed."""
+    """Address space just below the area at position `i` (or below the end, if there is none) was freed."""
     vmas = mm.vmas
     top = mm.mmap_base
     if i < len(vmas) and vmas[i].vm_start < top:

@@ -45,7 +45,7 @@ def insert_vm_struct(mem: Memory, mm: Mm, vma: VmArea) -> None:
 
 
 def expand_stack(mem: Memory, vma: VmArea, address: int) -> None:
-    """Grows a VM_GROWSDOWN area down to ``address`` (bytes). Raises EFAULT (it does not grow), EPERM (too low), ENOMEM
+    """Grows a VM_GROWSDOWN area down to `address` (bytes). Raises EFAULT (it does not grow), EPERM (too low), ENOMEM
     (guard gap, limits). Linux: expand_downwards, 6.18."""
     address &= ~4095
     mm, flags = vma.vm_mm, vma.vm_flags

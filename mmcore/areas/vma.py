@@ -1,4 +1,4 @@
-"""Areas: ``vm_area_struct``, its flags, and the small questions one asks of an area.
+"""Areas: `vm_area_struct`, its flags, and the small questions one asks of an area.
 
 An area is a range of pages of one address space with one set of permissions and one source of contents.
 
@@ -66,8 +66,8 @@ FORK, SPLIT, MOVE = "fork", "split", "move"
 
 
 class VmArea:
-    """One area. Its keys (``vm_start``, ``vm_end``, ``vm_pgoff``) change only between ``scheme.vma_adjust_begin`` and
-    ``_end`` and outside the file's index; ``mm.starts`` holds a copy of ``vm_start``."""
+    """One area. Its keys (`vm_start`, `vm_end`, `vm_pgoff`) change only between `scheme.vma_adjust_begin` and
+    `_end` and outside the file's index; `mm.starts` holds a copy of `vm_start`."""
 
     __slots__ = (
         "vm_mm",
@@ -95,7 +95,7 @@ class VmArea:
     vm_file: MappedFile | None  # it holds a reference
     # Of a file mapping (tmpfs and shared anonymous memory included); None: private anonymous memory.
     mapping: AddressSpace | None
-    # The scheme's own; a copy starts without, ``scheme.vma_copied`` fills them.
+    # The scheme's own; a copy starts without, `scheme.vma_copied` fills them.
     anon_vma: Any
     rmap: Any
     shared: Any  # the file index's
@@ -128,7 +128,7 @@ class VmArea:
         self.nl_cursor = 0
 
     def clone(self, mem: Memory, mm: Mm) -> VmArea:
-        """The same area for ``mm``, in no list yet; its file gains no reference. Raises OutOfMemory."""
+        """The same area for `mm`, in no list yet; its file gains no reference. Raises OutOfMemory."""
         return VmArea(
             mm,
             mem.vma_cache.alloc(),
@@ -151,7 +151,7 @@ class VmArea:
         return self.vm_end - self.vm_start >> 12
 
     def permissions(self) -> str:
-        """``rwxp`` as /proc/PID/maps shows it."""
+        """`rwxp` as /proc/PID/maps shows it."""
         flags = self.vm_flags
         return (
             ("r" if flags & VM_READ else "-")
@@ -172,12 +172,12 @@ def vm_start_gap(vma: VmArea) -> int:
 
 
 def linear_page_index(vma: VmArea, address: int) -> int:
-    """The page of the source that ``address`` shows, in a linear area."""
+    """The page of the source that `address` shows, in a linear area."""
     return (address - vma.vm_start >> 12) + vma.vm_pgoff
 
 
 def page_prot(mem: Memory, mapping: AddressSpace | None, flags: int) -> int:
-    """vm_page_prot of an area with ``flags``; with dirty tracking, shared writable pages of a file start
+    """vm_page_prot of an area with `flags`; with dirty tracking, shared writable pages of a file start
     write-protected, so that the first write is noticed. Linux: vma_wants_writenotify, 2.6.19."""
     prot = mem.pgtables.prot(flags)
     if prot & W and mapping is not None and mapping.tracks_dirty:
@@ -196,7 +196,7 @@ def accountable_mapping(flags: int) -> bool:
 
 
 def vm_stat_account(mm: Mm, flags: int, pages: int) -> None:
-    """``pages`` (signed) enter an mm's totals."""
+    """`pages` (signed) enter an mm's totals."""
     mm.total_vm += pages
     if flags & VM_GROWSDOWN:
         mm.stack_vm += pages

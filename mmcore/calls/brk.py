@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def set_brk(mem: Memory, mm: Mm, brk: int) -> int:
-    """The brk system call: moves the end of the heap to ``brk`` if that can be; returns where it is afterwards. Never
+    """The brk system call: moves the end of the heap to `brk` if that can be; returns where it is afterwards. Never
     raises."""
     old = mm.brk
     if brk < mm.start_brk:
@@ -65,7 +65,7 @@ def set_brk(mem: Memory, mm: Mm, brk: int) -> int:
 
 
 def do_brk(mem: Memory, mm: Mm, addr: int, length: int, executable: bool = False) -> None:
-    """Anonymous private writable memory at ``[addr, addr + length)``, replacing what is there (exec's bss). Raises
+    """Anonymous private writable memory at `[addr, addr + length)`, replacing what is there (exec's bss). Raises
     SysError, leaving everything as it was but for what was replaced."""
     length = length + 4095 & ~4095
     if not length:

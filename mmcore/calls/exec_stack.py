@@ -33,7 +33,7 @@ _VM_STACK_INCOMPLETE_SETUP = VM_RAND_READ | VM_SEQ_READ
 
 
 def bprm_stack(mem: Memory, mm: Mm, top: int) -> VmArea:
-    """exec: the temporary stack, one page that ends at ``top``, in an mm without areas. Raises OutOfMemory. Linux:
+    """exec: the temporary stack, one page that ends at `top`, in an mm without areas. Raises OutOfMemory. Linux:
     __bprm_mm_init."""
     flags = VM_STACK_FLAGS | _VM_STACK_INCOMPLETE_SETUP
     vma = VmArea(mm, mem.vma_cache.alloc(), top - 4096, top, flags, mem.pgtables.prot(flags), 0, None, None)
@@ -46,7 +46,7 @@ def bprm_stack(mem: Memory, mm: Mm, top: int) -> VmArea:
 
 
 def setup_arg_pages(mem: Memory, vma: VmArea, stack_top: int, executable: bool) -> None:
-    """exec: the temporary stack moves so that it ends at ``stack_top``, becomes an ordinary one and grows by 128 KB (or
+    """exec: the temporary stack moves so that it ends at `stack_top`, becomes an ordinary one and grows by 128 KB (or
     to RLIMIT_STACK). Raises SysError (exec's point of no return is behind: the caller kills). Linux: setup_arg_pages,
     fs/exec.c."""
     mm = vma.vm_mm

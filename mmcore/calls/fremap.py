@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def remap_file_pages(mem: Memory, mm: Mm, start: int, size: int, prot: int, pgoff: int, flags: int) -> None:
-    """``[start, start + size)`` (bytes), inside one shared mapping, shows the file from page ``pgoff`` on. Raises
+    """`[start, start + size)` (bytes), inside one shared mapping, shows the file from page `pgoff` on. Raises
     EINVAL, or ENOMEM (no page table) with nothing changed."""
     start &= ~4095
     size &= ~4095

@@ -79,7 +79,7 @@ _KNOWN = set(_FLAG_ADVICE) | {
 
 
 def do_madvise(mem: Memory, mm: Mm, start: int, length: int, advice: int) -> None:
-    """Takes advice about ``[start, start + length)`` (bytes). Raises EINVAL (arguments, an area the advice does not
+    """Takes advice about `[start, start + length)` (bytes). Raises EINVAL (arguments, an area the advice does not
     fit), EBADF, EACCES, EFAULT, ENOMEM (holes; all areas between are advised nevertheless)."""
     if advice in _NOT_HERE:
         raise NotHere(errno.EINVAL, f"{_NOT_HERE[advice]} (madvise)")
@@ -202,7 +202,7 @@ def _age(mem: Memory, vma: VmArea, start: int, end: int) -> None:
 
 
 def do_mincore(mem: Memory, mm: Mm, start: int, length: int) -> bytes:
-    """One byte per page of ``[start, start + length)``: 1 if it is in RAM (mapped or, for files, cached). Raises
+    """One byte per page of `[start, start + length)`: 1 if it is in RAM (mapped or, for files, cached). Raises
     EINVAL, ENOMEM (holes)."""
     if start & 4095:
         raise SysError(errno.EINVAL)
@@ -243,7 +243,7 @@ MS_ASYNC, MS_INVALIDATE, MS_SYNC = 1, 2, 4
 
 
 def do_msync(mem: Memory, mm: Mm, start: int, length: int, flags: int) -> tuple[list[AddressSpace], bool]:
-    """Sends what was written to shared file mappings in ``[start, start + length)`` on its way (MS_SYNC). Returns the
+    """Sends what was written to shared file mappings in `[start, start + length)` on its way (MS_SYNC). Returns the
     files to wait for, and whether there were holes (ENOMEM once they are done). Raises EINVAL, EBUSY (MS_INVALIDATE of
     locked memory)."""
     if (

@@ -7,7 +7,7 @@
 
 Reclaim may miss a PTE and try again later; here a PTE that is missed would show somebody another page. Nothing runs and
 nothing is allocated between the passes, so no access meets a migration entry. rss, the counts of slots and the scheme's
-records stay as they are: a scheme that knows pages by ``frames.mapping``, ``index`` and ``rmap`` finds the new frame as
+records stay as they are: a scheme that knows pages by `frames.mapping`, `index` and `rmap` finds the new frame as
 it found the old one. Linux: mm/migrate.c, 2.6.18 (its entries keep the write bit only, ours all bits; the new frame
 goes to the head of its LRU list there).
 """
@@ -48,7 +48,7 @@ def migrate_page(mem: Memory, pfn: int) -> int:
     """Moves a user's or a file's page to a fresh frame and returns that frame's PFN; the old one is free then.
 
     SysError, with nothing changed: ENOENT (no such page), EBUSY (pinned, or the scheme does not lead to all its PTEs),
-    EAGAIN (its I/O is under way: try again when ``mem.reclaim.page_wait(pfn)`` wakes), ENOMEM (no frame to be had).
+    EAGAIN (its I/O is under way: try again when `mem.reclaim.page_wait(pfn)` wakes), ENOMEM (no frame to be had).
     Allocates, so it may reclaim.
     """
     frames, pages = mem.frames, mem.pages
@@ -89,7 +89,7 @@ def _cache_of(mem: Memory, pfn: int) -> AddressSpace | Swap | None:
 
 
 def _check_movable(mem: Memory, pfn: int, mine: int) -> None:
-    """All references must be known: one per PTE, one of a cache, ``mine`` of the caller. Linux:
+    """All references must be known: one per PTE, one of a cache, `mine` of the caller. Linux:
     migrate_page_move_mapping."""
     frames = mem.frames
     if frames.flags[pfn] & (PG_LOCKED | PG_WRITEBACK):
@@ -102,7 +102,7 @@ def _check_movable(mem: Memory, pfn: int, mine: int) -> None:
 
 
 class _ToEntries(ProbingWalk):
-    """Pass 1, over the old frame: its PTEs become migration entries. ``left``: how many are still to be found."""
+    """Pass 1, over the old frame: its PTEs become migration entries. `left`: how many are still to be found."""
 
     __slots__ = ("left",)
 
@@ -120,8 +120,8 @@ class _ToEntries(ProbingWalk):
 
 
 class _FromEntries(ProbingWalk):
-    """Pass 2, over the frame ``pfn`` that the records name by now: the migration entries of ``old`` become PTEs of
-    ``new``. ``left``: how many are still to be found."""
+    """Pass 2, over the frame `pfn` that the records name by now: the migration entries of `old` become PTEs of
+    `new`. `left`: how many are still to be found."""
 
     __slots__ = ("old", "new", "left")
 
@@ -149,7 +149,7 @@ class _FromEntries(ProbingWalk):
 
 
 def _unmap(mem: Memory, pfn: int) -> None:
-    """Pass 1. EBUSY, with everything as it was, when the walk does not find ``mapcount`` PTEs."""
+    """Pass 1. EBUSY, with everything as it was, when the walk does not find `mapcount` PTEs."""
     wanted = mem.frames.mapcount[pfn]
     if not wanted:
         return
@@ -176,8 +176,8 @@ def _map(mem: Memory, walk: _FromEntries) -> None:
 
 
 def _move(mem: Memory, old: int, new: int) -> None:
-    """Everything that is known about ``old`` is known about ``new`` instead. The caller's reference to ``old`` stays;
-    its to ``new`` goes."""
+    """Everything that is known about `old` is known about `new` instead. The caller's reference to `old` stays;
+    its to `new` goes."""
     frames, flags = mem.frames, mem.frames.flags
     mem.ram.copy(new, old)  # fresh from the allocator, it holds no translated code
     cache = _cache_of(mem, old)

@@ -20,7 +20,7 @@ MCL_CURRENT, MCL_FUTURE, MCL_ONFAULT = 1, 2, 4
 
 
 def mlock_fixup(mem: Memory, mm: Mm, i: int, start: int, end: int, flags: int) -> None:
-    """``[start, end)`` of the area at position ``i`` becomes locked or unlocked. Raises SysError(ENOMEM) with nothing
+    """`[start, end)` of the area at position `i` becomes locked or unlocked. Raises SysError(ENOMEM) with nothing
     changed."""
     old = mm.vmas[i].vm_flags
     if flags == old or old & VM_SPECIAL:
@@ -52,7 +52,7 @@ def _apply_vma_lock_flags(mem: Memory, mm: Mm, start: int, end: int, lock: int) 
 
 
 def do_mlock(mem: Memory, mm: Mm, start: int, length: int, flags: int = 0) -> None:
-    """mlock and mlock2 (``flags`` MLOCK_ONFAULT): locks the pages of ``[start, start + length)`` and, unless on fault,
+    """mlock and mlock2 (`flags` MLOCK_ONFAULT): locks the pages of `[start, start + length)` and, unless on fault,
     brings them in. Raises EINVAL, EPERM, ENOMEM (holes, RLIMIT_MEMLOCK, inaccessible pages)."""
     if flags & ~MLOCK_ONFAULT:
         raise SysError(errno.EINVAL)
@@ -75,7 +75,7 @@ def do_mlock(mem: Memory, mm: Mm, start: int, length: int, flags: int = 0) -> No
 
 
 def _locked_pages(mm: Mm, start: int, end: int) -> int:
-    """Pages of ``[start, end)`` that are locked already."""
+    """Pages of `[start, end)` that are locked already."""
     return sum(
         min(end, v.vm_end) - max(start, v.vm_start) >> 12
         for v in mm.vmas[mm.find_index(start) :]
@@ -84,7 +84,7 @@ def _locked_pages(mm: Mm, start: int, end: int) -> int:
 
 
 def do_munlock(mem: Memory, mm: Mm, start: int, length: int) -> None:
-    """Unlocks the pages of ``[start, start + length)``. Raises ENOMEM at a hole."""
+    """Unlocks the pages of `[start, start + length)`. Raises ENOMEM at a hole."""
     end = start + length + 4095 & ~4095
     _apply_vma_lock_flags(mem, mm, start & ~4095, end, 0)
 

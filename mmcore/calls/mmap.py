@@ -63,10 +63,10 @@ _FMODE_READ, _FMODE_WRITE = 1, 2
 def do_mmap(
     mem: Memory, mm: Mm, addr: int, length: int, prot: int, flags: int, file: MappedFile | None, pgoff: int
 ) -> int:
-    """Maps ``length`` bytes and returns where. ``addr`` and ``length`` in bytes as the guest gave them, ``pgoff`` in
+    """Maps `length` bytes and returns where. `addr` and `length` in bytes as the guest gave them, `pgoff` in
     pages.
 
-    ``file`` None: MAP_ANONYMOUS is taken as set. Raises SysError, leaving everything as it was. Linux: do_mmap,
+    `file` None: MAP_ANONYMOUS is taken as set. Raises SysError, leaving everything as it was. Linux: do_mmap,
     6.18.
     """
     if not length:
@@ -149,7 +149,7 @@ def _anonymous_flags(kind: int, vm_flags: int) -> int:
 
 
 def _covered(mm: Mm, i: int, start: int, end: int) -> tuple[int, int]:
-    """Pages of ``[start, end)`` that lie in areas (those from position ``i`` on), and how many of them are charged to
+    """Pages of `[start, end)` that lie in areas (those from position `i` on), and how many of them are charged to
     the commit."""
     covered = accounted = 0
     vmas = mm.vmas
@@ -173,7 +173,7 @@ def _new_area(mem: Memory, mm: Mm, start: int, end: int, vm_flags: int, pgoff: i
 def mmap_region(
     mem: Memory, mm: Mm, addr: int, length: int, vm_flags: int, pgoff: int, file: MappedFile | None
 ) -> VmArea:
-    """``[addr, addr + length)`` becomes (part of) an area, replacing what is there. ``file`` None and VM_SHARED: fresh
+    """`[addr, addr + length)` becomes (part of) an area, replacing what is there. `file` None and VM_SHARED: fresh
     shared memory. Raises SysError(ENOMEM), leaving everything as it was."""
     end = addr + length
     pages = length >> 12
@@ -223,7 +223,7 @@ def mmap_region(
 
 
 def do_munmap(mem: Memory, mm: Mm, start: int, length: int) -> None:
-    """Unmaps every page of ``[start, start + length)``; holes in it are no error. Raises EINVAL, or ENOMEM when a hole
+    """Unmaps every page of `[start, start + length)`; holes in it are no error. Raises EINVAL, or ENOMEM when a hole
     inside an area would make one too many or cannot be had, leaving everything as it was. Linux: do_vmi_munmap,
     6.18."""
     if start & 4095 or start > TASK_SIZE or length > TASK_SIZE - start or not length:
@@ -240,8 +240,8 @@ def do_munmap(mem: Memory, mm: Mm, start: int, length: int) -> None:
 
 
 def unmap_areas(mem: Memory, mm: Mm, i: int, start: int, end: int, keep_tables: bool = False) -> None:
-    """Unmaps ``[start, end)``, which overlaps the area at position ``i`` and leaves no area with two rests. Cannot
-    fail. ``keep_tables``: page tables stay even if nothing uses them any more (mremap is about to)."""
+    """Unmaps `[start, end)`, which overlaps the area at position `i` and leaves no area with two rests. Cannot
+    fail. `keep_tables`: page tables stay even if nothing uses them any more (mremap is about to)."""
     vmas, starts = mm.vmas, mm.starts
     if mm.total_vm > mm.hiwater_vm:
         mm.hiwater_vm = mm.total_vm

@@ -44,7 +44,7 @@ _FEW = 24  # up to so many entries the scalar loop wins
 
 
 def do_mprotect(mem: Memory, mm: Mm, start: int, length: int, prot: int) -> None:
-    """Gives ``[start, start + length)`` (bytes) the permissions ``prot``. Raises EINVAL (arguments), ENOMEM (a hole,
+    """Gives `[start, start + length)` (bytes) the permissions `prot`. Raises EINVAL (arguments), ENOMEM (a hole,
     limits; what lies before the hole is changed), EACCES (a file's mode forbids it). Linux: do_mprotect_pkey, 6.18."""
     grows = prot & (PROT_GROWSDOWN | PROT_GROWSUP)
     prot &= ~(PROT_GROWSDOWN | PROT_GROWSUP)
@@ -100,7 +100,7 @@ def _first_area(mm: Mm, start: int, end: int, grows: int) -> int:
 
 
 def mprotect_fixup(mem: Memory, mm: Mm, i: int, start: int, end: int, flags: int) -> VmArea:
-    """``[start, end)`` of the area at position ``i`` gets ``flags``, with limits, commit, totals and PTEs. Returns the
+    """`[start, end)` of the area at position `i` gets `flags`, with limits, commit, totals and PTEs. Returns the
     area that holds it. Raises SysError(ENOMEM) with nothing changed."""
     vma = mm.vmas[i]
     old = vma.vm_flags
@@ -137,7 +137,7 @@ def mprotect_fixup(mem: Memory, mm: Mm, i: int, start: int, end: int, flags: int
 
 
 def change_protection(mem: Memory, vma: VmArea, start: int, end: int, prot: int) -> None:
-    """The present PTEs of ``[start, end)`` keep frame, A and D, and take the bits ``prot``."""
+    """The present PTEs of `[start, end)` keep frame, A and D, and take the bits `prot`."""
     pgtables = mem.pgtables
     ptes = pgtables.ptes
     keep = pgtables.PFN_MASK << 12 | A | D

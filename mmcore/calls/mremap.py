@@ -38,10 +38,10 @@ MREMAP_MAYMOVE, MREMAP_FIXED, MREMAP_DONTUNMAP = 1, 2, 4
 
 
 def do_mremap(mem: Memory, mm: Mm, addr: int, old_len: int, new_len: int, flags: int, new_addr: int) -> int:
-    """Resizes or moves ``[addr, addr + old_len)`` to ``new_len`` bytes; returns where it is. ``new_addr`` counts with
+    """Resizes or moves `[addr, addr + old_len)` to `new_len` bytes; returns where it is. `new_addr` counts with
     MREMAP_FIXED only.
 
-    ``old_len`` 0: a second mapping of a shared area. MREMAP_DONTUNMAP is refused. Raises EINVAL, EFAULT (no area, or
+    `old_len` 0: a second mapping of a shared area. MREMAP_DONTUNMAP is refused. Raises EINVAL, EFAULT (no area, or
     across areas), ENOMEM, EAGAIN (locked), MustWait; everything is as it was, except that a move of several areas may
     have moved the first ones.
     """
@@ -85,7 +85,7 @@ def _check_arguments(mm: Mm, addr: int, old_len: int, new_len: int, flags: int, 
 
 
 def _move_to(mem: Memory, mm: Mm, vma: VmArea, addr: int, old_len: int, new_addr: int, new_len: int) -> int:
-    """MREMAP_FIXED with another length; returns ``new_addr``."""
+    """MREMAP_FIXED with another length; returns `new_addr`."""
     end = addr + old_len
     if old_len > new_len:  # what does not move may span areas and gaps (6.17 and later)
         _check_range(mem, mm, vma, addr, new_len, new_len)
@@ -136,7 +136,7 @@ def _move_areas(mem: Memory, mm: Mm, start: int, length: int, new_start: int) ->
 
 
 def _expand_in_place(mem: Memory, mm: Mm, vma: VmArea, delta: int) -> bool:
-    """Grows the area by ``delta`` bytes if what follows is free. Raises ENOMEM."""
+    """Grows the area by `delta` bytes if what follows is free. Raises ENOMEM."""
     start = vma.vm_end
     end = start + delta
     i = mm.index_of(vma) + 1
@@ -161,8 +161,8 @@ def _expand_in_place(mem: Memory, mm: Mm, vma: VmArea, delta: int) -> bool:
 def move_vma(
     mem: Memory, mm: Mm, vma: VmArea, addr: int, old_len: int, new_addr: int, new_len: int, replace: bool
 ) -> int:
-    """``[addr, addr + old_len)`` of one area becomes ``[new_addr, new_addr + new_len)``; ``replace``: whatever lies
-    there goes. The ranges do not overlap; limits are checked. ``old_len`` 0 leaves the old mapping. Raises
+    """`[addr, addr + old_len)` of one area becomes `[new_addr, new_addr + new_len)`; `replace`: whatever lies
+    there goes. The ranges do not overlap; limits are checked. `old_len` 0 leaves the old mapping. Raises
     SysError(ENOMEM) or MustWait with nothing changed."""
     if len(mm.vmas) >= mm.max_map_count - 3:
         raise SysError(errno.ENOMEM, "too many areas")
@@ -190,7 +190,7 @@ def move_vma(
 
 
 def _commit_move(mem: Memory, plan: _Plan, vma: VmArea, new: VmArea, addr: int, old_len: int) -> None:
-    """Links ``new`` instead of what lies there, moves the PTEs, unmaps the old range and merges. Nothing in it
+    """Links `new` instead of what lies there, moves the PTEs, unmaps the old range and merges. Nothing in it
     allocates, and nothing fails."""
     mm, flags = plan.mm, vma.vm_flags
     new_addr, new_end = new.vm_start, new.vm_end
@@ -221,7 +221,7 @@ def _commit_move(mem: Memory, plan: _Plan, vma: VmArea, new: VmArea, addr: int, 
 
 
 def _rejoin(mem: Memory, mm: Mm, at: int) -> None:
-    """Undoes a split at ``at``."""
+    """Undoes a split at `at`."""
     i = mm.find_index(at)
     upper = mm.vmas[i]
     vma_merge(mem, mm, i, upper.vm_start, upper.vm_end, upper.vm_flags, upper, upper.vm_file, upper.vm_pgoff)
@@ -256,7 +256,7 @@ def _copy_shared(mem: Memory, mm: Mm, vma: VmArea, start: int, length: int, delt
 class _Plan:
     """A move in the making: all that can fail, each gain with its undo, and then the move itself.
 
-    sources   runs ``[i, j)`` of PTE indices, cut where either side's table ends
+    sources   runs `[i, j)` of PTE indices, cut where either side's table ends
     targets   where each of them goes; the tables exist
     whole     (address, target) of tables that move as they are: all their entries move together, and the scheme need
               not be told
@@ -296,7 +296,7 @@ class _Plan:
     # --- what can fail
 
     def make_area(self, vma: VmArea, addr: int, new_addr: int, new_len: int) -> VmArea:
-        """The area that what lies at ``addr`` in ``vma`` moves into, known to the scheme, not linked. Raises
+        """The area that what lies at `addr` in `vma` moves into, known to the scheme, not linked. Raises
         OutOfMemory."""
         scheme = self.mem.scheme
         self._area = new = vma.clone(self.mem, self.mm)
@@ -310,7 +310,7 @@ class _Plan:
         return new
 
     def cut_hole(self, start: int, end: int) -> None:
-        """Splits the area that has ``[start, end)`` in its middle at ``end``, so that unmapping the range cannot fail.
+        """Splits the area that has `[start, end)` in its middle at `end`, so that unmapping the range cannot fail.
         Raises SysError(ENOMEM)."""
         mm = self.mm
         i = mm.find_index(start)
@@ -321,7 +321,7 @@ class _Plan:
                 self._cuts.append(end)
 
     def reserve(self, vma: VmArea, new: VmArea, start: int, length: int, delta: int) -> None:
-        """Tables, and what the scheme needs for the pages of ``[start, start + length)`` of ``vma`` in ``new``;
+        """Tables, and what the scheme needs for the pages of `[start, start + length)` of `vma` in `new`;
         again if making room unmapped some of them. Raises OutOfMemory."""
         mem, rmap = self.mem, self.mem.rmap
         while True:
@@ -355,7 +355,7 @@ class _Plan:
             self._area.free(self.mem)
 
     def prepare(self, start: int, length: int, delta: int) -> None:
-        """Plans (or plans again) the move of ``[start, start + length)`` by ``delta`` bytes and makes the tables it
+        """Plans (or plans again) the move of `[start, start + length)` by `delta` bytes and makes the tables it
         needs. Raises OutOfMemory."""
         self.sources, self.targets, self.whole, self.delta = [], [], [], delta
         self.apart = abs(delta) >= length
@@ -388,7 +388,7 @@ class _Plan:
     # --- what cannot
 
     def free_unused_tables(self, i: int, start: int, end: int) -> None:
-        """What lay at the target ``[start, end)`` is gone, area ``i`` is the first above: tables there that the move
+        """What lay at the target `[start, end)` is gone, area `i` is the first above: tables there that the move
         does not fill go too."""
         pgtables, mm = self.mem.pgtables, self.mm
         span = 1 << pgtables.SHIFT
@@ -418,7 +418,7 @@ class _Plan:
 
 
 def shift_arg_pages(mem: Memory, vma: VmArea, shift: int) -> None:
-    """exec: the temporary stack and its pages move down by ``shift`` > 0 bytes into free space; vm_pgoff stays, so each
+    """exec: the temporary stack and its pages move down by `shift` > 0 bytes into free space; vm_pgoff stays, so each
     page keeps its linear index. Raises OutOfMemory or ENOMEM with nothing changed. Linux: fs/exec.c, 2.6.23."""
     mm, pgtables, scheme = vma.vm_mm, mem.pgtables, mem.scheme
     start, end = vma.vm_start, vma.vm_end

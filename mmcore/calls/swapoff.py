@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 def swap_off(mem: Memory, interrupted: Callable[[], bool] = lambda: False) -> Generator[WaitQueue, None, None]:
-    """Empties the swap device and turns it off; yields what has to be waited for. ``interrupted``: a signal wants it to
+    """Empties the swap device and turns it off; yields what has to be waited for. `interrupted`: a signal wants it to
     stop.
 
     Raises SysError: EINVAL (it is not in use), ENOMEM (no room for what is on it, or none in the overcommit limit),

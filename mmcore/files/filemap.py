@@ -4,7 +4,7 @@
    FileSpace     pages come from and go back to a backing store, a host file (filespace.py)
    ShmemSpace    tmpfs and shared anonymous memory: pages have no home but RAM and swap (shmem.py)
 
-A page of the cache has ``frames.mapping`` = the AddressSpace's kernel address, ``frames.index`` = its offset in pages,
+A page of the cache has `frames.mapping` = the AddressSpace's kernel address, `frames.index` = its offset in pages,
 one reference for the cache, owner PAGECACHE. PG_LOCKED: being read. PG_UPTODATE: its bytes are the file's. PG_DIRTY:
 newer than the backing store. Linux: mm/filemap.c, mm/truncate.c, mm/page-writeback.c, 2.6.7.
 """
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from mmcore.areas.vma import VmArea
     from mmcore.memory import Memory
-    from mmcore.outside import HostInode
+    from mmcore.outside import CachedInode
 
 _I_DATA = 176  # where the address_space lies in its inode
 _ZERO = bytes(PAGE_SIZE)
@@ -35,10 +35,10 @@ _MAY_WRITE_IT = VM_SHARED | VM_MAYWRITE
 
 
 class AddressSpace:
-    """The cached pages of one file, whose ``host`` (inode) tells ``i_size`` in bytes. ``addr`` is its kernel address,
+    """The cached pages of one file, whose `host` (inode) tells `i_size` in bytes. `addr` is its kernel address,
     inside the inode's.
 
-    It stands in ``mem.mappings`` while it has pages, swapped pages or areas.
+    It stands in `mem.mappings` while it has pages, swapped pages or areas.
     """
 
     __slots__ = (
@@ -58,8 +58,8 @@ class AddressSpace:
     # writes through shared mappings are noticed as they begin (FileSpace, where the machine has dirty tracking)
     tracks_dirty = False
 
-    def __init__(self, mem: Memory, host: HostInode) -> None:
-        """``host.addr``: kernel address of its inode; one that nothing else uses."""
+    def __init__(self, mem: Memory, host: CachedInode) -> None:
+        """`host.addr`: kernel address of its inode; one that nothing else uses."""
         self.mem = mem
         self.frames = mem.frames
         self.host = host
@@ -85,7 +85,7 @@ class AddressSpace:
             self._register()
 
     def link_beside(self, new: VmArea, old: VmArea) -> None:
-        """fork: ``new`` is a copy of ``old``."""
+        """fork: `new` is a copy of `old`."""
         if new.vm_flags & _MAY_WRITE_IT == _MAY_WRITE_IT:
             self.i_mmap_writable += 1
         if new.vm_flags & VM_NONLINEAR:
@@ -115,7 +115,7 @@ class AddressSpace:
             del self.mem.mappings[self.addr]
 
     def table_frames(self) -> Iterable[int]:
-        """Frames beside ``pages`` that the file holds for itself (for the auditor)."""
+        """Frames beside `pages` that the file holds for itself (for the auditor)."""
         return ()
 
     def swap_entries(self) -> Iterable[int]:
@@ -146,7 +146,7 @@ class AddressSpace:
         frames.count[pfn] -= 1
 
     def replace_page(self, pfn: int, new: int) -> None:
-        """Migration: the index leads to ``new``, which gets everything else from ``pfn``."""
+        """Migration: the index leads to `new`, which gets everything else from `pfn`."""
         self.pages[self.frames.index[pfn]] = new
 
     def find_get_page(self, index: int) -> int:
@@ -157,7 +157,7 @@ class AddressSpace:
         return pfn
 
     def getpage(self, index: int, *, write: bool = False) -> int:
-        """The page's frame, uptodate, with a reference for the caller; made or read in if need be. ``write``: it is
+        """The page's frame, uptodate, with a reference for the caller; made or read in if need be. `write`: it is
         about to be written to.
 
         Raises BeyondEof, MustWait (I/O under way: start over when it has ended), SysError (EIO, ENOSPC),
@@ -176,7 +176,7 @@ class AddressSpace:
             raise
 
     def _bring_in(self, index: int) -> int:
-        """getpage's slow half: the page is not cached, or not uptodate. ``index`` need not lie within the file."""
+        """getpage's slow half: the page is not cached, or not uptodate. `index` need not lie within the file."""
         raise NotImplementedError
 
     def _peek(self, index: int) -> int:
@@ -184,7 +184,7 @@ class AddressSpace:
         raise NotImplementedError
 
     def _begin_write(self, index: int, whole: bool) -> int:
-        """For write: the page with a reference; its old bytes matter unless ``whole``. Raises like getpage."""
+        """For write: the page with a reference; its old bytes matter unless `whole`. Raises like getpage."""
         raise NotImplementedError
 
     def set_page_dirty(self, pfn: int) -> None:
@@ -198,7 +198,7 @@ class AddressSpace:
         raise NotImplementedError
 
     def writeback(self, limit: int = 1 << 30) -> int:
-        """Starts writing at most ``limit`` dirty pages to where they are kept; returns how many (none in tmpfs,
+        """Starts writing at most `limit` dirty pages to where they are kept; returns how many (none in tmpfs,
         which keeps them nowhere)."""
         return 0
 
@@ -209,8 +209,8 @@ class AddressSpace:
         return max(64, self.frames.nr >> 3)
 
     def read(self, pos: int, count: int) -> bytes:
-        """At most ``count`` bytes from ``pos``, fewer at the end of the file, zeros from holes. MustWait before
-        anything was read of the first ``_chunk`` pages; a read of more than those ends early rather than wait twice.
+        """At most `count` bytes from `pos`, fewer at the end of the file, zeros from holes. MustWait before
+        anything was read of the first `_chunk` pages; a read of more than those ends early rather than wait twice.
         Linux: do_generic_mapping_read."""
         count = min(count, self.host.i_size - pos)
         if count <= 0:
@@ -254,7 +254,7 @@ class AddressSpace:
         return bytes(out)
 
     def _hold(self, first: int, stop: int) -> list[int]:
-        """References to pages ``first <= index < stop``, -1 for holes. All or none."""
+        """References to pages `first <= index < stop`, -1 for holes. All or none."""
         held: list[int] = []
         count = self.frames.count
         try:
@@ -275,10 +275,10 @@ class AddressSpace:
                 put_page(pfn)
 
     def read_ahead(self, index: int, nr: int) -> None:
-        """Starts reading what is missing of ``nr`` pages from ``index``. Does nothing where pages come from nowhere."""
+        """Starts reading what is missing of `nr` pages from `index`. Does nothing where pages come from nowhere."""
 
     def write(self, pos: int, data: bytes) -> int:
-        """Writes ``data`` at ``pos``, extending the file; returns the bytes written, fewer than asked when space or
+        """Writes `data` at `pos`, extending the file; returns the bytes written, fewer than asked when space or
         memory ran out on the way. MustWait, ENOSPC and ENOMEM before anything changed. Linux:
         generic_file_aio_write_nolock."""
         total = len(data)
@@ -347,7 +347,7 @@ class AddressSpace:
     # --- truncation
 
     def truncate(self, new_size: int) -> None:
-        """The file is about to be ``new_size`` bytes long (the caller sets ``host.i_size`` afterwards): pages behind
+        """The file is about to be `new_size` bytes long (the caller sets `host.i_size` afterwards): pages behind
         the end leave every page table and the cache, the rest of the last page becomes zeros. MustWait before anything
         changed. Linux: vmtruncate, truncate_inode_pages."""
         first = new_size + PAGE_SIZE - 1 >> PAGE_SHIFT
@@ -373,7 +373,7 @@ class AddressSpace:
         return self.pages.get(index, -1)
 
     def punch_hole(self, pos: int, end: int) -> None:
-        """Bytes ``pos <= b < end`` become zeros; whole pages among them leave RAM. MustWait before anything changed."""
+        """Bytes `pos <= b < end` become zeros; whole pages among them leave RAM. MustWait before anything changed."""
         first, stop = pos + PAGE_SIZE - 1 >> PAGE_SHIFT, end >> PAGE_SHIFT
         for lo, hi in ((pos, min(end, first << PAGE_SHIFT)), (max(pos, stop << PAGE_SHIFT), end)):
             if lo < hi and lo < self.host.i_size:
@@ -384,7 +384,7 @@ class AddressSpace:
             self.drop_pages(first, stop)
 
     def drop_pages(self, first: int, stop: int = 1 << 32) -> None:
-        """Unmapped pages ``first <= index < stop`` leave the cache, whatever their state."""
+        """Unmapped pages `first <= index < stop` leave the cache, whatever their state."""
         pages = self.pages
         if stop - first > len(pages):
             doomed = [i for i in pages if first <= i < stop]

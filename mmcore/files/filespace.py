@@ -21,7 +21,7 @@ from mmcore.physical.ram import PAGE_SHIFT, PAGE_SIZE
 
 if TYPE_CHECKING:
     from mmcore.memory import Memory
-    from mmcore.outside import HostInode
+    from mmcore.outside import CachedInode
     from mmcore.wait import WaitQueue
 
 RA_PAGES = 32  # pages read together: VM_MAX_READAHEAD, 128 KB
@@ -29,7 +29,7 @@ _ZERO = bytes(PAGE_SIZE)
 
 
 class Backing(Protocol):
-    """Where a FileSpace's bytes live. Both may raise SysError; ``read_page`` may answer short at the end of the
+    """Where a FileSpace's bytes live. Both may raise SysError; `read_page` may answer short at the end of the
     file."""
 
     def read_page(self, index: int) -> bytes: ...
@@ -38,15 +38,15 @@ class Backing(Protocol):
 
 class FileSpace(AddressSpace):
     """Pages of a file with a backing store. Clean ones may be dropped at any time; dirty ones are written back first.
-    ``error``: errno of a write-back that failed, until somebody asks (``take_error``).
+    `error`: errno of a write-back that failed, until somebody asks (`take_error`).
 
-    ``tracks_dirty``: a PTE that may write implies a dirty page; write-back takes the right away again (page_mkclean).
+    `tracks_dirty`: a PTE that may write implies a dirty page; write-back takes the right away again (page_mkclean).
     Linux: 2.6.19.
     """
 
     __slots__ = ("backing", "dirty", "error", "tracks_dirty", "_position")
 
-    def __init__(self, mem: Memory, host: HostInode, backing: Backing) -> None:
+    def __init__(self, mem: Memory, host: CachedInode, backing: Backing) -> None:
         super().__init__(mem, host)
         self.backing = backing
         self.dirty: dict[int, None] = {}  # indices, in the order in which they became dirty

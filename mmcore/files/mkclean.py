@@ -35,7 +35,7 @@ def page_mkclean(mem: Memory, pfn: int) -> int:
 
 
 class _Clean(ProbingWalk):
-    """``dirty`` PTEs were found. Over when all ``left`` PTEs of the page were seen."""
+    """`dirty` PTEs were found. Over when all `left` PTEs of the page were seen."""
 
     __slots__ = ("left", "dirty")
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from mmcore.memory import Memory
-    from mmcore.outside import HostInode
+    from mmcore.outside import CachedInode
     from mmcore.physical.slab import KmemCache
 
 SHMEM_NR_DIRECT = 16
@@ -37,7 +37,7 @@ def shmem_inode_cache(mem: Memory) -> KmemCache:
 
 
 class ShmemSuper:
-    """One tmpfs instance: how many pages its files may hold. ``max_blocks`` None: no limit (the kernel's own instance,
+    """One tmpfs instance: how many pages its files may hold. `max_blocks` None: no limit (the kernel's own instance,
     for shared anonymous memory)."""
 
     __slots__ = ("max_blocks", "used")
@@ -48,12 +48,12 @@ class ShmemSuper:
 
 
 class ShmemSpace(AddressSpace):
-    """``swapped``: index -> swap entry of the pages that are out. ``locked`` (SHM_LOCK): its pages stay."""
+    """`swapped`: index -> swap entry of the pages that are out. `locked` (SHM_LOCK): its pages stay."""
 
     __slots__ = ("sb", "swapped", "locked", "write_sealed", "_table")
     is_shmem = True
 
-    def __init__(self, mem: Memory, host: HostInode, sb: ShmemSuper | None = None) -> None:
+    def __init__(self, mem: Memory, host: CachedInode, sb: ShmemSuper | None = None) -> None:
         super().__init__(mem, host)
         self.sb = sb if sb is not None else ShmemSuper()
         self.swapped: dict[int, int] = {}
@@ -84,7 +84,7 @@ class ShmemSpace(AddressSpace):
                 table[key] = self.mem.pages.alloc_page(GFP_HIGHUSER, PAGECACHE)
 
     def _free_table(self, first: int) -> None:
-        """Table pages that only serve indices from ``first`` on go."""
+        """Table pages that only serve indices from `first` on go."""
         keep = (first - SHMEM_NR_DIRECT + ENTRIES_PER_PAGE - 1) // ENTRIES_PER_PAGE if first > SHMEM_NR_DIRECT else 0
         half = ENTRIES_PER_PAGE // 2
         for key in sorted(self._table):
@@ -141,7 +141,7 @@ class ShmemSpace(AddressSpace):
         return pfn
 
     def from_swap(self, pfn: int, index: int, entry: int) -> None:
-        """The page of ``entry``, uptodate in the swap cache, becomes the file's page ``index`` again; the caller holds
+        """The page of `entry`, uptodate in the swap cache, becomes the file's page `index` again; the caller holds
         a reference. Raises OutOfMemory with nothing changed."""
         self.add_to_page_cache(pfn, index)
         self.frames.count[pfn] -= 1  # the swap cache's reference
@@ -270,8 +270,8 @@ class _ShmemInode:
 
 
 class ShmemFile:
-    """What do_mmap maps for MAP_SHARED | MAP_ANONYMOUS. ``promised`` pages of commit are its own (MAP_NORESERVE: none).
-    The last ``put`` frees everything."""
+    """What do_mmap maps for MAP_SHARED | MAP_ANONYMOUS. `promised` pages of commit are its own (MAP_NORESERVE: none).
+    The last `put` frees everything."""
 
     __slots__ = ("mem", "inode", "mapping", "count", "promised")
     path = "/dev/zero (deleted)"
@@ -307,7 +307,7 @@ class ShmemMount:
         self.next_ino = 1
 
     def __call__(self, size: int, reserve: bool = True) -> ShmemFile:
-        """``reserve``: its size is promised now (shmem_acct_size). Raises OutOfMemory."""
+        """`reserve`: its size is promised now (shmem_acct_size). Raises OutOfMemory."""
         promised = size + PAGE_SIZE - 1 >> PAGE_SHIFT if reserve else 0
         self.mem.overcommit.charge(promised)
         try:

@@ -115,7 +115,7 @@ class Faults:
         return vma
 
     def handle_mm_fault(self, mm: Mm, vma: VmArea, address: int, write: int) -> int:
-        """Makes the page at ``address`` present (and writable for ``write``). COPIED, DONE, SIGBUS or OOM. Raises
+        """Makes the page at `address` present (and writable for `write`). COPIED, DONE, SIGBUS or OOM. Raises
         MustWait."""
         try:
             i = self.pte_index(mm.pgd, address)
@@ -250,7 +250,7 @@ class Faults:
             self.put_page(pfn)
 
     def _copy_page(self, mm: Mm, vma: VmArea, address: int, i: int, pte: int, pfn: int) -> int:
-        """A page of its own for a PTE that shares ``pfn``, or maps the zero page; the caller holds a reference to what
+        """A page of its own for a PTE that shares `pfn`, or maps the zero page; the caller holds a reference to what
         is shared. HOT, the new page in line like _do_anonymous_page."""
         ram, mapcount, flags = self.u8, self.mapcount, self.flags[pfn]
         token = self.reserve("anon_fault", vma)
@@ -371,7 +371,7 @@ class Faults:
     # --- the kernel's own accesses
 
     def fault_in(self, mm: Mm, address: int, write: bool) -> int:
-        """The frame behind a user address, present and (for ``write``) writable, A and D set as the CPU would.
+        """The frame behind a user address, present and (for `write`) writable, A and D set as the CPU would.
 
         Raises SysError(EFAULT) where the guest would get a signal, MustWait before anything changed; for a call that
         keeps many pages already it waits here.
@@ -418,7 +418,7 @@ class Faults:
         areas locked on fault are left alone.
 
         Returns 0, or the errno of the first page that cannot be had: EFAULT (no access, beyond the end of the file),
-        ENOMEM. ``go_on``: other areas are tried all the same. Linux: __mm_populate, populate_vma_page_range, 4.x and
+        ENOMEM. `go_on`: other areas are tried all the same. Linux: __mm_populate, populate_vma_page_range, 4.x and
         later.
         """
         error = 0

@@ -30,7 +30,7 @@ _SHORT = 64  # entries that a list holds sooner than numpy finds them
 
 
 def copy_page_range(mem: Memory, src: VmArea, dst: VmArea) -> None:
-    """Copies the PTEs of ``src`` into ``dst``, write-protecting both where the pages are to be copied on write. Raises
+    """Copies the PTEs of `src` into `dst`, write-protecting both where the pages are to be copied on write. Raises
     OutOfMemory."""
     pgtables, rmap = mem.pgtables, mem.rmap
     tables = pgtables.tables(src.vm_mm.pgd, src.vm_start, src.vm_end)

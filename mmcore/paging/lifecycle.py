@@ -40,7 +40,7 @@ def _mm_init(mem: Memory) -> Mm:
 
 
 def mm_alloc(mem: Memory) -> Mm:
-    """exec's address space: empty, with a root table, ``mm_users`` 1. Raises OutOfMemory, leaving nothing behind.
+    """exec's address space: empty, with a root table, `mm_users` 1. Raises OutOfMemory, leaving nothing behind.
     Linux: kernel/fork.c, 2.6.7."""
     mm = _mm_init(mem)
     try:
@@ -53,7 +53,7 @@ def mm_alloc(mem: Memory) -> Mm:
 
 
 def mm_fork(mem: Memory, parent: Mm) -> Mm:
-    """fork's address space: the parent's layout and totals, no areas yet; memory locks (``def_flags``) are not
+    """fork's address space: the parent's layout and totals, no areas yet; memory locks (`def_flags`) are not
     inherited. Raises OutOfMemory, leaving nothing behind. Linux: copy_mm, kernel/fork.c, 2.6.7."""
     mm = _mm_init(mem)
     mm.inherit(parent)
@@ -70,7 +70,7 @@ def mm_fork(mem: Memory, parent: Mm) -> Mm:
 
 
 def mmput(mem: Memory, mm: Mm) -> None:
-    """One task less runs in ``mm``; the last one takes it apart. Linux: kernel/fork.c, 2.6.7."""
+    """One task less runs in `mm`; the last one takes it apart. Linux: kernel/fork.c, 2.6.7."""
     mm.mm_users -= 1
     if mm.mm_users == 0:
         exit_mmap(mem, mm)

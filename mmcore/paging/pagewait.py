@@ -10,7 +10,7 @@ pages at once, so it keeps each page that it waited for, and the frames it reach
 dies gives all back. Linux: the reference of do_swap_page and of filemap_nopage across lock_page, 2.6.7.
 
 A call may need more pages than there are frames (the strings of an exec). Linux copies them one by one and needs them
-one by one; a call that starts over would need them all at once, and never have them. So a call that keeps ``MANY``
+one by one; a call that starts over would need them all at once, and never have them. So a call that keeps `MANY`
 waits for the others on the spot, and what it has copied stays copied.
 
 Turns are ours. There, an allocation that finds nothing sleeps, and those run whose pages have come; here it runs to its
@@ -37,8 +37,8 @@ MANY = 64  # more than any call needs that goes on chunk by chunk (16 pages of t
 
 
 class AwaitedPages:
-    """``held``: task -> PFNs, one reference each; a task that has waited stays in it, maybe with none, until it lets
-    go. ``users``: PFN -> tasks that hold it. ``on_the_spot``: the current task cannot give way, so it needs no turn."""
+    """`held`: task -> PFNs, one reference each; a task that has waited stays in it, maybe with none, until it lets
+    go. `users`: PFN -> tasks that hold it. `on_the_spot`: the current task cannot give way, so it needs no turn."""
 
     __slots__ = ("mem", "frames", "held", "users", "queue", "turns", "on_the_spot", "_looking")
 

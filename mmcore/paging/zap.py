@@ -25,7 +25,7 @@ _SMALL = 8 << 12  # ranges so small are not worth a look at whole tables
 
 
 def zap_page_range(mem: Memory, vma: VmArea, start: int, end: int) -> None:
-    """Unmaps ``[start, end)`` of an area: PTEs cleared, references dropped, swap entries freed. Cannot fail."""
+    """Unmaps `[start, end)` of an area: PTEs cleared, references dropped, swap entries freed. Cannot fail."""
     if end - start <= _SMALL:
         pgd, ptes, pte_index = vma.vm_mm.pgd, mem.pgtables.ptes, mem.pgtables.pte_index
         few = []
@@ -76,7 +76,7 @@ def _zap_few(mem: Memory, vma: VmArea, indices: list[int]) -> None:
 
 
 def _drop(mem: Memory, vma: VmArea, cleared: PteRange, at: np.ndarray) -> None:
-    """What the cleared PTEs at the positions ``at`` held is let go."""
+    """What the cleared PTEs at the positions `at` held is let go."""
     frames, rmap = mem.frames, mem.rmap
     present = cleared.present(at)
     if len(present) < len(at):
@@ -118,7 +118,7 @@ def _leave_files(mem: Memory, cleared: PteRange, at: np.ndarray, pfns: np.ndarra
 
 
 def _put_pages(mem: Memory, pfns: np.ndarray, distinct: bool) -> None:
-    """One reference less for each; pages without any are freed. ``distinct``: no frame stands twice in ``pfns``."""
+    """One reference less for each; pages without any are freed. `distinct`: no frame stands twice in `pfns`."""
     np_count = mem.frames.np_count
     if distinct:
         left = np_count[pfns] - np.int32(1)
@@ -133,7 +133,7 @@ def _put_pages(mem: Memory, pfns: np.ndarray, distinct: bool) -> None:
 
 
 def unmap_mapping_range(mem: Memory, mapping: AddressSpace, first: int, last: int, even_cows: bool = True) -> None:
-    """Truncation: no PTE maps pages ``first..last`` (inclusive) of the file any more; private copies go too unless told
+    """Truncation: no PTE maps pages `first..last` (inclusive) of the file any more; private copies go too unless told
     otherwise."""
     for vma in list(mapping.i_mmap.overlapping(first, last)):
         lo = max(first, vma.vm_pgoff)

@@ -1,7 +1,7 @@
-"""``mem_map`` as a structure of arrays: one entry per physical frame in each.
+"""`mem_map` as a structure of arrays: one entry per physical frame in each.
 
-Each array is one lazily touched buffer, seen as a memoryview (``frames.count[pfn]``, single entries) and as numpy
-(``frames.np_count``, ranges).
+Each array is one lazily touched buffer, seen as a memoryview (`frames.count[pfn]`, single entries) and as numpy
+(`frames.np_count`, ranges).
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ _Word = TypeVar("_Word", bound=np.generic)
 
 
 class Frames:
-    """Per-frame arrays for ``nr`` frames."""
+    """Per-frame arrays for `nr` frames."""
 
     __slots__ = (
         "nr",
@@ -113,10 +113,10 @@ class Frames:
     # Swap entry when PG_SWAPCACHE (2.6.6 and later).
     private: memoryview
     np_private: NDArray[np.uint32]
-    # The scheme's word (pte_chain's ``pte`` union).
+    # The scheme's word (pte_chain's `pte` union).
     rmap: memoryview
     np_rmap: NDArray[np.uint64]
-    # Who holds the frame: FREE, PCP, ...; ``bincount`` of it is the low-memory account.
+    # Who holds the frame: FREE, PCP, ...; `bincount` of it is the low-memory account.
     owner: memoryview
     np_owner: NDArray[np.uint8]
     # Generation of the frame's LRU membership, see lru.LruList.
@@ -137,7 +137,7 @@ class Frames:
         self.stamp, self.np_stamp = self._array("I", np.uint32)
 
     def _array(self, code: Literal["B", "I", "i", "Q"], dtype: type[_Word]) -> tuple[memoryview, NDArray[_Word]]:
-        """A zeroed array of ``nr`` words, seen both ways."""
+        """A zeroed array of `nr` words, seen both ways."""
         buffer = anonymous_buffer(self.nr * np.dtype(dtype).itemsize)
         self._buffers.append(buffer)
         return memoryview(buffer).cast(code), np.frombuffer(buffer, dtype)

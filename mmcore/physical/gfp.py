@@ -1,4 +1,4 @@
-"""Allocation flags. Linux: include/linux/gfp.h, 2.6.7 (``GFPF_X`` is ``__GFP_X``)."""
+"""Allocation flags. Linux: include/linux/gfp.h, 2.6.7 (`GFPF_X` is `__GFP_X`)."""
 
 GFPF_DMA = 0x01
 GFPF_HIGHMEM = 0x02

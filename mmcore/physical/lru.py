@@ -1,7 +1,7 @@
 """LRU lists that many frames can leave at once.
 
-2.6 threads its lists through struct page. Here a list is a queue of entries ``pfn | stamp << 24``, and an entry is
-valid while its stamp equals the frame's in ``Frames.stamp``. Leaving a list is one increment of the stamp, in numpy for
+2.6 threads its lists through struct page. Here a list is a queue of entries `pfn | stamp << 24`, and an entry is
+valid while its stamp equals the frame's in `Frames.stamp`. Leaving a list is one increment of the stamp, in numpy for
 a range, so that the exit of a large process unlinks thousands of frames in one operation; scans skip entries that went
 stale. A frame with PG_LRU has exactly one valid entry (the auditor checks).
 """
@@ -20,7 +20,7 @@ _PFN_MASK = (1 << _PFN_BITS) - 1
 
 
 class LruList:
-    """``n`` members; the tail is the oldest. Members are added at the head unless said otherwise."""
+    """`n` members; the tail is the oldest. Members are added at the head unless said otherwise."""
 
     __slots__ = ("n", "_frames", "_stamp", "_queue")
 
@@ -68,7 +68,7 @@ class LruList:
         stamp[pfn] = (stamp[pfn] + 1) & 0xFFFFFFFF
 
     def removed_bulk(self, n: int) -> None:
-        """``n`` members have left: their stamps were incremented by the caller."""
+        """`n` members have left: their stamps were incremented by the caller."""
         self.n -= n
         if len(self._queue) > 4 * self.n + 4096:
             self._compact()
@@ -86,7 +86,7 @@ class LruList:
         return -1
 
     def take_tail(self, n: int) -> list[int]:
-        """Removes the oldest ``n`` members (fewer if there are not so many), oldest first."""
+        """Removes the oldest `n` members (fewer if there are not so many), oldest first."""
         queue, stamp = self._queue, self._stamp
         taken: list[int] = []
         n = min(n, self.n)
@@ -103,7 +103,7 @@ class LruList:
         return taken
 
     def rotate_tail(self, n: int, mask: int) -> int:
-        """If all of the oldest ``n`` members (fewer if there are not so many) have a flag of ``mask``, they go to the
+        """If all of the oldest `n` members (fewer if there are not so many) have a flag of `mask`, they go to the
         head, in order, as if taken off and added again; returns how many. Otherwise nothing changes, and the answer is
         0."""
         queue, stamp, flags = self._queue, self._stamp, self._frames.flags
@@ -122,9 +122,9 @@ class LruList:
         return n
 
     def take_unmapped(self, n: int, busy: int) -> tuple[list[int], int, int]:
-        """Looks at the oldest ``n`` members (fewer if there are not so many): mapped ones go to the head, in order, the
+        """Looks at the oldest `n` members (fewer if there are not so many): mapped ones go to the head, in order, the
         others are removed. Returns (these, oldest first; how many were looked at; how many mapped ones had no flag of
-        ``busy``)."""
+        `busy`)."""
         queue, stamp, flags, mapcount = self._queue, self._stamp, self._frames.flags, self._frames.mapcount
         taken: list[int] = []
         n = left = min(n, self.n)

@@ -5,8 +5,8 @@
  middle   512 entries of 8 bytes (2 MB each)                -
  table    512 PTEs of 8 bytes                               1024 PTEs of 4 bytes
 
-An entry is found by its index in ``ptes``, a view of all RAM in units of one entry: ``ptes[i]`` reads it,
-``np_ptes[i:j]`` is a range of one table.
+An entry is found by its index in `ptes`, a view of all RAM in units of one entry: `ptes[i]` reads it,
+`np_ptes[i:j]` is a range of one table.
 
  present            pfn << 12 | prot bits | P          (or PROTNONE instead of P: mapped, no access)
  swapped out        swap entry (type << 27 | offset), never P, PROTNONE or FILE
@@ -51,7 +51,7 @@ _VM_READ, _VM_WRITE, _VM_EXEC, _VM_SHARED = 1, 2, 4, 8
 
 
 class PageTables:
-    """What both kinds share. ``ENTRY`` bytes per entry, ``PTRS`` entries per table, one table maps ``1 << SHIFT``
+    """What both kinds share. `ENTRY` bytes per entry, `PTRS` entries per table, one table maps `1 << SHIFT`
     bytes."""
 
     ENTRY: int
@@ -103,7 +103,7 @@ class PageTables:
     # --- migration entries
 
     def migration_pte(self, pte: int) -> int:
-        """What stands for the present ``pte`` while its frame is moved; ``migrated_pte`` gives it back."""
+        """What stands for the present `pte` while its frame is moved; `migrated_pte` gives it back."""
         bits = bool(pte & P) | bool(pte & W) << 1 | bool(pte & A) << 2 | bool(pte & D) << 3 | bool(pte & self.NX) << 4
         return self.swp_pte(MIGRATION_TYPE << 27 | bits << self.MIGRATION_SHIFT | pte >> PAGE_SHIFT & self.PFN_MASK)
 
@@ -125,7 +125,7 @@ class PageTables:
         return (ptes >> kind(12) & kind(self.PFN_MASK)).astype(np.int64)
 
     def np_maps(self, ptes: np.ndarray, pfn: int) -> np.ndarray:
-        """``maps`` for many entries (bool each)."""
+        """`maps` for many entries (bool each)."""
         kind = ptes.dtype.type
         return ((ptes >> kind(12) & kind(self.PFN_MASK)) == kind(pfn)) & ((ptes & kind(PRESENT)) != 0)
 
@@ -150,7 +150,7 @@ class PageTables:
         return self.np_swapped(ptes) & (self.np_migration_pfn(ptes) == pfn)
 
     def migrated_pte(self, pte: int, pfn: int) -> int:
-        """The PTE a migration entry stands for, on the frame ``pfn``."""
+        """The PTE a migration entry stands for, on the frame `pfn`."""
         bits = (self.pte_to_swp(pte) & 0x7FFFFFF) >> self.MIGRATION_SHIFT
         rest = (
             (P | U if bits & 1 else PROTNONE) | (W if bits & 2 else 0) | (A if bits & 4 else 0) | (D if bits & 8 else 0)
@@ -170,7 +170,7 @@ class PageTables:
         return pfn
 
     def pte_alloc(self, mm: Mm, addr: int) -> int:
-        """Index of the PTE for ``addr``; makes the table where there is none. Raises OutOfMemory."""
+        """Index of the PTE for `addr`; makes the table where there is none. Raises OutOfMemory."""
         i = self.pte_index(mm.pgd, addr)
         if i >= 0:
             return i
@@ -181,8 +181,8 @@ class PageTables:
         return self.pte_index(mm.pgd, addr)
 
     def free_pgtables(self, mm: Mm, start: int, end: int, floor: int, ceiling: int) -> None:
-        """Frees the tables that map only ``[start, end)`` and the unmapped space around it, down to ``floor`` and up to
-        ``ceiling`` (ends of the neighbouring areas; a ceiling of 0 means none). Linux: free_pgd_range, 2.6.12 and
+        """Frees the tables that map only `[start, end)` and the unmapped space around it, down to `floor` and up to
+        `ceiling` (ends of the neighbouring areas; a ceiling of 0 means none). Linux: free_pgd_range, 2.6.12 and
         later."""
         size = 1 << self.SHIFT
         first = start >> self.SHIFT << self.SHIFT
@@ -201,7 +201,7 @@ class PageTables:
             mm.flush_pending = True
 
     def move_table(self, mm: Mm, addr: int, target: int) -> None:
-        """The table that maps from ``addr`` on maps from ``target`` on instead, where there is none. Linux:
+        """The table that maps from `addr` on maps from `target` on instead, where there is none. Linux:
         move_normal_pmd, 5.0 and later."""
         pfn = self.pte_index(mm.pgd, addr) // self.PTRS
         self._set_table(mm.pgd, addr, 0)
@@ -231,7 +231,7 @@ class PageTables:
         raise NotImplementedError
 
     def np_pte_indices(self, pgds: Sequence[int], addresses: int | np.ndarray) -> np.ndarray:
-        """``pte_index`` for many address spaces, at one address or each at its own (int64)."""
+        """`pte_index` for many address spaces, at one address or each at its own (int64)."""
         raise NotImplementedError
 
     def _set_table(self, pgd: int, addr: int, pfn: int) -> None:
@@ -314,7 +314,7 @@ class PaeTables(PageTables):
         self._pgd_cache.free(pgd + PAGE_OFFSET)
 
     def pte_index(self, pgd: int, addr: int) -> int:
-        """Index of the PTE for ``addr``, -1 where there is no table."""
+        """Index of the PTE for `addr`, -1 where there is no table."""
         table = self.ptes[self._middle[pgd][addr >> 30] + (addr >> 21 & 511)]
         if not table:
             return -1
@@ -337,7 +337,7 @@ class PaeTables(PageTables):
         self.ptes[self._pmd_index(pgd, addr)] = pfn << PAGE_SHIFT | P | W | U if pfn else 0
 
     def tables(self, pgd: int, start: int, end: int) -> list[tuple[int, int]]:
-        """(first address, index of the first entry) of every table that overlaps ``[start, end)``, ascending."""
+        """(first address, index of the first entry) of every table that overlaps `[start, end)`, ascending."""
         found: list[tuple[int, int]] = []
         first, last = start >> 21, (end - 1) >> 21
         ptes = self.ptes

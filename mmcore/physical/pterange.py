@@ -4,7 +4,7 @@
  [start, end)          |=======|=============|      |====|            only where tables exist
  slices                 [i, j)   [i, j)               [i, j)          PTE indices
  entries         [ one word for each entry, slice after slice         ]
- positions         0 1 2 ...    what every ``at`` below counts in
+ positions         0 1 2 ...    what every `at` below counts in
 
 A range is read once and asked in positions; nothing stands in it for what the tables hold afterwards. Ranges of a
 handful of entries are faster entry by entry (zap.FEW), which their users do for themselves.
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def pte_slices(pgtables: PageTables, pgd: int, start: int, end: int) -> list[tuple[int, int]]:
-    """Ranges ``[i, j)`` of PTE indices that map ``[start, end)``, ascending, one for each table there is."""
+    """Ranges `[i, j)` of PTE indices that map `[start, end)`, ascending, one for each table there is."""
     span, ptrs = 1 << pgtables.SHIFT, pgtables.PTRS
     found = []
     for first, base in pgtables.tables(pgd, start, end):
@@ -35,7 +35,7 @@ def pte_slices(pgtables: PageTables, pgd: int, start: int, end: int) -> list[tup
 class PteRange:
     """PTEs of one address space.
 
-    slices   ``[i, j)`` of PTE indices, none empty or beyond one table
+    slices   `[i, j)` of PTE indices, none empty or beyond one table
     entries  their words when they were last read or written (the page tables' dtype); not there before
     """
 
@@ -50,7 +50,7 @@ class PteRange:
 
     @classmethod
     def of(cls, pgtables: PageTables, pgd: int, start: int, end: int) -> PteRange:
-        """What maps ``[start, end)``, where tables exist; not read yet."""
+        """What maps `[start, end)`, where tables exist; not read yet."""
         return cls(pgtables, pte_slices(pgtables, pgd, start, end))
 
     # --- what stands in it
@@ -76,7 +76,7 @@ class PteRange:
         return self.entries.nonzero()[0]
 
     def present(self, at: np.ndarray | None = None) -> np.ndarray:
-        """Positions, of all or of those ``at`` (ascending), of the entries that map a frame."""
+        """Positions, of all or of those `at` (ascending), of the entries that map a frame."""
         if at is None:
             at = self._present().nonzero()[0]
             self._full = len(at) == len(self.entries)
@@ -88,11 +88,11 @@ class PteRange:
         return self.entries if len(at) == len(self.entries) else self.entries[at]
 
     def pfns(self, at: np.ndarray) -> np.ndarray:
-        """The frames of the present entries ``at`` (ascending)."""
+        """The frames of the present entries `at` (ascending)."""
         return self.pgtables.np_pfns(self._words(at))
 
     def pages(self, frames: Frames, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(positions, pfns) of those of the present entries ``at`` (ascending) whose frames reverse mapping counts."""
+        """(positions, pfns) of those of the present entries `at` (ascending) whose frames reverse mapping counts."""
         pfns = self.pfns(at)
         counted = frames.counted(pfns)
         return (at, pfns) if np.count_nonzero(counted) == len(at) else (at[counted], pfns[counted])
@@ -102,7 +102,7 @@ class PteRange:
         return self.pgtables.np_pte_to_swp(self.entries[self.pgtables.np_swapped(self.entries)]).tolist()
 
     def has(self, bits: int, at: np.ndarray) -> np.ndarray:
-        """Which of the entries ``at`` (ascending) have any of the bits (bool each)."""
+        """Which of the entries `at` (ascending) have any of the bits (bool each)."""
         return self.pgtables.np_has(self._words(at), bits)
 
     # --- where it stands
@@ -148,7 +148,7 @@ class PteRange:
         self._mask, self._full = mask, full
 
     def clear_bits_at(self, bits: int, at: np.ndarray) -> None:
-        """The entries at these positions lose the bits, whatever they hold by now; ``entries`` stays as it was read."""
+        """The entries at these positions lose the bits, whatever they hold by now; `entries` stays as it was read."""
         np_ptes = self.pgtables.np_ptes
         if len(self.slices) == 1:
             i, j = self.slices[0]
@@ -157,7 +157,7 @@ class PteRange:
             np_ptes[self.indices(at)] &= ~np_ptes.dtype.type(bits)
 
     def protect(self, keep: int, bits: int) -> bool:
-        """The present entries keep of their bits ``keep`` and take ``bits``, P or PROTNONE among them. Answers whether
+        """The present entries keep of their bits `keep` and take `bits`, P or PROTNONE among them. Answers whether
         there are any."""
         present, entries = self._present(), self.entries
         if not np.count_nonzero(present):  # a quarter of what any() takes
@@ -169,7 +169,7 @@ class PteRange:
         return True
 
     def clear(self) -> None:
-        """Empties the entries; ``entries`` stays as it was read."""
+        """Empties the entries; `entries` stays as it was read."""
         np_ptes = self.pgtables.np_ptes
         for i, j in self.slices:
             np_ptes[i:j] = 0
@@ -178,8 +178,8 @@ class PteRange:
 def move_ptes(
     pgtables: PageTables, sources: list[tuple[int, int]], targets: list[tuple[int, int]], apart: bool
 ) -> None:
-    """Whatever stands in the entries ``sources`` (slices of PTE indices) stands in ``targets``, slice by slice of the
-    same length, and no longer there. ``apart``: no entry is in both."""
+    """Whatever stands in the entries `sources` (slices of PTE indices) stands in `targets`, slice by slice of the
+    same length, and no longer there. `apart`: no entry is in both."""
     if apart:
         # A memoryview takes 0.75 us for 512 entries, numpy 1.3.
         ptes = pgtables.ptes

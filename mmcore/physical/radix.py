@@ -21,7 +21,7 @@ def radix_cache(slab: Slab) -> KmemCache:
 
 
 class RadixNodes:
-    """Nodes of one tree. ``charge`` before an index is inserted, ``uncharge`` after it is deleted; each index at most
+    """Nodes of one tree. `charge` before an index is inserted, `uncharge` after it is deleted; each index at most
     once."""
 
     __slots__ = ("items", "height", "_leaves", "_levels", "_addresses", "_cache")
@@ -39,7 +39,7 @@ class RadixNodes:
         return len(self._addresses)
 
     def charge(self, index: int, gfp: int = GFP_KERNEL) -> None:
-        """Makes room for ``index``. Raises OutOfMemory and then has changed nothing."""
+        """Makes room for `index`. Raises OutOfMemory and then has changed nothing."""
         leaves = self._leaves
         leaf = index >> RADIX_SHIFT
         if leaf in leaves:
@@ -50,7 +50,7 @@ class RadixNodes:
         self.items += 1
 
     def _missing(self, index: int) -> tuple[int, list[tuple[int, int]]]:
-        """The height that ``index`` asks for, and the nodes (level, number) that are not there."""
+        """The height that `index` asks for, and the nodes (level, number) that are not there."""
         height = self.height
         while index >> RADIX_SHIFT * height:
             height += 1

@@ -21,7 +21,7 @@ def anonymous_buffer(nbytes: int) -> mmap.mmap:
 
 
 class Ram:
-    """``size`` bytes of RAM at physical address 0. Addresses are physical, in bytes; ``pfn`` counts 4096-byte
+    """`size` bytes of RAM at physical address 0. Addresses are physical, in bytes; `pfn` counts 4096-byte
     frames."""
 
     __slots__ = ("size", "nr_frames", "buf", "address", "u8", "u32", "u64", "np8", "np32", "np64", "_anchor")
@@ -49,7 +49,7 @@ class Ram:
         self.u8[base : base + PAGE_SIZE] = _ZERO_PAGE
 
     def copy(self, dst: int, src: int) -> None:
-        """Copies frame ``src`` to frame ``dst``."""
+        """Copies frame `src` to frame `dst`."""
         d, s = dst << PAGE_SHIFT, src << PAGE_SHIFT
         u8 = self.u8
         u8[d : d + PAGE_SIZE] = u8[s : s + PAGE_SIZE]

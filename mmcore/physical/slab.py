@@ -1,7 +1,7 @@
 """Caches of sized objects on frames of low memory.
 
-Every kernel object has an address here: ``PAGE_OFFSET + physical``. A cache packs objects into slabs as 2.6 did: a slab
-of ``1 << order`` frames holds a 24-byte header and a 2-byte bufctl per object beside the objects (big objects keep both
+Every kernel object has an address here: `PAGE_OFFSET + physical`. A cache packs objects into slabs as 2.6 did: a slab
+of `1 << order` frames holds a 24-byte header and a 2-byte bufctl per object beside the objects (big objects keep both
 elsewhere). Objects leave the partial slab that has waited longest; an empty slab goes back to the zones once the cache
 holds more free objects than its limit.
 
@@ -28,7 +28,7 @@ _MUCH_RAM = (32 << 20) // PAGE_SIZE  # frames; with more, slabs of order 2 are n
 
 
 def objects_per_slab(size: int, order: int) -> int:
-    """How many objects of ``size`` bytes a slab of ``1 << order`` frames holds. Linux: cache_estimate, 2.6.7."""
+    """How many objects of `size` bytes a slab of `1 << order` frames holds. Linux: cache_estimate, 2.6.7."""
     space = PAGE_SIZE << order
     if size >= _OFF_SLAB_SIZE:
         return space // size
@@ -52,7 +52,7 @@ class _Slab:
 
 
 class KmemCache:
-    """Objects of one size. ``slabs`` are held, ``frames`` is what they cost."""
+    """Objects of one size. `slabs` are held, `frames` is what they cost."""
 
     __slots__ = (
         "name",
@@ -93,7 +93,7 @@ class KmemCache:
         hwcache: int = 0,
         ctor: Callable[[int, int], None] | None = None,
     ) -> None:
-        """``ctor(pfn, order)`` is told of a new slab's frames, before its objects are handed out."""
+        """`ctor(pfn, order)` is told of a new slab's frames, before its objects are handed out."""
         if size <= 0 or size > PAGE_SIZE << _MAX_ORDER:
             raise ValueError(f"slab cache {name}: object size {size} is out of range")
         self.name = name
@@ -143,7 +143,7 @@ class KmemCache:
         return slab.free.pop()
 
     def alloc_bulk(self, n: int, gfp: int = GFP_KERNEL) -> list[int]:
-        """``n`` objects, as that many calls of alloc would give them. Raises OutOfMemory, leaving nothing allocated."""
+        """`n` objects, as that many calls of alloc would give them. Raises OutOfMemory, leaving nothing allocated."""
         if self._pages.inject is not None:
             return self._alloc_each(n, gfp)
         out: list[int] = []
@@ -292,8 +292,8 @@ class Slab:
         hwcache: int = 0,
         ctor: Callable[[int, int], None] | None = None,
     ) -> KmemCache:
-        """The cache of that name, made at the first call. ``size``, ``align`` in bytes; ``hwcache`` = cache-line size
-        to align to, or 0; ``ctor`` as KmemCache has it."""
+        """The cache of that name, made at the first call. `size`, `align` in bytes; `hwcache` = cache-line size
+        to align to, or 0; `ctor` as KmemCache has it."""
         cache = self.caches.get(name)
         if cache is None:
             cache = self.caches[name] = KmemCache(self._pages, name, size, align, hwcache, ctor)
@@ -319,7 +319,7 @@ class Slab:
         raise InvariantViolation(f"kfree of {address:#x}, which kmalloc did not hand out")
 
     def vmalloc(self, nbytes: int, name: str) -> int:
-        """Charges whole frames to ``name``; returns a token for vfree."""
+        """Charges whole frames to `name`; returns a token for vfree."""
         frames: list[int] = []
         try:
             for _ in range((nbytes + PAGE_SIZE - 1) >> PAGE_SHIFT):

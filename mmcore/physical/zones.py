@@ -2,7 +2,7 @@
 
 Linux: mm/page_alloc.c, 2.6.7. One difference: one per-cpu list instead of a hot and a cold one.
 
-Low memory adds up at any moment: present frames = sum over ``owned`` (free buddies, per-cpu lists and every owner of
+Low memory adds up at any moment: present frames = sum over `owned` (free buddies, per-cpu lists and every owner of
 frames.py).
 """
 
@@ -39,7 +39,7 @@ _PCPS = bytes([PCP]) * 64  # owners of a batch
 
 
 class Zone:
-    """Frames ``start_pfn <= pfn < end_pfn`` with their free lists, LRU lists and watermarks."""
+    """Frames `start_pfn <= pfn < end_pfn` with their free lists, LRU lists and watermarks."""
 
     __slots__ = (
         "name",
@@ -263,7 +263,7 @@ class PageAllocator:
         return pfn
 
     def alloc_pages(self, order: int, gfp: int, owner: int) -> int:
-        """``1 << order`` frames in a row, naturally aligned; the first one's count is 1. Raises OutOfMemory."""
+        """`1 << order` frames in a row, naturally aligned; the first one's count is 1. Raises OutOfMemory."""
         if order == 0:
             return self.alloc_page(gfp, owner)
         return self._alloc_pages(gfp, order, owner)
@@ -307,8 +307,8 @@ class PageAllocator:
                 )
 
     def _first_fit(self, kind: int, order: int, owner: int, high: int, wait: int) -> int:
-        """A block from the first zone of zone list ``kind`` that keeps its protection, -1 if there is none. ``high``: a
-        quarter of the low mark may go too; not ``wait``: who cannot wait may go below the protection of a zone that is
+        """A block from the first zone of zone list `kind` that keeps its protection, -1 if there is none. `high`: a
+        quarter of the low mark may go too; not `wait`: who cannot wait may go below the protection of a zone that is
         balanced."""
         need = 1 << order
         for zone in self.zonelists[kind]:
@@ -360,7 +360,7 @@ class PageAllocator:
                 self._help.code_reused()
 
     def _rmqueue(self, zone: Zone, order: int) -> int:
-        """A block of ``1 << order`` frames out of the buddy lists, -1 if there is none."""
+        """A block of `1 << order` frames out of the buddy lists, -1 if there is none."""
         areas = zone.free_area
         for o in range(order, MAX_ORDER):
             if areas[o]:
@@ -516,7 +516,7 @@ class PageAllocator:
             self._free_run(self.zones[lo >= DMA_END], lo, hi)
 
     def _free_pages_bulk(self, zone: Zone, n: int) -> None:
-        """The per-cpu list gives its ``n`` oldest frames back to the buddies."""
+        """The per-cpu list gives its `n` oldest frames back to the buddies."""
         pcp = zone.pcp
         out, pcp[:n] = pcp[:n], []
         self.owned[PCP] -= len(out)
@@ -531,7 +531,7 @@ class PageAllocator:
             self._free_pages_bulk(zone, len(zone.pcp))
 
     def _free_run(self, zone: Zone, lo: int, hi: int) -> None:
-        """Gives the frames ``lo <= pfn < hi`` to the buddy lists as the largest aligned blocks, merging with free
+        """Gives the frames `lo <= pfn < hi` to the buddy lists as the largest aligned blocks, merging with free
         buddies."""
         n = hi - lo
         self.frames.np_owner[lo:hi] = FREE

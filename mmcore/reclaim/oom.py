@@ -1,7 +1,7 @@
 """When memory and swap are gone: which task pays.
 
-``out_of_memory`` is called by direct reclaim that failed. It believes in it only after ten failures over a second, and
-gives a victim five seconds to die. Whom it may choose, ``mem.tasks()`` yields.
+`out_of_memory` is called by direct reclaim that failed. It believes in it only after ten failures over a second, and
+gives a victim five seconds to die. Whom it may choose, `mem.tasks()` yields.
 
 2.6.7 let the victim run into its death on the memory reserves. Here an allocation never yields the CPU, so the memory
 of a victim that is not the current task is taken at once, as the reaper of 4.6 does: it will never return to user mode
@@ -44,7 +44,7 @@ class Kill:
 
 
 class OomKiller:
-    """``kills`` in order."""
+    """`kills` in order."""
 
     def __init__(self, mem: Memory) -> None:
         self.mem = mem

@@ -94,7 +94,7 @@ class LruCache:
         }
 
     def replace_page(self, pfn: int, new: int) -> None:
-        """Migration: ``new``, on no list, takes the place of ``pfn`` and its flags PG_LRU and PG_ACTIVE; in another
+        """Migration: `new`, on no list, takes the place of `pfn` and its flags PG_LRU and PG_ACTIVE; in another
         zone it becomes the newest. Pagevecs are empty."""
         flags = self.flags
         f = flags[pfn] & (PG_LRU | PG_ACTIVE)
@@ -124,7 +124,7 @@ class LruCache:
 
 
 def end_of_writes(mem: Memory, pfns: list[int]) -> None:
-    """Pages that reclaim wrote go to the tail of the inactive list: they are clean and next to be freed. ``pfns``: of a
+    """Pages that reclaim wrote go to the tail of the inactive list: they are clean and next to be freed. `pfns`: of a
     write that ends; below 0: gone. Linux: rotate_reclaimable_page, 2.6.7."""
     flags, zones = mem.frames.flags, mem.pages.zones
     for zone in zones:

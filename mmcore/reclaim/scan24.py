@@ -6,7 +6,7 @@
                                                                                     pages without PTEs wait on the
                                                                                     inactive list to be met
 
-Zones, watermarks, priorities, kswapd, direct reclaim, write-back and OOM stay 2.6.7's (``vmscan``); exactly what a
+Zones, watermarks, priorities, kswapd, direct reclaim, write-back and OOM stay 2.6.7's (`vmscan`); exactly what a
 scheme with SCAN instead of WALK cannot answer is replaced. 2.5.26 counted priorities from 6 to 1, two of 2.6.7's 12 to
 0 for each of them. Linux: mm/vmscan.c, 2.5.26.
 """
@@ -46,7 +46,7 @@ def priority_24(priority: int) -> int:
 
 
 class SwapOut(Vmscan):
-    """Reclaim for a ScanScheme, which asks for ``try_to_swap_out``."""
+    """Reclaim for a ScanScheme, which asks for `try_to_swap_out`."""
 
     def __init__(self, mem: Memory) -> None:
         super().__init__(mem)
@@ -59,7 +59,7 @@ class SwapOut(Vmscan):
 
     def _refill_inactive_zone(self, zone: Zone, nr_pages: int, sc: ScanControl) -> None:
         """Moves pages from the active list's tail to the inactive list, sparing those marked since last asked. Whether
-        a page is mapped plays no part, so ``swappiness`` plays none. A page that goes down is marked: one more use,
+        a page is mapped plays no part, so `swappiness` plays none. A page that goes down is marked: one more use,
         seen by the scan, and it comes back. Linux: refill_inactive, 2.5.26."""
         self.lru_add_drain()
         active, inactive, flags = zone.active, zone.inactive, self.flags
@@ -164,7 +164,7 @@ class SwapOut(Vmscan):
         return freed
 
     def _pass(self, zone: Zone, max_scan: int, limit: int, sc: ScanControl) -> tuple[int, int]:
-        """Looks at the oldest ``max_scan`` inactive pages until ``limit`` are freed: (freed, mapped ones met)."""
+        """Looks at the oldest `max_scan` inactive pages until `limit` are freed: (freed, mapped ones met)."""
         self.lru_add_drain()
         freed = scanned = met = 0
         while scanned < max_scan and freed < limit and zone.inactive.n:
@@ -188,7 +188,7 @@ class SwapOut(Vmscan):
     # --- the scan
 
     def try_to_swap_out(self, vma: VmArea, start: int, end: int, zone: Zone, goal: int) -> tuple[int, int]:
-        """Looks at the PTEs of ``[start, end)``, which lies in ``vma``, in order, until ``goal`` pages became freeable:
+        """Looks at the PTEs of `[start, end)`, which lies in `vma`, in order, until `goal` pages became freeable:
         no PTE and nobody but their cache holds them. Returns (how many did, the address to go on at).
 
         A young PTE, and every PTE of a VM_LOCKED area, marks its page accessed and is young no more (locked ones keep
@@ -288,7 +288,7 @@ class SwapOut(Vmscan):
         self.vmstat.pgactivate += len(climbing)
 
     def _unmap_idle(self, vma: VmArea, where: list[int], pfns: list[int], goal: int) -> tuple[int, int]:
-        """HOT. Takes away the idle PTEs ``where`` of the frames ``pfns``, where that can be, until ``goal`` pages
+        """HOT. Takes away the idle PTEs `where` of the frames `pfns`, where that can be, until `goal` pages
         became freeable: (how many did, the last PTE looked at)."""
         frames, flags, count, mapcount, private = (
             self.frames,

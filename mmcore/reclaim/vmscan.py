@@ -1,13 +1,13 @@
-"""Reclaim: aging and freeing pages, kswapd, direct reclaim.
+"""Reclaim: ageing and freeing pages, kswapd, direct reclaim.
 
  new page cache page ─> inactive ──────┐ tail: shrink_cache ─> shrink_list ─> freed | kept | activated
                           ^            │
  refill_inactive_zone     │            v referenced and in use
  new anonymous page ──> active <───────┘
 
-A page is asked for its use (``rmap.page_referenced``) and taken out of page tables (``rmap.try_to_unmap``) one at a
+A page is asked for its use (`rmap.page_referenced`) and taken out of page tables (`rmap.try_to_unmap`) one at a
 time, as 2.6.7 did; which PTEs map it is the scheme's business. A list is scanned from its tail, the oldest.
-``priority`` runs from 12 (1/4096 of a list) to 0 (all of it). The caller of shrink_list holds one reference to each
+`priority` runs from 12 (1/4096 of a list) to 0 (all of it). The caller of shrink_list holds one reference to each
 page, so a page that only its cache wants has count 2. Linux: mm/vmscan.c, 2.6.7.
 """
 
@@ -47,7 +47,7 @@ PAGE_KEEP, PAGE_ACTIVATE, PAGE_CLEAN = range(3)  # what became of a page that wa
 
 
 class ScanControl:
-    """One reclaim pass: what it may do (``gfp``, ``may_write`` past a congested queue), and what it did."""
+    """One reclaim pass: what it may do (`gfp`, `may_write` past a congested queue), and what it did."""
 
     __slots__ = ("gfp", "kswapd", "priority", "nr_mapped", "nr_scanned")
 
@@ -60,7 +60,7 @@ class ScanControl:
 
 
 class Shrinker:
-    """A cache that gives objects back. ``scan(n, gfp)`` looks at n objects (0: none) and returns how many there are, or
+    """A cache that gives objects back. `scan(n, gfp)` looks at n objects (0: none) and returns how many there are, or
     -1 when it cannot now."""
 
     __slots__ = ("scan", "seeks", "nr")
@@ -72,7 +72,7 @@ class Shrinker:
 
 
 class Vmscan(LruCache):
-    """``kswapd_wanted``: the machine shall call ``kswapd`` at its next chance."""
+    """`kswapd_wanted`: the machine shall call `kswapd` at its next chance."""
 
     def __init__(self, mem: Memory) -> None:
         super().__init__(mem.frames, mem.pages.zones, mem.vmstat)
@@ -376,7 +376,7 @@ class Vmscan(LruCache):
             pages.memalloc -= 1
 
     def shrink_all(self, nr_pages: int) -> int:
-        """Our own trigger (/proc/sys/vm/rmapbox_reclaim): frees ``nr_pages`` pages and hardly more, mapped ones as if
+        """Our own trigger (/proc/sys/vm/rmapbox_reclaim): frees `nr_pages` pages and hardly more, mapped ones as if
         memory were very short, oldest first, 32 at a time, waiting for the disk. Gives up after several looks at every
         page. Returns how many were freed."""
         zones = [z for z in reversed(self.zones) if z.present_pages]
@@ -439,7 +439,7 @@ class Vmscan(LruCache):
         return max(0, before - self.pages.owned[SLAB])
 
     def register_shrinker(self, scan: Callable[[int, int], int], seeks: int = 2) -> Shrinker:
-        """A cache joins slab reclaim. ``seeks``: disk seeks to make an object again (2 by default); more means kept
+        """A cache joins slab reclaim. `seeks`: disk seeks to make an object again (2 by default); more means kept
         longer."""
         shrinker = Shrinker(scan, seeks)
         self.shrinkers.append(shrinker)

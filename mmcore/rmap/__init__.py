@@ -1,11 +1,11 @@
 """Reverse mapping, as a scheme sees it: everything a scheme imports of mmcore stands here.
 
- the contract   RmapScheme, WalkScheme, ScanScheme; Card, Setup, MachineFacts, SchemeEnv     (``scheme``)
- a walk         Walk, Visited, Purpose; what a visit answers; growing, showing               (``walk``)
- a drawing      Draft, Picture; searched, walked, search, offers                             (``picture``)
+ the contract   RmapScheme, WalkScheme, ScanScheme; Card, Setup, MachineFacts, SchemeEnv     (`scheme`)
+ a walk         Walk, Visited, Purpose; what a visit answers; growing, showing               (`walk`)
+ a drawing      Draft, Picture; searched, walked, search, offers                             (`picture`)
  the machine    Mm, VmArea, Zone; flags of frames and areas; IntervalTree; errors
 
-What the core does with the answers is in ``core``, ``probe`` and ``by_file``.
+What the core does with the answers is in `core`, `probe` and `by_file`.
 """
 
 from mmcore.areas.mm import Mm

@@ -159,7 +159,7 @@ class FileWalks:
             vma.nl_cursor = 0
 
     def _unmap_cluster(self, vma: VmArea, start: int, wanted: int) -> int:
-        """Unmaps what is present, idle and not reserved in one cluster, whether it maps the ``wanted`` frame (a hit) or
+        """Unmaps what is present, idle and not reserved in one cluster, whether it maps the `wanted` frame (a hit) or
         not; returns how many PTEs."""
         rmap, frames, ptes, mm, meters = self.rmap, self.frames, self.pgtables.ptes, vma.vm_mm, self.meters
         done = 0

@@ -1,6 +1,6 @@
 """What the core does with a scheme's answers: counting mappings, ageing, unmapping.
 
-``frames.mapcount`` is kept here, for every scheme alike, so that a scheme that loses a mapping cannot hide it.
+`frames.mapcount` is kept here, for every scheme alike, so that a scheme that loses a mapping cannot hide it.
 
  page_referenced(pfn)   young PTEs found and cleared (+1 for PG_referenced)
  try_to_unmap(pfn)      SUCCESS: no PTE maps the frame any more. FAIL: locked, reserved, young or pinned.
@@ -107,14 +107,14 @@ class Rmap:
             mm.shmem_rss += 1
 
     def copied_file(self, vma: VmArea) -> None:
-        """Copy on write: an anonymous page takes the place of a file's page, whose PTE ``forget`` is told of."""
+        """Copy on write: an anonymous page takes the place of a file's page, whose PTE `forget` is told of."""
         mm = vma.vm_mm
         mm.anon_rss += 1
         if vma.mapping is not None and vma.mapping.is_shmem:
             mm.shmem_rss -= 1
 
     def count_left(self, vma: VmArea, pages: int, anon: int) -> None:
-        """``pages`` PTEs of an area, ``anon`` of them of anonymous pages, count no longer in its mm's rss."""
+        """`pages` PTEs of an area, `anon` of them of anonymous pages, count no longer in its mm's rss."""
         mm = vma.vm_mm
         mm.rss -= pages
         mm.anon_rss -= anon
@@ -127,7 +127,7 @@ class Rmap:
         self.forget(vma, pfn, pte)
 
     def forget(self, vma: VmArea, pfn: int, pte: int) -> None:
-        """The part of ``remove`` that is about the frame: its address space stays as large as it was."""
+        """The part of `remove` that is about the frame: its address space stays as large as it was."""
         self.uncount(pfn)
         if self.has_remove:
             self.tell_removed(vma, pfn, pte)
@@ -170,7 +170,7 @@ class Rmap:
         token: object,
         distinct: bool,
     ) -> None:
-        """fork copied PTEs: one more mapping and reference each. ``distinct``: no frame stands twice in ``pfns``."""
+        """fork copied PTEs: one more mapping and reference each. `distinct`: no frame stands twice in `pfns`."""
         frames = self.frames
         n = len(pfns)
         anon = n if dst.mapping is None else int(np.count_nonzero(frames.np_flags[pfns] & np.uint32(PG_ANON)))
@@ -186,7 +186,7 @@ class Rmap:
             self.scheme.dup(src, dst, pfns, src_ptes, dst_ptes, token)
 
     def remove_range(self, vma: VmArea, pfns: np.ndarray, ptes: np.ndarray, distinct: bool, nr_anon: int) -> None:
-        """PTEs are gone, ``nr_anon`` of them of anonymous pages: one mapping less each (references are the caller's to
+        """PTEs are gone, `nr_anon` of them of anonymous pages: one mapping less each (references are the caller's to
         drop)."""
         frames = self.frames
         self.count_left(vma, len(pfns), nr_anon)
@@ -314,7 +314,7 @@ class Rmap:
         return walk.result or SWAP_AGAIN
 
     def take_pte(self, vma: VmArea, pfn: int, pte: int, value: int, left: int) -> int:
-        """A PTE stops mapping the frame and holds ``left`` instead of ``value``, whose dirty bit moves to the page.
+        """A PTE stops mapping the frame and holds `left` instead of `value`, whose dirty bit moves to the page.
         Answers how many PTEs map the frame still; the reference it held, and what the scheme is told, are the
         caller's."""
         mapcount = self.mapcount
@@ -336,7 +336,7 @@ class Rmap:
         return n
 
     def pte_went(self, vma: VmArea, pfn: int, pte: int, n: int) -> None:
-        """What follows ``take_pte`` where no walk of the scheme led to the PTE: the scheme is told. ``n``: how many map
+        """What follows `take_pte` where no walk of the scheme led to the PTE: the scheme is told. `n`: how many map
         the frame still."""
         if self.has_remove:
             self.tell_removed(vma, pfn, pte)

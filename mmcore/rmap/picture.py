@@ -33,9 +33,9 @@ NEXT = "next"  # an edge between members of one list: drawn side by side
 
 @dataclass(frozen=True)
 class Node:
-    """One structure. ``kind``: its name, as in "anon_vma"; ``address``: the kernel's, 0 for what is not there;
-    ``size`` in bytes; ``label``: what its fields say; ``mm``: kernel address of the address space it belongs to, or 0;
-    ``pte``: of a PTE that maps the frame its index in ``env.pgtables.ptes``, else -1."""
+    """One structure. `kind`: its name, as in "anon_vma"; `address`: the kernel's, 0 for what is not there;
+    `size` in bytes; `label`: what its fields say; `mm`: kernel address of the address space it belongs to, or 0;
+    `pte`: of a PTE that maps the frame its index in `env.pgtables.ptes`, else -1."""
 
     kind: str
     address: int
@@ -47,7 +47,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Edge:
-    """``source`` leads to ``target`` (places among the nodes) by the field ``label``."""
+    """`source` leads to `target` (places among the nodes) by the field `label`."""
 
     source: int
     target: int
@@ -56,7 +56,7 @@ class Edge:
 
 @dataclass
 class Picture:
-    """``nodes[FRAME]`` is the frame. ``note``: a sentence about what the drawing cannot say."""
+    """`nodes[FRAME]` is the frame. `note`: a sentence about what the drawing cannot say."""
 
     pfn: int
     nodes: list[Node] = field(default_factory=list)
@@ -69,8 +69,8 @@ class Picture:
 
 
 class Draft:
-    """A picture under way; it begins with the frame. Each method adds one node, led to from ``parent`` (ROOT: from
-    nowhere) by the field ``edge``, and returns its place. ``picture``: one to be added to."""
+    """A picture under way; it begins with the frame. Each method adds one node, led to from `parent` (ROOT: from
+    nowhere) by the field `edge`, and returns its place. `picture`: one to be added to."""
 
     def __init__(self, env: SchemeEnv, pfn: int, picture: Picture | None = None) -> None:
         self.env = env
@@ -105,7 +105,7 @@ class Draft:
         return place
 
     def area(self, vma: VmArea, parent: int, edge: str = "", shows: bool = True) -> int:
-        """A vm_area_struct. ``shows``: is the page, by its index, one of those of the area?"""
+        """A vm_area_struct. `shows`: is the page, by its index, one of those of the area?"""
         label = f"{vma.vm_start:08x}-{vma.vm_end:08x}, pgoff {vma.vm_pgoff:#x}" + ("" if shows else ": not this page")
         return self.add("vma", vma.addr, self._size("vm_area_struct"), label, parent, edge, vma.vm_mm.addr)
 
@@ -114,7 +114,7 @@ class Draft:
         return self.add("mm", mm.addr, self._size("mm_struct"), label, parent, edge, mm.addr)
 
     def pte(self, mm: Mm, address: int, parent: int, edge: str = "", index: int = -1) -> int:
-        """The PTE at a user address, or at ``index``: one that maps the frame, or what stands there instead."""
+        """The PTE at a user address, or at `index`: one that maps the frame, or what stands there instead."""
         tables = self.env.pgtables
         if index < 0:
             index = tables.pte_index(mm.pgd, address)
@@ -169,7 +169,7 @@ def walked(env: SchemeEnv, pfn: int, walk: Callable[[Walk], None]) -> Picture:
 
 
 def of_file(env: SchemeEnv, pfn: int, mapping: int, walk: Callable[[Walk], None]) -> Picture:
-    """A page of a file, by the file's index of areas. ``mapping``: kernel address of its AddressSpace."""
+    """A page of a file, by the file's index of areas. `mapping`: kernel address of its AddressSpace."""
     draft = Draft(env, pfn)
     index = env.frames.index[pfn]
     top = draft.add("address_space", mapping, 0, f"i_mmap = {env.setup.file_index}", edge="mapping")

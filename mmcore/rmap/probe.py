@@ -2,7 +2,7 @@
 a PTE that is found.
 
  place offered --probe--> maps the frame? no: MISS
-                                          yes: ``found``  Referenced   young bit counted and cleared     page_referenced
+                                          yes: `found`  Referenced   young bit counted and cleared     page_referenced
                                                           Unmap        swap entry, file offset, nothing  try_to_unmap
 Linux: page_check_address, page_referenced_one, try_to_unmap_one, mm/rmap.c, 2.6.7.
 """
@@ -29,7 +29,7 @@ SUCCESS, SWAP_AGAIN, SWAP_FAIL = 0, 1, 2
 
 
 class ProbingWalk(Walk):
-    """A walk that looks for PTEs of its frame. ``by_file``: the file's index leads it, not the scheme, and it is
+    """A walk that looks for PTEs of its frame. `by_file`: the file's index leads it, not the scheme, and it is
     metered apart."""
 
     __slots__ = ("rmap", "by_file")
@@ -49,11 +49,11 @@ class ProbingWalk(Walk):
         return self.rmap.pgtables.maps(value, self.pfn)
 
     def np_maps(self, values: np.ndarray) -> np.ndarray:
-        """``maps`` for many entries (bool each)."""
+        """`maps` for many entries (bool each)."""
         return self.rmap.pgtables.np_maps(values, self.pfn)
 
     def visit(self, mm: Mm, address: int, vma: VmArea | None = None, pte: int = -1) -> int:
-        """HOT: ``probe`` is in line for what a scheme's walk looks for most, PTEs that map its frame."""
+        """HOT: `probe` is in line for what a scheme's walk looks for most, PTEs that map its frame."""
         rmap = self.rmap
         meters = rmap.meters
         if self.by_file:
@@ -127,7 +127,7 @@ class ProbingWalk(Walk):
 
 
 class Referenced(ProbingWalk):
-    """page_referenced: ``young`` PTEs were found. Over when all ``left`` PTEs of the frame were seen."""
+    """page_referenced: `young` PTEs were found. Over when all `left` PTEs of the frame were seen."""
 
     __slots__ = ("left", "young")
 
@@ -140,7 +140,7 @@ class Referenced(ProbingWalk):
         self.young = 0
 
     def visit(self, mm: Mm, address: int, vma: VmArea | None = None, pte: int = -1) -> int:
-        """HOT: ``found`` is in line too, a tenth of what ageing a page takes."""
+        """HOT: `found` is in line too, a tenth of what ageing a page takes."""
         rmap = self.rmap
         ptes = rmap.ptes
         if self.by_file:
@@ -175,7 +175,7 @@ class Referenced(ProbingWalk):
 
 
 class Unmap(ProbingWalk):
-    """try_to_unmap. ``result``: SWAP_FAIL where a PTE may not go just now, SWAP_AGAIN where others went instead."""
+    """try_to_unmap. `result`: SWAP_FAIL where a PTE may not go just now, SWAP_AGAIN where others went instead."""
 
     __slots__ = ("result",)
 

@@ -1,12 +1,12 @@
 """The contract of a reverse-mapping scheme: it answers one question: which PTEs map this frame?
 
 The core owns what is done with the answer (page_referenced, try_to_unmap, the audit); a scheme keeps whatever it needs
-to give it. ``docs/writing-a-scheme.md`` walks through an example; `rmapbox schemes new` writes a complete small one.
+to give it. `docs/writing-a-scheme.md` walks through an example; `rmapbox schemes new` writes a complete small one.
 
 Life of a page, and the hook at each step (the core calls; a scheme overrides what it needs, the rest costs nothing):
 
     reserve(op, vma, ...)      before anything changes; may allocate, reclaim, raise OutOfMemory. What it returns comes
-                               back as ``token``
+                               back as `token`
     add_anon / add_file        a PTE now maps the frame            (cannot fail; frames.mapcount is still without it)
     dup                        fork copied a range of PTEs         (cannot fail)
     move_check, move           mremap moves a range of PTEs
@@ -19,10 +19,10 @@ Life of a page, and the hook at each step (the core calls; a scheme overrides wh
     mm_created, mm_exited                                                      address spaces
 
 A scheme that keeps nothing which leads from a page to its PTEs derives from `ScanScheme` instead of `WalkScheme`, and
-gives ``swap_out`` instead of ``walk``: reclaim asks it to go through address spaces (``env.try_to_swap_out`` does the
+gives `swap_out` instead of `walk`: reclaim asks it to go through address spaces (`env.try_to_swap_out` does the
 work on a range) until enough pages lost all their PTEs. Nobody walks then, and the auditor compares counts only.
 
-PTEs are named by their index in ``env.pgtables.ptes``; frames by PFN; addresses are the guest's.
+PTEs are named by their index in `env.pgtables.ptes`; frames by PFN; addresses are the guest's.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ OK, COPY = 0, 1
 
 @dataclass(frozen=True)
 class Card:
-    """What a user reads about a scheme. ``structures``: (name, bytes on i386, remark); ``options``: name -> (default,
+    """What a user reads about a scheme. `structures`: (name, bytes on i386, remark); `options`: name -> (default,
     meaning)."""
 
     name: str
@@ -106,7 +106,7 @@ class MachineFacts:
 
 
 class SchemeEnv:
-    """What the core lends a scheme. All memory comes through ``cache``, so that no scheme can hide its cost."""
+    """What the core lends a scheme. All memory comes through `cache`, so that no scheme can hide its cost."""
 
     __slots__ = (
         "frames",
@@ -147,7 +147,7 @@ class SchemeEnv:
         self.try_to_swap_out = try_to_swap_out or _no_scan
 
     def find_vma(self, mm: Mm, address: int) -> VmArea | None:
-        """``mm.find_vma``, metered: for a walk or scan that knows only the address space. Linux: the find_vma of
+        """`mm.find_vma`, metered: for a walk or scan that knows only the address space. Linux: the find_vma of
         try_to_unmap_one, 2.6.5."""
         self.meters.vma_lookups += 1
         self.meters.vma_lookup_nodes += mm.lookup_nodes(address)
@@ -161,7 +161,7 @@ class SchemeEnv:
         hwcache: int = 0,
         ctor: Callable[[int, int], None] | None = None,
     ) -> KmemCache:
-        """A slab cache of the scheme's own. ``ctor(pfn, order)`` is told of a new slab's frames before its objects are
+        """A slab cache of the scheme's own. `ctor(pfn, order)` is told of a new slab's frames before its objects are
         handed out."""
         cache = self.slab.cache(name, size, align, hwcache, ctor)
         if cache not in self.scheme_caches:
@@ -196,8 +196,8 @@ class RmapScheme:
     # --- reserve
 
     def reserve(self, operation: str, vma: VmArea, pfns: np.ndarray | None = None) -> Any:
-        """Gets everything the operation could need. ``operation``: "anon_fault" (one page; also copy on write, swap-in,
-        exec and stack growth), "file_fault" (one page), "fork" or "move" (``pfns``: the frames about to be copied).
+        """Gets everything the operation could need. `operation`: "anon_fault" (one page; also copy on write, swap-in,
+        exec and stack growth), "file_fault" (one page), "fork" or "move" (`pfns`: the frames about to be copied).
         Raises OutOfMemory."""
         return None
 
@@ -207,7 +207,7 @@ class RmapScheme:
     # --- pages
 
     def add_anon(self, pfn: int, vma: VmArea, address: int, pte: int, exclusive: bool, token: Any) -> int:
-        """An anonymous page gets a PTE: set frames.mapping and frames.index when frames.mapcount is 0. ``exclusive``:
+        """An anonymous page gets a PTE: set frames.mapping and frames.index when frames.mapcount is 0. `exclusive`:
         no other PTE or swap reference exists. COPY: this page cannot be recorded at this address; the core copies it
         first."""
         return OK
@@ -218,14 +218,14 @@ class RmapScheme:
     def dup(
         self, src: VmArea, dst: VmArea, pfns: np.ndarray, src_ptes: np.ndarray, dst_ptes: np.ndarray, token: Any
     ) -> None:
-        """fork: frame ``pfns[i]``, mapped by ``src_ptes[i]``, is now mapped by ``dst_ptes[i]`` too (anonymous and file
+        """fork: frame `pfns[i]`, mapped by `src_ptes[i]`, is now mapped by `dst_ptes[i]` too (anonymous and file
         pages)."""
 
     def move_check(
         self, src: VmArea, dst: VmArea, delta: int, pfns: np.ndarray, src_ptes: np.ndarray
     ) -> np.ndarray | None:
         """mremap: which of the PTEs (positions in the arrays) map pages that must be copied before they can move by
-        ``delta`` bytes."""
+        `delta` bytes."""
         return None
 
     def move(
@@ -244,7 +244,7 @@ class RmapScheme:
         """A write fault found the anonymous page mapped here only."""
 
     def remove(self, vma: VmArea, pfns: np.ndarray, ptes: np.ndarray) -> None:
-        """PTEs of an area are gone, ``ptes[i]`` of frame ``pfns[i]`` (arrays of int64, of one PTE or many; they are the
+        """PTEs of an area are gone, `ptes[i]` of frame `pfns[i]` (arrays of int64, of one PTE or many; they are the
         caller's again afterwards). For anonymous and file pages."""
 
     def released(self, pfns: np.ndarray) -> None:
@@ -253,23 +253,23 @@ class RmapScheme:
 
     def migrated(self, old: int, new: int) -> None:
         """A page moved to another frame: its PTEs are migration entries, and its words (mapping, index, rmap) and flags
-        stand at ``new`` already. For a scheme that keeps records of its own by frame number."""
+        stand at `new` already. For a scheme that keeps records of its own by frame number."""
 
     # --- areas
 
     def vma_unlinked(self, vma: VmArea, into: VmArea | None) -> None:
-        """The area is going away. Its pages are unmapped already; or its neighbour ``into`` took it over whole, between
+        """The area is going away. Its pages are unmapped already; or its neighbour `into` took it over whole, between
         vma_adjust_begin and its end."""
 
     def vma_copied(self, dst: VmArea, src: VmArea, how: str) -> None:
-        """``dst`` is a copy of ``src`` (FORK, SPLIT, MOVE). Before dst has pages. May raise OutOfMemory."""
+        """`dst` is a copy of `src` (FORK, SPLIT, MOVE). Before dst has pages. May raise OutOfMemory."""
 
     def move_pgoff(self, src: VmArea, old_address: int, new_address: int) -> int:
-        """vm_pgoff of the area an anonymous mremap is about to make at ``new_address``."""
+        """vm_pgoff of the area an anonymous mremap is about to make at `new_address`."""
         return new_address >> 12
 
     def vma_adjust_begin(self, vma: VmArea, start: int, end: int, nxt: VmArea | None) -> Any:
-        """The boundaries of ``vma`` (and of ``nxt``, which it meets) are about to become ``start``, ``end``. May raise
+        """The boundaries of `vma` (and of `nxt`, which it meets) are about to become `start`, `end`. May raise
         OutOfMemory."""
         return None
 
@@ -283,7 +283,7 @@ class RmapScheme:
     # --- address spaces
 
     def mm_created(self, mm: Mm, parent: Mm | None) -> None:
-        """exec made a new address space (``parent`` is None), or fork one, before any area is copied. May raise
+        """exec made a new address space (`parent` is None), or fork one, before any area is copied. May raise
         OutOfMemory."""
 
     def mm_exited(self, mm: Mm) -> None:
@@ -297,7 +297,7 @@ class RmapScheme:
 
     def picture(self, pfn: int) -> Picture:
         """The scheme's own structures between a frame and its PTEs; `mmcore.rmap.picture.Draft` draws. Asked for the
-        frames that ``walk`` is asked for. Changes and meters nothing; as it stands here: the PTEs alone."""
+        frames that `walk` is asked for. Changes and meters nothing; as it stands here: the PTEs alone."""
         return searched(self.env, pfn, "no structure leads from the frame to its PTEs: found in all page tables")
 
 
@@ -305,8 +305,8 @@ class WalkScheme(RmapScheme):
     """A scheme that leads from a page to its PTEs."""
 
     def walk(self, walk: Walk) -> None:
-        """Offers every PTE that may map ``walk.pfn`` to ``walk.visit`` (or many at once to ``walk.visit_many``), until
-        it answers STOP. Asked for anonymous pages, and for pages of files only where ``Setup.files`` says so."""
+        """Offers every PTE that may map `walk.pfn` to `walk.visit` (or many at once to `walk.visit_many`), until
+        it answers STOP. Asked for anonymous pages, and for pages of files only where `Setup.files` says so."""
         raise NotImplementedError
 
     def nonlinear_addresses(self, walk: Walk) -> Sequence[int] | None:
@@ -323,6 +323,6 @@ class ScanScheme(RmapScheme):
     walks then, and the auditor compares counts only."""
 
     def swap_out(self, priority: int, zone: Zone, goal: int) -> int:
-        """Goes through address spaces with ``env.try_to_swap_out`` until ``goal`` pages of ``zone`` became freeable, or
-        for as long as it cares to; returns how many did. ``priority``: of reclaim, 12 (at ease) to 0."""
+        """Goes through address spaces with `env.try_to_swap_out` until `goal` pages of `zone` became freeable, or
+        for as long as it cares to; returns how many did. `priority`: of reclaim, 12 (at ease) to 0."""
         raise NotImplementedError

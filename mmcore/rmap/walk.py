@@ -1,13 +1,13 @@
 """A walk: one question, which PTEs map this frame? What is asked, what a place is answered, when it is over.
 
  who asks          the walk                 what becomes of a PTE that is found      over when
- page_referenced   probe.Referenced         its accessed bit is counted and cleared  all ``mapcount`` PTEs were seen
+ page_referenced   probe.Referenced         its accessed bit is counted and cleared  all `mapcount` PTEs were seen
  try_to_unmap      probe.Unmap              a swap entry, or nothing                 all went, or one may not go
  page_mkclean      files.mkclean            clean and write-protected                all were seen
  migrate_page      calls.migrate (two)      a migration entry; a PTE again           all were seen
  audit, picture    audit, rmap.picture      nothing: noted                           never
 
-A scheme is given one and offers it places, one by one (``visit``) or many at once (``visit_many``). Linux: struct
+A scheme is given one and offers it places, one by one (`visit`) or many at once (`visit_many`). Linux: struct
 rmap_walk_control, 3.14.
 """
 
@@ -30,9 +30,9 @@ class Purpose(IntEnum):
     offer every PTE, as AUDIT must.
 
     Two MIGRATE walks move a page. During the first, over the old frame, each PTE becomes a migration entry; then
-    ``mapping``, ``index``, ``rmap`` and PG_DIRECT pass to the new frame, and the second walk, over that one, must offer
+    `mapping`, `index`, `rmap` and PG_DIRECT pass to the new frame, and the second walk, over that one, must offer
     the same places. A scheme keeps its records through both: HIT means the entry was found, not that it is gone.
-    ``mapcount`` and rss do not change on the way. Neither walk is preceded or followed by another hook.
+    `mapcount` and rss do not change on the way. Neither walk is preceded or followed by another hook.
     """
 
     REFERENCED = 0
@@ -52,7 +52,7 @@ _T = TypeVar("_T")
 
 
 def growing(items: Iterable[_T], first: int) -> Iterator[list[_T]]:
-    """Consecutive parts for ``visit_many``, the first of ``first`` items, each four times as long as the one before:
+    """Consecutive parts for `visit_many`, the first of `first` items, each four times as long as the one before:
     few are gathered in vain when the walk is over early."""
     rest, n = iter(items), max(first, 1)
     while part := list(islice(rest, n)):
@@ -61,8 +61,8 @@ def growing(items: Iterable[_T], first: int) -> Iterator[list[_T]]:
 
 
 def showing(areas: Sequence[VmArea], index: int, wraps: bool = False) -> tuple[np.ndarray, np.ndarray]:
-    """Which of the areas (positions) show the page at offset ``index`` of what they map, and the addresses they all
-    would show it at (int64). ``wraps``: offsets are 32-bit numbers that may pass 0."""
+    """Which of the areas (positions) show the page at offset `index` of what they map, and the addresses they all
+    would show it at (int64). `wraps`: offsets are 32-bit numbers that may pass 0."""
     n = len(areas)
     starts = np.fromiter((vma.vm_start for vma in areas), np.int64, n)
     ends = np.fromiter((vma.vm_end for vma in areas), np.int64, n)
@@ -83,12 +83,12 @@ class Visited(NamedTuple):
 
 
 class Walk:
-    """The question. ``pfn``: the frame; ``purpose``: why it is asked."""
+    """The question. `pfn`: the frame; `purpose`: why it is asked."""
 
     __slots__ = ("pfn", "purpose")
 
     many: ClassVar[int] = 128
-    """From how many candidates on ``visit_many`` pays. Measured: to gather 128 areas and probe them takes as long as
+    """From how many candidates on `visit_many` pays. Measured: to gather 128 areas and probe them takes as long as
     128 visits, 1,000 areas 0.6 and 1,000 address spaces 0.4 of as many visits."""
 
     def __init__(self, pfn: int, purpose: Purpose) -> None:
@@ -107,9 +107,9 @@ class Walk:
         vmas: Sequence[VmArea] | None = None,
         skip_empty: bool = False,
     ) -> Visited:
-        """Offers many places, in order: ``addresses[i]`` (int64; or one for all) in ``mms[i]``, in the area ``vmas[i]``
-        where areas are known. Exactly as ``visit`` for each until one is answered STOP, what is metered included.
-        ``skip_empty``: an address space that has no page when its turn comes is not asked."""
+        """Offers many places, in order: `addresses[i]` (int64; or one for all) in `mms[i]`, in the area `vmas[i]`
+        where areas are known. Exactly as `visit` for each until one is answered STOP, what is metered included.
+        `skip_empty`: an address space that has no page when its turn comes is not asked."""
         first_hit = -1
         everywhere = [addresses] * len(mms) if isinstance(addresses, int) else addresses.tolist()
         for i, mm in enumerate(mms):

@@ -5,7 +5,7 @@
  fault --swapin_readahead--> swap cache, PG_LOCKED --disk--> uptodate --> mapped again; the slot goes with its last user
 
 Entries are ints, type << 27 | offset; there is one device, so an entry is its offset. A page of the cache has
-PG_SWAPCACHE, its entry in ``frames.private`` and one reference and one user of the slot for the cache. A frame that the
+PG_SWAPCACHE, its entry in `frames.private` and one reference and one user of the slot for the cache. A frame that the
 cache alone holds has owner USER. Linux: mm/swap_state.c, mm/page_io.c and the users' part of mm/swapfile.c, 2.6.7.
 """
 
@@ -200,7 +200,7 @@ class Swap:
         self.device.free(entry)
 
     def replace_page(self, pfn: int, new: int) -> None:
-        """Migration: the entry leads to ``new``, which gets everything else from ``pfn``."""
+        """Migration: the entry leads to `new`, which gets everything else from `pfn`."""
         self.cache[self.frames.private[pfn]] = new
 
     # --- sharing
@@ -215,7 +215,7 @@ class Swap:
         return n == 1 and not flags & PG_RESERVED
 
     def remove_exclusive_swap_page(self, pfn: int, holders: int = 1) -> bool:
-        """Takes a page out of the cache if nobody but its ``holders`` references wants it; it stays theirs, dirty."""
+        """Takes a page out of the cache if nobody but its `holders` references wants it; it stays theirs, dirty."""
         frames = self.frames
         flags = frames.flags[pfn]
         if flags & (PG_SWAPCACHE | PG_WRITEBACK) != PG_SWAPCACHE:
@@ -323,7 +323,7 @@ class Swap:
         return wrong
 
     def audit(self, pte_refs: dict[int, int]) -> list[str]:
-        """check(), and each slot's count against its users. ``pte_refs``: entry -> PTEs that name it."""
+        """check(), and each slot's count against its users. `pte_refs`: entry -> PTEs that name it."""
         wrong = self.check()
         users = dict(pte_refs)
         for entry in self.cache:

@@ -1,6 +1,6 @@
 """One swap device: its slots, who uses each, and which is handed out next.
 
-Slot 0 is the header. ``map[offset]`` counts the users of a slot: every PTE or shmem index that names it, plus one for
+Slot 0 is the header. `map[offset]` counts the users of a slot: every PTE or shmem index that names it, plus one for
 the swap cache. The map is vmalloc'ed low memory, 2 bytes a slot. Slots are handed out 256 in a row where such a run is
 free, so that what is evicted together lies together.
 
@@ -67,7 +67,7 @@ class SwapDevice:
     priority: int  # shown only: there is one device
 
     def __init__(self, nbytes: int, slab: Slab) -> None:
-        """``nbytes``: size of the device. Raises OutOfMemory when low memory cannot hold the map."""
+        """`nbytes`: size of the device. Raises OutOfMemory when low memory cannot hold the map."""
         pages = self.pages = nbytes >> PAGE_SHIFT
         self.total = self.nr_free = max(0, pages - 1)
         self.np_map = np.zeros(max(pages, 1), np.uint16)
@@ -97,7 +97,7 @@ class SwapDevice:
         self._slab.vfree(self._token)
 
     def turn_on(self, priority: int | None = None) -> None:
-        """``priority``: None for one below all given so far. Raises OutOfMemory when low memory cannot hold the map.
+        """`priority`: None for one below all given so far. Raises OutOfMemory when low memory cannot hold the map.
         Linux: sys_swapon."""
         self._token = self._slab.vmalloc(self.pages * 2, "swap_map")
         self._rewind()
@@ -171,7 +171,7 @@ class SwapDevice:
         return n
 
     def readahead_range(self, offset: int, page_cluster: int) -> range:
-        """Slots to read together with ``offset``: its aligned block, from the block's start up to the first free or bad
+        """Slots to read together with `offset`: its aligned block, from the block's start up to the first free or bad
         slot. Linux: valid_swaphandles."""
         if not page_cluster:
             return range(0)

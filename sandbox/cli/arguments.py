@@ -74,7 +74,7 @@ def split_tail(words: list[str], options: Mapping[str, bool]) -> list[str]:
 
 
 def _misspelt(word: str, options: Mapping[str, bool], likeness: float, hint: str) -> None:
-    """Raise `ConfigError` when `word` is like an option of ours by at least `likeness`."""
+    """Raises `ConfigError` when `word` is like an option of ours by at least `likeness`."""
     name = word.partition("=")[0]
     close = difflib.get_close_matches(name, options, n=1, cutoff=likeness or 0.6)
     if close:
@@ -84,7 +84,7 @@ def _misspelt(word: str, options: Mapping[str, bool], likeness: float, hint: str
 
 
 def _take(words: list[str], at: int, options: Mapping[str, bool], own: list[str]) -> int:
-    """Move the known options from `words[at:]` to `own`; the index of the first word that is none."""
+    """Moves the known options from `words[at:]` to `own`; the index of the first word that is none."""
     while at < len(words):
         name, equals, _ = words[at].partition("=")
         if name not in options:

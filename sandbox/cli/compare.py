@@ -60,7 +60,7 @@ def make_parser() -> Parser:
 
 
 def main(words: list[str]) -> int:
-    """Run, judge, print the table on standard output."""
+    """Runs, judges, prints the table on standard output."""
     parser = make_parser()
     own, program, arguments = split_compare(words, parser.own_options())
     given = parser.parse_args(own)

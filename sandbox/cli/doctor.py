@@ -162,7 +162,7 @@ def findings() -> Iterator[Finding]:
 
 
 def main(words: list[str]) -> int:
-    """Say what this host can do, and which command fixes what is missing."""
+    """Says what this host can do, and which command fixes what is missing."""
     Parser(
         prog="rmapbox doctor", description="Say what this host can do, and which command fixes what is missing."
     ).parse_args(words)

@@ -8,7 +8,7 @@ from sandbox.cli.arguments import Parser
 
 
 def main(words: list[str]) -> int:
-    """Print the low-memory table of one or more runs: at the peak and at exit."""
+    """Prints the low-memory table of one or more runs: at the peak and at exit."""
     parser = Parser(
         prog="rmapbox lowmem",
         description="Print who held low memory, at its fullest and at exit, several runs side by side.",

@@ -60,7 +60,7 @@ def version() -> str:
 
 
 def dispatch(words: list[str]) -> int:
-    """Run the command line `words`; its exit status. Raises what goes wrong."""
+    """Runs the command line `words`; its exit status. Raises what goes wrong."""
     from mmcore.errors import ConfigError
 
     if not words or words[0] in ("-h", "--help", "help"):
@@ -90,7 +90,7 @@ def complain(text: str) -> None:
 
 
 def _write_details(error: BaseException) -> str:
-    """Write the traceback of `error` into a new file and return its path ("" when even that fails)."""
+    """Writes the traceback of `error` into a new file and returns its path ("" when even that fails)."""
     import tempfile
     import traceback
 
@@ -123,7 +123,7 @@ def _forget_stdout() -> None:
 
 
 def command(words: list[str] | None = None) -> int:
-    """Run the command line `words` (default: the process's own) and return its exit status. Never raises."""
+    """Runs the command line `words` (default: the process's own) and returns its exit status. Never raises."""
     from mmcore.errors import ConfigError, InvariantViolation, PluginError
 
     try:

@@ -8,7 +8,7 @@ from sandbox.cli.arguments import Parser
 
 
 def main(words: list[str]) -> int:
-    """List the bundled programs, or show the named ones whole: what each drives, its arguments, what to look at."""
+    """Lists the bundled programs, or shows the named ones whole: what each drives, its arguments, what to look at."""
     parser = Parser(
         prog="rmapbox programs",
         description="List the bundled programs, or show NAME: what it does and drives, its arguments, what to look at.",

@@ -112,7 +112,7 @@ def overrides_of(given: Namespace) -> tuple[dict[str, Any], dict[str, str]]:
 
 
 def check_given(given: Namespace) -> None:
-    """Raise `ConfigError` for options that exclude each other, and for a `--json` that could not be written."""
+    """Raises `ConfigError` for options that exclude each other, and for a `--json` that could not be written."""
     if given.pressure and given.memory is not None:
         raise ConfigError("--pressure and --memory exclude each other: --pressure finds the size itself")
     if given.json is not None:
@@ -141,7 +141,7 @@ def _opened(path: str) -> BinaryIO:
 
 
 def main(words: list[str]) -> int:
-    """Run a program; the summary goes to stderr, the guest's output passes through."""
+    """Runs a program; the summary goes to stderr, the guest's output passes through."""
     from sandbox.configfile import build_config
     from sandbox.picturing import parse_request
     from sandbox.schemes.spec import parse_spec, with_options
@@ -210,7 +210,7 @@ def _number(text: str, kind: type[int] | type[float]) -> int | float | str:
 
 
 def _check_writable(path: str) -> None:
-    """Fail before the run, not after it, when the result cannot be written."""
+    """Fails before the run, not after it, when the result cannot be written."""
     from sandbox.hostlimits import deleted_directory
 
     gone = deleted_directory(path)

@@ -43,7 +43,7 @@ def card_lines(card: Card, setup: Setup) -> list[str]:
 
 
 def main(words: list[str]) -> int:
-    """List the schemes with their cards, or with `new` or `check` first, make one or hold one to the contract."""
+    """Lists the schemes with their cards, or with `new` or `check` first, makes one or holds one to the contract."""
     if words and words[0] == "new":
         from sandbox.cli.schemes_new import main as new
 

@@ -14,7 +14,7 @@ _RESERVED = ("new", "check")
 
 
 def check_name(name: str) -> None:
-    """Raise `ConfigError` unless a scheme can be called `name`."""
+    """Raises `ConfigError` unless a scheme can be called `name`."""
     if (
         not name.isidentifier()
         or not name.isascii()

@@ -45,13 +45,13 @@ FPU_CONTROL, FPU_MXCSR = 0x37F, 0x1F80  # as FINIT and Linux leave them
 
 
 def write_gdt(gdt: memoryview) -> None:
-    """Fill a descriptor table, a view of 64-bit entries, with Linux's flat segments."""
+    """Fills a descriptor table, a view of 64-bit entries, with Linux's flat segments."""
     for i in range(GDT_ENTRIES):
         gdt[i] = _FLAT.get(i, 0)
 
 
 def frame_mapped_at(ram: memoryview, paging: str, cr3: int, va: int) -> tuple[int, int]:
-    """Walk the tables under `cr3` in `ram` (bytes): the physical address `va` maps to, and its last entry.
+    """Walks the tables under `cr3` in `ram` (bytes): the physical address `va` maps to, and its last entry.
 
     Raises CpuError if it is not mapped by a 4 KB page. Used before the first instruction only: a descriptor table that
     is not mapped would take the host process down with the engine.

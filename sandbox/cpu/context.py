@@ -81,8 +81,8 @@ class Context:
         return bytes(image)
 
     def set_fpu_state(self, data: bytes) -> None:
-        """Load x87 and SSE state from an FXSAVE image. Reserved bits of MXCSR are dropped. Raises ValueError unless 512
-        bytes long."""
+        """Loads x87 and SSE state from an FXSAVE image. Reserved bits of MXCSR are dropped. Raises ValueError unless
+        512 bytes long."""
         if len(data) != _FXSAVE_BYTES:
             raise ValueError(f"an FXSAVE image has {_FXSAVE_BYTES} bytes, not {len(data)}")
         for register, form, at in _CONTROL:

@@ -123,7 +123,8 @@ class Cpu:
         return Context(self)
 
     def run(self, ctx: Context, cr3: int, budget: int) -> int:
-        """Run a task for at most `budget` (>= 1) basic blocks under the root `cr3`; returns the kind of trap (trap.py).
+        """Runs a task for at most `budget` (>= 1) basic blocks under the root `cr3`; returns the kind of trap
+        (trap.py).
 
         Equal states and budgets stop at equal places, whatever ran before. Raises CpuError if the engine stopped
         without saying why (a page table that points outside RAM, for instance).
@@ -208,7 +209,7 @@ class Cpu:
         self._state.flush_code = 1
 
     def set_tls(self, index: int, descriptor: int) -> None:
-        """Write a 64-bit descriptor into GDT entry 6, 7 or 8; FS and GS see it at the next run. Raises ValueError for
+        """Writes a 64-bit descriptor into GDT entry 6, 7 or 8; FS and GS see it at the next run. Raises ValueError for
         another index.
 
         Linux: include/asm-i386/segment.h, GDT_ENTRY_TLS_MIN, 2.6.7.
@@ -230,7 +231,7 @@ class Cpu:
         return list(out[0 : lib.trap_drain_pages(self._state, out)])
 
     def close(self) -> None:
-        """Give the engine and its memory back. Contexts may be dropped before or after, but not run. Idempotent."""
+        """Gives the engine and its memory back. Contexts may be dropped before or after, but not run. Idempotent."""
         if self._uc is not None:
             self._run = _closed
             self._gdt.release()

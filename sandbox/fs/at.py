@@ -56,7 +56,7 @@ def fget_write(task: Task, fd: int) -> File:
 
 
 def base_of(task: Task, dirfd: int, path: bytes) -> Dentry | None:
-    """Where a relative ``path`` starts: None is the working directory. EBADF, ENOTDIR."""
+    """Where a relative `path` starts: None is the working directory. EBADF, ENOTDIR."""
     if dirfd == CWD or path[:1] == b"/":
         return None
     dentry = task.files.get(dirfd).dentry
@@ -66,7 +66,7 @@ def base_of(task: Task, dirfd: int, path: bytes) -> Dentry | None:
 
 
 def walk_at(task: Task, dirfd: int, path: bytes, follow: bool = True, empty: bool = False) -> Dentry:
-    """The dentry of ``path`` below ``dirfd``; with ``empty`` (AT_EMPTY_PATH) an empty path is the descriptor's own."""
+    """The dentry of `path` below `dirfd`; with `empty` (AT_EMPTY_PATH) an empty path is the descriptor's own."""
     if not path:
         if not empty:
             raise SysError(ENOENT)

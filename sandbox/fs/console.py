@@ -56,7 +56,7 @@ POLL_HOST_S = 0.005
 
 
 class Console:
-    """The terminal. ``fd`` is a host descriptor of it, for its settings and size; ``in_fd`` and ``sink`` move the
+    """The terminal. `fd` is a host descriptor of it, for its settings and size; `in_fd` and `sink` move the
     data."""
 
     def __init__(self, in_fd: int | None, sink: Sink, fd: int) -> None:
@@ -101,7 +101,7 @@ class Console:
         return struct.pack("<4IB19s", iflag, oflag, cflag & 0xFFFFFFFF, lflag, 0, chars)
 
     def set_termios(self, data: bytes, when: int) -> None:
-        """The guest's settings become the host terminal's, until ``restore``. ``when``: 0 now, 1 after output, 2 and
+        """The guest's settings become the host terminal's, until `restore`. `when`: 0 now, 1 after output, 2 and
         forget input."""
         import termios
 
@@ -279,7 +279,7 @@ class StreamInode(Inode):
 
 
 def emit(task: Task | None, sink: Sink, data: bytes) -> int:
-    """Sends ``data`` on, all of it. A reader gone is SIGPIPE and EPIPE in the guest too; a full non-blocking descriptor
+    """Sends `data` on, all of it. A reader gone is SIGPIPE and EPIPE in the guest too; a full non-blocking descriptor
     is waited for."""
     if callable(sink):
         sink(bytes(data))

@@ -14,7 +14,7 @@ DNAME_INLINE_LEN = 36  # longer names take an object of the general caches. Linu
 
 
 class Dentry:
-    """A name in a directory. ``count``: open files and working directories that hold it; ``hashed``: the name still
+    """A name in a directory. `count`: open files and working directories that hold it; `hashed`: the name still
     leads here."""
 
     __slots__ = ("name", "parent", "inode", "children", "count", "hashed", "mounted", "sb", "addr", "external", "busy")
@@ -69,7 +69,7 @@ class Dentry:
         self.inode.put()
 
     def covers(self, other: Dentry) -> bool:
-        """Is ``other`` this dentry or below it?"""
+        """Is `other` this dentry or below it?"""
         while True:
             if other is self:
                 return True
@@ -83,7 +83,7 @@ class Dentry:
 
 
 def dotdot(at: Dentry, root: Dentry) -> Dentry:
-    """The parent, across mount points, no higher than ``root``."""
+    """The parent, across mount points, no higher than `root`."""
     while at is not root:
         if at.parent is not at:
             return at.parent
@@ -95,7 +95,7 @@ def dotdot(at: Dentry, root: Dentry) -> Dentry:
 
 
 def d_path(at: Dentry, root: Dentry | None = None) -> bytes:
-    """Absolute path, with " (deleted)" when the name is gone. Pipes and the like give their own form (``pipe:[5]``).
+    """Absolute path, with " (deleted)" when the name is gone. Pipes and the like give their own form (`pipe:[5]`).
     Linux: fs/dcache.c, __d_path, 2.6.7."""
     tail = b"" if at.hashed else b" (deleted)"
     names: list[bytes] = []

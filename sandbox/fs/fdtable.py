@@ -21,8 +21,8 @@ NR_OPEN_DEFAULT = 1024
 
 
 class FileTable:
-    """Descriptors of a process. ``fds[n]`` is the open file or None; ``cloexec`` the set of descriptors closed by exec;
-    ``limit`` is RLIMIT_NOFILE; ``users`` how many tasks share the table."""
+    """Descriptors of a process. `fds[n]` is the open file or None; `cloexec` the set of descriptors closed by exec;
+    `limit` is RLIMIT_NOFILE; `users` how many tasks share the table."""
 
     __slots__ = ("fds", "cloexec", "limit", "users", "_free")
 
@@ -69,7 +69,7 @@ class FileTable:
         raise SysError(EBADF)
 
     def install(self, file: File, cloexec: bool = False, minimum: int = 0) -> int:
-        """Lowest free descriptor >= ``minimum`` takes over the caller's reference. EMFILE: the reference stays the
+        """Lowest free descriptor >= `minimum` takes over the caller's reference. EMFILE: the reference stays the
         caller's."""
         fds = self.fds
         n = len(fds)
@@ -90,7 +90,7 @@ class FileTable:
         return fd
 
     def replace(self, fd: int, file: File, cloexec: bool, task: Task | None = None) -> None:
-        """dup2: ``fd`` (checked by the caller) becomes ``file``, whose reference is taken over; what it was is
+        """dup2: `fd` (checked by the caller) becomes `file`, whose reference is taken over; what it was is
         closed."""
         fds = self.fds
         if fd >= len(fds):
@@ -138,7 +138,7 @@ class FileTable:
 
 
 class FsStruct:
-    """Root, working directory and umask of a process; ``users`` tasks share it (CLONE_FS)."""
+    """Root, working directory and umask of a process; `users` tasks share it (CLONE_FS)."""
 
     __slots__ = ("root", "cwd", "umask", "users")
 

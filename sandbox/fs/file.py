@@ -1,7 +1,7 @@
 """Open files.
 
-A read is two steps, so that a bad or absent user page loses nothing: ``peek`` gives the bytes and changes nothing,
-``consume`` takes them away once they are with the user. A write hands its bytes to ``accept``, which says how many it
+A read is two steps, so that a bad or absent user page loses nothing: `peek` gives the bytes and changes nothing,
+`consume` takes them away once they are with the user. A write hands its bytes to `accept`, which says how many it
 took.
 
     peek -> bytes    there they are (b"" at the end of file)      accept -> n    took the first n bytes
@@ -62,13 +62,13 @@ _MODES = (FMODE_READ, FMODE_WRITE, FMODE_READ | FMODE_WRITE, 0)
 
 
 class File:
-    """One open file description. ``count`` references (descriptors, areas, system calls in flight); ``pos`` in
+    """One open file description. `count` references (descriptors, areas, system calls in flight); `pos` in
     bytes."""
 
     __slots__ = ("inode", "dentry", "f_flags", "f_mode", "pos", "mapping", "count", "addr", "owner", "signum")
 
     seekable = False
-    regular = False  # reads and writes go through a page cache at ``pos``
+    regular = False  # reads and writes go through a page cache at `pos`
     is_dir = False
 
     def __init__(self, dentry: Dentry, flags: int) -> None:
@@ -141,7 +141,7 @@ class File:
         raise SysError(ESPIPE)
 
     def pwrite(self, pos: int, data: bytes, task: Task | None = None) -> int:
-        """Bytes written at ``pos``; the file's position stays."""
+        """Bytes written at `pos`; the file's position stays."""
         raise SysError(ESPIPE)
 
     def read_queues(self) -> list[WaitQueue]:
@@ -155,7 +155,7 @@ class File:
         return []
 
     def poll(self, queues: list[WaitQueue] | None) -> int:
-        """POLL* bits that hold now; ``queues`` (when given) collects what to wait on for a change."""
+        """POLL* bits that hold now; `queues` (when given) collects what to wait on for a change."""
         return READABLE | WRITABLE
 
     # the rest
@@ -295,7 +295,7 @@ class RegularFile(SeekableFile):
 
 
 def within_limit(task: Task, pos: int, data: bytes) -> bytes:
-    """What RLIMIT_FSIZE lets be written at ``pos``; nothing at all is SIGXFSZ and EFBIG. Linux:
+    """What RLIMIT_FSIZE lets be written at `pos`; nothing at all is SIGXFSZ and EFBIG. Linux:
     generic_write_checks."""
     room = task.signal.rlimits[RLIMIT_FSIZE][0] - pos
     if room <= 0:
@@ -321,7 +321,7 @@ class DirFile(SeekableFile):
         raise SysError(EISDIR)
 
     def entries(self) -> list[tuple[bytes, int, int]]:
-        """The listing, ``.`` and ``..`` first; made anew when the position is 0. ENOENT when the directory was
+        """The listing, `.` and `..` first; made anew when the position is 0. ENOENT when the directory was
         removed."""
         listing = self.listing
         if listing is None or self.pos == 0:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def send_signal(task: Task | None, sig: int) -> None:
-    """``sig`` to the task itself (SIGPIPE, SIGXFSZ), as the kernel sends it."""
+    """`sig` to the task itself (SIGPIPE, SIGXFSZ), as the kernel sends it."""
     if task is None:
         return
     send_task(task, user_info(sig, task.tgid, task.uid))

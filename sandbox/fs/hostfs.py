@@ -51,7 +51,7 @@ def _kind(entry: os.DirEntry[str]) -> int:
 
 
 class HostSuper(SuperBlock):
-    """One mount of the host's ``path`` (bytes). ``new_space(inode)`` makes a page cache that reads and writes through
+    """One mount of the host's `path` (bytes). `new_space(inode)` makes a page cache that reads and writes through
     the inode."""
 
     __slots__ = ("path", "new_space", "inos", "inodes", "opened", "surplus")
@@ -131,8 +131,8 @@ class HostSuper(SuperBlock):
             inode.fsync()
 
     def shrink(self, n: int, gfp: int) -> int:
-        """Slab reclaim asks for ``n`` objects. A walk under way holds dentries by no count, so they are given back
-        between system calls (``trim``). Returns how many inodes there are."""
+        """Slab reclaim asks for `n` objects. A walk under way holds dentries by no count, so they are given back
+        between system calls (`trim`). Returns how many inodes there are."""
         self.surplus += n
         return len(self.inodes)
 
@@ -165,7 +165,7 @@ class HostSuper(SuperBlock):
 
 
 class HostInode(Inode):
-    """A host file; itself the backing store of its page cache. ``where`` is a dentry that leads to it."""
+    """A host file; itself the backing store of its page cache. `where` is a dentry that leads to it."""
 
     __slots__ = ("where", "key", "target", "loaded", "pinned_fd")
     sb: HostSuper
@@ -189,7 +189,7 @@ class HostInode(Inode):
             self.mapping = sb.new_space(self)
 
     def unused(self, dentry: Dentry) -> bool:
-        """May the inode, whose one name is ``dentry``, be forgotten? Linux: prune_dcache, prune_icache."""
+        """May the inode, whose one name is `dentry`, be forgotten? Linux: prune_dcache, prune_icache."""
         if (
             dentry.count
             or dentry.children
@@ -246,7 +246,7 @@ class HostInode(Inode):
             self.pinned_fd = -1
 
     def read_page(self, index: int) -> bytes:
-        """Page ``index`` of the file, short at its end. Raises EIO and its kin."""
+        """Page `index` of the file, short at its end. Raises EIO and its kin."""
         try:
             return os.pread(self.host_fd(), PAGE, index * PAGE)
         except OSError as error:

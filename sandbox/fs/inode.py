@@ -40,7 +40,7 @@ BOOT_S = 10  # how long the machine has been on when the first program starts
 
 class Caches:
     """The slab caches of the file system. Sizes: 2.6.7, i386, uniprocessor, no debugging (bytes); an inode's
-    address_space grows by what the scheme adds. ``pipes`` limits what users take by pipes."""
+    address_space grows by what the scheme adds. `pipes` limits what users take by pipes."""
 
     __slots__ = ("slab", "filp", "dentry", "inode", "proc_inode", "shmem_inode", "file_lock", "pipes")
 
@@ -57,7 +57,7 @@ class Caches:
 
 
 class SuperBlock:
-    """One mounted file system. ``now()`` gives the time for its inodes (ns since 1970); ``dev`` is a kernel device
+    """One mounted file system. `now()` gives the time for its inodes (ns since 1970); `dev` is a kernel device
     number."""
 
     __slots__ = (
@@ -99,7 +99,7 @@ class SuperBlock:
 
 
 class Inode:
-    """A file of any kind. Sizes in bytes, times in ns since 1970, ``rdev`` a kernel device number.
+    """A file of any kind. Sizes in bytes, times in ns since 1970, `rdev` a kernel device number.
 
     Directory operations take the directory's dentry and answer with dentries; what a kind cannot do raises the errno
     Linux gives.
@@ -201,7 +201,7 @@ class Inode:
     def create(
         self, task: Task | None, parent: Dentry, name: bytes, mode: int, rdev: int = 0, target: bytes = b""
     ) -> Dentry:
-        """A new file of the kind in ``mode`` (``target``: a symbolic link's text)."""
+        """A new file of the kind in `mode` (`target`: a symbolic link's text)."""
         raise SysError(EPERM if S_ISDIR(self.mode) else ENOTDIR)
 
     def link(self, parent: Dentry, name: bytes, inode: Inode) -> Dentry:
@@ -248,7 +248,7 @@ class Inode:
 
 
 def permission(task: Task | None, inode: Inode, mask: int) -> None:
-    """Raises EACCES (EROFS for writing below a read-only mount). ``task`` None is the kernel itself. Linux: fs/namei.c,
+    """Raises EACCES (EROFS for writing below a read-only mount). `task` None is the kernel itself. Linux: fs/namei.c,
     vfs_permission, 2.6.7."""
     mode = inode.mode
     if mask & MAY_WRITE and inode.sb.readonly and mode & S_IFMT in (S_IFREG, S_IFDIR):

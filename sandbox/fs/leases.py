@@ -30,7 +30,7 @@ LEASE_BREAK_S = 45  # /proc/sys/fs/lease-break-time
 
 
 class Lease:
-    """One open file's. ``pending``: what it is to become (F_RDLCK, F_UNLCK), None while nobody minds it."""
+    """One open file's. `pending`: what it is to become (F_RDLCK, F_UNLCK), None while nobody minds it."""
 
     __slots__ = ("file", "fd", "kind", "pending", "timer", "addr", "kernel")
 
@@ -45,7 +45,7 @@ class Lease:
 
 
 class Leases(list[Lease]):
-    """A file's; who waits for one to be given back waits on ``queue``."""
+    """A file's; who waits for one to be given back waits on `queue`."""
 
     def __init__(self, inode: Inode) -> None:
         super().__init__()
@@ -136,7 +136,7 @@ def forget_lease(file: File) -> None:
 
 
 def break_lease(task: Task, inode: Inode, flags: int) -> None:
-    """Somebody opens the file with ``flags``, or truncates it. EAGAIN with O_NONBLOCK, Breaking while a lease is in the
+    """Somebody opens the file with `flags`, or truncates it. EAGAIN with O_NONBLOCK, Breaking while a lease is in the
     way. Linux: __break_lease."""
     writes = flags & O_ACCMODE != 0
     leases = inode.leases

@@ -26,7 +26,7 @@ OFFSET_MAX = (1 << 63) - 1
 
 
 class Lock:
-    """``start``..``end`` bytes, both included. ``owner``: a FileTable or (flock, OFD) a File; ``pid`` for F_GETLK."""
+    """`start`..`end` bytes, both included. `owner`: a FileTable or (flock, OFD) a File; `pid` for F_GETLK."""
 
     __slots__ = ("owner", "kind", "start", "end", "pid", "addr")
 
@@ -64,7 +64,7 @@ def find_conflict(inode: Inode, owner: FileTable | File, kind: int, start: int, 
 
 
 def set_posix(inode: Inode, owner: FileTable | File, kind: int, start: int, end: int, pid: int) -> None:
-    """Locks (or F_UNLCK: unlocks) the range for ``owner``; no conflict stands in the way any more. Splits and joins the
+    """Locks (or F_UNLCK: unlocks) the range for `owner`; no conflict stands in the way any more. Splits and joins the
     owner's locks as POSIX has it. Raises OutOfMemory."""
     cache = inode.sb.caches.file_lock
     mine = [lock for lock in inode.locks or () if lock.owner is owner]
@@ -108,7 +108,7 @@ def forget_posix(inode: Inode, owner: FileTable | File) -> None:
 def would_deadlock(
     waiting: dict[FileTable | File, tuple[Inode, int, int, int]], owner: FileTable | File, blocker: Lock
 ) -> bool:
-    """Would waiting for ``blocker`` close a circle? ``waiting``: owner -> (inode, kind, start, end) of what it waits
+    """Would waiting for `blocker` close a circle? `waiting`: owner -> (inode, kind, start, end) of what it waits
     for."""
     seen = set()
     at = blocker.owner
@@ -160,7 +160,7 @@ def forget_flock(file: File) -> bool:
 
 
 def set_flock(file: File, kind: int, pid: int) -> None:
-    """The open file holds ``kind`` (F_RDLCK, F_WRLCK); no conflict stands in the way any more."""
+    """The open file holds `kind` (F_RDLCK, F_WRLCK); no conflict stands in the way any more."""
     inode = file.inode
     for lock in inode.flocks or ():
         if lock.owner is file:

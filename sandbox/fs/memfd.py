@@ -30,7 +30,7 @@ SEALABLE = 0x100  # our own bit in Inode.seals: made with MFD_ALLOW_SEALING
 
 
 def memfd(task: Task, sb: TmpfsSuper, name: bytes, sealable: bool) -> File:
-    """A new anonymous tmpfs file, open for reading and writing. ``sb``: the internal tmpfs."""
+    """A new anonymous tmpfs file, open for reading and writing. `sb`: the internal tmpfs."""
     dentry = sb.nameless(task, 0o777, b"memfd:" + name)
     dentry.inode.seals = SEALABLE if sealable else SEALABLE | F_SEAL_SEAL
     return RegularFile(dentry, O_RDWR)
@@ -69,7 +69,7 @@ def check_write_seals(inode: Inode) -> None:
 
 
 def within_seals(inode: Inode, pos: int, data: bytes) -> bytes:
-    """What of ``data`` may be written at ``pos``: page by page, up to the first that would make the file longer. EPERM
+    """What of `data` may be written at `pos`: page by page, up to the first that would make the file longer. EPERM
     for nothing at all."""
     check_write_seals(inode)
     if inode.seals & F_SEAL_GROW and pos + len(data) > inode.i_size:

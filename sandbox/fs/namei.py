@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 def walk(
     task: Task | None, path: bytes, base: Dentry | None = None, follow: bool = True, root: Dentry | None = None
 ) -> Dentry:
-    """The dentry ``path`` leads to. ``base`` stands for the working directory; ``follow``: a symbolic link at the end
-    is followed. Without a task (the kernel's own walks) ``root`` is given and everything is allowed. Raises ENOENT,
+    """The dentry `path` leads to. `base` stands for the working directory; `follow`: a symbolic link at the end
+    is followed. Without a task (the kernel's own walks) `root` is given and everything is allowed. Raises ENOENT,
     ENOTDIR, EACCES, ELOOP, ENAMETOOLONG."""
     _check_length(path)
     if root is None:
@@ -84,8 +84,8 @@ def _check_length(path: bytes) -> None:
 
 
 def _follow_link(task: Task | None, at: Dentry, link: Dentry, root: Dentry, names: list[bytes]) -> tuple[Dentry, bool]:
-    """Where the walk goes on from a symbolic link in directory ``at``, and whether it ends in a slash there. The names
-    of its target are put before those that are left, ``names`` (last first). ENOENT for an empty target."""
+    """Where the walk goes on from a symbolic link in directory `at`, and whether it ends in a slash there. The names
+    of its target are put before those that are left, `names` (last first). ENOENT for an empty target."""
     target = link.inode.follow_link(task)
     if isinstance(target, Dentry):
         return target, False
@@ -100,7 +100,7 @@ def _follow_link(task: Task | None, at: Dentry, link: Dentry, root: Dentry, name
 def walk_parent(
     task: Task | None, path: bytes, base: Dentry | None = None, root: Dentry | None = None
 ) -> tuple[Dentry, bytes, bool]:
-    """(directory, last name, trailing slash). The last name may be ``.``, ``..`` or empty (the path is ``/``); it need
+    """(directory, last name, trailing slash). The last name may be `.`, `..` or empty (the path is `/`); it need
     not exist."""
     _check_length(path)
     if root is None:
@@ -124,7 +124,7 @@ def walk_parent(
 
 
 def child_of(at: Dentry, name: bytes) -> Dentry | None:
-    """The entry ``name`` of directory ``at``, or None. What is mounted on it is not looked through."""
+    """The entry `name` of directory `at`, or None. What is mounted on it is not looked through."""
     child = at.children.get(name)
     if child is None:
         try:

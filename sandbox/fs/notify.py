@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class DirectoryWatch:
-    """What a descriptor table wants to hear of an open directory: ``mask``, DN_ bits. The signal tells ``fd``."""
+    """What a descriptor table wants to hear of an open directory: `mask`, DN_ bits. The signal tells `fd`."""
 
     __slots__ = ("kernel", "file", "fd", "table", "mask")
 
@@ -64,7 +64,7 @@ def _keep(inode: Inode, watches: list[DirectoryWatch]) -> None:
 
 
 def happened(directory: Inode, event: int) -> None:
-    """``event`` (one DN_* bit) happened in the directory, or to itself."""
+    """`event` (one DN_* bit) happened in the directory, or to itself."""
     from sandbox.fs.sigio import send_sigio
 
     for one in directory.watches or ():
@@ -75,7 +75,7 @@ def happened(directory: Inode, event: int) -> None:
 
 
 def touched(dentry: Dentry, event: int) -> None:
-    """``event`` happened to what ``dentry`` names: its directory hears of it, and it itself if it is a directory."""
+    """`event` happened to what `dentry` names: its directory hears of it, and it itself if it is a directory."""
     parent = dentry.parent.inode
     if parent.watches:
         happened(parent, event)

@@ -51,7 +51,7 @@ PIPE_INODE_INFO = 64  # bytes of struct pipe_inode_info. Linux: include/linux/pi
 
 
 class Pipe:
-    """The buffer between two ends. ``nbytes`` are in it; ``max_slots`` as F_SETPIPE_SZ sets it; ``uid`` made it and
+    """The buffer between two ends. `nbytes` are in it; `max_slots` as F_SETPIPE_SZ sets it; `uid` made it and
     pays for it."""
 
     __slots__ = (
@@ -75,7 +75,7 @@ class Pipe:
     )
 
     def __init__(self, slab: Slab, name: str, quota: PipeQuota, task: Task | None, refusal: int) -> None:
-        """Raises OutOfMemory; ``refusal`` when the user has too many."""
+        """Raises OutOfMemory; `refusal` when the user has too many."""
         self.slab = slab
         self.quota = quota
         self.uid = 0 if task is None else task.uid
@@ -106,7 +106,7 @@ class Pipe:
         self.quota.give(self.uid, self.max_slots)
 
     def put_in(self, data: bytes) -> int:
-        """Takes what fits of ``data``, all or nothing up to PIPE_BUF; returns how much. Raises OutOfMemory before it
+        """Takes what fits of `data`, all or nothing up to PIPE_BUF; returns how much. Raises OutOfMemory before it
         took anything."""
         n = len(data)
         slots = self.slots
@@ -153,7 +153,7 @@ class Pipe:
         return done + took
 
     def look(self, n: int) -> bytes:
-        """The first ``n`` bytes or fewer; they stay."""
+        """The first `n` bytes or fewer; they stay."""
         slots = self.slots
         first = slots[0]
         head = self.head
@@ -172,7 +172,7 @@ class Pipe:
         return data if got <= n else data[:n]
 
     def take(self, n: int) -> None:
-        """Removes ``n`` bytes; writers may go on when a slot became free."""
+        """Removes `n` bytes; writers may go on when a slot became free."""
         slots = self.slots
         self.nbytes -= n
         n += self.head
@@ -321,7 +321,7 @@ class PipeInode(Inode):
 
 
 def create_pipe(task: Task | None, sb: SuperBlock, flags: int) -> tuple[File, File]:
-    """(read end, write end). ``flags``: O_NONBLOCK, O_DIRECT."""
+    """(read end, write end). `flags`: O_NONBLOCK, O_DIRECT."""
     inode = PipeInode(sb)
     if task is not None:
         inode.uid, inode.gid = task.fsuid, task.fsgid
@@ -354,7 +354,7 @@ def create_pipe(task: Task | None, sb: SuperBlock, flags: int) -> tuple[File, Fi
 
 
 def open_fifo_now(task: Task | None, dentry: Dentry, flags: int) -> PipeFile:
-    """An end of the FIFO ``dentry``, without waiting for the other."""
+    """An end of the FIFO `dentry`, without waiting for the other."""
     inode = dentry.inode
     if inode.pipe is None:
         caches = dentry.sb.caches

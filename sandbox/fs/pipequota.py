@@ -18,12 +18,12 @@ _MIN_BUFFERS = 2
 
 
 def round_size(nbytes: int) -> int:
-    """Room for ``nbytes``: a power of two of pages."""
+    """Room for `nbytes`: a power of two of pages."""
     return max(PAGE, 1 << max(0, nbytes - 1).bit_length())
 
 
 class PipeQuota:
-    """``max_size`` in bytes; ``soft`` and ``hard`` in pages, 0 for no limit; ``used``: pages by user."""
+    """`max_size` in bytes; `soft` and `hard` in pages, 0 for no limit; `used`: pages by user."""
 
     __slots__ = ("max_size", "soft", "hard", "used")
 
@@ -37,7 +37,7 @@ class PipeQuota:
         return 0 < self.soft < pages, 0 < self.hard < pages
 
     def take(self, uid: int, privileged: bool, refusal: int) -> int:
-        """The pages that a new pipe of ``uid`` gets. Raises ``refusal`` beyond the hard limit."""
+        """The pages that a new pipe of `uid` gets. Raises `refusal` beyond the hard limit."""
         pages = PIPE_BUFFERS if privileged else min(PIPE_BUFFERS, self.max_size // PAGE)
         if not privileged:
             if self._beyond(self.used[uid] + pages)[0]:
@@ -48,7 +48,7 @@ class PipeQuota:
         return pages
 
     def resize(self, uid: int, old: int, new: int, privileged: bool) -> None:
-        """A pipe of ``uid`` goes from ``old`` to ``new`` pages, if it may: EPERM."""
+        """A pipe of `uid` goes from `old` to `new` pages, if it may: EPERM."""
         if (
             new > old
             and not privileged

@@ -39,7 +39,7 @@ from mmcore.physical.pgtable import FILE, PRESENT, P
 from sandbox.cpu.regs import EAX, EBP, EBX, ECX, EDI, EDX, EIP, ESI, ESP
 from sandbox.fs.dentry import d_path
 from sandbox.fs.file import file_of
-from sandbox.fs.pseudofs import Dir, Link, Node
+from sandbox.fs.pseudofs import Dir, Link, PseudoNode
 from sandbox.fs.uapi import FMODE_READ, FMODE_WRITE
 from sandbox.kernel.sched import TASK_RUNNING
 
@@ -255,7 +255,7 @@ class MapFilesDir(Dir):
             for number, (vma, file) in enumerate(files)
         }
 
-    def find(self, name: bytes) -> Node | None:
+    def find(self, name: bytes) -> PseudoNode | None:
         found = self._areas().get(name)
         return self._link(name, *found) if found is not None else None
 
@@ -277,5 +277,5 @@ class MapFilesDir(Dir):
         link.mode = link.mode & ~0o777 | (0o400 if mode & FMODE_READ else 0) | (0o200 if mode & FMODE_WRITE else 0)
         return link
 
-    def list(self) -> list[tuple[bytes, Node]]:
+    def list(self) -> list[tuple[bytes, PseudoNode]]:
         return [(name, self._link(name, ino, vma)) for name, (ino, vma) in self._areas().items()]

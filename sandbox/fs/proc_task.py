@@ -337,7 +337,7 @@ MODES = {"auxv": 0o400, "environ": 0o400, "syscall": 0o400, "timerslack_ns": 0o6
 
 
 def store_for(task: Task, name: str) -> Callable[[Task | None, bytes], None] | None:
-    """What a write to /proc/PID/``name`` does, or None where it is refused."""
+    """What a write to /proc/PID/`name` does, or None where it is refused."""
     if name == "oom_score_adj":
 
         def store_adj(writer: Task | None, data: bytes) -> None:

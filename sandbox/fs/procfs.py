@@ -20,7 +20,7 @@ from sandbox.fs.dentry import Dentry, d_path
 from sandbox.fs.file import program_of
 from sandbox.fs.pagemap import Pagemap
 from sandbox.fs.proc_areas import MapFilesDir
-from sandbox.fs.pseudofs import Dir, Link, Node, Text
+from sandbox.fs.pseudofs import Dir, Link, PseudoNode, Text
 from sandbox.fs.uapi import FMODE_READ, FMODE_WRITE
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ _TASK_BASE = 0x4000
 
 
 class TaskDir(Dir):
-    """/proc/PID (``thread`` False) or /proc/PID/task/TID. Its nodes are made one at a time, as walks ask for them."""
+    """/proc/PID (`thread` False) or /proc/PID/task/TID. Its nodes are made one at a time, as walks ask for them."""
 
     __slots__ = ("vfs", "task", "thread")
 
@@ -45,7 +45,7 @@ class TaskDir(Dir):
         self.uid, self.gid = task.euid, task.egid
         self.subdirs = 1 if thread else 3
 
-    def find(self, name: bytes) -> Node | None:
+    def find(self, name: bytes) -> PseudoNode | None:
         number = _NUMBERS.get(name)
         if (
             number is None
@@ -60,7 +60,7 @@ class TaskDir(Dir):
             node.uid, node.gid = self.uid, self.gid
         return node
 
-    def _node(self, name: str, ino: int) -> Node:
+    def _node(self, name: str, ino: int) -> PseudoNode:
         vfs, task = self.vfs, self.task
         show = proc_task.TEXTS.get(name)
         if show is not None:
@@ -88,7 +88,7 @@ class TaskDir(Dir):
 
         return text
 
-    def list(self) -> list[tuple[bytes, Node]]:
+    def list(self) -> list[tuple[bytes, PseudoNode]]:
         return [(name, node) for name in _NUMBERS if (node := self.find(name)) is not None]
 
 
@@ -149,10 +149,10 @@ class FdDir(Dir):
         link.mode = link.mode & ~0o777 | (0o500 if mode & FMODE_READ else 0o100) | (0o300 if mode & FMODE_WRITE else 0)
         return link
 
-    def find(self, name: bytes) -> Node | None:
+    def find(self, name: bytes) -> PseudoNode | None:
         return self._link(int(name)) if name.isdigit() else None
 
-    def list(self) -> list[tuple[bytes, Node]]:
+    def list(self) -> list[tuple[bytes, PseudoNode]]:
         files = self.task.files
         if files is None:
             return []
@@ -169,11 +169,11 @@ class ThreadsDir(Dir):
         self.vfs = vfs
         self.task = task
 
-    def find(self, name: bytes) -> Node | None:
+    def find(self, name: bytes) -> PseudoNode | None:
         task = self.vfs.kernel.tasks.get(int(name)) if name.isdigit() else None
         return TaskDir(self.vfs, task, thread=True) if task is not None and task.tgid == self.task.tgid else None
 
-    def list(self) -> list[tuple[bytes, Node]]:
+    def list(self) -> list[tuple[bytes, PseudoNode]]:
         pids = sorted(task.pid for task in self.task.signal.threads)
         return [(b"%d" % pid, node) for pid in pids if (node := self.find(b"%d" % pid)) is not None]
 
@@ -183,11 +183,11 @@ class RootDir(Dir):
 
     __slots__ = ("vfs",)
 
-    def __init__(self, vfs: Vfs, fixed: dict[str, Node]) -> None:
+    def __init__(self, vfs: Vfs, fixed: dict[str, PseudoNode]) -> None:
         super().__init__(fixed)
         self.vfs = vfs
 
-    def find(self, name: bytes) -> Node | None:
+    def find(self, name: bytes) -> PseudoNode | None:
         node = self.fixed.get(name)
         if node is None and name.isdigit() and self.vfs.kernel is not None:
             task = self.vfs.kernel.tasks.get(int(name))
@@ -195,12 +195,14 @@ class RootDir(Dir):
                 return TaskDir(self.vfs, task)
         return node
 
-    def list(self) -> list[tuple[bytes, Node]]:
+    def list(self) -> list[tuple[bytes, PseudoNode]]:
         listing = super().list()
         if self.vfs.kernel is not None:
             tasks = self.vfs.kernel.tasks
             # Number and mode are all a listing needs: no directory is built.
-            listing += [(b"%d" % pid, Node(0o040555, pid << 16 | 2)) for pid in sorted(tasks) if tasks[pid].tgid == pid]
+            listing += [
+                (b"%d" % pid, PseudoNode(0o040555, pid << 16 | 2)) for pid in sorted(tasks) if tasks[pid].tgid == pid
+            ]
         return listing
 
 
@@ -217,8 +219,8 @@ def _thread_self(reader: Task | None) -> bytes:
 
 
 def tree(vfs: Vfs) -> Dir:
-    """The nodes of /proc for ``vfs`` (whose kernel may be attached later)."""
-    fixed: dict[str, Node] = {name: Text(_bound(show, vfs)) for name, show in sorted(proc_system.TEXTS.items())}
+    """The nodes of /proc for `vfs` (whose kernel may be attached later)."""
+    fixed: dict[str, PseudoNode] = {name: Text(_bound(show, vfs)) for name, show in sorted(proc_system.TEXTS.items())}
     fixed["mounts"] = Link(lambda reader: b"self/mounts")
     fixed["self"] = Link(_self)
     fixed["thread-self"] = Link(_thread_self)

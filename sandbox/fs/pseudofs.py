@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from sandbox.kernel.task import Task
 
 
-class Node:
-    """What a walk finds. ``ino`` 0: a number is given when the tree is built."""
+class PseudoNode:
+    """What a walk finds. `ino` 0: a number is given when the tree is built."""
 
     __slots__ = ("mode", "ino", "uid", "gid")
 
@@ -32,25 +32,25 @@ class Node:
         self.uid = self.gid = 0
 
 
-class Dir(Node):
+class Dir(PseudoNode):
     """A directory of fixed entries; a subclass adds those that come and go."""
 
     __slots__ = ("fixed", "subdirs")
 
-    def __init__(self, fixed: dict[str, Node] | None = None, mode: int = 0o555, ino: int = 0) -> None:
+    def __init__(self, fixed: dict[str, PseudoNode] | None = None, mode: int = 0o555, ino: int = 0) -> None:
         super().__init__(S_IFDIR | mode, ino)
         self.fixed = {name.encode(): node for name, node in (fixed or {}).items()}
         self.subdirs = sum(isinstance(node, Dir) for node in self.fixed.values())
 
-    def find(self, name: bytes) -> Node | None:
+    def find(self, name: bytes) -> PseudoNode | None:
         return self.fixed.get(name)
 
-    def list(self) -> list[tuple[bytes, Node]]:
+    def list(self) -> list[tuple[bytes, PseudoNode]]:
         return list(self.fixed.items())
 
 
-class Text(Node):
-    """``show()`` gives the content; ``store(task, data)``, when there is one, takes what is written."""
+class Text(PseudoNode):
+    """`show()` gives the content; `store(task, data)`, when there is one, takes what is written."""
 
     __slots__ = ("show", "store")
 
@@ -69,8 +69,8 @@ class Text(Node):
         return PseudoFile(dentry, flags, self)
 
 
-class Link(Node):
-    """``text(task)`` is what readlink gives; ``jump(task)``, when there is one, the dentry a walk goes to; ``size``
+class Link(PseudoNode):
+    """`text(task)` is what readlink gives; `jump(task)`, when there is one, the dentry a walk goes to; `size`
     what lstat says."""
 
     __slots__ = ("text", "jump", "size")
@@ -88,7 +88,7 @@ class Link(Node):
         self.jump = jump
 
 
-def number(sb: SuperBlock, node: Node) -> None:
+def number(sb: SuperBlock, node: PseudoNode) -> None:
     """Gives inode numbers to a tree of fixed nodes, in the order of their definition."""
     if not node.ino:
         node.ino = sb.new_ino()
@@ -102,7 +102,7 @@ class PseudoInode(Inode):
 
     __slots__ = ("node",)
 
-    def __init__(self, sb: SuperBlock, node: Node) -> None:
+    def __init__(self, sb: SuperBlock, node: PseudoNode) -> None:
         super().__init__(sb, node.mode, None, node.ino)
         self.node = node
         self.uid, self.gid = node.uid, node.gid
@@ -207,7 +207,7 @@ class PseudoFile(SeekableFile):
 
 
 def mount_root(sb: SuperBlock, tree: Dir) -> Dentry:
-    """The root dentry of a pseudo file system built from ``tree``."""
+    """The root dentry of a pseudo file system built from `tree`."""
     number(sb, tree)
     sb.root = Dentry(None, b"", PseudoInode(sb, tree), sb, transient=True)
     sb.root.count = 1

@@ -4,8 +4,8 @@
     anything else                                            the generators here, CHUNK by CHUNK
 
 A chunk that must wait for a page starts over and loses nothing (a read goes on page by page then, as it needs all pages
-of a chunk at once, and a write takes the user's bytes once): a file gives its bytes up (``consume``) only when they are
-with the user, and takes them (``accept``) whole or in part before the count is noted. A bad pointer in the middle ends
+of a chunk at once, and a write takes the user's bytes once): a file gives its bytes up (`consume`) only when they are
+with the user, and takes them (`accept`) whole or in part before the count is noted. A bad pointer in the middle ends
 a transfer early; at its start it is EFAULT.
 """
 
@@ -55,7 +55,7 @@ def import_iovec(task: Task, address: int, count: int) -> tuple[Iov, int]:
 
 
 def copy_in(task: Task, address: int, n: int) -> bytes:
-    """Up to ``n`` bytes from the user, fewer if a page on the way cannot be read. EFAULT when not even one can;
+    """Up to `n` bytes from the user, fewer if a page on the way cannot be read. EFAULT when not even one can;
     MustWait."""
     try:
         return copy_from_user(task, address, n)
@@ -77,7 +77,7 @@ def copy_in(task: Task, address: int, n: int) -> bytes:
 
 
 def copy_out(task: Task, address: int, data: bytes) -> int:
-    """Bytes of ``data`` that reached the user. EFAULT when none did; MustWait."""
+    """Bytes of `data` that reached the user. EFAULT when none did; MustWait."""
     try:
         copy_to_user(task, address, data)
         return len(data)
@@ -98,7 +98,7 @@ def copy_out(task: Task, address: int, data: bytes) -> int:
 
 
 def gather(task: Task, iov: Iov, skip: int, n: int) -> bytes:
-    """``n`` bytes from the buffers, ``skip`` into them; fewer before a bad page."""
+    """`n` bytes from the buffers, `skip` into them; fewer before a bad page."""
     parts: list[bytes] = []
     for address, length in iov:
         if skip >= length:
@@ -120,7 +120,7 @@ def gather(task: Task, iov: Iov, skip: int, n: int) -> bytes:
 
 
 def scatter(task: Task, iov: Iov, skip: int, data: bytes) -> int:
-    """Puts ``data`` into the buffers, ``skip`` into them; how much arrived."""
+    """Puts `data` into the buffers, `skip` into them; how much arrived."""
     done = 0
     for address, length in iov:
         if skip >= length:
@@ -146,7 +146,7 @@ def has_waited(task: Task) -> bool:
 
 
 def step(task: Task, file: File, left: int, pos: int) -> int:
-    """How much to read at ``pos`` in one go: a chunk, of a file the rest of a page while there are pages to wait
+    """How much to read at `pos` in one go: a chunk, of a file the rest of a page while there are pages to wait
     for."""
     return min(left, PAGE - (pos & PAGE - 1) if file.regular and has_waited(task) else CHUNK)
 
@@ -194,7 +194,7 @@ def read_wait(task: Task, file: File, address: int, n: int) -> Transfer:
 
 
 def read_iov(task: Task, file: File, iov: Iov, total: int, pos: int | None = None) -> Transfer:
-    """Reads into the buffers; from ``pos`` without moving the file's position when given."""
+    """Reads into the buffers; from `pos` without moving the file's position when given."""
     done = 0
     awaited = task.mem.awaited
     file.count += 1
@@ -232,11 +232,11 @@ def read_iov(task: Task, file: File, iov: Iov, total: int, pos: int | None = Non
 
 
 def write_iov(task: Task, file: File, iov: Iov, total: int, done: int = 0, pos: int | None = None) -> Transfer:
-    """Writes the buffers from byte ``done`` on; to ``pos`` (of byte 0) without moving the file's position when
+    """Writes the buffers from byte `done` on; to `pos` (of byte 0) without moving the file's position when
     given."""
     let_go = task.mem.awaited.let_go
     data = b""
-    kept = False  # ``data`` is with us already, and waits for pages of the file
+    kept = False  # `data` is with us already, and waits for pages of the file
     file.count += 1
     try:
         while done < total:
@@ -280,7 +280,7 @@ def write_iov(task: Task, file: File, iov: Iov, total: int, done: int = 0, pos: 
 
 
 def _write_at(task: Task, file: File, pos: int, data: bytes) -> int:
-    """Bytes written at ``pos``; the file's position stays."""
+    """Bytes written at `pos`; the file's position stays."""
     taken = file.pwrite(pos, data, task)
     drop_privileges(task, file.inode)
     if taken:

@@ -24,7 +24,7 @@ _BAND = POLLIN | POLLRDNORM | POLLMSG
 
 
 class SignalOwner:
-    """``kind`` F_OWNER_* and the number it names, and on whose behalf the signals are sent."""
+    """`kind` F_OWNER_* and the number it names, and on whose behalf the signals are sent."""
 
     __slots__ = ("kind", "ident", "uid", "euid")
 

@@ -20,7 +20,7 @@ from mmcore.physical.frames import PG_DIRTY, PG_LOCKED, PG_WRITEBACK
 from sandbox.fs.leases import LEASE_BREAK_S
 from sandbox.fs.pipequota import PipeQuota, round_size
 from sandbox.fs.proc_system import RELEASE, VERSION
-from sandbox.fs.pseudofs import Dir, Node, Text
+from sandbox.fs.pseudofs import Dir, PseudoNode, Text
 from sandbox.kernel.task import CAP_LAST_CAP
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def drop_clean(mem: Memory, space: AddressSpace) -> None:
 
 
 def _setting(get: Callable[[], int], put: Callable[[int], None], low: int, high: int) -> Text:
-    """A number between ``low`` and ``high``, both included."""
+    """A number between `low` and `high`, both included."""
 
     def store(task: Task | None, data: bytes) -> None:
         value = parse_int(data)
@@ -72,7 +72,7 @@ def _fixed(value: str) -> Text:
     return Text(lambda: value + "\n")
 
 
-def _pipes(quota: PipeQuota) -> dict[str, Node]:
+def _pipes(quota: PipeQuota) -> dict[str, PseudoNode]:
     def set_max_size(value: int) -> None:
         quota.max_size = round_size(value)
 

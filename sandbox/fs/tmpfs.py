@@ -30,7 +30,7 @@ _INLINE_SYMLINK = 60
 
 
 class TmpfsSuper(SuperBlock):
-    """``new_space(inode)`` makes a page cache; ``blocks`` counts the pages in all of them; at most ``max_inodes``
+    """`new_space(inode)` makes a page cache; `blocks` counts the pages in all of them; at most `max_inodes`
     inodes."""
 
     __slots__ = ("new_space", "blocks", "max_inodes", "inodes", "open_special")
@@ -58,7 +58,7 @@ class TmpfsSuper(SuperBlock):
         self.root: Dentry = Dentry(None, b"", TmpfsInode(self, S_IFDIR | 0o755), self).get()
 
     def nameless(self, task: Task | None, mode: int, name: bytes) -> Dentry:
-        """A new file without a name (memfd, shared anonymous memory); ``name`` is for /proc to show."""
+        """A new file without a name (memfd, shared anonymous memory); `name` is for /proc to show."""
         inode = self.root.inode
         assert isinstance(inode, TmpfsInode)
         return inode.tmpfile(task, self.root, mode, name)
@@ -69,7 +69,7 @@ class TmpfsSuper(SuperBlock):
 
 
 class TmpfsInode(Inode):
-    """``target`` is a symbolic link's text, ``target_mem`` the kernel address of a long one. Raises ENOSPC when the
+    """`target` is a symbolic link's text, `target_mem` the kernel address of a long one. Raises ENOSPC when the
     superblock has no inode left. Linux: shmem_get_inode, mm/shmem.c, 2.6.7."""
 
     __slots__ = ("target", "target_mem")

@@ -112,7 +112,7 @@ _LINKS = (
 
 
 class SharedMemoryFile(RegularFile):
-    """The nameless file of a shared anonymous area, with the ``promised`` pages of commit that go when it goes."""
+    """The nameless file of a shared anonymous area, with the `promised` pages of commit that go when it goes."""
 
     __slots__ = ("_overcommit", "_promised")
 
@@ -126,10 +126,10 @@ class SharedMemoryFile(RegularFile):
 
 
 class Vfs:
-    """All file systems of one machine. ``mounts``: objects with host, guest (str) and mode ("ro" or "rw"); ``seed``
+    """All file systems of one machine. `mounts`: objects with host, guest (str) and mode ("ro" or "rw"); `seed`
     feeds /dev/urandom.
 
-    ``kernel`` (from ``attach``) has tasks, clock, mem and current; without one /proc shows no processes.
+    `kernel` (from `attach`) has tasks, clock, mem and current; without one /proc shows no processes.
     """
 
     def __init__(
@@ -168,7 +168,7 @@ class Vfs:
         self.fs = FsStruct(self.root)
 
     def attach(self, kernel: Kernel, realtime: Callable[[], int] | None = None) -> None:
-        """The kernel is there. ``realtime()``: its clock, ns since 1970, for the times of files; without it they go by
+        """The kernel is there. `realtime()`: its clock, ns since 1970, for the times of files; without it they go by
         the time since boot."""
         self.kernel = kernel
         self.realtime = realtime or self.realtime
@@ -180,7 +180,7 @@ class Vfs:
         return self.realtime()
 
     def _tmpfs(self, minor: int, source: str, max_blocks: int | None) -> TmpfsSuper:
-        """A tmpfs of at most ``max_blocks`` pages, and half as many inodes as the machine has pages (2.6.7's
+        """A tmpfs of at most `max_blocks` pages, and half as many inodes as the machine has pages (2.6.7's
         defaults)."""
         mem = self.mem
         blocks = ShmemSuper(max_blocks)
@@ -216,7 +216,7 @@ class Vfs:
         return parent.inode.create(None, parent, name, mode, rdev, target)
 
     def mkdir(self, path: bytes, mode: int = 0o755) -> Dentry:
-        """A directory at ``path`` for boot, with those above it; one that stands already is fine."""
+        """A directory at `path` for boot, with those above it; one that stands already is fine."""
         at = self.root
         names = [n for n in path.split(b"/") if n]
         for i, name in enumerate(names):
@@ -229,7 +229,7 @@ class Vfs:
         return at
 
     def write_file(self, path: str | bytes, data: bytes, mode: int = 0o644) -> Dentry:
-        """A regular file of ``data`` at ``path``, for boot (the program is copied in so). Replaces one that stands
+        """A regular file of `data` at `path`, for boot (the program is copied in so). Replaces one that stands
         there; makes directories above."""
         raw = path.encode("utf-8", "surrogateescape") if isinstance(path, str) else path
         head, _, name = raw.rpartition(b"/")
@@ -272,7 +272,7 @@ class Vfs:
         self.supers.append(root.sb)
 
     def mount_host(self, host: str, guest: str, readonly: bool, number: int) -> None:
-        """Shows a host directory or file at ``guest``; the mount point is made. Raises ConfigError when the host's side
+        """Shows a host directory or file at `guest`; the mount point is made. Raises ConfigError when the host's side
         cannot be read."""
         try:
             sb = HostSuper(
@@ -313,7 +313,7 @@ class Vfs:
 
     # standard descriptors
     def stdio(self, stdin: str | bytes | int | None, stdout: Sink = 1, stderr: Sink = 2) -> FileTable:
-        """Descriptors 0, 1, 2 of the first task. ``stdin``: path of a host file, bytes, a host descriptor, or None for
+        """Descriptors 0, 1, 2 of the first task. `stdin`: path of a host file, bytes, a host descriptor, or None for
         an empty input."""
         table = FileTable()
         tty_fd = next((fd for fd in (stdin, stdout, stderr) if isinstance(fd, int) and os.isatty(fd)), None)
@@ -354,7 +354,7 @@ class Vfs:
         return file
 
     def shmem_zero_setup(self, size: int, reserve: bool = True) -> File:
-        """The file behind shared anonymous memory of ``size`` bytes; one reference for the caller. ``reserve``: all of
+        """The file behind shared anonymous memory of `size` bytes; one reference for the caller. `reserve`: all of
         it is promised now (shmem_acct_size). Raises OutOfMemory. Linux: shmem_zero_setup, 2.6.7."""
         overcommit = self.mem.overcommit
         promised = size + 4095 >> 12 if reserve else 0
@@ -377,7 +377,7 @@ class Vfs:
             sb.sync()
 
     def close(self) -> None:
-        """The machine is switched off: the host's descriptors are closed, its terminal is as it was. ``sync`` comes
+        """The machine is switched off: the host's descriptors are closed, its terminal is as it was. `sync` comes
         before."""
         if self.console is not None:
             self.console.restore()
@@ -403,7 +403,7 @@ class Vfs:
     def open_may_wait(
         self, task: Task | None, path: bytes, flags: int, mode: int, base: Dentry | None = None
     ) -> File | Opening:
-        """As ``open``; for a FIFO whose other end is missing a generator that waits for it and returns the File. Raises
+        """As `open`; for a FIFO whose other end is missing a generator that waits for it and returns the File. Raises
         Breaking."""
         root = task.fs.root if task is not None else self.root
         if flags & O_PATH:

@@ -37,7 +37,7 @@ def is_i386(ident: bytes, machine: int) -> bool:
 
 
 class Segment:
-    """One PT_LOAD. All values as in the header; ``flags`` PF_R, PF_W, PF_X."""
+    """One PT_LOAD. All values as in the header; `flags` PF_R, PF_W, PF_X."""
 
     __slots__ = ("offset", "vaddr", "filesz", "memsz", "flags", "align")
 
@@ -56,7 +56,7 @@ class ElfImage:
     __slots__ = ("type", "entry", "phoff", "phnum", "segments", "interp", "stack", "phdr_vaddr")
 
     def __init__(self, header: bytes, file: File, *, interpreter: bool = False) -> None:
-        """Reads what lies beyond ``header`` (the first bytes of the file) by ``file.pread``, which may raise MustWait.
+        """Reads what lies beyond `header` (the first bytes of the file) by `file.pread`, which may raise MustWait.
 
         Raises ENOEXEC for what is not an i386 executable (ELIBBAD for an interpreter), EIO or ENOEXEC for one cut
         short.
@@ -123,7 +123,7 @@ class ElfImage:
 
 
 def script_interpreter(header: bytes) -> tuple[bytes, bytes | None] | None:
-    """(interpreter, its one optional argument) of a ``#!`` line, None for another kind of file. Raises ENOEXEC.
+    """(interpreter, its one optional argument) of a `#!` line, None for another kind of file. Raises ENOEXEC.
 
     A line longer than the 256-byte buffer is cut when only the argument suffers. Linux: fs/binfmt_script.c, 5.1 and
     later.

@@ -58,7 +58,7 @@ AT_SECURE, AT_RANDOM, AT_HWCAP2, AT_EXECFN = 23, 25, 26, 31
 
 
 class StackImage:
-    """Builds the stack in ``mm``, which no task runs in yet. ``sp`` is the stack pointer reached so far."""
+    """Builds the stack in `mm`, which no task runs in yet. `sp` is the stack pointer reached so far."""
 
     def __init__(self, task: Task, mm: Mm, program: Executable, envp: list[bytes]) -> None:
         """Copies file name, environment and arguments. Raises E2BIG, ENOMEM, or MustWait."""
@@ -94,7 +94,7 @@ class StackImage:
         return [self._push(string) for string in reversed(strings)][::-1]
 
     def _reach(self, addr: int) -> None:
-        """The stack area covers ``addr``. Linux: get_arg_page."""
+        """The stack area covers `addr`. Linux: get_arg_page."""
         if addr < self.vma.vm_start:
             try:
                 expand_stack(self.mem, self.vma, addr & ~(PAGE - 1))
@@ -118,7 +118,7 @@ class StackImage:
         mm.arg_start, mm.arg_end, mm.env_start, mm.env_end = self.arg_start, self.arg_end, self.env_start, self.env_end
 
     def create_tables(self, phdr: int, phnum: int, interp_base: int, entry: int, hwcap: int) -> None:
-        """Platform, random bytes, auxv, envp, argv and argc; sets ``sp`` for the first instruction. May raise MustWait;
+        """Platform, random bytes, auxv, envp, argv and argc; sets `sp` for the first instruction. May raise MustWait;
         repeatable."""
         task = self.task
         p = self.p & ~15

@@ -65,7 +65,7 @@ _USER_REGS = (EBX, ECX, EDX, ESI, EDI, EBP, EAX, DS, ES, FS, GS)
 
 
 def do_coredump(task: Task, info: SigInfo) -> Generator[Wait, bool, bool]:
-    """Writes the core of the dying ``task``'s process, if one is wanted. Answers whether there is one (perhaps cut at
+    """Writes the core of the dying `task`'s process, if one is wanted. Answers whether there is one (perhaps cut at
     RLIMIT_CORE)."""
     limit = min(task.rlimits[RLIMIT_CORE][0], task.rlimits[RLIMIT_FSIZE][0])
     if not 1 << info.sig - 1 & DUMPING or limit < PAGE or task.mm is None or task.mm.dumpable != 1:

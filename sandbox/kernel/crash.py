@@ -27,7 +27,7 @@ class AreaText(NamedTuple):
 
 
 class CrashInfo(NamedTuple):
-    """``code`` and ``address`` of siginfo, the 16 registers in the order of sandbox.cpu.regs, bytes from EIP (empty if
+    """`code` and `address` of siginfo, the 16 registers in the order of sandbox.cpu.regs, bytes from EIP (empty if
     unreadable)."""
 
     pid: int

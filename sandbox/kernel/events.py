@@ -19,7 +19,7 @@ _FOLD = 1 << 15  # events kept before they are folded
 
 
 class EventLog:
-    """``append`` is the hot path: an array of unsigned 64-bit integers."""
+    """`append` is the hot path: an array of unsigned 64-bit integers."""
 
     __slots__ = ("events", "append", "count", "_hash")
 

@@ -126,7 +126,7 @@ class Executable:
         self.interp: ElfImage | None = None
         self.comm = filename.rsplit(b"/", 1)[-1][:15]
         self._scripts = 0  # whose interpreters were followed
-        self._path = filename  # of ``file``
+        self._path = filename  # of `file`
 
     def read(self, task: Task) -> None:
         """Headers, along the chain of scripts. May raise MustWait; goes on where it was when repeated."""
@@ -164,7 +164,7 @@ class Executable:
 def do_execve(
     task: Task, filename: bytes, file: File, argv: list[bytes], envp: list[bytes]
 ) -> Generator[Wait, bool, int]:
-    """The system call once its arguments are in the kernel; ``file`` (from open_exec) is the callee's to close. Returns
+    """The system call once its arguments are in the kernel; `file` (from open_exec) is the callee's to close. Returns
     0 in the new program, or raises SysError in the old one."""
     kernel = task.kernel
     program = Executable(filename, file, argv)

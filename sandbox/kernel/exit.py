@@ -288,7 +288,7 @@ P_ALL, P_PID, P_PGID, P_PIDFD = 0, 1, 2, 3
 
 
 class Event:
-    """What a wait found: ``kind`` CLD_*, ``status`` as wait4 gives it, ``value`` as siginfo gives it."""
+    """What a wait found: `kind` CLD_*, `status` as wait4 gives it, `value` as siginfo gives it."""
 
     __slots__ = ("task", "kind", "status", "value")
 

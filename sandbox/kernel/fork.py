@@ -140,7 +140,7 @@ def _gain(task: Task, flags: int) -> _Gains:
 
 
 def _share_or_copy(undo: ExitStack, parents: _Shared, addr: int, cache: KmemCache, share: int) -> tuple[_Shared, int]:
-    """The child's descriptors, or directories, and the address of their structure; ``undo`` gives them back."""
+    """The child's descriptors, or directories, and the address of their structure; `undo` gives them back."""
     if share:
         own = parents.share()
     else:
@@ -188,8 +188,8 @@ def copy_process(task: Task, flags: int, stack: int, desc: UserDesc | None, chil
 
 
 def _copy_thread(task: Task, child: Task, stack: int, desc: UserDesc | None) -> None:
-    """Registers: the parent's, but for the call's result 0, the stack pointer if ``stack`` is given, and the descriptor
-    of thread-local storage if ``desc`` is. Linux: copy_thread."""
+    """Registers: the parent's, but for the call's result 0, the stack pointer if `stack` is given, and the descriptor
+    of thread-local storage if `desc` is. Linux: copy_thread."""
     child.ctx = task.ctx.copy()
     child.regs = child.ctx.regs
     child.regs[EAX] = 0

@@ -54,7 +54,7 @@ ROBUST_LIST_LIMIT = 2048
 
 
 class FutexWaiter:
-    """One sleeper. ``queue`` has the task in it while it sleeps; ``key`` is None once it was woken."""
+    """One sleeper. `queue` has the task in it while it sleeps; `key` is None once it was woken."""
 
     __slots__ = ("key", "bitset", "queue")
 
@@ -65,7 +65,7 @@ class FutexWaiter:
 
 
 def futex_key(task: Task, addr: int, private: bool, write: bool = False) -> Hashable:
-    """What the word at ``addr`` is called; a shared one by its page, brought in for it. ``write``: the call will store
+    """What the word at `addr` is called; a shared one by its page, brought in for it. `write`: the call will store
     there. Raises EINVAL (unaligned), EFAULT and MustWait. Linux: get_futex_key, 6.18."""
     if addr & 3:
         raise SysError(errno.EINVAL)
@@ -92,7 +92,7 @@ def futex_key(task: Task, addr: int, private: bool, write: bool = False) -> Hash
 
 
 def _wake(task: Task, key: Hashable, n: int, bitset: int) -> int:
-    """Wakes the first ``n`` sleepers that match, in order of arrival; how many."""
+    """Wakes the first `n` sleepers that match, in order of arrival; how many."""
     futexes = task.kernel.futexes
     waiters = futexes.get(key)
     if not waiters or n <= 0:
@@ -138,7 +138,7 @@ def _forget(task: Task, waiter: FutexWaiter) -> bool:
 def futex_wait(
     task: Task, addr: int, value: int, private: bool, bitset: int, deadline: int | None
 ) -> Generator[Wait, bool, int]:
-    """Sleeps if the word still has ``value``. Raises EAGAIN at once if not."""
+    """Sleeps if the word still has `value`. Raises EAGAIN at once if not."""
     key = futex_key(task, addr, private)
     if get_user32(task, addr) != value:
         raise SysError(errno.EAGAIN)

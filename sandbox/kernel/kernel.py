@@ -65,8 +65,8 @@ CRASHES_KEPT = 3  # reports in full; a parent can make crashing children without
 
 
 class Ending(NamedTuple):
-    """How a run ended. ``kind``: exited, signalled, time_limit, interrupted, deadlock, hung, oom_panic. ``status`` is
-    the first program's exit code, ``signal`` what killed it, ``detail`` lines for people; ``torn``: the machine was
+    """How a run ended. `kind`: exited, signalled, time_limit, interrupted, deadlock, hung, oom_panic. `status` is
+    the first program's exit code, `signal` what killed it, `detail` lines for people; `torn`: the machine was
     stopped in the middle of something, so its bookkeeping need not agree."""
 
     kind: str
@@ -77,7 +77,7 @@ class Ending(NamedTuple):
 
 
 class TaskRecord(NamedTuple):
-    """A process that has ended, or was there when the run did (``status`` None). ``peak_rss`` in pages."""
+    """A process that has ended, or was there when the run did (`status` None). `peak_rss` in pages."""
 
     pid: int
     comm: str
@@ -103,7 +103,7 @@ class Trapped(Protocol):
 
     @property
     def pages(self) -> Sequence[int]:
-        """Virtual page numbers executed from, ``page_count`` of them."""
+        """Virtual page numbers executed from, `page_count` of them."""
 
     @property
     def page_count(self) -> int: ...
@@ -128,9 +128,9 @@ class Processor(Protocol):
 
 
 class Kernel:
-    """One running system. ``clock`` "virtual" or "host"; ``seed`` turns address randomisation on and feeds random
-    bytes; ``time_limit`` wall seconds or None. ``mm_ended(task, mm, how)`` is told before an address space is taken
-    apart, at "exit" or "exec"; ``tick_hook()`` of every tick of the timer."""
+    """One running system. `clock` "virtual" or "host"; `seed` turns address randomisation on and feeds random
+    bytes; `time_limit` wall seconds or None. `mm_ended(task, mm, how)` is told before an address space is taken
+    apart, at "exit" or "exec"; `tick_hook()` of every tick of the timer."""
 
     def __init__(
         self,
@@ -349,7 +349,7 @@ class Kernel:
         return self.entropy.randbytes(n)
 
     def mark_code(self, mm: Mm, state: Trapped, first: int) -> int:
-        """The CPU has executed from pages of ``mm``, listed in ``state.pages`` from ``first`` on: their frames may hold
+        """The CPU has executed from pages of `mm`, listed in `state.pages` from `first` on: their frames may hold
         translated code. Returns how many pages are listed."""
         tables, flags = self.mem.pgtables, self.mem.frames.flags
         ptes, mask = tables.ptes, tables.PFN_MASK

@@ -300,7 +300,7 @@ class Loop:
 
     def _flush(self, mm: Mm, noted: int) -> int:
         """What is owed to the TLB and to translated code. Returns how many of the pages executed since are marked:
-        ``noted``, or 0 where other frames may lie under them."""
+        `noted`, or 0 where other frames may lie under them."""
         mem, cpu = self.mem, self.cpu
         if mm.flush_pending:
             cpu.flush_tlb()
@@ -340,7 +340,7 @@ class Loop:
         return True
 
     def _exception(self, task: Task, kind: int, root: int) -> None:
-        """Neither a call nor a fault: a signal; or the emulator lost its way (``kind`` is negative)."""
+        """Neither a call nor a fault: a signal; or the emulator lost its way (`kind` is negative)."""
         self.kernel.log(EVENT_TRAP | (kind & 0xFF) << 32 | task.regs[EIP])
         if kind < 0:
             traps.state_lost(task, self.cpu.lost(task.ctx, root))
@@ -528,7 +528,7 @@ class Loop:
         return self._drive(task, gen, value)
 
     def _drive(self, task: Task, gen: Call, value: bool | None) -> bool:
-        """Runs ``gen`` till it ends (True) or waits (False: the task is parked, or no more)."""
+        """Runs `gen` till it ends (True) or waits (False: the task is parked, or no more)."""
         error: BaseException | None = None
         while True:
             try:
@@ -612,7 +612,7 @@ class Loop:
         return True
 
     def die(self, task: Task, code: int, info: SigInfo | None = None) -> bool:
-        """The task exits in the kernel's own time, killed by the signal ``info`` if there is one. Always False: it does
+        """The task exits in the kernel's own time, killed by the signal `info` if there is one. Always False: it does
         not go on."""
         if not task.flags & PF_EXITING:
             task.restart_nr = -1

@@ -72,7 +72,7 @@ def slice_of(nice: int) -> int:
 
 
 class RunQueue(deque["Task"]):
-    """The tasks that can run. Those with ``ahead`` set stand in front, in order of their wake-up."""
+    """The tasks that can run. Those with `ahead` set stand in front, in order of their wake-up."""
 
     def insert_ahead(self, task: Task) -> None:
         """Behind those that go ahead, before everybody else."""
@@ -84,7 +84,7 @@ class RunQueue(deque["Task"]):
         self.insert(place, task)
 
     def put_woken(self, task: Task, now: int) -> bool:
-        """``task`` was woken at ``now``. True: it goes ahead of whoever runs."""
+        """`task` was woken at `now`. True: it goes ahead of whoever runs."""
         task.woken_ns = now
         if task.owed_ns < OWED_NS:
             self.append(task)
@@ -98,8 +98,8 @@ class RunQueue(deque["Task"]):
 class Wait:
     """Yielded by a system call that has to wait.
 
-    ``queues``: any of them wakes the task. ``deadline``: virtual ns since boot, or None for ever.
-    ``state``: how deep the sleep is; TASK_UNINTERRUPTIBLE is for disk waits, which end by themselves.
+    `queues`: any of them wakes the task. `deadline`: virtual ns since boot, or None for ever.
+    `state`: how deep the sleep is; TASK_UNINTERRUPTIBLE is for disk waits, which end by themselves.
     """
 
     __slots__ = ("queues", "deadline", "state")
@@ -118,7 +118,7 @@ Call = Generator[Wait, Any, int]
 
 
 class Sleep(Wait):
-    """Waits for nothing but ``deadline`` (virtual ns since boot)."""
+    """Waits for nothing but `deadline` (virtual ns since boot)."""
 
     __slots__ = ()
 
@@ -129,7 +129,7 @@ class Sleep(Wait):
 
 
 class Interrupted(Exception):
-    """Thrown into a waiting system call by a pending signal. ``mode`` says whether the call restarts; a call that
+    """Thrown into a waiting system call by a pending signal. `mode` says whether the call restarts; a call that
     catches it may return what it has done so far, or raise Interrupted with another mode. Linux: ERESTARTSYS and its
     kin."""
 

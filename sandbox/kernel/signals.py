@@ -73,7 +73,7 @@ def queue_is_full(task: Task, info: SigInfo) -> bool:
 
 
 def _queue(task: Task, pending: Pending, info: SigInfo, prepaid: bool = False) -> bool:
-    """False: a standard signal that is pending already, or a real-time one that there is no room for. ``prepaid``: a
+    """False: a standard signal that is pending already, or a real-time one that there is no room for. `prepaid`: a
     timer's, which was counted when the timer was made and stands beside others of its number. A signal without room
     that need not tell its value is pending all the same. Linux: __send_signal, send_sigqueue."""
     mask = 1 << info.sig - 1
@@ -132,7 +132,7 @@ def _drop(kernel: Kernel, pending: Pending, mask: int) -> None:
 
 
 def drop_ignored(task: Task, sig: int) -> None:
-    """The process ignores ``sig`` from now on: nowhere pending any more."""
+    """The process ignores `sig` from now on: nowhere pending any more."""
     mask = 1 << sig - 1
     _drop(task.kernel, task.signal.shared, mask)
     for thread in task.signal.threads:
@@ -166,7 +166,7 @@ def _complete(task: Task, sig: int, group: bool) -> None:
 
 
 def kill_group(signal: SignalStruct, code: int, survivor: Task | None = None) -> None:
-    """The process ends with ``code``: every thread (but ``survivor``, which sees to itself) wakes up to die. Linux:
+    """The process ends with `code`: every thread (but `survivor`, which sees to itself) wakes up to die. Linux:
     zap_other_threads."""
     if signal.group_exit:
         return
@@ -225,7 +225,7 @@ def send_task(task: Task, info: SigInfo) -> bool:
 
 
 def send_group(task: Task, info: SigInfo) -> bool:
-    """A signal to the process of ``task``. True: queued."""
+    """A signal to the process of `task`. True: queued."""
     return _send(task.signal.leader, info, True)
 
 
@@ -267,7 +267,7 @@ def group_members(kernel: Kernel, pgrp: int) -> list[Task]:
 
 
 def kill_others(signal: SignalStruct, task: Task) -> None:
-    """exec: every thread but ``task`` is to die, the process lives. Linux: zap_other_threads."""
+    """exec: every thread but `task` is to die, the process lives. Linux: zap_other_threads."""
     signal.group_stop = signal.stop_left = 0
     for thread in signal.threads:
         if thread is not task and not thread.flags & PF_EXITING:
@@ -326,7 +326,7 @@ def signal_pending(task: Task) -> bool:
 
 
 def _collect(kernel: Kernel, pending: Pending, sig: int) -> SigInfo:
-    """Takes the first queued ``sig``."""
+    """Takes the first queued `sig`."""
     queue = pending.queue
     found = None
     more = False
@@ -348,7 +348,7 @@ def _collect(kernel: Kernel, pending: Pending, sig: int) -> SigInfo:
 
 
 def dequeue(task: Task, blocked: int) -> SigInfo | None:
-    """The next signal not in ``blocked``, taken off its queue."""
+    """The next signal not in `blocked`, taken off its queue."""
     kernel = task.kernel
     for pending in (task.pending, task.signal.shared):
         while ready := pending.set & ~blocked:

@@ -104,7 +104,7 @@ def name(sig: int) -> str:
 
 
 class SigInfo:
-    """One queued signal: ``code``, ``errno`` (only a program's own sigqueue sets it) and the union of siginfo_t as
+    """One queued signal: `code`, `errno` (only a program's own sigqueue sets it) and the union of siginfo_t as
     packed bytes."""
 
     __slots__ = ("sig", "code", "fields", "errno", "owner", "timer")
@@ -132,5 +132,5 @@ def fault_info(sig: int, code: int, address: int) -> SigInfo:
 
 
 def child_info(sig: int, code: int, pid: int, uid: int, status: int, utime: int, stime: int) -> SigInfo:
-    """SIGCHLD; ``utime`` and ``stime`` in clock ticks of 10 ms."""
+    """SIGCHLD; `utime` and `stime` in clock ticks of 10 ms."""
     return SigInfo(sig, code, struct.pack("<iI3i", pid, uid, status, utime & 0x7FFFFFFF, stime & 0x7FFFFFFF))

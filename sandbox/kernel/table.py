@@ -1,7 +1,7 @@
 """The system call table of i386: number -> function, filled by the decorator in the modules of this package.
 
-A system call is ``sys_x(task, a, b, ...) -> int``: arguments are unsigned 32-bit integers, the result is >= 0, an error
-is ``raise SysError(errno)``. One that waits is a generator (see sandbox.kernel.sched.Wait) and returns its result.
+A system call is `sys_x(task, a, b, ...) -> int`: arguments are unsigned 32-bit integers, the result is >= 0, an error
+is `raise SysError(errno)`. One that waits is a generator (see sandbox.kernel.sched.Wait) and returns its result.
 Linux: arch/i386/kernel/entry.S (sys_call_table); numbers above 285 from arch/x86/entry/syscalls/syscall_32.tbl.
 """
 
@@ -25,7 +25,7 @@ EVENT_SYSCALL = 2 << 60
 
 
 def syscall(nr: int, name: str, nargs: int) -> Callable[[F], F]:
-    """Enters the function below it as system call ``nr``. Several may be stacked (old and new number of one call)."""
+    """Enters the function below it as system call `nr`. Several may be stacked (old and new number of one call)."""
 
     def enter(function: F) -> F:
         if table[nr] is not None:

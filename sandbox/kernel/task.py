@@ -60,7 +60,7 @@ PF_MEMDIE = 0x1000
 
 
 class SigAction:
-    """One entry of sighand: handler SIG_DFL, SIG_IGN or a guest address; ``mask`` blocked while it runs."""
+    """One entry of sighand: handler SIG_DFL, SIG_IGN or a guest address; `mask` blocked while it runs."""
 
     __slots__ = ("handler", "flags", "restorer", "mask")
 
@@ -75,7 +75,7 @@ DEFAULT_ACTION = SigAction()
 
 
 class SigHand:
-    """Actions of signals 1..64 (``action[sig]``); a SigAction is replaced, never changed, so a copy may share
+    """Actions of signals 1..64 (`action[sig]`); a SigAction is replaced, never changed, so a copy may share
     entries."""
 
     __slots__ = ("action", "users", "addr")
@@ -91,7 +91,7 @@ class SigHand:
 
 
 class Pending:
-    """Queued signals: ``set`` has the bits, ``queue`` the infos in order of arrival."""
+    """Queued signals: `set` has the bits, `queue` the infos in order of arrival."""
 
     __slots__ = ("set", "queue")
 
@@ -101,8 +101,8 @@ class Pending:
 
 
 class IntervalTimer:
-    """setitimer's two halves, in ns. For ITIMER_REAL ``timer`` is armed on the clock and ``expires`` absolute; for the
-    CPU-time timers ``expires`` is the CPU time left."""
+    """setitimer's two halves, in ns. For ITIMER_REAL `timer` is armed on the clock and `expires` absolute; for the
+    CPU-time timers `expires` is the CPU time left."""
 
     __slots__ = ("expires", "interval", "timer")
 
@@ -406,7 +406,7 @@ class Task:
             self.value = False
 
     def interrupt(self, kill: bool = False) -> None:
-        """A signal became pending: it is looked at before user mode, and ends an interruptible wait now. ``kill``: it
+        """A signal became pending: it is looked at before user mode, and ends an interruptible wait now. `kill`: it
         is fatal."""
         self.work |= WORK_SIGNAL
         state = self.state

@@ -35,7 +35,7 @@ DELAYTIMER_MAX = 0x7FFFFFFF
 
 
 class PosixTimer:
-    """One timer_create: ``expires`` in virtual ns since boot (0: disarmed), ``interval`` ns."""
+    """One timer_create: `expires` in virtual ns since boot (0: disarmed), `interval` ns."""
 
     __slots__ = (
         "ident",
@@ -139,7 +139,7 @@ class Timers:
         send_group(signal.leader, SigInfo(SIGALRM, SI_KERNEL))
 
     def tick(self, task: Task, user: int, system: int) -> None:
-        """``user`` and ``system`` ns were used by the task since the last call: CPU-time timers and RLIMIT_CPU."""
+        """`user` and `system` ns were used by the task since the last call: CPU-time timers and RLIMIT_CPU."""
         signal = task.signal
         _, virtual, prof = signal.itimers
         if virtual.expires:
@@ -210,7 +210,7 @@ class Timers:
         return left, timer.interval
 
     def settime(self, timer: PosixTimer, when: int, interval: int) -> tuple[int, int]:
-        """Arms for virtual time ``when`` (0: disarms); the old setting."""
+        """Arms for virtual time `when` (0: disarms); the old setting."""
         old = self.gettime(timer)
         self.clock.cancel(timer.timer)
         timer.timer = None

@@ -57,7 +57,7 @@ def get_timeval32(data: bytes) -> int:
 
 
 def deadline_of(task: Task, clock: int, ns: int) -> int:
-    """Virtual time at which the guest's ``clock`` will show ``ns``."""
+    """Virtual time at which the guest's `clock` will show `ns`."""
     timers = task.kernel.timers
     shown = timers.realtime() if clock in WALL_CLOCKS else timers.now()
     return task.kernel.clock.now + ns - shown

@@ -75,7 +75,7 @@ def do_trap(task: Task, kind: int, error_code: int, vector: int) -> None:
 
 def state_lost(task: Task, error: CpuError) -> None:
     """The emulator lost the program's state. A gap costs the process its life, at once: no handler can run on registers
-    that are gone. Raises ``error`` when it is the machine that is broken."""
+    that are gone. Raises `error` when it is the machine that is broken."""
     if not isinstance(error, CpuGap):
         raise error
     task.kernel.note(f"{task.comm}[{task.pid}] killed by SIGSEGV: {error}")
@@ -83,7 +83,7 @@ def state_lost(task: Task, error: CpuError) -> None:
 
 
 def bad_area(task: Task, answer: int, address: int, error_code: int) -> None:
-    """A page fault the program may not make. ``answer`` is the core's: SIGSEGV_MAPERR, SIGSEGV_ACCERR or SIGBUS."""
+    """A page fault the program may not make. `answer` is the core's: SIGSEGV_MAPERR, SIGSEGV_ACCERR or SIGBUS."""
     task.trap_no = 14
     task.error_code = error_code | PF_USER
     if address >= TASK_SIZE:

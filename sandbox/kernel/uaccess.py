@@ -36,7 +36,7 @@ def access_ok(addr: int, n: int) -> bool:
 
 
 def _read_page(mem: Memory, mm: Mm, addr: int) -> int:
-    """Physical address of the readable byte ``addr``."""
+    """Physical address of the readable byte `addr`."""
     tables = mem.pgtables
     index = tables.pte_index(mm.pgd, addr)
     if index >= 0:
@@ -49,7 +49,7 @@ def _read_page(mem: Memory, mm: Mm, addr: int) -> int:
 
 
 def _write_page(mem: Memory, mm: Mm, addr: int) -> int:
-    """Physical address of the writable byte ``addr``; copies on write, marks dirty, drops translations of code."""
+    """Physical address of the writable byte `addr`; copies on write, marks dirty, drops translations of code."""
     tables = mem.pgtables
     index = tables.pte_index(mm.pgd, addr)
     if index >= 0:
@@ -76,7 +76,7 @@ def copy_to_user(task: Task, addr: int, data: bytes | bytearray | memoryview) ->
 
 
 def read_mm(mem: Memory, mm: Mm, addr: int, n: int) -> bytes:
-    """``n`` bytes at user address ``addr`` of any mm."""
+    """`n` bytes at user address `addr` of any mm."""
     if addr + n > TASK_SIZE:
         raise SysError(errno.EFAULT)
     if (addr & 0xFFF) + n <= PAGE:
@@ -101,7 +101,7 @@ def read_mm(mem: Memory, mm: Mm, addr: int, n: int) -> bytes:
 
 
 def write_mm(mem: Memory, mm: Mm, addr: int, data: bytes | bytearray | memoryview) -> None:
-    """Writes ``data`` at user address ``addr`` of any mm."""
+    """Writes `data` at user address `addr` of any mm."""
     n = len(data)
     if addr + n > TASK_SIZE:
         raise SysError(errno.EFAULT)
@@ -122,7 +122,7 @@ def write_mm(mem: Memory, mm: Mm, addr: int, data: bytes | bytearray | memoryvie
 
 
 def clear_user(task: Task, addr: int, n: int) -> None:
-    """Zeroes ``n`` bytes."""
+    """Zeroes `n` bytes."""
     while n:
         part = min(n, PAGE - (addr & 0xFFF))
         write_mm(task.mem, task.mm, addr, bytes(part))
@@ -150,7 +150,7 @@ def put_user64(task: Task, addr: int, value: int) -> None:
 
 
 def strncpy_from_user(task: Task, addr: int, limit: int = 4096) -> bytes:
-    """The string at ``addr`` without its NUL. ENAMETOOLONG when no NUL stands within ``limit`` bytes; an empty string
+    """The string at `addr` without its NUL. ENAMETOOLONG when no NUL stands within `limit` bytes; an empty string
     is the caller's to judge."""
     mem, mm = task.mem, task.mm
     parts = []

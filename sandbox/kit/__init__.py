@@ -8,5 +8,5 @@
     failures, programs    every allocation fails once; the bundled guest programs in scarce memory
     suite                 the checks of `rmapbox schemes check`, in processes of their own
 
-``docs/writing-a-scheme.md`` says how they are used.
+`docs/writing-a-scheme.md` says how they are used.
 """

@@ -11,7 +11,7 @@ PAGE = 4096
 
 
 class BareInode:
-    """``i_size`` in bytes; ``addr`` a slab object, so that low memory pays for it as it does for a real one."""
+    """`i_size` in bytes; `addr` a slab object, so that low memory pays for it as it does for a real one."""
 
     def __init__(self, mem: Memory, size: int) -> None:
         self.addr = mem.slab.cache("test_inode", 512).alloc()
@@ -44,7 +44,7 @@ class Host:
 
 
 class OpenFile:
-    """An open file, readable and writable; ``count`` are its references (the opener's is one)."""
+    """An open file, readable and writable; `count` are its references (the opener's is one)."""
 
     path = "/test"
     f_mode = 3
@@ -78,7 +78,7 @@ def tmpfs_file(mem: Memory, pages: int) -> OpenFile:
 
 
 def host_file(mem: Memory, contents: list[bytes]) -> OpenFile:
-    """``contents``: the bytes of each page."""
+    """`contents`: the bytes of each page."""
     inode = BareInode(mem, len(contents) * PAGE)
     host = Host()
     host.written = {index: data.ljust(PAGE, b"\0") for index, data in enumerate(contents)}

@@ -17,10 +17,10 @@ OBJECT = -1  # the order that stands for an object of a slab cache
 
 
 class Failing:
-    """Within ``with Failing(pages, n) as failing`` the n-th allocation (from 1; of those with an order that ``counts``
-    accepts) raises OutOfMemory, and with ``every`` each ``every``-th after it too. ``asked``: how many there were.
+    """Within `with Failing(pages, n) as failing` the n-th allocation (from 1; of those with an order that `counts`
+    accepts) raises OutOfMemory, and with `every` each `every`-th after it too. `asked`: how many there were.
 
-    A test whose ``failed`` stays False has seen all allocations of what it does.
+    A test whose `failed` stays False has seen all allocations of what it does.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Failing:
 
 @contextmanager
 def during_allocations(pages: PageAllocator, happens: Callable[[int], object], once: bool = False) -> Iterator[None]:
-    """Within it ``happens(order)`` before each allocation, or before the ``once`` first that it answers True to, as
+    """Within it `happens(order)` before each allocation, or before the `once` first that it answers True to, as
     reclaim, the OOM killer or somebody else acts where an allocation sleeps. What it allocates itself is left alone."""
 
     def inject(order: int) -> bool:

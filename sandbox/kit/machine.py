@@ -29,12 +29,12 @@ class Fault(Exception):
 
 
 def serve(mem: Memory, mm: Mm | None) -> None:
-    """The core works for ``mm`` from now on (None: for nobody's)."""
+    """The core works for `mm` from now on (None: for nobody's)."""
     cast(CurrentTask, mem.current).mm = mm
 
 
 class CpulessMachine:
-    """``memory`` and ``swap`` in bytes; ``options`` are the scheme's; ``pins()``: pfn -> references of the test."""
+    """`memory` and `swap` in bytes; `options` are the scheme's; `pins()`: pfn -> references of the test."""
 
     def __init__(
         self,

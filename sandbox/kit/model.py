@@ -28,7 +28,7 @@ class CountedFile(MappedFile, Protocol):
 
 
 class Object:
-    """A file or a piece of shared memory; ``size`` in bytes. ``file`` is what the core maps."""
+    """A file or a piece of shared memory; `size` in bytes. `file` is what the core maps."""
 
     def __init__(self, size: int, file: CountedFile) -> None:
         self.size = size
@@ -57,7 +57,7 @@ class Object:
 
 
 class Slot(NamedTuple):
-    """One page of address space. ``index``: page of ``obj`` it shows; ``linear``: the one it would show without
+    """One page of address space. `index`: page of `obj` it shows; `linear`: the one it would show without
     remap_file_pages."""
 
     prot: int
@@ -68,7 +68,7 @@ class Slot(NamedTuple):
 
 
 class Process:
-    """Address space by page number: ``slots`` what is mapped, ``data`` the private pages that differ from their
+    """Address space by page number: `slots` what is mapped, `data` the private pages that differ from their
     object."""
 
     def __init__(self, mm: Mm) -> None:
@@ -118,7 +118,7 @@ class Process:
             self.slots[page + k] = Slot(prot, obj, index + k, shared, index + k)
 
     def move(self, page: int, pages: int, to: int, keep: bool = False) -> None:
-        """``keep``: the old mapping stays (mremap of length 0 copies a shared mapping)."""
+        """`keep`: the old mapping stays (mremap of length 0 copies a shared mapping)."""
         for k in range(pages):
             slot = self.slots.get(page + k)
             if slot is None:

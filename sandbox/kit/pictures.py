@@ -33,7 +33,7 @@ class Story:
     """A program, its child, and the page that both look at."""
 
     def __init__(self, scheme: type[RmapScheme], moment: str, **options: Any) -> None:
-        """``moment``: "born" (the parent wrote to the page), and after that "forked"; then either "copied" (the child
+        """`moment`: "born" (the parent wrote to the page), and after that "forked"; then either "copied" (the child
         wrote to it) or "moved" (the child moved it). "file": the page is one of a shared file, forked."""
         m = self.machine = CpulessMachine(scheme, memory=8 << 20, **options)
         self.parent = m.new_mm()
@@ -71,7 +71,7 @@ class Story:
 
 
 def story(spec: str, moment: str) -> Story:
-    """``spec``: a scheme with its options, as `--rmap` has it. Raises `ConfigError` and `PluginError`."""
+    """`spec`: a scheme with its options, as `--rmap` has it. Raises `ConfigError` and `PluginError`."""
     name, given = parse_spec(spec)
     config = with_options(Config(scheme=name), spec, given)
     return Story(load_scheme(name), moment, **config.scheme_options)

@@ -17,7 +17,7 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from sandbox.lab.cell import die_with
+from sandbox.lab.child import die_with
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -29,7 +29,7 @@ _TICK = os.sysconf("SC_CLK_TCK")
 
 
 class Late(NamedTuple):
-    """A function did not end within ``seconds`` of processor time, or ``idle``: of doing nothing."""
+    """A function did not end within `seconds` of processor time, or `idle`: of doing nothing."""
 
     seconds: float
     idle: bool = False
@@ -68,7 +68,7 @@ class _Child:
         self.used = self.idle = 0.0
 
     def late(self, passed: float) -> Late | None:
-        """Looks again, ``passed`` wall seconds later. A look that comes late itself (the suite was stopped) counts as
+        """Looks again, `passed` wall seconds later. A look that comes late itself (the suite was stopped) counts as
         one of usual length."""
         used, runs = usage(self.pid)
         self.idle = 0.0 if runs or used > self.used else self.idle + min(passed, 2 * _POLL)
@@ -107,7 +107,7 @@ def in_processes(
     """(position, answer) of each (function, processor seconds it may use) as it ends, as many at a time as there are
     processors.
 
-    The answer is `Late` when it did not end in time, None when its process died, ``failed(error)`` when it raised.
+    The answer is `Late` when it did not end in time, None when its process died, `failed(error)` when it raised.
     """
     context = multiprocessing.get_context("fork")
     running: dict[Connection, _Child] = {}

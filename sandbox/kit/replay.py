@@ -1,7 +1,7 @@
 """A run of the kit is a list of operations: doing it again, telling what went wrong, and finding the few operations
 that matter.
 
-Every operation takes small integers modulo what there is, so any part of a run is a run; ``shrink`` may leave out what
+Every operation takes small integers modulo what there is, so any part of a run is a run; `shrink` may leave out what
 it likes.
 """
 
@@ -32,8 +32,8 @@ SPARE = {"ample": None, "scarce": 200}
 
 @dataclass(frozen=True)
 class Cell:
-    """A machine for a run. ``watch``: each hook call is held to the contract; ``look``: at the end every page goes and
-    is read again; ``leave``: the run ends with the exit of all, and nothing may be left but ``at_hand`` objects in each
+    """A machine for a run. `watch`: each hook call is held to the contract; `look`: at the end every page goes and
+    is read again; `leave`: the run ends with the exit of all, and nothing may be left but `at_hand` objects in each
     of the scheme's caches."""
 
     paging: str = "pae"
@@ -50,7 +50,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Failure:
-    """What went wrong. ``kind`` is equal for failures that look alike (numbers aside); ``text`` is one line; ``steps``
+    """What went wrong. `kind` is equal for failures that look alike (numbers aside); `text` is one line; `steps`
     the run until then."""
 
     kind: tuple[str, str]
@@ -69,7 +69,7 @@ def boot(kind: type[RmapScheme], cell: Cell) -> World:
 def replay(
     kind: type[RmapScheme], cell: Cell, steps: Sequence[Step], tell: Callable[[str], object] | None = None
 ) -> Failure | None:
-    """Does the operations on a new machine; the failure, if there is one. ``tell`` is called with each operation in
+    """Does the operations on a new machine; the failure, if there is one. `tell` is called with each operation in
     words."""
     world: World | None = None
     try:
@@ -209,7 +209,7 @@ if __name__ == "__main__":
 
 
 def script(scheme: str, failure: Failure, file: str) -> str:
-    """The text of a Python script that does a failing run again; ``scheme`` as the user named it."""
+    """The text of a Python script that does a failing run again; `scheme` as the user named it."""
     steps = "\n".join(f"    ({name!r}, {arguments!r}, {options!r})," for name, arguments, options in failure.steps)
     text = failure.text.replace("\\", "\\\\").replace('"""', "'''")
     return _SCRIPT.format(

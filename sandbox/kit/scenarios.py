@@ -1,6 +1,6 @@
 """Directed runs: the situations in which schemes went wrong, each a short list of operations on the world.
 
-A scenario is written with page numbers (from the arena's start) and does its work through ``World.step``, so that it
+A scenario is written with page numbers (from the arena's start) and does its work through `World.step`, so that it
 leaves a list of operations like any other run and can be shrunk like one. Numbers in brackets are the bug classes of
 docs/bug-classes.md.
 """
@@ -25,7 +25,7 @@ def scenario(fn: Scenario) -> Scenario:
 
 
 class Script:
-    """A world by page numbers: ``at`` counts from the arena's start, from 1; ``who`` is a process by its place among
+    """A world by page numbers: `at` counts from the arena's start, from 1; `who` is a process by its place among
     the living. A page that the world does not have (the scheme is wrong, or a step was refused) ends the scenario: what
     was done is compared all the same."""
 
@@ -33,7 +33,7 @@ class Script:
         self.w = world
 
     def _area(self, who: int, at: int) -> tuple[int, int]:
-        """(position of the area, pages before ``at`` in it)."""
+        """(position of the area, pages before `at` in it)."""
         for which, vma in enumerate(self.w.process(who).mm.vmas):
             if vma.vm_start >> 12 <= ARENA + at < vma.vm_end >> 12:
                 return which, ARENA + at - (vma.vm_start >> 12)
@@ -765,7 +765,7 @@ FAILING: dict[str, tuple[str, tuple[int, ...]]] = {
     "fault: a shared file": ("load", (1, 4, 0, 7)),
     "exec": ("exec", (7, 37)),
 }
-"""An operation on ``failing_scene``, by name, whose n-th allocation is made to fail for n = 1, 2, ..."""
+"""An operation on `failing_scene`, by name, whose n-th allocation is made to fail for n = 1, 2, ..."""
 
 
 def failing_scene(world: World) -> None:

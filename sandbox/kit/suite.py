@@ -4,7 +4,7 @@ A check is a row of the table and a list of jobs; a job is a function that answe
 first failure. Each job runs in a process of its own with a deadline of processor time, as many at a time as there are
 processors: a scheme that loops, eats memory or crashes fails its row and no other.
 
-``quick`` is the short form, in this process, for a scheme's own tests and for the mutation proof.
+`quick` is the short form, in this process, for a scheme's own tests and for the mutation proof.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class Job(NamedTuple):
 
 @dataclass
 class Report:
-    """What came of it. ``first`` is the failure to show, made small."""
+    """What came of it. `first` is the failure to show, made small."""
 
     rows: list[CheckRow]
     first: Failure | None
@@ -127,7 +127,7 @@ def attempt(kind: type[RmapScheme], cell: Cell, act: Callable[[World], None]) ->
 
 
 def run_wanders(kind: type[RmapScheme], cell: Cell, seeds: Sequence[int], steps: int, until: float) -> Outcome:
-    """The state machine: ``steps`` random operations per seed. No new seed is begun after ``until`` (monotonic time),
+    """The state machine: `steps` random operations per seed. No new seed is begun after `until` (monotonic time),
     but for the first."""
     for done, seed in enumerate(seeds):
         if done and time.monotonic() > until:
@@ -299,8 +299,8 @@ def run(
     seconds: float,
     tell: Callable[[int, int], None] | None = None,
 ) -> Report:
-    """The whole suite for the scheme the user calls ``scheme``. ``seconds``: no wander is begun later; ``tell(done,
-    of)`` after each job."""
+    """The whole suite for the scheme the user calls `scheme`. `seconds`: no wander is begun later; `tell(done,
+    of)` after each job."""
     start = time.monotonic()
     rows, todo = jobs(scheme, kind, options, start + seconds)
     table = {row.name: row for row in rows}
@@ -388,7 +388,7 @@ def _first(rows: Sequence[CheckRow]) -> Failure | None:
 def quick(
     kind: type[RmapScheme], options: dict[str, Any] | None = None, *, seeds: int = 3, small: bool = False
 ) -> Failure | None:
-    """The first failure of a short form of the suite, in this process; None when all holds. ``small``: made small first
+    """The first failure of a short form of the suite, in this process; None when all holds. `small`: made small first
     (some seconds)."""
     for failure in _quick(kind, options or {}, seeds):
         return shrink(kind, failure, _SHRINK_SECONDS) if small and failure.steps else failure

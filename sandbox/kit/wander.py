@@ -36,7 +36,7 @@ OPERATIONS: dict[str, tuple[int, int, bool]] = {
 
 
 def wander(world: World, seed: int, steps: int) -> None:
-    """``steps`` random operations, compared after each one."""
+    """`steps` random operations, compared after each one."""
     rng = random.Random(seed)
     names = list(OPERATIONS)
     weights = [OPERATIONS[name][0] for name in names]

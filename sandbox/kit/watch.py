@@ -4,7 +4,7 @@ its limits.
 The core promises: a hook is called with areas and address spaces the scheme was told of, PTEs are what they are said to
 be, `mapcount` is as documented; what is begun is ended, and what is reserved is released, once. The scheme keeps:
 memory comes only from the hooks that may fail, nothing but its own words of struct page is written, an AUDIT walk
-changes and meters nothing, a walk ends when it is told STOP. ``docs/writing-a-scheme.md`` has the whole of it.
+changes and meters nothing, a walk ends when it is told STOP. `docs/writing-a-scheme.md` has the whole of it.
 
 Calls are told apart by who makes them: a scheme that calls its own hooks is not the core.
 """
@@ -64,7 +64,7 @@ class Breach(AssertionError):
 
 
 def watched(kind: type[RmapScheme], options: dict[str, Any]) -> type[RmapScheme]:
-    """The class that serves ``options``, under watch."""
+    """The class that serves `options`, under watch."""
     kind = kind.configure(MachineFacts(), options).scheme or kind
     own_configure = kind.configure
 
@@ -123,8 +123,8 @@ def _watch(hook: str, own: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class _CoreState(NamedTuple):
-    """What no hook may change. ``arrays``, by frame: _CORE_ARRAYS, then the flags, and mapping and index of frames that
-    are not anonymous; ``slab_frames`` of all slabs; ``allocated`` objects so far."""
+    """What no hook may change. `arrays`, by frame: _CORE_ARRAYS, then the flags, and mapping and index of frames that
+    are not anonymous; `slab_frames` of all slabs; `allocated` objects so far."""
 
     arrays: list[np.ndarray]
     slab_frames: int
@@ -472,7 +472,7 @@ class Watch:
         return answer
 
     def swap_out(self, own: Callable[..., Any], priority: int, zone: Zone, goal: int) -> int:
-        """A scan: ``try_to_swap_out`` does the work, the scheme changes only what is its own, and no more pages go than
+        """A scan: `try_to_swap_out` does the work, the scheme changes only what is its own, and no more pages go than
         were asked for."""
         core = self._core_state()
         try_to_swap_out = self.env.try_to_swap_out
@@ -513,7 +513,7 @@ class Watch:
     # --- between operations
 
     def settled(self) -> list[str]:
-        """What does not add up now that no operation is under way; asked by the auditor through ``check``."""
+        """What does not add up now that no operation is under way; asked by the auditor through `check`."""
         env, wrong = self.env, []
         if self.tokens:
             wrong.append(f"{sum(map(len, self.tokens.values()))} reservation(s) never released")
@@ -567,7 +567,7 @@ class Watch:
 
 
 class _WatchedWalk(Walk):
-    """The core's walk as the scheme sees it. ``core``: the core's state after the last answer."""
+    """The core's walk as the scheme sees it. `core`: the core's state after the last answer."""
 
     __slots__ = ("watch", "walk", "core", "told_stop")
 
@@ -583,7 +583,7 @@ class _WatchedWalk(Walk):
 
 
 class _AnsweredWalk(Walk):
-    """An unmapping walk in which every PTE that maps the frame gets the same ``answer``; ``hits``: how many did."""
+    """An unmapping walk in which every PTE that maps the frame gets the same `answer`; `hits`: how many did."""
 
     __slots__ = ("watch", "answer", "hits")
 

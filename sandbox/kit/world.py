@@ -1,10 +1,10 @@
 """A machine without a CPU beside a model of what its memory must contain, and every operation a program can do to it,
 made from small integers.
 
-Each operation is done to both; ``check`` then compares all there is: the auditor's pass, every area, every page's
+Each operation is done to both; `check` then compares all there is: the auditor's pass, every area, every page's
 contents (looked at without touching it: in RAM, in the swap cache, on the device, in the file), and a TLB that honours
-``flush_pending`` and nothing else. Driven by hypothesis (tests/mmcore/test_state_machine.py), by a seeded generator
-(``wander``), or by a list of operations (``replay``).
+`flush_pending` and nothing else. Driven by hypothesis (tests/mmcore/test_state_machine.py), by a seeded generator
+(`wander`), or by a list of operations (`replay`).
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ MAX_LOCKED = 40
 HEAP = 0x08100000
 _PROTS = (0, 1, 3, 3, 3, 5, 7, 2)
 Step = tuple[str, tuple[int, ...], dict[str, int]]
-"""An operation by its name, its small integers, its options (``fail``)."""
+"""An operation by its name, its small integers, its options (`fail`)."""
 
 
 class GivenUp(Exception):
@@ -56,7 +56,7 @@ class GivenUp(Exception):
 
 
 class World(WorldComparison):
-    """``spare``: free frames left at the start (None: all); few make every operation reclaim."""
+    """`spare`: free frames left at the start (None: all); few make every operation reclaim."""
 
     def __init__(self, scheme: type[RmapScheme], paging: str = "pae", spare: int | None = None, **options: Any) -> None:
         self.machine = CpulessMachine(scheme, memory=8 << 20, swap=16 << 20, paging=paging, pins=self._pins, **options)
@@ -90,7 +90,7 @@ class World(WorldComparison):
     # --- doing things
 
     def call(self, fn: Callable[..., Any], *args: Any, fail: int = 0) -> Any:
-        """Calls into the core as a system call would: waits and starts over on MustWait. ``fail``: the n-th allocation
+        """Calls into the core as a system call would: waits and starts over on MustWait. `fail`: the n-th allocation
         of a first attempt fails; if that attempt ends in ENOMEM, nothing may have changed or been kept, and the second
         succeeds or fails for its own reasons. (What the scheme keeps, the second attempt uses: that shows at the end,
         when nothing may be left.) Below 0: as for -fail, and there is no second attempt."""
@@ -155,7 +155,7 @@ class World(WorldComparison):
         self.trace.append(text)
 
     def mmap(self, who: int, kind: int, pages: int, prot: int, place: int, index: int, fail: int = 0) -> None:
-        """``kind``: private, shared anonymous, then files shared and private; ``place`` 0: the kernel's choice, else
+        """`kind`: private, shared anonymous, then files shared and private; `place` 0: the kernel's choice, else
         fixed in the arena."""
         process = self.process(who)
         pages = 1 + pages % 40
@@ -203,7 +203,7 @@ class World(WorldComparison):
     def _range(
         self, process: Process, which: int, skip: int, pages: int, beyond: bool = False
     ) -> tuple[VmArea, int, int] | None:
-        """(area, first page, pages) of a piece of an area; ``beyond``: it may reach past the area's end."""
+        """(area, first page, pages) of a piece of an area; `beyond`: it may reach past the area's end."""
         vma = self.area(process, which)
         if vma is None:
             return None
@@ -263,7 +263,7 @@ class World(WorldComparison):
     def mremap(
         self, who: int, which: int, skip: int, pages: int, new: int, place: int, how: int, fail: int = 0
     ) -> None:
-        """``how`` 0: in place only; 1: may move; 2: to a fixed place; 3: a second mapping (old length 0)."""
+        """`how` 0: in place only; 1: may move; 2: to a fixed place; 3: a second mapping (old length 0)."""
         process = self.process(who)
         found = self._range(process, which, skip, pages)
         if found is None:
@@ -362,7 +362,7 @@ class World(WorldComparison):
 
     def exec(self, word: int, shift: int, fail: int = 0) -> None:
         """A new program's address space: one page of strings at the very top, moved down to where the stack shall end,
-        then grown. ``fail``: the n-th allocation of a first attempt fails, which is then taken apart."""
+        then grown. `fail`: the n-th allocation of a first attempt fails, which is then taken apart."""
         if len(self.processes) >= MAX_PROCESSES:
             return
         top = 0xC0000 - shift % 700
@@ -506,7 +506,7 @@ class World(WorldComparison):
                     )
 
     def truncate(self, which: int, size: int) -> None:
-        """``size`` in half pages, and a bit."""
+        """`size` in half pages, and a bit."""
         obj = self.objects[which % len(self.objects)]
         size = size % (2 * FILE_PAGES + 8) * 2048
         size += 1024 if size & 2048 else 0

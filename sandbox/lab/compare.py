@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from mmcore.errors import ConfigError
 from sandbox.config import Config, format_size
-from sandbox.lab.cells import Watcher, run_cells
+from sandbox.lab.children import Watcher, run_children
 from sandbox.lab.failure import failed, how_they_failed, what_they_said
 from sandbox.lab.memhash import space_digest
 from sandbox.lab.summary import how_it_ended
@@ -117,10 +117,10 @@ def compare(
     memory: bool = True,
     watch: Watcher | None = None,
 ) -> Comparison:
-    """Run `argv` under each contender and judge, by output and ending alone without `memory`. With `pressure` all of
+    """Runs `argv` under each contender and judges, by output and ending alone without `memory`. With `pressure` all of
     them get the machine of the one that needs most.
 
-    Raises `Cut` when the time limit cut a run, and what `run_cells` and `sandbox.pressure.measuring` raise. Writable
+    Raises `Cut` when the time limit cut a run, and what `run_children` and `sandbox.pressure.measuring` raise. Writable
     mounts are refused.
     """
     for mount in contenders[0].config.mount_list():
@@ -131,7 +131,7 @@ def compare(
     said = None
     labels = [label for label, _ in contenders]
     if pressure:
-        measured = run_cells([(label, measuring(config)) for label, config in contenders], argv, watch=watch)
+        measured = run_children([(label, measuring(config)) for label, config in contenders], argv, watch=watch)
         _check_whole(contenders, measured, "while measuring, with ample memory")
         found = [sizes(result) for result in measured]
         most = Sizes(*(max(values) for values in zip(*found)))
@@ -142,7 +142,7 @@ def compare(
         contenders = [
             Contender(label, config.replace(memory=most.memory, swap=most.swap)) for label, config in contenders
         ]
-    results = run_cells(list(contenders), argv, hash_memory=memory, watch=watch)
+    results = run_children(list(contenders), argv, hash_memory=memory, watch=watch)
     _check_whole(contenders, results, "")
     found_difference = None
     for label, result in zip(labels[1:], results[1:]):
@@ -158,7 +158,7 @@ def _who_needs(contenders: list[Contender], found: list[Sizes]) -> str:
 
 
 def _check_whole(contenders: list[Contender], results: list[Result], when: str) -> None:
-    """Raise `Cut` unless all came to their end: one that hangs under one scheme only is told apart from one that hangs
+    """Raises `Cut` unless all came to their end: one that hangs under one scheme only is told apart from one that hangs
     under all."""
     labels = [contender.label for contender in contenders]
     ends: dict[str, list[str]] = {}

@@ -150,7 +150,7 @@ _LONGEST = {"scheme": "longest_walk", "file": "file_longest_walk"}
 
 
 def work(result: Result, kind: str) -> int | None:
-    """All work of a ``kind`` of WORK in a run; None where it says nothing: a scheme that scans offers no candidates,
+    """All work of a `kind` of WORK in a run; None where it says nothing: a scheme that scans offers no candidates,
     which is not to offer few."""
     if kind in _BY_WALKS and result.meters.get("scans"):
         return None
@@ -160,7 +160,7 @@ def work(result: Result, kind: str) -> int | None:
 def _work_rows(
     section: str, results: list[Result], kinds: list[str], per: Callable[[Result], int] | None = None
 ) -> Iterator[Row]:
-    """A row of all the work of each kind, then its parts where there is more than one; divided by ``per``."""
+    """A row of all the work of each kind, then its parts where there is more than one; divided by `per`."""
 
     def shared_out(amount: int | None, result: Result) -> Value:
         if per is None or amount is None:
@@ -313,7 +313,7 @@ def _blocks(count: int, width: int) -> Iterator[list[int]]:
 
 
 def print_table(table: list[Row], schemes: list[str], file: IO[str] | None = None) -> None:
-    """Print the rows to `file` (standard output by default), at most PER_TABLE schemes side by side; 120 columns where
+    """Prints the rows to `file` (standard output by default), at most PER_TABLE schemes side by side; 120 columns where
     there is no terminal."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table

@@ -50,7 +50,7 @@ def slab_rows(results: list[Result]) -> list[tuple[str, list[Owner | None]]]:
 
 
 def print_lowmem(results: list[Result], names: list[str], file: IO[str] | None = None) -> None:
-    """Print both tables to `file` (standard output by default); `names` are the result files, for headings."""
+    """Prints both tables to `file` (standard output by default); `names` are the result files, for headings."""
     from rich.table import Table
 
     from sandbox.lab.console import TableConsole

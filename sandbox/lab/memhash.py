@@ -71,7 +71,7 @@ class _Digests:
 
 
 class MemoryRecorder:
-    """Records the memory of one run. ``ended`` is the kernel's ``mm_ended``; ``image`` is asked once, after the run."""
+    """Records the memory of one run. `ended` is the kernel's `mm_ended`; `image` is asked once, after the run."""
 
     def __init__(self, mem: Memory, kernel: Kernel, vfs: Vfs) -> None:
         self.mem = mem
@@ -82,7 +82,7 @@ class MemoryRecorder:
         self._shared: dict[str, FileMemory] = {}
 
     def ended(self, task: Task, mm: Mm, how: str, sp: int | None = None) -> None:
-        """The last task of an address space is about to leave it by ``how``: "exit" or "exec". ``sp``: the stack
+        """The last task of an address space is about to leave it by `how`: "exit" or "exec". `sp`: the stack
         pointer, if it is not the task's."""
         sp = task.regs[ESP] if sp is None else sp
         number = self._times[task.tgid] = self._times.get(task.tgid, 0) + 1
@@ -141,7 +141,7 @@ class MemoryRecorder:
             pages.add(page, data)
 
     def _shared_area(self, vma: VmArea, pages: _Digests) -> None:
-        """A page that shows what its place in the file says is told with the file (which place that is, ``areas``
+        """A page that shows what its place in the file says is told with the file (which place that is, `areas`
         says); any other is told here."""
         tables, frames, mapping = self.mem.pgtables, self.mem.frames, vma.mapping
         assert mapping is not None

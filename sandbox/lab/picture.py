@@ -26,7 +26,7 @@ _LINES, _ASCII = ("├─ ", "└─ ", "│  ", "   "), ("|- ", "`- ", "|  ", "
 
 
 def tree(picture: Picture, names: Mapping[int, str], encoding: str = "utf-8") -> str:
-    """The picture in lines, without a final newline. ``names``: kernel address of an address space -> whose it is."""
+    """The picture in lines, without a final newline. `names`: kernel address of an address space -> whose it is."""
     lines = _LINES if _can_show(_LINES, encoding) else _ASCII
     return "\n".join(_Tree(picture, names, lines).lines())
 
@@ -82,7 +82,7 @@ class _Tree:
         return found
 
     def _node(self, edge: str, place: int, first: str, rest: str) -> Iterator[str]:
-        """A node after ``first``, which stands before its first line, and what it leads to; ``rest`` stands before all
+        """A node after `first`, which stands before its first line, and what it leads to; `rest` stands before all
         other lines."""
         text = (f"{edge}: " if edge else "") + describe(self.picture.nodes[place], self.names, self.picture.pfn)
         if place in self.seen:  # a ring, or two ways to one structure

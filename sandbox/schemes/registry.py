@@ -1,4 +1,4 @@
-"""Finding schemes: by name (entry points of the group ``rmapbox.schemes``) or as ``path/to/file.py:Class``."""
+"""Finding schemes: by name (entry points of the group `rmapbox.schemes`) or as `path/to/file.py:Class`."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def scheme_names() -> list[str]:
 
 
 def names_file(name: str) -> bool:
-    """Does ``name`` stand for a file, not for a scheme that is known by its name?"""
+    """Does `name` stand for a file, not for a scheme that is known by its name?"""
     return name.endswith(".py") or ".py:" in name or "/" in name
 
 
@@ -74,7 +74,7 @@ def load_scheme(name: str) -> type[RmapScheme]:
 
 
 def check_name(name: str) -> None:
-    """Raise the PluginError of `load_scheme` for a name that no scheme has. A file is left to `load_scheme`."""
+    """Raises the PluginError of `load_scheme` for a name that no scheme has. A file is left to `load_scheme`."""
     if not names_file(name) and name not in _bundled() and name not in scheme_names():
         raise _unknown(name)
 

@@ -150,7 +150,7 @@ _ENDS = (
 
 
 def _set_times(task: Task, dentry: Dentry, times: tuple[int | None, int | None] | None) -> int:
-    """``times``: (access, modification) in ns, None to leave one; None for both: now. Linux: utimes_common,
+    """`times`: (access, modification) in ns, None to leave one; None for both: now. Linux: utimes_common,
     fs/utimes.c."""
     inode = _writable_inode(dentry.inode)
     now = inode.sb.now()

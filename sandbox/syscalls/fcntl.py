@@ -133,7 +133,7 @@ _OF_FILES: dict[int, Command] = {}
 
 
 def _command(commands: dict[int, Command], *numbers: int) -> Callable[[Command], Command]:
-    """Enters the function below it for these values of ``cmd``."""
+    """Enters the function below it for these values of `cmd`."""
 
     def enter(function: Command) -> Command:
         commands.update(dict.fromkeys(numbers, function))

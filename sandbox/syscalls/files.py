@@ -310,7 +310,7 @@ def sys_close_range(task: Task, first: int, last: int, flags: int) -> int:
 
 # between files
 def _copy(task: Task, source: File, target: File, pos: int | None, total: int) -> Call:
-    """Moves up to ``total`` bytes; from ``pos`` when given. A generator that returns how many."""
+    """Moves up to `total` bytes; from `pos` when given. A generator that returns how many."""
     done = 0
     source.count += 1
     target.count += 1

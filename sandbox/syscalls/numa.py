@@ -50,7 +50,7 @@ def sys_move_pages(task: Task, pid: int, nr_pages: int, pages: int, nodes: int, 
 
 
 def _page(mem: Memory, mm: Mm, address: int) -> int:
-    """The frame at ``address``. EFAULT: no area, or the zero page. ENOENT: nothing there."""
+    """The frame at `address`. EFAULT: no area, or the zero page. ENOENT: nothing there."""
     vma = mm.find_vma(address)
     if vma is None or vma.vm_start > address:
         raise SysError(errno.EFAULT)
@@ -79,7 +79,7 @@ def _ask(task: Task, mm: Mm, nr: int, pages: int, status: int) -> None:
 
 
 def _move(task: Task, mm: Mm, nr: int, pages: int, nodes: int, status: int, everybody: bool) -> None:
-    """Moves each page; one that several processes map only for ``everybody``. Linux: do_pages_move."""
+    """Moves each page; one that several processes map only for `everybody`. Linux: do_pages_move."""
     for k in range(nr):
         address = get_user32(task, pages + 4 * k)
         if get_user32(task, nodes + 4 * k) != NODE:

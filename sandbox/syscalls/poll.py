@@ -83,7 +83,7 @@ def _look(
 
 
 def do_poll(task: Task, ufds: int, n: int, timeout_ns: int | None, mode: int) -> int | Call:
-    """poll(2): number of ready descriptors, or a generator that waits. ``mode``: how an interrupted call is
+    """poll(2): number of ready descriptors, or a generator that waits. `mode`: how an interrupted call is
     restarted."""
     if n > task.files.limit:
         raise SysError(EINVAL)
@@ -131,7 +131,7 @@ def _timespec_ns(seconds: int, nanoseconds: int) -> int:
 
 
 def _read_timeout(task: Task, at: int, form: str) -> int | None:
-    """ns of a struct timespec (``form`` <ii, or <qq for the 64-bit one), None when ``at`` is NULL."""
+    """ns of a struct timespec (`form` <ii, or <qq for the 64-bit one), None when `at` is NULL."""
     if not at:
         return None
     seconds, nanoseconds = struct.unpack(form, copy_from_user(task, at, struct.calcsize(form)))
@@ -141,7 +141,7 @@ def _read_timeout(task: Task, at: int, form: str) -> int | None:
 def _with_mask(
     task: Task, mask_at: int, size: int, timeout: tuple[int, int | None, str], call: Callable[[], int | Call]
 ) -> Call:
-    """Runs ``call()`` with the caller's signal mask; writes the time left back. ``timeout``: (address, ns, form)."""
+    """Runs `call()` with the caller's signal mask; writes the time left back. `timeout`: (address, ns, form)."""
     at, ns, form = timeout
     saved = None
     if mask_at:
@@ -179,7 +179,7 @@ def _ppoll(task: Task, ufds: int, n: int, at: int, mask_at: int, size: int, form
 
 
 def _writable(task: Task, at: int) -> int:
-    """``at``, or 0 when the user may not write there: then the time left is not told."""
+    """`at`, or 0 when the user may not write there: then the time left is not told."""
     if at:
         try:
             pin_user(task, at, 8, True)

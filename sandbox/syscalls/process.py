@@ -10,7 +10,7 @@ from collections.abc import Generator
 from typing import TYPE_CHECKING
 
 from mmcore.errors import NotHere, SysError
-from sandbox.fs.at import CWD
+from sandbox.fs.at import CWD, s32
 from sandbox.kernel.binprm import MAX_ARG_STRLEN
 from sandbox.kernel.exec import close_exec, do_execve, open_exec
 from sandbox.kernel.exit import (
@@ -49,10 +49,6 @@ if TYPE_CHECKING:
     from sandbox.kernel.exit import Event
 
 AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW = 0x1000, 0x100
-
-
-def signed(value: int) -> int:
-    return value - (1 << 32) if value >> 31 else value
 
 
 # --- birth
@@ -95,7 +91,7 @@ def _strings(task: Task, array: int) -> Generator[Wait, bool, list[bytes]]:
 
 
 def _string(task: Task, at: int) -> bytes | None:
-    """The string that the pointer at ``at`` leads to; None for a null pointer."""
+    """The string that the pointer at `at` leads to; None for a null pointer."""
     pointer = get_user32(task, at)
     if not pointer:
         return None
@@ -181,7 +177,7 @@ def _wait_more(
 def _wait4(task: Task, pid: int, status: int, options: int, rusage: int) -> int | Generator[Wait, bool, int]:
     if options & ~(WNOHANG | WUNTRACED | WCONTINUED | WNOTHREAD | WCLONE | WALL):
         raise SysError(errno.EINVAL)
-    pid = signed(pid)
+    pid = s32(pid)
     if pid == -(1 << 31):
         raise SysError(errno.ESRCH)
     if pid == -1:
@@ -235,7 +231,7 @@ def sys_waitid(
         raise SysError(errno.EINVAL)
     if which == P_PIDFD:
         raise NotHere(errno.EINVAL, "pidfds (waitid)")
-    ident = signed(ident)
+    ident = s32(ident)
     if (which == P_PID and ident <= 0) or (which == P_PGID and ident < 0) or which > P_PGID:
         raise SysError(errno.EINVAL)
     if which == P_PGID and ident == 0:
@@ -298,10 +294,10 @@ def sys_set_tid_address(task: Task, addr: int) -> int:
 
 
 def _leader(task: Task, pid: int) -> Task:
-    """The process leader ``pid`` names, 0 meaning the caller's. Raises ESRCH."""
+    """The process leader `pid` names, 0 meaning the caller's. Raises ESRCH."""
     if not pid:
         return task.signal.leader
-    found = task.kernel.find_task(signed(pid))
+    found = task.kernel.find_task(s32(pid))
     if found is None:
         raise SysError(errno.ESRCH)
     return found
@@ -324,7 +320,7 @@ def sys_getsid(task: Task, pid: int) -> int:
 
 @syscall(57, "setpgid", 2)
 def sys_setpgid(task: Task, pid: int, pgid: int) -> int:
-    pid, pgid = signed(pid) or task.tgid, signed(pgid)
+    pid, pgid = s32(pid) or task.tgid, s32(pgid)
     pgid = pgid or pid
     if pgid < 0:
         raise SysError(errno.EINVAL)

@@ -10,6 +10,7 @@ import errno
 import struct
 
 from mmcore.errors import SysError
+from sandbox.fs.at import s32
 from sandbox.kernel.rlimits import RLIM_INFINITY, RLIMIT_CPU, RLIMIT_NICE, RLIMIT_NOFILE, RLIMIT_RTPRIO
 from sandbox.kernel.sched import SLICE_NS
 from sandbox.kernel.table import syscall
@@ -29,13 +30,9 @@ SCHED_RESET_ON_FORK = 0x40000000
 USER_TICK_NS = 10_000_000
 
 
-def signed(value: int) -> int:
-    return value - (1 << 32) if value >> 31 else value
-
-
 def _target(task: Task, pid: int) -> Task:
-    """The task ``pid`` names, 0 meaning the caller. Raises EINVAL, ESRCH."""
-    if signed(pid) < 0:
+    """The task `pid` names, 0 meaning the caller. Raises EINVAL, ESRCH."""
+    if s32(pid) < 0:
         raise SysError(errno.EINVAL)
     found = task.kernel.find_task(pid) if pid else task
     if found is None:
@@ -141,7 +138,7 @@ def rusage_of_child(child: Task) -> bytes:
 
 @syscall(77, "getrusage", 2)
 def sys_getrusage(task: Task, who: int, addr: int) -> int:
-    who = signed(who)
+    who = s32(who)
     task.kernel.account()
     signal = task.signal
     rss = max(signal.maxrss, task.mm.hiwater_rss, task.mm.rss)
@@ -198,7 +195,7 @@ def _chosen(task: Task, which: int, who: int) -> list[Task]:
 @syscall(96, "getpriority", 2)
 def sys_getpriority(task: Task, which: int, who: int) -> int:
     """20 minus the lowest nice value, so that it is never negative."""
-    chosen = _chosen(task, signed(which), signed(who))
+    chosen = _chosen(task, s32(which), s32(who))
     if not chosen:
         raise SysError(errno.ESRCH)
     return max(20 - one.nice for one in chosen)
@@ -206,10 +203,10 @@ def sys_getpriority(task: Task, which: int, who: int) -> int:
 
 @syscall(97, "setpriority", 3)
 def sys_setpriority(task: Task, which: int, who: int, value: int) -> int:
-    chosen = _chosen(task, signed(which), signed(who))
+    chosen = _chosen(task, s32(which), s32(who))
     if not chosen:
         raise SysError(errno.ESRCH)
-    nice = max(-20, min(19, signed(value)))
+    nice = max(-20, min(19, s32(value)))
     error = 0
     for one in chosen:  # those who may be set are, whatever the others answer
         if not same_owner(task, one):
@@ -230,7 +227,7 @@ def _can_nice(task: Task, target: Task, nice: int) -> bool:
 
 @syscall(34, "nice", 1)
 def sys_nice(task: Task, increment: int) -> int:
-    step = max(-40, min(40, signed(increment)))
+    step = max(-40, min(40, s32(increment)))
     nice = max(-20, min(19, task.nice + step))
     if step < 0 and not _can_nice(task, task, nice):
         raise SysError(errno.EPERM)
@@ -265,7 +262,7 @@ def _may_schedule(task: Task, target: Task, policy: int, priority: int) -> None:
 
 @syscall(156, "sched_setscheduler", 3)
 def sys_sched_setscheduler(task: Task, pid: int, policy: int, param: int) -> int:
-    policy = signed(policy & ~SCHED_RESET_ON_FORK)
+    policy = s32(policy & ~SCHED_RESET_ON_FORK)
     if policy < 0 or not param:
         raise SysError(errno.EINVAL)
     priority = struct.unpack("<i", copy_from_user(task, param, 4))[0]

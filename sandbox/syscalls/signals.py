@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from mmcore.errors import SysError
 from sandbox.cpu.regs import EAX, ESP
+from sandbox.fs.at import s32
 from sandbox.kernel import sigframe
 from sandbox.kernel.sched import EINTR, ERESTARTNOHAND, Interrupted, Wait, waiting
 from sandbox.kernel.sigframe import sas_ss_flags, set_altstack
@@ -52,10 +53,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 SIG_BLOCK, SIG_UNBLOCK, SIG_SETMASK = 0, 1, 2
-
-
-def signed(value: int) -> int:
-    return value - (1 << 32) if value >> 31 else value
 
 
 # --- actions
@@ -251,7 +248,7 @@ def _kill_one(task: Task, target: Task, info: SigInfo) -> None:
 def sys_kill(task: Task, pid: int, sig: int) -> int:
     if sig > NSIG:
         raise SysError(errno.EINVAL)
-    pid = signed(pid)
+    pid = s32(pid)
     info = user_info(sig, task.tgid, task.uid)
     kernel = task.kernel
     if pid > 0:
@@ -279,7 +276,7 @@ def sys_kill(task: Task, pid: int, sig: int) -> int:
 
 
 def _tkill(task: Task, tgid: int | None, pid: int, info: SigInfo) -> int:
-    if signed(pid) <= 0 or (tgid is not None and signed(tgid) <= 0) or not 0 <= info.sig <= NSIG:
+    if s32(pid) <= 0 or (tgid is not None and s32(tgid) <= 0) or not 0 <= info.sig <= NSIG:
         raise SysError(errno.EINVAL)
     target = task.kernel.find_task(pid)
     if target is None or (tgid is not None and target.tgid != tgid):
@@ -314,10 +311,10 @@ def _queued(task: Task, sig: int, addr: int, pid: int) -> SigInfo:
 
 @syscall(178, "rt_sigqueueinfo", 3)
 def sys_rt_sigqueueinfo(task: Task, pid: int, sig: int, addr: int) -> int:
-    info = _queued(task, sig, addr, signed(pid))
+    info = _queued(task, sig, addr, s32(pid))
     if sig > NSIG:
         raise SysError(errno.EINVAL)
-    target = task.kernel.find_task(signed(pid))
+    target = task.kernel.find_task(s32(pid))
     if target is None:
         raise SysError(errno.ESRCH)
     _kill_one(task, target.signal.leader, info)
@@ -326,7 +323,7 @@ def sys_rt_sigqueueinfo(task: Task, pid: int, sig: int, addr: int) -> int:
 
 @syscall(335, "rt_tgsigqueueinfo", 4)
 def sys_rt_tgsigqueueinfo(task: Task, tgid: int, pid: int, sig: int, addr: int) -> int:
-    return _tkill(task, tgid, pid, _queued(task, sig, addr, signed(tgid)))
+    return _tkill(task, tgid, pid, _queued(task, sig, addr, s32(tgid)))
 
 
 # --- waiting

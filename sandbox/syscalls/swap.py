@@ -29,7 +29,7 @@ _SWAP_FLAGS_VALID = 0x7FFFF  # PREFER, its priority, and three kinds of discardi
 
 
 def _is_swap_area(task: Task, path: int) -> bool:
-    """Whether ``path`` names the swap partition. Raises what opening it for writing would."""
+    """Whether `path` names the swap partition. Raises what opening it for writing would."""
     if task.euid:
         raise SysError(errno.EPERM)
     inode = walk_at(task, CWD, strncpy_from_user(task, path)).inode

@@ -11,6 +11,7 @@ from collections.abc import Generator
 from typing import TYPE_CHECKING
 
 from mmcore.errors import SysError
+from sandbox.fs.at import s32
 from sandbox.kernel.sched import ERESTART_RESTARTBLOCK, ERESTARTNOHAND, Interrupted, Sleep, Wait, waiting
 from sandbox.kernel.signo import SIGALRM
 from sandbox.kernel.table import syscall
@@ -47,17 +48,13 @@ SETTOD_MAX = (KTIME_MAX // NSEC - 30 * 365 * 24 * 3600) * NSEC
 CPUCLOCK_PROF, CPUCLOCK_VIRT, CPUCLOCK_SCHED = range(3)
 
 
-def signed(value: int) -> int:
-    return value - (1 << 32) if value >> 31 else value
-
-
 # --- reading and setting
 
 
 def read_clock(task: Task, clock: int) -> int:
     """ns; raises EINVAL for a clock that is not there."""
     timers = task.kernel.timers
-    clock = signed(clock)
+    clock = s32(clock)
     if clock in WALL_CLOCKS:
         now = timers.realtime()
         return now - now % COARSE_NS if clock == CLOCK_REALTIME_COARSE else now
@@ -76,7 +73,7 @@ def read_clock(task: Task, clock: int) -> int:
 
 
 def _cpu_clock(task: Task, clock: int) -> int:
-    """clock_getcpuclockid: ~pid << 3 | which, bit 2 for one thread; ``which``: CPUCLOCK_PROF, _VIRT or _SCHED."""
+    """clock_getcpuclockid: ~pid << 3 | which, bit 2 for one thread; `which`: CPUCLOCK_PROF, _VIRT or _SCHED."""
     pid, thread, which = ~(clock >> 3), bool(clock & 4), clock & 3
     target = task.kernel.find_task(pid) if pid else task
     if target is None or which > CPUCLOCK_SCHED:
@@ -156,7 +153,7 @@ def sys_time(task: Task, addr: int) -> int:
 
 @syscall(25, "stime", 1)
 def sys_stime(task: Task, addr: int) -> int:
-    return _set_realtime(task, signed(get_user32(task, addr)) * NSEC)
+    return _set_realtime(task, s32(get_user32(task, addr)) * NSEC)
 
 
 @syscall(78, "gettimeofday", 2)
@@ -181,7 +178,7 @@ def sys_settimeofday(task: Task, addr: int, zone: int) -> int:
 def _sleep(
     task: Task, deadline: int, absolute: bool, remaining: int, put: Callable[[Task, int, int], None]
 ) -> Generator[Wait, bool, int]:
-    """Sleeps until ``deadline`` (virtual). Interrupted: the time left is written to ``remaining``, and a relative sleep
+    """Sleeps until `deadline` (virtual). Interrupted: the time left is written to `remaining`, and a relative sleep
     goes on after a signal that no handler takes."""
     try:
         while deadline > task.kernel.clock.now:

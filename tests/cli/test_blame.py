@@ -111,13 +111,13 @@ WITHOUT_PROCESSES = """
 import os, resource
 from sandbox import Config
 from sandbox.hostlimits import shortage
-from sandbox.lab.cells import run_cells
+from sandbox.lab.children import run_children
 jobs = [("anon_vma", Config())]
 resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
 if os.geteuid() == 0:
     os.setuid(65534)  # root has no such limit
 try:
-    run_cells(jobs, ["hello"])
+    run_children(jobs, ["hello"])
 except OSError as error:
     print(shortage(error))
 """

@@ -17,7 +17,8 @@ import pytest
 from sandbox.cli import main as command
 from sandbox.cli.arguments import Words
 from sandbox.cli.compare import make_parser, split_compare
-from sandbox.lab import cell, cells
+from sandbox.lab import child
+from sandbox.lab import children as lab_children
 from sandbox.lab.compare import difference, output_difference
 from sandbox.lab.compare_table import PER_TABLE, print_table, quantile, rows
 from sandbox.result import Notes, Owner
@@ -396,7 +397,9 @@ def test_a_run_that_is_killed_is_told(rmapbox, compile_c, liar):
 
 def test_an_internal_error_of_a_run_keeps_its_details(capsys, monkeypatch, tmp_path):
     monkeypatch.setattr(
-        cells, "_START", "import sandbox.machine as m\nm.load_program = None\nfrom sandbox.lab.cell import main; main()"
+        lab_children,
+        "_START",
+        "import sandbox.machine as m\nm.load_program = None\nfrom sandbox.lab.child import main; main()",
     )
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
@@ -410,7 +413,7 @@ def test_an_internal_error_of_a_run_keeps_its_details(capsys, monkeypatch, tmp_p
 
 
 def test_a_run_that_never_starts(capsys, monkeypatch):
-    monkeypatch.setattr(cells, "_START", "raise SystemExit('no such thing')")
+    monkeypatch.setattr(lab_children, "_START", "raise SystemExit('no such thing')")
     assert command.command(["compare", "hello", "--stdin", "/dev/null", *BOTH]) == 2
     assert "ended with status 1 before it was done: no such thing" in capsys.readouterr().err
 
@@ -655,11 +658,11 @@ def test_a_narrow_terminal_gets_fewer_side_by_side(monkeypatch):
 
 def test_messages_are_whole():
     reader, writer = os.pipe()
-    cell.send(writer, ("status", "x" * 10))
+    child.send(writer, ("status", "x" * 10))
     os.close(writer)
     data = os.read(reader, 1 << 16)
     os.close(reader)
-    assert cell.LENGTH.unpack_from(data)[0] == len(data) - cell.LENGTH.size
+    assert child.LENGTH.unpack_from(data)[0] == len(data) - child.LENGTH.size
 
 
 def test_smp_and_accounting_are_options(rmapbox, tmp_path):

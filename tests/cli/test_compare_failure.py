@@ -161,7 +161,7 @@ def test_a_run_that_hangs_under_one_scheme_only(monkeypatch):
         make_result(notes=Notes(stderr=b"")),
         make_result(ended="time_limit", exit_status=124, notes=Notes(stderr=b"no child\n")),
     ]
-    monkeypatch.setattr(compare, "run_cells", lambda jobs, argv, **_: ends)
+    monkeypatch.setattr(compare, "run_children", lambda jobs, argv, **_: ends)
     with pytest.raises(compare.Cut) as caught:
         compare.compare([compare.Contender("a", Config()), compare.Contender("b", Config())], ["prog"])
     assert (

@@ -2,6 +2,7 @@
 told."""
 
 import json
+import pydoc
 import re
 import shlex
 
@@ -145,3 +146,15 @@ def test_every_test_file_that_a_document_names_exists():
     }
     assert len(named) > 50
     assert not [(page, file) for page, file in named if not (ROOT / file).is_file()]
+
+
+def test_what_a_document_calls_by_name_is_there():
+    """Modules, classes and functions in backticks, as in the glossary: `mmcore.physical.frames.Frames`."""
+    texts = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
+    names = {
+        name
+        for path in texts
+        for name in re.findall(r"`((?:mmcore|sandbox|rmap_plugins)(?:\.\w+)+)(?:\([^`]*\))?`", path.read_text())
+    }
+    assert len(names) >= 25
+    assert not [name for name in sorted(names) if pydoc.locate(name) is None]

@@ -1,4 +1,4 @@
-"""``address_space.i_mmap``: which areas map a range of a file.
+"""`address_space.i_mmap`: which areas map a range of a file.
 
 An area is the closed interval [vm_pgoff, vm_pgoff + pages - 1]. Three indexes answer "which areas overlap [first,
 last]":
@@ -11,7 +11,7 @@ last]":
  intervaltree). One node per area, like ones too.
 
 Linux: mm/mmap.c __vma_link_file, kernel/fork.c dup_mmap of 2.6.5 (ListIndex); mm/interval_tree.c 3.7
-(IntervalTreeIndex). Work is counted in ``meters.file_nodes``: tree nodes looked at, or list entries.
+(IntervalTreeIndex). Work is counted in `meters.file_nodes`: tree nodes looked at, or list entries.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ class _Link:
 
 
 class _Interval(IntervalNode):
-    """An area's ``shared`` slot in an IntervalTreeIndex."""
+    """An area's `shared` slot in an IntervalTreeIndex."""
 
     __slots__ = ("vma",)
 
@@ -198,4 +198,4 @@ FILE_INDEXES: dict[str, Callable[[Meters], FileIndex]] = {
     "prio_tree": PrioTree,
     "interval_tree": IntervalTreeIndex,
 }
-"""By the names that a scheme's card and ``file_index`` use."""
+"""By the names that a scheme's card and `file_index` use."""

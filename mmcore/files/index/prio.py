@@ -7,7 +7,7 @@ tree node per distinct interval; areas with the same interval (forked copies) ha
                      /      \\                ends before the query is cut; so is a right half that starts after it
                  [0,40]    [64,98] -> [64,98] -> [64,98]       (the vm_set of like areas)
 
-Linux: mm/prio_tree.c, 2.6.7. Work is counted in ``meters.file_nodes``: tree nodes looked at.
+Linux: mm/prio_tree.c, 2.6.7. Work is counted in `meters.file_nodes`: tree nodes looked at.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class _Node:
-    """An area's ``shared`` slot. In the tree (``in_tree``), or a member of the ring of its like areas."""
+    """An area's `shared` slot. In the tree (`in_tree`), or a member of the ring of its like areas."""
 
     __slots__ = ("vma", "start", "last", "left", "right", "parent", "in_tree", "head", "prev", "next")
 
@@ -122,7 +122,7 @@ class PrioTree:
     # --- the tree
 
     def _replace(self, old: _Node, node: _Node) -> None:
-        """``node`` takes ``old``'s place in the tree."""
+        """`node` takes `old`'s place in the tree."""
         parent = old.parent
         node.parent, node.left, node.right = parent, old.left, old.right
         if parent is None:
@@ -140,7 +140,7 @@ class PrioTree:
         node.in_tree = True
 
     def _tree_insert(self, node: _Node) -> _Node:
-        """Inserts, and returns ``node``; or returns the node that has the same interval already."""
+        """Inserts, and returns `node`; or returns the node that has the same interval already."""
         new = node
         start, last = node.start, node.last
         if last >> self._bits:
@@ -181,7 +181,7 @@ class PrioTree:
         return new
 
     def _expand(self, node: _Node) -> None:
-        """``node`` ends after all others and needs more index bits. It becomes the root and tops the first new level;
+        """`node` ends after all others and needs more index bits. It becomes the root and tops the first new level;
         each further level is topped by the node with the largest end among what is left. All of them start in the left
         half."""
         bottom = node
@@ -205,7 +205,7 @@ class PrioTree:
         node.in_tree = True
 
     def _tree_remove(self, node: _Node) -> None:
-        """The leaf below ``node`` that the heap would promote goes, and everybody between moves up one place."""
+        """The leaf below `node` that the heap would promote goes, and everybody between moves up one place."""
         cur: _Node = node
         while True:
             left, right = cur.left, cur.right
@@ -238,7 +238,7 @@ class PrioTree:
     # --- queries
 
     def overlapping(self, first: int, last: int) -> Iterator[VmArea]:
-        """Areas that map any page of ``first .. last`` (page offsets in the file, inclusive). The index must not change
+        """Areas that map any page of `first .. last` (page offsets in the file, inclusive). The index must not change
         meanwhile."""
         node = self._root
         if node is None:
@@ -269,7 +269,7 @@ class PrioTree:
                 below, size_below = top, True
             if right is not None:
                 least = value if by_size else value | mask
-                if least <= last:  # the radix tree: everything right of here starts at ``least`` or later
+                if least <= last:  # the radix tree: everything right of here starts at `least` or later
                     stack.append((right, below, least, size_below))
             if left is not None:
                 stack.append((left, below, value, size_below))

@@ -2,13 +2,13 @@
 
 Origin      (whose idea it is, and when)
 Idea        An anonymous page remembers the one virtual address it is mapped at; a walk asks every address space there
-is whether the page is there.
+            is whether the page is there.
 
     page.index --> address          walk: for each mm: is the page at that address?
 
 Structures  none of its own: two words of struct page that are there anyway
 Cost        walk O(address spaces). A page shared by two address spaces cannot have two addresses: mremap has to copy it
-first.
+            first.
 
 Run it      rmapbox run fork_cow --pressure --rmap base.py:Base --audit full
 Check it    rmapbox schemes check base.py:Base

@@ -1,6 +1,6 @@
 """One run in a process of its own: `rmapbox compare` starts one per scheme.
 
-    parent ── CellJob, pickled ──> standard input
+    parent ── ChildJob, pickled ──> standard input
     parent <── messages, each 8 bytes of length and a pickled tuple ── standard output
                ("status", line)   how far it is, a few times a second, when asked
                ("result", Result)  or  ("error", kind, text, details)   the last one
@@ -28,7 +28,7 @@ _KNOWN = ("ConfigError", "PluginError", "InvariantViolation", "MemoryError")
 """Errors that the command tells in its own way; any other is an internal one."""
 
 
-class CellJob(NamedTuple):
+class ChildJob(NamedTuple):
     """What to run, for `parent` (its pid); `report`: send status lines."""
 
     config: Config
@@ -62,13 +62,13 @@ def send(fd: int, message: tuple[Any, ...]) -> None:
 
 
 def die_with(parent: int) -> None:
-    """The kernel kills this process when ``parent``, which started it, ends in any way."""
+    """The kernel kills this process when `parent`, which started it, ends in any way."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it went before the line above
         os._exit(1)
 
 
-def _run(job: CellJob, out: int) -> tuple[Any, ...]:
+def _run(job: ChildJob, out: int) -> tuple[Any, ...]:
     try:
         from sandbox.machine import Machine
 
@@ -93,7 +93,7 @@ def main() -> None:
     gc.set_threshold(100_000, 50, 100)
     out = os.dup(1)
     null = os.open(os.devnull, os.O_RDWR)
-    job: CellJob = pickle.load(sys.stdin.buffer)
+    job: ChildJob = pickle.load(sys.stdin.buffer)
     os.dup2(null, 0)
     os.dup2(null, 1)
     die_with(job.parent)

@@ -1,4 +1,4 @@
-"""Several runs at a time, each in a process of its own (`sandbox.lab.cell`), at most one per processor."""
+"""Several runs at a time, each in a process of its own (`sandbox.lab.child`), at most one per processor."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from mmcore import errors
 from mmcore.errors import ConfigError
 from sandbox.config import Config
 from sandbox.hostsignals import handle_interrupt, restore_interrupt
-from sandbox.lab.cell import LENGTH, CellJob
+from sandbox.lab.child import LENGTH, ChildJob
 from sandbox.result import Result
 
-_START = "import sys; sys.path[:] = sys.argv[1:]; from sandbox.lab.cell import main; main()"
+_START = "import sys; sys.path[:] = sys.argv[1:]; from sandbox.lab.child import main; main()"
 
 
 class Watcher(Protocol):
@@ -30,10 +30,10 @@ class Watcher(Protocol):
     def done(self, label: str) -> None: ...
 
 
-class _Cell:
+class _Child:
     """A running process and what it has said so far."""
 
-    def __init__(self, label: str, job: CellJob) -> None:
+    def __init__(self, label: str, job: ChildJob) -> None:
         self.label = label
         self.last: tuple[Any, ...] | None = None
         self._read = bytearray()
@@ -108,7 +108,7 @@ def _raise(label: str, kind: str, text: str, details: str) -> NoReturn:
     raise error
 
 
-def run_cells(
+def run_children(
     jobs: list[tuple[str, Config]], argv: list[str], *, hash_memory: bool = False, watch: Watcher | None = None
 ) -> list[Result]:
     """The results of `argv` under each (label, configuration), in that order. An error or KeyboardInterrupt ends all of
@@ -118,7 +118,7 @@ def run_cells(
     """
     workers = len(os.sched_getaffinity(0))
     waiting = deque(enumerate(jobs))
-    running: dict[int, tuple[int, _Cell]] = {}
+    running: dict[int, tuple[int, _Child]] = {}
     results: dict[int, Result] = {}
     main_thread = threading.current_thread() is threading.main_thread()
     before = handle_interrupt(signal.default_int_handler) if main_thread else None
@@ -127,22 +127,22 @@ def run_cells(
             while waiting or running:
                 while waiting and len(running) < workers:
                     number, (label, config) = waiting.popleft()
-                    cell = _Cell(label, CellJob(config, argv, hash_memory, watch is not None, os.getpid()))
-                    running[cell.out] = number, cell
-                    selector.register(cell.out, selectors.EVENT_READ)
+                    child = _Child(label, ChildJob(config, argv, hash_memory, watch is not None, os.getpid()))
+                    running[child.out] = number, child
+                    selector.register(child.out, selectors.EVENT_READ)
                 for key, _ in selector.select():
-                    number, cell = running[key.fd]
-                    if cell.feed(watch):
+                    number, child = running[key.fd]
+                    if child.feed(watch):
                         continue
                     selector.unregister(key.fd)
-                    results[number] = cell.result()
+                    results[number] = child.result()
                     del running[key.fd]
-                    cell.close()
+                    child.close()
                     if watch is not None:
-                        watch.done(cell.label)
+                        watch.done(child.label)
     finally:
-        for _, cell in running.values():
-            cell.close()
+        for _, child in running.values():
+            child.close()
         if main_thread:
             restore_interrupt(before)
     return [results[number] for number in range(len(jobs))]
