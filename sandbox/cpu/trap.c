@@ -1,14 +1,15 @@
 /*
- * The trap loop: one guest task runs until something needs the kernel, and everything the kernel needs to know is read out
- * of the engine in the same call. Nothing of Unicorn is on the stack when Python sees the trap.
+ * The trap loop: one guest task runs until something needs the kernel, and everything the kernel needs to know is read
+ * out of the engine in the same call. Nothing of Unicorn is on the stack when Python sees the trap.
  *
  *   struct task  regs[] --+                                      +--> regs[], kind, vector, error_code, CR2, blocks
  *                         v                                      |
  *             saved context --restore--> engine --emu_start--> hooks --stop--> saved context
  *
- * Unicorn's functions are called through addresses taken from the library that the Python binding has loaded already: nothing
- * is linked, so the two can never be different copies. Its private CPU state is touched only inside the saved context, at offsets
- * that calibrate.py measures at start (Unicorn 2.1.4: a saved context is a plain copy of the CPU state up to the fields that survive a reset).
+ * Unicorn's functions are called through addresses taken from the library that the Python binding has loaded already:
+ * nothing is linked, so the two can never be different copies. Its private CPU state is touched only inside the saved
+ * context, at offsets that calibrate.py measures at start (Unicorn 2.1.4: a saved context is a plain copy of the CPU
+ * state up to the fields that survive a reset).
  */
 #include <stddef.h>
 #include <stdint.h>
@@ -106,7 +107,8 @@ static void stop(struct cpu *cpu, int kind)
     api.emu_stop(cpu->uc);
 }
 
-/* Called at the start of every block, before its first instruction: a stop here leaves EIP at the block and the block undone. */
+/* Called at the start of every block, before its first instruction: a stop here leaves EIP at the block and the block
+ * undone. */
 static void on_block(uc_engine *uc, uint64_t address, uint32_t size, struct cpu *cpu)
 {
     if (--cpu->budget < 0 && cpu->kind == RUNNING)
@@ -163,9 +165,9 @@ static _Bool on_invalid(uc_engine *uc, struct cpu *cpu)
     return 1;
 }
 
-/* in, out, sysenter and syscall do not fault by themselves, and after this hook the rest of the block would go on until the next memory
- * access. So: keep the state of now (EIP at the instruction), then take every user mapping away, so that the access
- * cannot have an effect. */
+/* in, out, sysenter and syscall do not fault by themselves, and after this hook the rest of the block would go on until
+ * the next memory access. So: keep the state of now (EIP at the instruction), then take every user mapping away, so
+ * that the access cannot have an effect. */
 static void refuse(struct cpu *cpu, int kind, uint32_t vector)
 {
     if (cpu->kind != RUNNING)
@@ -184,8 +186,15 @@ static void refuse(struct cpu *cpu, int kind, uint32_t vector)
     stop(cpu, kind);
 }
 
-static uint32_t on_in(uc_engine *uc, uint32_t port, int size, struct cpu *cpu) { refuse(cpu, PROTECTION, 13); return 0; }
-static void on_out(uc_engine *uc, uint32_t port, int size, uint32_t value, struct cpu *cpu) { refuse(cpu, PROTECTION, 13); }
+static uint32_t on_in(uc_engine *uc, uint32_t port, int size, struct cpu *cpu)
+{
+    refuse(cpu, PROTECTION, 13);
+    return 0;
+}
+static void on_out(uc_engine *uc, uint32_t port, int size, uint32_t value, struct cpu *cpu)
+{
+    refuse(cpu, PROTECTION, 13);
+}
 static void on_fast_call(uc_engine *uc, struct cpu *cpu) { refuse(cpu, ILLEGAL, 6); }
 
 /* --- set-up */
@@ -264,8 +273,14 @@ static void trap_task_copy(struct cpu *cpu, struct task *to, const struct task *
 }
 
 static int trap_task_save(struct cpu *cpu, struct task *task) { return api.context_save(cpu->uc, task->saved); }
-static int trap_task_reg_read(struct task *t, int reg, void *value) { return api.context_reg_read(t->saved, reg, value); }
-static int trap_task_reg_write(struct task *t, int reg, const void *value) { return api.context_reg_write(t->saved, reg, value); }
+static int trap_task_reg_read(struct task *t, int reg, void *value)
+{
+    return api.context_reg_read(t->saved, reg, value);
+}
+static int trap_task_reg_write(struct task *t, int reg, const void *value)
+{
+    return api.context_reg_write(t->saved, reg, value);
+}
 
 /* --- running */
 
@@ -404,8 +419,8 @@ static int trap_run(struct cpu *cpu, struct task *task, uint32_t cr3, int64_t bu
     return kind;
 }
 
-/* Run from a saved state, at any privilege, to the first exception; the state after it replaces the saved one. For calibration and boot.
- * Returns the vector, or -1. */
+/* Run from a saved state, at any privilege, to the first exception; the state after it replaces the saved one. For
+ * calibration and boot. Returns the vector, or -1. */
 static int trap_probe(struct cpu *cpu, struct task *task, uint32_t eip)
 {
     cpu->kind = RUNNING;

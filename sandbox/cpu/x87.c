@@ -4,9 +4,10 @@
  *   translated code --call--> helper_fprem() here --frstor, fprem, fnsave--> the engine's FPU registers
  *   translated code --call--> helper_fnstsw() here: flags of the arithmetic since --> status word; then Unicorn's own
  *
- * Unicorn's library calls its helpers through its symbol table, and this module is loaded first, with its symbols global
- * (native.py): the linker gives it these. Nothing is added to the way of any other instruction. The helpers know the
- * engine's FPU by offsets that x87.py measures; until they are known, and on another processor, Unicorn's own are called.
+ * Unicorn's library calls its helpers through its symbol table, and this module is loaded first, with its symbols
+ * global (interpose.py): the linker gives it these. Nothing is added to the way of any other instruction. The helpers
+ * know the engine's FPU by offsets that x87.py measures; until they are known, and on another processor, Unicorn's own
+ * are called.
  *
  * Its soft floating point notes IE, ZE, OE, UE and PE as x87 does, in the same bits, and never forgets one; Unicorn 2.1
  * only does not carry them into the status word. That is done when the program looks.
@@ -24,7 +25,8 @@ struct x87_layout { uint32_t top, status, control, tags, registers, flags; };
     one(fprem) one(fprem1) one(fyl2x) one(fyl2xp1) one(f2xm1) one(fpatan) one(fptan) one(fsin) one(fcos) one(fsincos) \
     one(fscale) one(fxtract) one(fsqrt) one(fist_ST0) one(fistt_ST0) one(fisttl_ST0) one(fisttll_ST0) \
     one(fsts_ST0) one(fstl_ST0) \
-    one(fnstsw) one(fwait) one(fstenv) one(fsave) one(fxsave) one(fclex) one(fninit) one(fldenv) one(frstor) one(fxrstor)
+    one(fnstsw) one(fwait) one(fstenv) one(fsave) one(fxsave) \
+    one(fclex) one(fninit) one(fldenv) one(frstor) one(fxrstor)
 
 enum {
 #define NUMBER(name) U_##name,
@@ -129,7 +131,8 @@ static void from_image(uint8_t *env, const struct image *image)
         from_image(env, &image); \
     }
 COMPUTE(fprem) COMPUTE(fprem1) COMPUTE(fyl2x) COMPUTE(fyl2xp1) COMPUTE(f2xm1)
-COMPUTE(fpatan) COMPUTE(fptan) COMPUTE(fsin) COMPUTE(fcos) COMPUTE(fsincos) COMPUTE(fscale) COMPUTE(fxtract) COMPUTE(fsqrt)
+COMPUTE(fpatan) COMPUTE(fptan) COMPUTE(fsin) COMPUTE(fcos) COMPUTE(fsincos)
+COMPUTE(fscale) COMPUTE(fxtract) COMPUTE(fsqrt)
 
 /* Integers out of ST0. The translated code stores what is returned, and pops. */
 #define ROUND(name, result, type, instruction) \
@@ -140,9 +143,11 @@ COMPUTE(fpatan) COMPUTE(fptan) COMPUTE(fsin) COMPUTE(fcos) COMPUTE(fsincos) COMP
         if (!x87_known) \
             return ((result (*)(uint8_t *))unicorns[U_##name])(env); \
         control = *(uint16_t *)(env + x87.control) | EXCEPTIONS; \
-        __asm__ volatile("fnstcw %2\n\tfldcw %3\n\tfnclex\n\tfldt (%4)\n\t" instruction " %0\n\tfnstsw %1\n\tfnclex\n\tfldcw %2" \
+        __asm__ volatile("fnstcw %2\n\tfldcw %3\n\tfnclex\n\tfldt (%4)\n\t" instruction " %0\n\t" \
+                         "fnstsw %1\n\tfnclex\n\tfldcw %2" \
                          : "=m"(value), "=m"(status), "=m"(own) \
-                         : "m"(control), "r"(env + x87.registers + 16 * *(uint32_t *)(env + x87.top)) : "st", "memory"); \
+                         : "m"(control), "r"(env + x87.registers + 16 * *(uint32_t *)(env + x87.top)) \
+                         : "st", "memory"); \
         note(env, status & EXCEPTIONS); \
         return value; \
     }
@@ -158,11 +163,13 @@ ROUND(fisttl_ST0, int32_t, int32_t, "fisttpl") ROUND(fisttll_ST0, int64_t, int64
     }
 NARROW(fsts_ST0, uint32_t, 0x7f800000u, 1u << 22) NARROW(fstl_ST0, uint64_t, 0x7ff0000000000000u, (uint64_t)1 << 51)
 
-/* `first`, then a jump to Unicorn's own: a jump, because that finds the program's place by its return address when memory faults. */
+/* `first`, then a jump to Unicorn's own: a jump, because that finds the program's place by its return address when
+ * memory faults. */
 #define BEFORE(first, name, number) \
     _Static_assert(U_##name == number, #name); \
     __asm__(".pushsection .text\n\t.globl helper_" #name "_x86_64\n\t.type helper_" #name "_x86_64, @function\n" \
-            "helper_" #name "_x86_64:\n\tpush %rdi\n\tpush %rsi\n\tpush %rdx\n\tcall " #first "\n\tpop %rdx\n\tpop %rsi\n\tpop %rdi\n\t" \
+            "helper_" #name "_x86_64:\n\tpush %rdi\n\tpush %rsi\n\tpush %rdx\n\tcall " #first "\n\t" \
+            "pop %rdx\n\tpop %rsi\n\tpop %rdi\n\t" \
             "jmp *(unicorns+8*" #number ")(%rip)\n\t.popsection");
 /* What reads the status word. fwait also delivers what is not masked. */
 BEFORE(merge_flags, fnstsw, 19) BEFORE(merge_flags, fwait, 20) BEFORE(merge_flags, fstenv, 21)

@@ -3,12 +3,11 @@
 An area is the closed interval [vm_pgoff, vm_pgoff + pages - 1]. Three indexes answer "which areas overlap [first,
 last]":
 
- PrioTree   a radix priority search tree (see priotree): one node per distinct interval, like areas in a list behind it.
-
- ListIndex  all areas in one list: every query looks at all of them.
-
- IntervalTreeIndex   a red-black tree on the interval's start whose nodes know where their subtree ends (see
- intervaltree). One node per area, like ones too.
+ ListIndex          all areas in one list: every query looks at all of them
+ PrioTree           a radix priority search tree (prio.py): one node per distinct interval, like areas in a list behind
+                    it
+ IntervalTreeIndex  a red-black tree on the interval's start whose nodes know where their subtree ends (interval.py);
+                    one node per area, like ones too
 
 Linux: mm/mmap.c __vma_link_file, kernel/fork.c dup_mmap of 2.6.5 (ListIndex); mm/interval_tree.c 3.7
 (IntervalTreeIndex). Work is counted in `meters.file_nodes`: tree nodes looked at, or list entries.
