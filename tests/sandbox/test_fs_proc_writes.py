@@ -20,7 +20,7 @@ POSIX_FADV_DONTNEED = 4
 
 
 def slack_file(world: World, task: Any) -> PseudoFile:
-    """/proc/PID/timerslack_ns of ``task``, opened."""
+    """/proc/PID/timerslack_ns of `task`, opened."""
     task.timer_slack = task.default_timer_slack = 50_000
     sb = world.vfs.open(None, b"/proc", 0, 0).dentry.sb
     node = Text(lambda: f"{task.timer_slack}\n", store_for(task, "timerslack_ns"), 0o666, 77)
