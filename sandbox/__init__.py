@@ -23,7 +23,7 @@ _HOMES = {
 __all__ = ["Comparison", "Config", "ConfigError", "Machine", "Mount", "PluginError", "Result", "compare", "read_result"]
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> object:
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

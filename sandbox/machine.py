@@ -32,7 +32,10 @@ from sandbox.schemes.registry import load_scheme
 from sandbox.status import Sample, StatusLine
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from mmcore.areas.mm import Mm
+    from mmcore.outside import MappedFile, Victim
     from sandbox.kernel.crash import CrashInfo
     from sandbox.kernel.kernel import Ending, Processor
     from sandbox.kernel.task import Task
@@ -108,7 +111,7 @@ class Machine:
     def _run(self, running: _Boot, start: float, capture: bool, status: IO[str] | None) -> Result:
         out: list[bytes] = []
         err: list[bytes] = []
-        sinks: tuple[Any, Any] = (out.append, err.append) if capture else (1, 2)
+        sinks: tuple[int | Sink, int | Sink] = (out.append, err.append) if capture else (1, 2)
         if status is not None:
             with StatusLine(running.sample, status) as line:
                 ending = running.run(
@@ -138,9 +141,9 @@ def program_place(name: str, config: Config) -> bytes:
     return os.fsencode(path)
 
 
-def check_options(scheme: type, options: dict[str, Any]) -> None:
+def check_options(scheme: type[RmapScheme], options: dict[str, Any]) -> None:
     """Raises `ConfigError` for an option that the scheme's card does not list, or whose value is of another type."""
-    card = scheme.card  # type: ignore[attr-defined]
+    card = scheme.card
     for key, value in options.items():
         if key not in card.options:
             raise ConfigError(f"[rmap.{card.name}] has no option {key!r}: {nearest(key, card.options)}")
@@ -149,9 +152,14 @@ def check_options(scheme: type, options: dict[str, Any]) -> None:
             raise ConfigError(f"[rmap.{card.name}] {key} = {value!r}: write it as its default {default!r} is written")
 
 
-def build_memory(config: Config, scheme: type[RmapScheme] | None = None, **kernel: Callable[..., Any]) -> Memory:
-    """The memory of the machine `config` describes (`scheme`: its class, when loaded already; `kernel`: what Memory
-    asks of the kernel above it), booted. Raises `PluginError` and `ConfigError`."""
+def build_memory(
+    config: Config,
+    scheme: type[RmapScheme] | None = None,
+    tasks: Callable[[], Iterable[Victim]] = tuple,
+    shmem_zero_setup: Callable[[int, bool], MappedFile] | None = None,
+) -> Memory:
+    """The memory of the machine `config` describes (`scheme`: its class, when loaded already; `tasks` and
+    `shmem_zero_setup`: what Memory asks of the kernel above it), booted. Raises `PluginError` and `ConfigError`."""
     scheme = scheme or load_scheme(config.scheme)
     check_options(scheme, config.scheme_options)
     return Memory(
@@ -172,7 +180,8 @@ def build_memory(config: Config, scheme: type[RmapScheme] | None = None, **kerne
             scheme_options=config.scheme_options,
         ),
         scheme,
-        **kernel,
+        tasks,
+        shmem_zero_setup,
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import isqrt
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 from mmcore.errors import ConfigError
 from sandbox.config import MAX_MEMORY, MIN_MEMORY, Config, format_size
@@ -84,7 +84,9 @@ def measuring(config: Config) -> Config:
     return config.replace(memory=MAX_MEMORY, audit="off", stdin=b"" if config.stdin is None else config.stdin)
 
 
-def run_under_pressure(config: Config, argv: list[str], *, status=None, pictures: Sequence[str] = ()) -> Result:
+def run_under_pressure(
+    config: Config, argv: list[str], *, status: IO[str] | None = None, pictures: Sequence[str] = ()
+) -> Result:
     """Measures, sizes, runs; the result is the second run's. `status` and `pictures` as for `Machine.run`. Raises
     `ConfigError` as `measuring` does."""
     measured = Machine(measuring(config)).run(argv, capture=True)

@@ -44,7 +44,7 @@ def status_line(sample: Sample, faults_per_second: float) -> str:
 class StatusLine:
     """Draws `sample()` on `stream` (a terminal) until `stop`; a context manager."""
 
-    def __init__(self, sample: Callable[[], Sample], stream) -> None:
+    def __init__(self, sample: Callable[[], Sample], stream: IO[str]) -> None:
         self._sample = sample
         self._stream = stream
         self._lock = threading.RLock()
@@ -57,7 +57,7 @@ class StatusLine:
         self._thread.start()
         return self
 
-    def __exit__(self, *_exc) -> None:
+    def __exit__(self, *_exc: object) -> None:
         self._done.set()
         self._thread.join()
         with self._lock:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import difflib
 from collections.abc import Mapping
-from typing import NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from mmcore.errors import ConfigError
 
@@ -17,7 +17,7 @@ from mmcore.errors import ConfigError
 class Parser(argparse.ArgumentParser):
     """An argument parser whose errors are `ConfigError`: one line, printed by whoever prints all the others."""
 
-    def __init__(self, **options) -> None:
+    def __init__(self, **options: Any) -> None:
         super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **options)
 
     def error(self, message: str) -> NoReturn:

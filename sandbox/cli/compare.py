@@ -10,7 +10,7 @@ import stat
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mmcore.errors import ConfigError, InvariantViolation
 from sandbox.cli.arguments import Parser, Words, split, split_tail
@@ -18,6 +18,11 @@ from sandbox.cli.run import add_options, check_given, overrides_of, tell_strays,
 from sandbox.hostsignals import handle_interrupt, restore_interrupt
 
 if TYPE_CHECKING:
+    from argparse import Namespace
+
+    from rich.progress import Progress, TaskID
+
+    from sandbox.config import Config
     from sandbox.lab.compare import Comparison, Contender
 
 NO_COMPARISON_STATUS = 1
@@ -156,7 +161,7 @@ def split_compare(words: list[str], options: Mapping[str, bool]) -> Words:
     return Words(front.own + split_tail(words[at:], options), front.program, front.arguments)
 
 
-def _contenders(given: Any) -> list[Contender]:
+def _contenders(given: Namespace) -> list[Contender]:
     """The schemes of --rmap, each with its whole configuration. Raises `ConfigError` and `PluginError`."""
     from sandbox.configfile import build_config
     from sandbox.lab.compare import Contender
@@ -199,7 +204,7 @@ def _short(text: str) -> str:
     return os.path.basename(path) + colon + rest
 
 
-def _standard_input(config: Any) -> str | bytes:
+def _standard_input(config: Config) -> str | bytes:
     """What every run gets: the file of --stdin, else the command's own standard input, read whole once; empty when that
     is a terminal."""
     if config.stdin is not None:
@@ -222,10 +227,10 @@ def _standard_input(config: Any) -> str | bytes:
 class _Progress:
     """A bar over all runs, and a line per run that is under way."""
 
-    def __init__(self, bars: Any, runs: int) -> None:
+    def __init__(self, bars: Progress, runs: int) -> None:
         self._bars = bars
         self._all = bars.add_task("runs", total=runs, text="")
-        self._lines: dict[str, Any] = {}
+        self._lines: dict[str, TaskID] = {}
 
     def status(self, label: str, line: str) -> None:
         if label not in self._lines:

@@ -5,10 +5,15 @@ from __future__ import annotations
 import os
 import re
 import sys
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from mmcore.errors import ConfigError, InvariantViolation
 from sandbox.cli.arguments import Parser, split
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+    from sandbox.result import Result
 
 _OPTION = {"mounts": "--mount"}
 
@@ -89,7 +94,7 @@ def add_options(parser: Parser) -> None:
     add("--quiet", action="store_true", help="no status line, no summary")
 
 
-def overrides_of(given: Any) -> tuple[dict[str, Any], dict[str, str]]:
+def overrides_of(given: Namespace) -> tuple[dict[str, Any], dict[str, str]]:
     """What the command line sets, but for the scheme: (fields of `Config`, field -> the option's name)."""
     overrides: dict[str, Any] = {}
     names: dict[str, str] = {}
@@ -106,7 +111,7 @@ def overrides_of(given: Any) -> tuple[dict[str, Any], dict[str, str]]:
     return overrides, names
 
 
-def check_given(given: Any) -> None:
+def check_given(given: Namespace) -> None:
     """Raises `ConfigError` for options that exclude each other, and for a `--json` that could not be written."""
     if given.pressure and given.memory is not None:
         raise ConfigError("--pressure and --memory exclude each other: --pressure finds the size itself")
@@ -196,7 +201,7 @@ def tell_strays(words: list[str], program: str, arguments: list[str], options: d
         )
 
 
-def _number(text: str, kind: type) -> Any:
+def _number(text: str, kind: type[int] | type[float]) -> int | float | str:
     """`text` as a number, or as it is: `Config` says then what is wrong with it."""
     try:
         return kind(text)
@@ -216,7 +221,7 @@ def _check_writable(path: str) -> None:
         raise ConfigError(f"--json {path}: cannot write there: give a file in a directory that exists and is writable")
 
 
-def _report(result, quiet: bool) -> None:
+def _report(result: Result, quiet: bool) -> None:
     from sandbox.lab.console import wrapped
     from sandbox.lab.crash import crash_report, more_crashes
     from sandbox.lab.picture import shown

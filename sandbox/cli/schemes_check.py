@@ -15,6 +15,7 @@ from sandbox.cli.run import _check_writable, write_json
 from sandbox.hostsignals import handle_interrupt
 
 if TYPE_CHECKING:
+    from mmcore.rmap import RmapScheme
     from sandbox.kit.suite import Report
 
 SECONDS = 120.0
@@ -49,7 +50,7 @@ def make_parser() -> Parser:
     return parser
 
 
-def options_of(kind: Any, pairs: list[str]) -> dict[str, Any]:
+def options_of(kind: type[RmapScheme], pairs: list[str]) -> dict[str, Any]:
     """`KEY=VALUE` words as the scheme's options, each of its default's type. Raises `ConfigError`."""
     from sandbox.machine import check_options
 
@@ -64,7 +65,7 @@ def options_of(kind: Any, pairs: list[str]) -> dict[str, Any]:
     return options
 
 
-def _value(key: str, text: str, default: Any) -> Any:
+def _value(key: str, text: str, default: bool | int | float | str) -> bool | int | float | str:
     try:
         if isinstance(default, bool):
             return {"true": True, "false": False}[text.lower()]
@@ -117,7 +118,9 @@ def main(words: list[str]) -> int:
     return 0 if report.passed else 1
 
 
-def as_dict(scheme: str, kind: Any, options: dict[str, Any], report: Report, script: Path | None) -> dict[str, Any]:
+def as_dict(
+    scheme: str, kind: type[RmapScheme], options: dict[str, Any], report: Report, script: Path | None
+) -> dict[str, Any]:
     """What `--json` writes."""
     return {
         "scheme": scheme,
@@ -146,7 +149,7 @@ def _progress(done: int, of: int) -> None:
     print(f"{done} of {of} jobs done", end=end, file=sys.stderr, flush=True)
 
 
-def _print(scheme: str, kind: Any, report: Report, script: Path | None) -> None:
+def _print(scheme: str, kind: type[RmapScheme], report: Report, script: Path | None) -> None:
     from rich import box
     from rich.table import Table
     from rich.text import Text

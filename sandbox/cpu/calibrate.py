@@ -10,6 +10,7 @@ import functools
 import mmap
 import struct
 from collections.abc import Sequence
+from typing import Any
 
 from unicorn import x86_const
 
@@ -44,7 +45,7 @@ _CODE = (
 
 
 @functools.cache
-def offsets():
+def offsets() -> Any:
     """The measured `struct offsets` of trap.c, installed in the trap loop as well. Raises CpuError."""
     before, *after = _snapshots()  # after: a fetch, a store, a software interrupt, a protection fault
 

@@ -1,11 +1,15 @@
 """The CPU state of one task: registers that Python may change, and behind them the engine's whole saved state."""
 
 import struct
+from typing import TYPE_CHECKING, Any
 
 from unicorn import x86_const as x86
 
 from sandbox.cpu import calibrate
 from sandbox.cpu.unicorn_api import ffi, lib, new_task
+
+if TYPE_CHECKING:
+    from sandbox.cpu.cpu import Cpu
 
 _FXSAVE_BYTES = 512
 _ST_AT, _XMM_AT = 32, 160
@@ -36,15 +40,15 @@ class Context:
 
     __slots__ = ("regs", "_cpu", "_task", "_flags")
 
-    def __init__(self, cpu):
+    def __init__(self, cpu: "Cpu") -> None:
         self._cpu = cpu
         self._task = task = new_task(cpu._state)
-        self.regs = memoryview(ffi.buffer(task.regs)).cast("B").cast("I")
+        self.regs: memoryview[int] = memoryview(ffi.buffer(task.regs)).cast("B").cast("I")
         flags = calibrate.fpu_flags()
         self._flags = memoryview(ffi.buffer(task.saved + flags, 1)).cast("B") if flags else bytearray(1)
         lib.trap_task_copy(cpu._state, task, cpu._template)
 
-    def door(self):
+    def door(self) -> Any:
         """What the function of `Cpu.door` takes for this context."""
         return self._task
 

@@ -8,6 +8,9 @@ Page tables are read by the CPU in guest RAM, and it sets Accessed and Dirty bit
 `flush_tlb`. It also keeps translated code: see `flush_code`.
 """
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
+
 from mmcore.physical.pgtable import U, W
 from sandbox.cpu import boot, calibrate, unicorn_api
 from sandbox.cpu.boot import GDT_ENTRIES, GDT_TLS_MAX, GDT_TLS_MIN, STACK_OFFSET, USER_CS, USER_DS
@@ -17,6 +20,9 @@ from sandbox.cpu.regs import CS, DS, EFLAGS, ES, SS, describe
 from sandbox.cpu.trap import PAGE_FAULT
 from sandbox.cpu.unicorn_api import ffi, lib
 
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
 _FIRST_EFLAGS = 0x202
 _VM = 1 << 17
 _DOUBLE_FAULT, _PAGE_FAULT_VECTOR = 8, 14
@@ -25,11 +31,26 @@ _FROM_USER = 4  # of the error code of a page fault
 _UNMAPPED = (6, 7, 8)
 
 
+class PhysicalMemory(Protocol):
+    """Physical memory from 0."""
+
+    @property
+    def size(self) -> int:
+        """Bytes, whole pages."""
+
+    @property
+    def buf(self) -> "ReadableBuffer":
+        """The mapped buffer."""
+
+    @property
+    def address(self) -> int:
+        """Where it lies in this process."""
+
+
 class Cpu:
     """The engine over one RAM.
 
-    `ram` has `size` (bytes, whole pages), `buf` (the mapped buffer) and `address` (where it lies in this process); it
-    is physical memory from 0, and must outlive the CPU. `paging` is "pae" (8-byte entries, NX enforced) or "2level".
+    `ram` must outlive the CPU. `paging` is "pae" (8-byte entries, NX enforced) or "2level".
     `boot_cr3` is the physical address of a page-table root that maps `gdt_va` to `gdt_paddr` (supervisor, writable) and
     `boot_va` to `boot_paddr` (supervisor, executable), and nothing below them; every root passed to `run` must share
     those mappings. The boot page is free again afterwards.
@@ -39,7 +60,17 @@ class Cpu:
 
     __slots__ = ("_uc", "_ram", "_state", "_run", "_template", "_gdt", "_tracks_code")
 
-    def __init__(self, ram, *, paging: str, boot_cr3: int, gdt_va: int, gdt_paddr: int, boot_va: int, boot_paddr: int):
+    def __init__(
+        self,
+        ram: PhysicalMemory,
+        *,
+        paging: str,
+        boot_cr3: int,
+        gdt_va: int,
+        gdt_paddr: int,
+        boot_va: int,
+        boot_paddr: int,
+    ) -> None:
         if paging not in boot.PAGING:
             raise CpuError(f"paging {paging!r} is not one of {', '.join(boot.PAGING)}")
         calibrate.offsets()
@@ -59,7 +90,7 @@ class Cpu:
         boot.start_paging(uc, paging, boot_cr3, gdt_va)
         self._template = self._enter_ring3(memory, gdt_paddr, boot_va, boot_paddr)
 
-    def _enter_ring3(self, memory, gdt_paddr: int, boot_va: int, boot_paddr: int):
+    def _enter_ring3(self, memory: memoryview, gdt_paddr: int, boot_va: int, boot_paddr: int) -> Any:
         """The state every program starts from: ring 3, reached by a real iret to an address that is not mapped."""
         state = self._state
         frame = boot.iret_frame(0, _FIRST_EFLAGS, 0)
@@ -103,7 +134,7 @@ class Cpu:
             raise self._lost(ctx, cr3)
         return kind
 
-    def door(self):
+    def door(self) -> tuple[Callable[..., int], Any]:
         """For a loop that cannot afford `run`: (function, state) with function(state, ctx.door(), cr3, budget) -> kind,
         negative where `run` raises `lost`; `state` has the facts of the last trap as attributes (blocks, fault_address,
         error_code, vector), and what `code_pages` would return as pages[0] to pages[page_count - 1]."""
@@ -207,11 +238,11 @@ class Cpu:
             self._uc = self._ram = None  # type: ignore[assignment]
 
 
-def _closed(*_):
+def _closed(*_: object) -> NoReturn:
     raise CpuError("this CPU is closed; make a new one")
 
 
-def _check_boot_mapping(memory, paging: str, cr3: int, va: int, paddr: int, *, writable: bool) -> None:
+def _check_boot_mapping(memory: memoryview, paging: str, cr3: int, va: int, paddr: int, *, writable: bool) -> None:
     frame, entry = boot.frame_mapped_at(memory, paging, cr3, va)
     if frame != paddr:
         raise CpuError(

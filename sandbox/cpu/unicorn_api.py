@@ -4,6 +4,7 @@ The trap loop gets the addresses out of the library that the Python binding has 
 """
 
 import ctypes
+from typing import Any
 
 from unicorn import UC_ARCH_X86, UC_ERR_NOMEM, UC_MODE_32, Uc, UcError
 from unicorn.unicorn_py3.unicorn import uclib
@@ -55,7 +56,7 @@ def open_engine(address: int, size: int) -> Uc:
     return uc
 
 
-def attach(uc: Uc, note_pages: bool):
+def attach(uc: Uc, note_pages: bool) -> Any:
     """The trap loop's state for an engine that has not run yet; its hooks must exist before anything is translated.
     Raises CpuError."""
     state = lib.trap_open(ffi.cast("void *", uc._uch.value), note_pages)
@@ -64,7 +65,7 @@ def attach(uc: Uc, note_pages: bool):
     return ffi.gc(state, lib.trap_close)
 
 
-def new_task(state):
+def new_task(state: Any) -> Any:
     """A saved context and register file of the engine behind `state`. Raises MemoryError."""
     task = lib.trap_task_new(state)
     if not task:

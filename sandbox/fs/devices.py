@@ -43,8 +43,8 @@ class CharFile(File):
     def consume(self, n: int) -> None:
         pass
 
-    def pwrite(self, pos: int, data: bytes) -> int:
-        return self.accept(None, data)
+    def pwrite(self, pos: int, data: bytes, task: Task | None = None) -> int:
+        return self.accept(task, data)
 
     def pread(self, pos: int, n: int) -> bytes:
         return self.peek(None, n) or b""

@@ -117,6 +117,12 @@ class File:
         dentry.put()
 
     @property
+    def poll_ns(self) -> int:
+        """After how many ns of waiting it is looked at again, though nobody woke the task; 0: whoever changes it
+        does."""
+        return 0
+
+    @property
     def path(self) -> str:
         """As /proc/PID/maps and /proc/PID/fd show it."""
         return d_path(self.dentry).decode("utf-8", "surrogateescape")
@@ -134,7 +140,8 @@ class File:
     def pread(self, pos: int, n: int) -> bytes:
         raise SysError(ESPIPE)
 
-    def pwrite(self, pos: int, data: bytes) -> int:
+    def pwrite(self, pos: int, data: bytes, task: Task | None = None) -> int:
+        """Bytes written at `pos`; the file's position stays."""
         raise SysError(ESPIPE)
 
     def read_queues(self) -> list[WaitQueue]:
@@ -265,7 +272,7 @@ class RegularFile(SeekableFile):
             touched(self.dentry, DN_MODIFY)
         return n
 
-    def pwrite(self, pos: int, data: bytes) -> int:
+    def pwrite(self, pos: int, data: bytes, task: Task | None = None) -> int:
         """Bytes written, fewer than given when memory or space ran out on the way; MustWait and errors before anything
         changed."""
         inode = self.inode

@@ -115,12 +115,12 @@ def stat(vfs: Vfs) -> str:
     guest's."""
     user, nice, system, idle = _ticks(vfs)
     kernel = vfs.kernel
-    forks = getattr(kernel, "total_forks", 0)
+    forks, switches = (kernel.total_forks, kernel.nr_switches) if kernel is not None else (0, 0)
     states = [task.state for task in kernel.tasks.values()] if kernel is not None else []
     cpu = f"{user} {nice} {system} {idle} 0 0 0 0 0 0"
     page = vfs.mem.vmstat
     return (
-        f"cpu  {cpu}\ncpu0 {cpu}\nintr 0\nctxt {getattr(kernel, 'nr_switches', 0)}\nbtime {_btime(vfs)}\nprocesses "
+        f"cpu  {cpu}\ncpu0 {cpu}\nintr 0\nctxt {switches}\nbtime {_btime(vfs)}\nprocesses "
         f"{forks}\n"
         f"procs_running {max(1, states.count(TASK_RUNNING))}\nprocs_blocked {states.count(TASK_UNINTERRUPTIBLE)}\n"
         f"page {page.pgpgin} {page.pgpgout}\nswap {page.pswpin} {page.pswpout}\n"

@@ -35,11 +35,6 @@ def alive(vfs: Vfs, task: Task) -> bool:
     return vfs.kernel is not None and vfs.kernel.tasks.get(task.pid) is task
 
 
-def comm_of(task: Task) -> str:
-    comm = task.comm
-    return comm.decode("utf-8", "surrogateescape") if isinstance(comm, bytes) else comm
-
-
 def _escape(name: str) -> str:
     return name.replace("\n", "\\012")
 
@@ -131,7 +126,7 @@ def status(task: Task) -> str:
     fds = len(task.files.fds) if task.files is not None else 0
     size = 0 if task.files is None else max(32, 1 << max(0, fds - 1).bit_length())
     lines = [
-        f"Name:\t{_escape(comm_of(task))}",
+        f"Name:\t{_escape(task.comm)}",
         f"Umask:\t{task.fs.umask if task.fs is not None else 0:04o}",
         f"State:\t{letter} ({_STATE_NAMES[letter]})",
         f"Tgid:\t{task.tgid}",
@@ -193,7 +188,7 @@ def stat(task: Task) -> str:
     strings = (mm.arg_start, mm.arg_end, mm.env_start, mm.env_end) if mm else (0, 0, 0, 0)
     fields = [
         task.pid,
-        f"({_escape(comm_of(task))})",
+        f"({_escape(task.comm)})",
         state_letter(task.state),
         task.ppid,
         signal.pgrp,
@@ -311,8 +306,7 @@ def wchan(task: Task) -> str:
 
 
 def oom_score(task: Task) -> str:
-    badness = getattr(task.mem.oom, "badness", None)
-    return f"{int(badness(task)) if badness is not None and task.mm is not None else 0}\n"
+    return f"{task.mem.oom.badness(task) if task.mm is not None else 0}\n"
 
 
 def oom_score_adj(task: Task) -> str:
@@ -322,7 +316,7 @@ def oom_score_adj(task: Task) -> str:
 TEXTS: dict[str, Callable[[Task], str | bytes]] = {
     "auxv": auxv,
     "cmdline": cmdline,
-    "comm": lambda task: comm_of(task) + "\n",
+    "comm": lambda task: task.comm + "\n",
     "environ": environ,
     "limits": limits,
     "maps": maps,

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from errno import ENOENT, ESRCH
 from stat import S_IFDIR
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mmcore.errors import SysError
 from sandbox.fs import proc_system, proc_task, sysctl
@@ -78,7 +78,7 @@ class TaskDir(Dir):
         place = _place(task, name)
         return Link(_text_of(place), _jump_of(place), ino)
 
-    def _show(self, show: Callable[[Any], str | bytes]) -> Callable[[], str | bytes]:
+    def _show(self, show: Callable[[Task], str | bytes]) -> Callable[[], str | bytes]:
         task = self.task
 
         def text() -> str | bytes:
@@ -228,5 +228,5 @@ def tree(vfs: Vfs) -> Dir:
     return RootDir(vfs, dict(sorted(fixed.items())))
 
 
-def _bound(show: Callable[[Any], str], vfs: Vfs) -> Callable[[], str]:
+def _bound(show: Callable[[Vfs], str], vfs: Vfs) -> Callable[[], str]:
     return lambda: show(vfs)

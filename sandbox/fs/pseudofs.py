@@ -190,14 +190,15 @@ class PseudoFile(SeekableFile):
         return text[pos : pos + n]
 
     def accept(self, task: Task | None, data: bytes) -> int:
+        taken = self.pwrite(self.pos, data, task)
+        self.pos += taken
+        return taken
+
+    def pwrite(self, pos: int, data: bytes, task: Task | None = None) -> int:
         if self.node.store is None:
             raise SysError(EIO)
         self.node.store(task, data)
-        self.pos += len(data)
         return len(data)
-
-    def pwrite(self, pos: int, data: bytes) -> int:
-        return self.accept(None, data)
 
     def llseek(self, offset: int, whence: int) -> int:
         if whence >= SEEK_END:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from errno import EINVAL
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mmcore.errors import NotHere, SysError
 from mmcore.physical.frames import PG_DIRTY, PG_LOCKED, PG_WRITEBACK
@@ -68,10 +68,6 @@ def _setting(get: Callable[[], int], put: Callable[[int], None], low: int, high:
     return Text(lambda: f"{get()}\n", store)
 
 
-def _attribute(owner: Callable[[], Any], name: str, low: int, high: int) -> Text:
-    return _setting(lambda: getattr(owner(), name), lambda value: setattr(owner(), name, value), low, high)
-
-
 def _fixed(value: str) -> Text:
     return Text(lambda: value + "\n")
 
@@ -80,10 +76,16 @@ def _pipes(quota: PipeQuota) -> dict[str, PseudoNode]:
     def set_max_size(value: int) -> None:
         quota.max_size = round_size(value)
 
+    def set_hard(value: int) -> None:
+        quota.hard = value
+
+    def set_soft(value: int) -> None:
+        quota.soft = value
+
     return {
         "pipe-max-size": _setting(lambda: quota.max_size, set_max_size, 0, 1 << 31),
-        "pipe-user-pages-hard": _attribute(lambda: quota, "hard", 0, 0xFFFFFFFF),
-        "pipe-user-pages-soft": _attribute(lambda: quota, "soft", 0, 0xFFFFFFFF),
+        "pipe-user-pages-hard": _setting(lambda: quota.hard, set_hard, 0, 0xFFFFFFFF),
+        "pipe-user-pages-soft": _setting(lambda: quota.soft, set_soft, 0, 0xFFFFFFFF),
     }
 
 
@@ -106,16 +108,28 @@ def _vm(mem: Memory) -> Dir:
             for addr in sorted(mem.mappings):
                 drop_clean(mem, mem.mappings[addr])
 
+    def set_overcommit(value: int) -> None:
+        mem.overcommit.mode = value
+
+    def set_ratio(value: int) -> None:
+        mem.overcommit.ratio = value
+
+    def set_page_cluster(value: int) -> None:
+        mem.swap.page_cluster = value
+
+    def set_swappiness(value: int) -> None:
+        mem.reclaim.swappiness = value
+
     return Dir(
         {
             "drop_caches": Text(lambda: "0\n", drop_caches),
             "max_map_count": Text(lambda: "65530\n"),
             "min_free_kbytes": Text(lambda: f"{mem.pages.min_free_kbytes}\n"),
-            "overcommit_memory": _attribute(lambda: mem.overcommit, "mode", 0, 2),
-            "overcommit_ratio": _attribute(lambda: mem.overcommit, "ratio", 0, 1000),
-            "page-cluster": _attribute(lambda: mem.swap, "page_cluster", 0, 5),
+            "overcommit_memory": _setting(lambda: mem.overcommit.mode, set_overcommit, 0, 2),
+            "overcommit_ratio": _setting(lambda: mem.overcommit.ratio, set_ratio, 0, 1000),
+            "page-cluster": _setting(lambda: mem.swap.page_cluster, set_page_cluster, 0, 5),
             "rmapbox_reclaim": Text(lambda: "0\n", reclaim),
-            "swappiness": _attribute(lambda: mem.reclaim, "swappiness", 0, 100),
+            "swappiness": _setting(lambda: mem.reclaim.swappiness, set_swappiness, 0, 100),
         }
     )
 
@@ -132,13 +146,16 @@ def _kernel(vfs: Vfs) -> Dir:
             raise NotHere(EINVAL, "a program that takes core files (core_pattern)")
         vfs.core_pattern = data.split(b"\n")[0].split(b"\0")[0][:CORE_PATTERN_MAX]
 
+    def set_core_uses_pid(value: int) -> None:
+        vfs.core_uses_pid = value
+
     bits = vfs.rng.getrandbits
     boot_id = f"{bits(32):08x}-{bits(16):04x}-4{bits(12):03x}-8{bits(12):03x}-{bits(48):012x}"
     return Dir(
         {
             "cap_last_cap": _fixed(str(CAP_LAST_CAP)),
             "core_pattern": Text(lambda: vfs.core_pattern + b"\n", set_core_pattern),
-            "core_uses_pid": _attribute(lambda: vfs, "core_uses_pid", 0, 1),
+            "core_uses_pid": _setting(lambda: vfs.core_uses_pid, set_core_uses_pid, 0, 1),
             "domainname": _fixed("(none)"),
             "hostname": Text(hostname, set_hostname),
             "ngroups_max": _fixed("65536"),

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from errno import EINVAL, EISDIR, EMLINK, ENOENT, ENOSPC, ENOTEMPTY, ENXIO
 from stat import S_IFDIR, S_IFLNK, S_IFREG, S_ISDIR
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mmcore.errors import SysError
 from mmcore.files.shmem import ShmemSuper
@@ -22,6 +22,7 @@ from sandbox.fs.uapi import S_IFMT
 if TYPE_CHECKING:
     from mmcore.files.shmem import ShmemSpace
     from sandbox.fs.file import Opening
+    from sandbox.fs.inode import Caches
     from sandbox.kernel.task import Task
 
 BOGO_DIRENT_SIZE = 20  # what a directory entry adds to a directory's size. Linux: mm/shmem.c
@@ -36,13 +37,19 @@ class TmpfsSuper(SuperBlock):
 
     def __init__(
         self,
-        *args: Any,
+        fstype: str,
+        source: str,
+        dev: int,
+        magic: int,
+        caches: Caches,
+        now: Callable[[], int],
+        *,
         new_space: Callable[[Inode], ShmemSpace],
         blocks: ShmemSuper,
         max_inodes: int,
         open_special: Callable[[Task | None, Dentry, int], File | Opening] | None = None,
     ) -> None:
-        super().__init__(*args)
+        super().__init__(fstype, source, dev, magic, caches, now)
         self.new_space = new_space
         self.blocks = blocks
         self.max_inodes = max_inodes

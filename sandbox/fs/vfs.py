@@ -164,7 +164,7 @@ class Vfs:
             SuperBlock("sysfs", "sysfs", makedev(0, 3), SYSFS_MAGIC, self.caches, self._now), "sys", sysfs.tree()
         )
         for number, mount in enumerate(mounts):
-            self.mount_host(mount.host, mount.guest, getattr(mount, "mode", "ro") == "ro", number)
+            self.mount_host(mount.host, mount.guest, mount.mode == "ro", number)
         self.fs = FsStruct(self.root)
 
     def attach(self, kernel: Kernel, realtime: Callable[[], int] | None = None) -> None:

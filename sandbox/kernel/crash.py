@@ -43,8 +43,7 @@ class CrashInfo(NamedTuple):
 def area_name(mm: Mm, vma: VmArea) -> str:
     """As /proc/PID/maps shows it."""
     if vma.vm_file is not None:
-        path = vma.vm_file.path
-        return path if isinstance(path, str) else path.decode("utf-8", "replace")
+        return vma.vm_file.path
     if vma.vm_start <= mm.brk and vma.vm_end >= mm.start_brk and mm.start_brk:
         return "[heap]"
     if vma.vm_start <= mm.start_stack < vma.vm_end:
@@ -52,7 +51,7 @@ def area_name(mm: Mm, vma: VmArea) -> str:
     return ""
 
 
-def gather(task: Task, info: SigInfo) -> CrashInfo | None:
+def crash_info(task: Task, info: SigInfo) -> CrashInfo | None:
     """The report for a fatal SIGSEGV, SIGBUS, SIGILL, SIGFPE or SIGTRAP of the task's own making; None for other
     signals."""
     if info.sig not in (SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP) or info.code <= 0 or task.mm is None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import struct
 from collections.abc import Generator, Hashable
+from typing import TYPE_CHECKING
 
 from mmcore.areas.vma import VM_READ, VM_WRITE
 from mmcore.errors import NotHere, SysError
@@ -20,6 +21,9 @@ from sandbox.kernel.sched import ERESTART_RESTARTBLOCK, Interrupted, Wait
 from sandbox.kernel.task import Task
 from sandbox.kernel.timespec import CLOCK_MONOTONIC, CLOCK_REALTIME, deadline_of
 from sandbox.kernel.uaccess import TASK_SIZE, get_user32, prefault, put_user32
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 (
     FUTEX_WAIT,
@@ -204,7 +208,14 @@ def _wake_op(task: Task, addr: int, addr2: int, nr_wake: int, nr_wake2: int, cod
 
 
 def do_futex(
-    task: Task, addr: int, op: int, value: int, timeout: int, addr2: int, value3: int, get_timespec
+    task: Task,
+    addr: int,
+    op: int,
+    value: int,
+    timeout: int,
+    addr2: int,
+    value3: int,
+    get_timespec: Callable[[Task, int], int],
 ) -> int | Generator[Wait, bool, int]:
     command = op & 127
     private = bool(op & FUTEX_PRIVATE)

@@ -331,7 +331,7 @@ class Kernel:
 
     def note_fatal(self, task: Task, info: SigInfo) -> None:
         """A signal is about to kill the task."""
-        report = crash.gather(task, info)
+        report = crash.crash_info(task, info)
         if report is not None:
             if len(self.crashes) < CRASHES_KEPT:
                 self.crashes.append(report)
@@ -387,7 +387,9 @@ class Kernel:
     def task_records(self) -> list[TaskRecord]:
         """Processes by pid: those that ended, and those still there."""
         alive = [
-            TaskRecord(task.pid, task.comm, None, max(task.signal.maxrss, getattr(task.mm, "hiwater_rss", 0)))
+            TaskRecord(
+                task.pid, task.comm, None, max(task.signal.maxrss, task.mm.hiwater_rss if task.mm is not None else 0)
+            )
             for task in self.leaders()
             if task is not self.init and task.state < TASK_ZOMBIE
         ]

@@ -99,7 +99,7 @@ def _queue(task: Task, pending: Pending, info: SigInfo, prepaid: bool = False) -
     return True
 
 
-def _free(kernel, info: SigInfo, addr: int) -> None:
+def _free(kernel: Kernel, info: SigInfo, addr: int) -> None:
     """A queued signal is queued no more."""
     if info.owner >= 0:
         kernel.sigpending[info.owner] -= 1
@@ -116,7 +116,7 @@ def _forget_stale(kernel: Kernel, pending: Pending, timer: PosixTimer | None) ->
             return
 
 
-def _drop(kernel, pending: Pending, mask: int) -> None:
+def _drop(kernel: Kernel, pending: Pending, mask: int) -> None:
     """Takes every signal of the set off the queue."""
     if not pending.set & mask:
         return
@@ -139,7 +139,7 @@ def drop_ignored(task: Task, sig: int) -> None:
         _drop(task.kernel, thread.pending, mask)
 
 
-def flush_queue(kernel, pending: Pending) -> None:
+def flush_queue(kernel: Kernel, pending: Pending) -> None:
     _drop(kernel, pending, -1)
 
 
@@ -253,7 +253,7 @@ def force_sig(task: Task, info: SigInfo) -> None:
     task.work |= WORK_SIGNAL
 
 
-def send_pgrp(kernel, pgrp: int, info: SigInfo) -> int:
+def send_pgrp(kernel: Kernel, pgrp: int, info: SigInfo) -> int:
     """To every process of a group; how many there were."""
     members = group_members(kernel, pgrp)
     for leader in members:
@@ -261,7 +261,7 @@ def send_pgrp(kernel, pgrp: int, info: SigInfo) -> int:
     return len(members)
 
 
-def group_members(kernel, pgrp: int) -> list[Task]:
+def group_members(kernel: Kernel, pgrp: int) -> list[Task]:
     """Leaders of the processes of a process group, zombies included, by pid."""
     return [leader for leader in kernel.leaders() if leader.signal.pgrp == pgrp]
 
@@ -325,7 +325,7 @@ def signal_pending(task: Task) -> bool:
 # --- taking
 
 
-def _collect(kernel, pending: Pending, sig: int) -> SigInfo:
+def _collect(kernel: Kernel, pending: Pending, sig: int) -> SigInfo:
     """Takes the first queued `sig`."""
     queue = pending.queue
     found = None
@@ -442,7 +442,7 @@ def notify_parent_stop(task: Task, code: int) -> None:
     parent.wait_chldexit.wake_all()
 
 
-def is_orphaned_pgrp(kernel, pgrp: int, ignoring: SignalStruct | None = None) -> bool:
+def is_orphaned_pgrp(kernel: Kernel, pgrp: int, ignoring: SignalStruct | None = None) -> bool:
     """No member has a parent in another group of the same session; init is nobody's, but for the first program, whose
     shell it stands for. Linux: is_orphaned_pgrp."""
     for leader in group_members(kernel, pgrp):
@@ -460,5 +460,5 @@ def is_orphaned_pgrp(kernel, pgrp: int, ignoring: SignalStruct | None = None) ->
     return True
 
 
-def has_stopped_jobs(kernel, pgrp: int) -> bool:
+def has_stopped_jobs(kernel: Kernel, pgrp: int) -> bool:
     return any(leader.signal.group_stop and not leader.signal.stop_left for leader in group_members(kernel, pgrp))

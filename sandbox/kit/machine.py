@@ -4,7 +4,7 @@ fault as it would."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from mmcore.areas.mm import Mm
 from mmcore.audit import Auditor
@@ -14,6 +14,10 @@ from mmcore.memory import CurrentTask, Memory, MemoryConfig
 from mmcore.paging.fault import DONE, OOM, PF_PROT, PF_USER, PF_WRITE, SIGBUS
 from mmcore.paging.lifecycle import dup_mmap, mm_alloc, mmput
 from mmcore.physical.pgtable import A, D, P, W
+
+if TYPE_CHECKING:
+    from mmcore.outside import MappedFile
+    from mmcore.rmap import RmapScheme
 
 PROT_NONE, PROT_READ, PROT_WRITE, PROT_EXEC = 0, 1, 2, 4
 RW = PROT_READ | PROT_WRITE
@@ -34,7 +38,7 @@ class CpulessMachine:
 
     def __init__(
         self,
-        scheme: type,
+        scheme: type[RmapScheme],
         memory: int = 16 << 20,
         swap: int = 32 << 20,
         paging: str = "pae",
@@ -65,7 +69,7 @@ class CpulessMachine:
         prot: int = RW,
         flags: int = MAP_PRIVATE | MAP_ANONYMOUS,
         addr: int = 0,
-        file: Any = None,
+        file: MappedFile | None = None,
         pgoff: int = 0,
     ) -> int:
         return do_mmap(self.mem, mm, addr, pages << 12, prot, flags, file, pgoff)

@@ -7,7 +7,13 @@ address; it knows nothing of areas, page tables or frames.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from mmcore.outside import MappedFile
+from sandbox.kit.files import OpenFile
+
+if TYPE_CHECKING:
+    from mmcore.areas.mm import Mm
 
 READ, WRITE, EXEC = 1, 2, 4
 ZERO = (0, 0)
@@ -15,13 +21,24 @@ LOW, HIGH = 0, 0x800  # where the two words of a page lie
 Words = tuple[int, int]
 
 
+class CountedFile(MappedFile, Protocol):
+    """What the core maps, and how often."""
+
+    count: int  # references
+
+
 class Object:
     """A file or a piece of shared memory; `size` in bytes. `file` is what the core maps."""
 
-    def __init__(self, size: int, file: Any) -> None:
+    def __init__(self, size: int, file: CountedFile) -> None:
         self.size = size
         self.file = file
         self.pages: dict[int, Words] = {}
+
+    def opened(self) -> OpenFile:
+        """Of a file: by what it is read and written."""
+        assert isinstance(self.file, OpenFile)
+        return self.file
 
     def read(self, index: int) -> Words | None:
         """None beyond the end: SIGBUS."""
@@ -54,7 +71,7 @@ class Process:
     """Address space by page number: `slots` what is mapped, `data` the private pages that differ from their
     object."""
 
-    def __init__(self, mm: Any) -> None:
+    def __init__(self, mm: Mm) -> None:
         self.mm = mm
         self.slots: dict[int, Slot] = {}
         self.data: dict[int, Words] = {}
@@ -83,7 +100,7 @@ class Process:
             self.data[page] = new
         return True
 
-    def fork(self, mm: Any) -> Process:
+    def fork(self, mm: Mm) -> Process:
         child = Process(mm)
         child.slots = dict(self.slots)
         child.data = dict(self.data)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mmcore.areas.mm import Mm
 from mmcore.calls.mremap import do_mremap
@@ -20,6 +20,9 @@ from sandbox.lab.picture import tree
 from sandbox.schemes.registry import load_scheme
 from sandbox.schemes.spec import parse_spec, with_options
 
+if TYPE_CHECKING:
+    from mmcore.rmap import RmapScheme
+
 START, MOVED = 0x40000000, 0x48000000  # where the program maps its four pages, and where mremap puts them
 PAGE = 0x1000  # the page looked at is the second
 MOMENTS = ("born", "forked", "copied", "moved", "file")
@@ -29,7 +32,7 @@ _DRAWN = re.compile(r"(<!-- drawn: (\S+) (\w+) -->\n```\n)(.*?)(```\n)", re.DOTA
 class Story:
     """A program, its child, and the page that both look at."""
 
-    def __init__(self, scheme: type, moment: str, **options: Any) -> None:
+    def __init__(self, scheme: type[RmapScheme], moment: str, **options: Any) -> None:
         """`moment`: "born" (the parent wrote to the page), and after that "forked"; then either "copied" (the child
         wrote to it) or "moved" (the child moved it). "file": the page is one of a shared file, forked."""
         m = self.machine = CpulessMachine(scheme, memory=8 << 20, **options)

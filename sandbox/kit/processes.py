@@ -11,13 +11,18 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from multiprocessing.connection import wait
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from sandbox.lab.child import die_with
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+    from multiprocessing.connection import Connection
+    from multiprocessing.process import BaseProcess
 
 _POLL = 0.25  # wall seconds between looks at running processes
 _TICK = os.sysconf("SC_CLK_TCK")
@@ -57,14 +62,15 @@ def usage(pid: int) -> tuple[float, bool]:
 class _Child:
     """One process and what it has used."""
 
-    def __init__(self, position: int, seconds: float, process: Any) -> None:
-        self.position, self.seconds, self.process = position, seconds, process
+    def __init__(self, position: int, seconds: float, process: BaseProcess) -> None:
+        assert process.pid is not None, "it has not begun"
+        self.position, self.seconds, self.process, self.pid = position, seconds, process, process.pid
         self.used = self.idle = 0.0
 
     def late(self, passed: float) -> Late | None:
         """Looks again, `passed` wall seconds later. A look that comes late itself (the suite was stopped) counts as
         one of usual length."""
-        used, runs = usage(self.process.pid)
+        used, runs = usage(self.pid)
         self.idle = 0.0 if runs or used > self.used else self.idle + min(passed, 2 * _POLL)
         self.used = max(used, self.used)
         if self.used >= self.seconds:
@@ -72,13 +78,13 @@ class _Child:
         return Late(self.seconds, True) if self.idle >= self.seconds else None
 
     def kill(self) -> None:
-        for pid in family(self.process.pid):
+        for pid in family(self.pid):
             with suppress(OSError):
                 os.kill(pid, signal.SIGKILL)
         self.process.join()
 
 
-def _child(pipe: Any, fn: Callable[[], Any], parent: int, failed: Callable[[BaseException], Any]) -> None:
+def _child(pipe: Connection, fn: Callable[[], Any], parent: int, failed: Callable[[BaseException], Any]) -> None:
     """The function's process: nothing it prints reaches the table, it does not outlive the suite, and it leaves Ctrl-C
     to it."""
     die_with(parent)
@@ -97,14 +103,14 @@ def _child(pipe: Any, fn: Callable[[], Any], parent: int, failed: Callable[[Base
 
 def in_processes(
     todo: Sequence[tuple[Callable[[], Any], float]], failed: Callable[[BaseException], Any] = repr
-) -> Iterator[tuple[int, Any]]:
+) -> Generator[tuple[int, Any], None, None]:
     """(position, answer) of each (function, processor seconds it may use) as it ends, as many at a time as there are
     processors.
 
     The answer is `Late` when it did not end in time, None when its process died, `failed(error)` when it raised.
     """
     context = multiprocessing.get_context("fork")
-    running: dict[Any, _Child] = {}
+    running: dict[Connection, _Child] = {}
     waiting = list(enumerate(todo))
     looked = time.monotonic()
     try:
@@ -116,10 +122,10 @@ def in_processes(
                 process.start()
                 theirs.close()
                 running[ours] = _Child(position, seconds, process)
-            for ready in wait(list(running), _POLL):
+            for ready in cast("list[Connection]", wait(list(running), _POLL)):
                 job = running.pop(ready)
                 try:
-                    answer = ready.recv()  # type: ignore[union-attr, call-arg]
+                    answer = ready.recv()
                 except EOFError:
                     answer = None
                 job.process.join()

@@ -5,13 +5,16 @@ from __future__ import annotations
 
 import subprocess
 from functools import cache, lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sandbox import toolchain
 from sandbox.config import Config
 from sandbox.kit.replay import Failure
 from sandbox.lab.summary import how_it_ended
 from sandbox.machine import Machine
+
+if TYPE_CHECKING:
+    from sandbox.result import Result
 
 REFERENCE = "anon_vma"
 
@@ -77,7 +80,7 @@ def available() -> str:
 
 def _run(
     program: str, args: tuple[str, ...], scheme: str, options: dict[str, Any], paging: str, memory: str, audit: str
-) -> Any:
+) -> Result:
     config = Config(
         memory=memory,
         swap="128M",
@@ -110,8 +113,9 @@ def try_program(
     elif result.notes.oom_kills and not reference.notes.oom_kills:
         wrong = f"memory runs out: {result.notes.oom_kills[0]}"
     elif result.notes.stdout != reference.notes.stdout:
-        wrong = f"prints {_first_difference(result.notes.stdout, reference.notes.stdout)} under {REFERENCE}" + (
-            " and natively" if natively else ""
+        wrong = (
+            f"prints {_first_difference(result.notes.stdout or b'', reference.notes.stdout or b'')} under {REFERENCE}"
+            + (" and natively" if natively else "")
         )
     elif result.exit_status != reference.exit_status:
         wrong = f"ends with status {result.exit_status}, not {reference.exit_status} as under {REFERENCE}" + (

@@ -14,12 +14,17 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mmcore.errors import InvariantViolation, MustWait, PluginError
 from sandbox.kit.watch import watched
 from sandbox.kit.world import Step, World
 from sandbox.schemes.registry import load_scheme
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mmcore.rmap import RmapScheme
 
 SPARE = {"ample": None, "scarce": 200}
 """Free frames the machine starts with."""
@@ -54,14 +59,16 @@ class Failure:
     cell: Cell = Cell()
 
 
-def boot(kind: type, cell: Cell) -> World:
+def boot(kind: type[RmapScheme], cell: Cell) -> World:
     """A world on a machine of this cell."""
     world = World(watched(kind, cell.options) if cell.watch else kind, cell.paging, SPARE[cell.memory], **cell.options)
     world.at_hand = cell.at_hand
     return world
 
 
-def replay(kind: type, cell: Cell, steps: Sequence[Step], tell: Any = None) -> Failure | None:
+def replay(
+    kind: type[RmapScheme], cell: Cell, steps: Sequence[Step], tell: Callable[[str], object] | None = None
+) -> Failure | None:
     """Does the operations on a new machine; the failure, if there is one. `tell` is called with each operation in
     words."""
     world: World | None = None
@@ -108,7 +115,7 @@ def failure_of(error: BaseException, kind: type, steps: Sequence[Step] = (), cel
     return Failure((type(error).__name__, place if crashed else skeleton[:60]), text, tuple(steps), cell)
 
 
-def scheme_place(error: BaseException, kind: type) -> str:
+def scheme_place(error: BaseException, kind: type[RmapScheme]) -> str:
     """file:line of the innermost frame in the scheme's own code, "" when the error did not pass through it."""
     modules = {
         base.__module__
@@ -137,7 +144,7 @@ def _own_place(error: BaseException) -> str:
 # --- the few operations that matter
 
 
-def shrink(kind: type, failure: Failure, seconds: float = 15.0) -> Failure:
+def shrink(kind: type[RmapScheme], failure: Failure, seconds: float = 15.0) -> Failure:
     """The same kind of failure with as few operations as can be found in the time: delta debugging, then smaller
     numbers."""
     deadline = time.process_time() + seconds
@@ -170,7 +177,7 @@ def shrink(kind: type, failure: Failure, seconds: float = 15.0) -> Failure:
     return best
 
 
-def _smaller_numbers(start: Failure, fails: Any, deadline: float) -> None:
+def _smaller_numbers(start: Failure, fails: Callable[[Sequence[Step]], bool], deadline: float) -> None:
     """Zero for each number that need not be another, no failing allocation where none is needed."""
     steps = list(start.steps)
     for k, (name, arguments, options) in enumerate(steps):

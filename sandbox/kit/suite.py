@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mmcore.rmap import MachineFacts, WalkScheme
 from sandbox.kit import contract
@@ -21,6 +21,10 @@ from sandbox.kit.processes import Late, in_processes
 from sandbox.kit.replay import Cell, Failure, boot, failure_of, replay, shrink
 from sandbox.kit.scenarios import FAILING, SCENARIOS, Script, failing_scene
 from sandbox.kit.wander import wander
+
+if TYPE_CHECKING:
+    from mmcore.rmap import RmapScheme
+    from sandbox.kit.world import World
 
 OK, FAILED, NOT_APPLICABLE, NOT_EXACT, NOT_TRIED, NOT_FINISHED = (
     "ok",
@@ -85,7 +89,7 @@ class Report:
 # --- the checks
 
 
-def check_contract(kind: type, options: dict[str, Any]) -> Outcome:
+def check_contract(kind: type[RmapScheme], options: dict[str, Any]) -> Outcome:
     count, first = 0, None
     try:
         for text in contract.points(kind, options):
@@ -97,7 +101,7 @@ def check_contract(kind: type, options: dict[str, Any]) -> Outcome:
     return Outcome(count, first)
 
 
-def run_scenarios(kind: type, cell: Cell, names: Sequence[str]) -> Outcome:
+def run_scenarios(kind: type[RmapScheme], cell: Cell, names: Sequence[str]) -> Outcome:
     """Directed runs, audited after every operation."""
     for done, name in enumerate(names):
         failure = attempt(kind, cell, lambda world, name=name: SCENARIOS[name](Script(world)))  # type: ignore[misc]
@@ -106,7 +110,7 @@ def run_scenarios(kind: type, cell: Cell, names: Sequence[str]) -> Outcome:
     return Outcome(len(names))
 
 
-def attempt(kind: type, cell: Cell, act: Callable[[Any], None]) -> Failure | None:
+def attempt(kind: type[RmapScheme], cell: Cell, act: Callable[[World], None]) -> Failure | None:
     """Boots, acts, looks at everything once more, and lets all exit, as the cell says; the failure, with the operations
     until then."""
     world = None
@@ -122,7 +126,7 @@ def attempt(kind: type, cell: Cell, act: Callable[[Any], None]) -> Failure | Non
     return None
 
 
-def run_wanders(kind: type, cell: Cell, seeds: Sequence[int], steps: int, until: float) -> Outcome:
+def run_wanders(kind: type[RmapScheme], cell: Cell, seeds: Sequence[int], steps: int, until: float) -> Outcome:
     """The state machine: `steps` random operations per seed. No new seed is begun after `until` (monotonic time),
     but for the first."""
     for done, seed in enumerate(seeds):
@@ -139,7 +143,7 @@ def run_wanders(kind: type, cell: Cell, seeds: Sequence[int], steps: int, until:
     return Outcome(len(seeds))
 
 
-def run_failures(kind: type, cell: Cell, names: Sequence[str]) -> Outcome:
+def run_failures(kind: type[RmapScheme], cell: Cell, names: Sequence[str]) -> Outcome:
     """The n-th allocation of each operation fails, for n = 1, 2, ... until there is no n-th; once to be tried again,
     once to be given up."""
     count = 0
@@ -148,7 +152,7 @@ def run_failures(kind: type, cell: Cell, names: Sequence[str]) -> Outcome:
         for n in range(1, _MANY):
             reached = False
 
-            def act(world: Any, n: int, operation: str = operation, arguments: tuple[int, ...] = arguments) -> None:
+            def act(world: World, n: int, operation: str = operation, arguments: tuple[int, ...] = arguments) -> None:
                 nonlocal reached
                 failing_scene(world)
                 world.step(operation, *arguments, fail=n)
@@ -165,13 +169,15 @@ def run_failures(kind: type, cell: Cell, names: Sequence[str]) -> Outcome:
     return Outcome(count)
 
 
-def incomplete(kind: type, options: dict[str, Any]) -> str:
+def incomplete(kind: type[RmapScheme], options: dict[str, Any]) -> str:
     """What the card says of pages that walks do not find: a state of history. Such pages stay in memory, so there must
     be enough of it."""
-    return kind.configure(MachineFacts(), options).incomplete  # type: ignore[attr-defined,no-any-return]
+    return kind.configure(MachineFacts(), options).incomplete
 
 
-def run_programs(names: Sequence[str], scheme: str, kind: type, options: dict[str, Any], paging: str) -> Outcome:
+def run_programs(
+    names: Sequence[str], scheme: str, kind: type[RmapScheme], options: dict[str, Any], paging: str
+) -> Outcome:
     from sandbox.kit.programs import try_program
 
     natively = 0
@@ -187,11 +193,11 @@ def run_programs(names: Sequence[str], scheme: str, kind: type, options: dict[st
     return Outcome(len(names), None, "native" if natively == len(names) else "")
 
 
-def at_hand(kind: type, options: dict[str, Any]) -> int:
+def at_hand(kind: type[RmapScheme], options: dict[str, Any]) -> int:
     """Objects a cache of the scheme keeps when all is over, at most 1: what a small life leaves (pte_chain keeps a node
     for the next fault)."""
 
-    def life(world: Any) -> None:
+    def life(world: World) -> None:
         script = Script(world)
         script.map(0, 1, 6)
         script.store(0, 1, 6)
@@ -209,7 +215,9 @@ def _parts(names: Sequence[str], n: int) -> list[list[str]]:
     return [list(names[k::n]) for k in range(n)]
 
 
-def jobs(scheme: str, kind: type, options: dict[str, Any], until: float) -> tuple[list[CheckRow], list[Job]]:
+def jobs(
+    scheme: str, kind: type[RmapScheme], options: dict[str, Any], until: float
+) -> tuple[list[CheckRow], list[Job]]:
     """The table's rows and what has to be run for them."""
     walks = issubclass(kind, WalkScheme)
     lost = incomplete(kind, options)
@@ -262,7 +270,7 @@ def jobs(scheme: str, kind: type, options: dict[str, Any], until: float) -> tupl
     return rows, todo
 
 
-def _program_jobs(row: CheckRow, todo: list[Job], scheme: str, kind: type, options: dict[str, Any]) -> None:
+def _program_jobs(row: CheckRow, todo: list[Job], scheme: str, kind: type[RmapScheme], options: dict[str, Any]) -> None:
     from sandbox.kit import programs
 
     trouble = programs.available()
@@ -285,7 +293,11 @@ def _program_jobs(row: CheckRow, todo: list[Job], scheme: str, kind: type, optio
 
 
 def run(
-    scheme: str, kind: type, options: dict[str, Any], seconds: float, tell: Callable[[int, int], None] | None = None
+    scheme: str,
+    kind: type[RmapScheme],
+    options: dict[str, Any],
+    seconds: float,
+    tell: Callable[[int, int], None] | None = None,
 ) -> Report:
     """The whole suite for the scheme the user calls `scheme`. `seconds`: no wander is begun later; `tell(done,
     of)` after each job."""
@@ -311,7 +323,7 @@ def run(
     except KeyboardInterrupt:
         interrupted = True
     finally:
-        answers.close()  # type: ignore[attr-defined]
+        answers.close()
     for row in rows:
         if row.verdict == OK and left[row.name]:
             tried = parts[row.name] - len(left[row.name])
@@ -326,7 +338,7 @@ def run(
     return Report(rows, first, time.monotonic() - start, interrupted)
 
 
-def _enter(row: CheckRow, job: Job, answer: Any) -> bool:
+def _enter(row: CheckRow, job: Job, answer: Outcome | Late | None) -> bool:
     """Puts a job's answer into its row; does it say that all agree with a native run?"""
     what = f"{job.what}: " if job.what else ""
     if answer is None:
@@ -355,7 +367,7 @@ def _enter(row: CheckRow, job: Job, answer: Any) -> bool:
     return False
 
 
-def _small(kind: type, big: Failure) -> tuple[Failure, bool]:
+def _small(kind: type[RmapScheme], big: Failure) -> tuple[Failure, bool]:
     """The failure made small, as far as Ctrl-C lets it: (it, was there one?)."""
     try:
         small = next(in_processes([(lambda: shrink(kind, big, _SHRINK_SECONDS), 3 * _SHRINK_SECONDS)]))[1]
@@ -373,7 +385,9 @@ def _first(rows: Sequence[CheckRow]) -> Failure | None:
 # --- the quick form
 
 
-def quick(kind: type, options: dict[str, Any] | None = None, *, seeds: int = 3, small: bool = False) -> Failure | None:
+def quick(
+    kind: type[RmapScheme], options: dict[str, Any] | None = None, *, seeds: int = 3, small: bool = False
+) -> Failure | None:
     """The first failure of a short form of the suite, in this process; None when all holds. `small`: made small first
     (some seconds)."""
     for failure in _quick(kind, options or {}, seeds):
@@ -381,7 +395,7 @@ def quick(kind: type, options: dict[str, Any] | None = None, *, seeds: int = 3, 
     return None
 
 
-def _quick(kind: type, options: dict[str, Any], seeds: int) -> Iterator[Failure]:
+def _quick(kind: type[RmapScheme], options: dict[str, Any], seeds: int) -> Iterator[Failure]:
     outcome = check_contract(kind, options)
     keeps = at_hand(kind, options)
     if outcome.failure is not None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -40,6 +40,12 @@ from mmcore.rmap import (
     Walk,
     WalkScheme,
 )
+
+if TYPE_CHECKING:
+    from mmcore.areas.mm import Mm
+    from mmcore.areas.vma import VmArea
+    from mmcore.physical.zones import Zone
+    from mmcore.rmap import SchemeEnv
 
 # Hooks that may take memory, and whatever reclaim does while they do. All others may not.
 _ALLOCATING = frozenset({"reserve", "vma_copied", "vma_adjust_begin", "mm_created"})
@@ -74,7 +80,7 @@ def watched(kind: type[RmapScheme], options: dict[str, Any]) -> type[RmapScheme]
             body[hook] = _watch(hook, own)
     own_check = kind.check
 
-    def init(self: Any, env: Any, options: dict[str, Any]) -> None:
+    def init(self: Any, env: SchemeEnv, options: dict[str, Any]) -> None:
         self._watch = None
         kind.__init__(self, env, options)
         require_base(self, kind, env)
@@ -99,7 +105,7 @@ def _questions(kind: type[RmapScheme]) -> dict[str, Any]:
     assert issubclass(kind, ScanScheme)
     own_scan = kind.swap_out
 
-    def swap_out(self: Any, priority: int, zone: Any, goal: int) -> int:
+    def swap_out(self: Any, priority: int, zone: Zone, goal: int) -> int:
         answer: int = self._watch.swap_out(own_scan, priority, zone, goal)
         return answer
 
@@ -116,18 +122,27 @@ def _watch(hook: str, own: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
+class _CoreState(NamedTuple):
+    """What no hook may change. `arrays`, by frame: _CORE_ARRAYS, then the flags, and mapping and index of frames that
+    are not anonymous; `slab_frames` of all slabs; `allocated` objects so far."""
+
+    arrays: list[np.ndarray]
+    slab_frames: int
+    allocated: int
+
+
 class Watch:
     """What has been told to one scheme so far, and what it may not touch."""
 
-    def __init__(self, scheme: Any) -> None:
+    def __init__(self, scheme: RmapScheme) -> None:
         self.scheme = scheme
         self.env = scheme.env
         self.kind = type(scheme).__mro__[1].__name__
-        self.mms: set[Any] = set()
+        self.mms: set[Mm] = set()
         self.tokens: dict[
-            int, list[Any]
+            int, list[object]
         ] = {}  # by id: what was reserved and not released; held, so that ids stay theirs
-        self.adjusting: list[tuple[Any, Any]] = []
+        self.adjusting: list[tuple[object, VmArea]] = []
         self.calls: dict[str, int] = {}
         self.probing = False
         self.found = 0  # PTEs that unmapping walks found
@@ -168,7 +183,7 @@ class Watch:
     def _core(what: str) -> None:
         raise Breach(f"the core breaks its promise: {what}")
 
-    def _core_state(self) -> list[Any]:
+    def _core_state(self) -> _CoreState:
         """What no hook may change: the core's arrays, flags, the words of frames that are not anonymous, and the number
         of objects allocated so far."""
         frames = self.env.frames
@@ -176,27 +191,24 @@ class Watch:
         others = (frames.np_flags & np.uint32(PG_ANON)) == 0
         state = [getattr(frames, f"np_{name}").copy() for name in _CORE_ARRAYS]
         slabs = self.env.slab.caches.values()
-        return [
-            *state,
-            flags,
-            np.where(others, frames.np_mapping, 0),
-            np.where(others, frames.np_index, 0),
+        return _CoreState(
+            [*state, flags, np.where(others, frames.np_mapping, 0), np.where(others, frames.np_index, 0)],
             sum(cache.frames for cache in slabs),
             self._allocated(),
-        ]
+        )
 
     def _allocated(self) -> int:
         return sum(cache.allocations for cache in self.env.slab.caches.values())
 
-    def _compare(self, hook: str, before: list[Any]) -> None:
+    def _compare(self, hook: str, before: _CoreState) -> None:
         now = self._core_state()
-        if now[-1] != before[-1]:
+        if now.allocated != before.allocated:
             self._blame(
-                f"{hook} allocates {now[-1] - before[-1]} object(s): only reserve, vma_copied, vma_adjust_begin, "
-                f"and mm_created may"
+                f"{hook} allocates {now.allocated - before.allocated} object(s): only reserve, vma_copied, "
+                f"vma_adjust_begin, and mm_created may"
             )
         theirs = self._allocators(before, now)
-        for name, old, new in zip((*_CORE_ARRAYS, "flags", "mapping", "index"), before, now):
+        for name, old, new in zip((*_CORE_ARRAYS, "flags", "mapping", "index"), before.arrays, now.arrays):
             changed = (old != new) & ~theirs
             if changed.any():
                 pfn = int(np.nonzero(changed)[0][0])
@@ -204,18 +216,18 @@ class Watch:
                 self._blame(f"{hook} writes {what}, which is the core's: {self.env.frames.describe(pfn)}")
 
     @staticmethod
-    def _allocators(before: list[Any], now: list[Any]) -> np.ndarray:
+    def _allocators(before: _CoreState, now: _CoreState) -> np.ndarray:
         """Frames whose words the page allocator may have changed, True each: a hook that frees an object may give a
         whole slab back, which joins its free neighbours, or drains a per-cpu list of them. None while every slab
         stays."""
-        was, is_now = (state[_CORE_ARRAYS.index("owner")] for state in (before, now))
+        was, is_now = (state.arrays[_CORE_ARRAYS.index("owner")] for state in (before, now))
         free = (is_now == FREE) | (is_now == PCP)
         went = (was == SLAB) & free
-        if not went.any() or int(went.sum()) != before[-2] - now[-2]:
+        if not went.any() or int(went.sum()) != before.slab_frames - now.slab_frames:
             return np.zeros(len(was), bool)
         return free & (went | (was == FREE) | (was == PCP))
 
-    def _own_state(self) -> list[Any]:
+    def _own_state(self) -> list[np.ndarray]:
         """What a question may not change either: the scheme's words and objects."""
         frames = self.env.frames
         return [
@@ -228,13 +240,13 @@ class Watch:
 
     # --- reservations
 
-    def _after_reserve(self, token: Any, operation: str, vma: Any, pfns: Any = None) -> None:
+    def _after_reserve(self, token: object, operation: str, vma: VmArea, pfns: np.ndarray | None = None) -> None:
         if operation.endswith("_fault") and not _stands(vma):
             self._core(f"reserve({operation!r}) for an area that was never told of: {vma}")
         if token is not None:
             self.tokens.setdefault(id(token), []).append(token)
 
-    def _before_release(self, token: Any) -> None:
+    def _before_release(self, token: object) -> None:
         if token is None:
             return
         held = self.tokens.get(id(token))
@@ -245,13 +257,13 @@ class Watch:
             if not held:
                 del self.tokens[id(token)]
 
-    def _holds(self, hook: str, token: Any) -> None:
+    def _holds(self, hook: str, token: object) -> None:
         if token is not None and id(token) not in self.tokens:
             self._core(f"{hook} with a token that is not reserved")
 
     # --- pages
 
-    def _before_add_anon(self, pfn: int, vma: Any, address: int, pte: int, exclusive: bool, token: Any) -> None:
+    def _before_add_anon(self, pfn: int, vma: VmArea, address: int, pte: int, exclusive: bool, token: object) -> None:
         frames = self.env.frames
         self._place("add_anon", vma, address, pte)
         self._holds("add_anon", token)
@@ -261,7 +273,7 @@ class Watch:
             self._core(f"add_anon says exclusive of a page that is mapped: {frames.describe(pfn)}")
 
     def _after_add_anon(
-        self, answer: Any, pfn: int, vma: Any, address: int, pte: int, exclusive: bool, token: Any
+        self, answer: object, pfn: int, vma: VmArea, address: int, pte: int, exclusive: bool, token: object
     ) -> None:
         if answer not in (OK, COPY):
             self._blame(f"add_anon answers {answer!r}: it must be OK or COPY")
@@ -270,12 +282,12 @@ class Watch:
         if answer == OK:
             self._told("add_anon", pte, pfn)
 
-    def _before_add_file(self, pfn: int, vma: Any, address: int, pte: int, token: Any) -> None:
+    def _before_add_file(self, pfn: int, vma: VmArea, address: int, pte: int, token: object) -> None:
         self._place("add_file", vma, address, pte)
         self._holds("add_file", token)
         self._told("add_file", pte, pfn)
 
-    def _place(self, hook: str, vma: Any, address: int, pte: int) -> None:
+    def _place(self, hook: str, vma: VmArea, address: int, pte: int) -> None:
         if not _stands(vma):
             self._core(f"{hook} in an area that was never told of: {vma}")
         if not vma.vm_start <= address < vma.vm_end:
@@ -297,7 +309,9 @@ class Watch:
         value = self.env.pgtables.ptes[pte]
         return bool(value & PRESENT) and value >> 12 & self.env.pgtables.PFN_MASK == pfn
 
-    def _before_dup(self, src: Any, dst: Any, pfns: Any, src_ptes: Any, dst_ptes: Any, token: Any) -> None:
+    def _before_dup(
+        self, src: VmArea, dst: VmArea, pfns: np.ndarray, src_ptes: np.ndarray, dst_ptes: np.ndarray, token: object
+    ) -> None:
         self._holds("dup", token)
         for pfn, old, new in zip(pfns.tolist(), src_ptes.tolist(), dst_ptes.tolist(), strict=True):
             if not self._maps(old, pfn) or not self._maps(new, pfn):
@@ -306,11 +320,22 @@ class Watch:
                 self._core(f"dup with mapcount still without the copy: {self.env.frames.describe(pfn)}")
             self._told("dup", new, pfn)
 
-    def _after_move_check(self, answer: Any, src: Any, dst: Any, delta: int, pfns: Any, src_ptes: Any) -> None:
+    def _after_move_check(
+        self, answer: np.ndarray | None, src: VmArea, dst: VmArea, delta: int, pfns: np.ndarray, src_ptes: np.ndarray
+    ) -> None:
         if answer is not None and len(answer) and not 0 <= int(min(answer)) <= int(max(answer)) < len(pfns):
             self._blame(f"move_check names position {int(max(answer))} of {len(pfns)} pages")
 
-    def _before_move(self, src: Any, dst: Any, delta: int, pfns: Any, src_ptes: Any, dst_ptes: Any, token: Any) -> None:
+    def _before_move(
+        self,
+        src: VmArea,
+        dst: VmArea,
+        delta: int,
+        pfns: np.ndarray,
+        src_ptes: np.ndarray,
+        dst_ptes: np.ndarray,
+        token: object,
+    ) -> None:
         self._holds("move", token)
         for old, pfn in zip(src_ptes.tolist(), pfns.tolist(), strict=True):
             self._forget("move", old, pfn)
@@ -319,11 +344,11 @@ class Watch:
                 self._core(f"move to PTE {new:#x}, which does not map frame {pfn:#x}")
             self._told("move", new, pfn)
 
-    def _before_reused(self, pfn: int, vma: Any, address: int) -> None:
+    def _before_reused(self, pfn: int, vma: VmArea, address: int) -> None:
         if not _stands(vma) or self.env.frames.mapcount[pfn] != 1:
             self._core(f"reused of a page that is not mapped once: {self.env.frames.describe(pfn)}")
 
-    def _before_remove(self, vma: Any, pfns: Any, ptes: Any) -> None:
+    def _before_remove(self, vma: VmArea, pfns: np.ndarray, ptes: np.ndarray) -> None:
         for pfn, pte in zip(pfns.tolist(), ptes.tolist(), strict=True):
             self._forget("remove", pte, pfn)
 
@@ -335,7 +360,7 @@ class Watch:
             if pfn == old:
                 self.ptes[pte] = new
 
-    def _before_released(self, pfns: Any) -> None:
+    def _before_released(self, pfns: np.ndarray) -> None:
         frames = self.env.frames
         for pfn in pfns.tolist():
             if frames.mapcount[pfn] or (frames.flags[pfn] ^ frames.flags[int(pfns[0])]) & PG_ANON:
@@ -343,7 +368,7 @@ class Watch:
 
     # --- areas
 
-    def _before_vma_copied(self, dst: Any, src: Any, how: str) -> None:
+    def _before_vma_copied(self, dst: VmArea, src: VmArea, how: str) -> None:
         if how not in (FORK, SPLIT, MOVE):
             self._core(f"vma_copied({how!r})")
         if not _stands(src) or _stands(dst):
@@ -351,14 +376,14 @@ class Watch:
         if how == FORK and self._pages(dst):
             self._core(f"vma_copied after the child's pages: {dst}")
 
-    def _before_vma_unlinked(self, vma: Any, into: Any) -> None:
+    def _before_vma_unlinked(self, vma: VmArea, into: VmArea | None) -> None:
         if into is not None:
             if into is vma or not _stands(into) or not self.adjusting:
                 self._core(f"vma_unlinked into an area that does not stand in its mm, or outside an adjustment: {into}")
         elif vma.vm_mm.find_vma_intersection(vma.vm_start, vma.vm_end) is None and self._pages(vma):
             self._core(f"vma_unlinked of an area that still has pages: {vma}")
 
-    def _pages(self, vma: Any) -> bool:
+    def _pages(self, vma: VmArea) -> bool:
         """Does the area have PTEs that map counted frames?"""
         pgtables, frames = self.env.pgtables, self.env.frames
         for first, base in pgtables.tables(vma.vm_mm.pgd, vma.vm_start, vma.vm_end):
@@ -369,37 +394,37 @@ class Watch:
                     return True
         return False
 
-    def _before_vma_adjust_begin(self, vma: Any, start: int, end: int, nxt: Any) -> None:
+    def _before_vma_adjust_begin(self, vma: VmArea, start: int, end: int, nxt: VmArea | None) -> None:
         if any(area is not None and not _stands(area) for area in (vma, nxt)):
             self._core(f"vma_adjust_begin of an area that does not stand in its mm: {vma}, {nxt}")
 
-    def _after_vma_adjust_begin(self, token: Any, vma: Any, start: int, end: int, nxt: Any) -> None:
+    def _after_vma_adjust_begin(self, token: object, vma: VmArea, start: int, end: int, nxt: VmArea | None) -> None:
         self.adjusting.append((token, vma))
 
-    def _before_vma_adjust_end(self, token: Any) -> None:
+    def _before_vma_adjust_end(self, token: object) -> None:
         if not self.adjusting:
             self._core("vma_adjust_end without a begin")
         elif self.adjusting.pop()[0] is not token:
             self._core("vma_adjust_end with another's token")
 
-    def _after_move_pgoff(self, answer: Any, src: Any, old_address: int, new_address: int) -> None:
+    def _after_move_pgoff(self, answer: object, src: VmArea, old_address: int, new_address: int) -> None:
         if not isinstance(answer, int):
             self._blame(f"move_pgoff answers {answer!r}: it must be a page offset")
 
-    def _after_can_merge(self, answer: Any, a: Any, b: Any) -> None:
+    def _after_can_merge(self, answer: object, a: VmArea, b: VmArea) -> None:
         if not isinstance(answer, (bool, np.bool_)):
             self._blame(f"can_merge answers {answer!r}: it must be True or False")
 
     # --- address spaces
 
-    def _before_mm_created(self, mm: Any, parent: Any) -> None:
+    def _before_mm_created(self, mm: Mm, parent: Mm | None) -> None:
         if mm in self.mms or mm.vmas or (parent is not None and parent not in self.mms):
             self._core("mm_created of an unknown parent's child, or of an mm that is known or has areas already")
 
-    def _after_mm_created(self, answer: Any, mm: Any, parent: Any) -> None:
+    def _after_mm_created(self, answer: object, mm: Mm, parent: Mm | None) -> None:
         self.mms.add(mm)
 
-    def _before_mm_exited(self, mm: Any) -> None:
+    def _before_mm_exited(self, mm: Mm) -> None:
         if mm not in self.mms or mm.vmas:
             self._core(f"mm_exited of an mm that is unknown, or still has areas: {mm.addr:#x}")
         self.mms.discard(mm)
@@ -427,7 +452,7 @@ class Watch:
         if changed:
             self._blame(f"walk for an AUDIT meters {', '.join(changed)}: it may only look")
 
-    def _asked(self, watched: _WatchedWalk, mm: Any, address: int, vma: Any, pte: int) -> int:
+    def _asked(self, watched: _WatchedWalk, mm: Mm, address: int, vma: VmArea | None, pte: int) -> int:
         """A watched walk offers a place: the core's answer, or AGAIN in its stead."""
         walk = watched.walk
         if watched.told_stop:
@@ -446,14 +471,14 @@ class Watch:
         watched.told_stop = bool(answer & STOP)
         return answer
 
-    def swap_out(self, own: Callable[..., Any], priority: int, zone: Any, goal: int) -> int:
+    def swap_out(self, own: Callable[..., Any], priority: int, zone: Zone, goal: int) -> int:
         """A scan: `try_to_swap_out` does the work, the scheme changes only what is its own, and no more pages go than
         were asked for."""
         core = self._core_state()
         try_to_swap_out = self.env.try_to_swap_out
         found = 0
 
-        def core_scan(vma: Any, start: int, end: int, zone_: Any, wanted: int) -> tuple[int, int]:
+        def core_scan(vma: VmArea, start: int, end: int, zone_: Zone, wanted: int) -> tuple[int, int]:
             nonlocal core, found
             self._compare("swap_out", core)
             if zone_ is not zone:
@@ -475,7 +500,7 @@ class Watch:
             self._blame(f"swap_out takes {found} pages where {goal} were wanted")
         return answer
 
-    def _busy(self, pfn: int, mm: Any, address: int, pte: int) -> bool:
+    def _busy(self, pfn: int, mm: Mm, address: int, pte: int) -> bool:
         """Every third PTE found by unmapping walks is not to be had just now, as where Linux finds a page table
         locked."""
         if pte < 0:
@@ -527,11 +552,11 @@ class Watch:
                         f"an unmapping walk that is answered {'AGAIN' if answer == AGAIN else 'FAIL | STOP'} offers "
                         f"{hits} PTEs, not {expected}: " + frames.describe(pfn)
                     )
-        for name, value in meters.items():
-            setattr(env.meters, name, value)
+        env.meters.restore(meters)
         return wrong
 
     def _ask(self, pfn: int, answer: int) -> int:
+        assert isinstance(self.scheme, WalkScheme)
         walk = _AnsweredWalk(self, pfn, answer)
         self.probing = True
         try:
@@ -553,7 +578,7 @@ class _WatchedWalk(Walk):
         self.core = watch._core_state()
         self.told_stop = False
 
-    def visit(self, mm: Any, address: int, vma: Any = None, pte: int = -1) -> int:
+    def visit(self, mm: Mm, address: int, vma: VmArea | None = None, pte: int = -1) -> int:
         return self.watch._asked(self, mm, address, vma, pte)
 
 
@@ -568,7 +593,7 @@ class _AnsweredWalk(Walk):
         self.answer = answer
         self.hits = 0
 
-    def visit(self, mm: Any, address: int, vma: Any = None, pte: int = -1) -> int:
+    def visit(self, mm: Mm, address: int, vma: VmArea | None = None, pte: int = -1) -> int:
         if pte < 0:
             pte = self.watch.env.pgtables.pte_index(mm.pgd, address)
         if pte < 0 or not self.watch._maps(pte, self.pfn):
@@ -577,14 +602,14 @@ class _AnsweredWalk(Walk):
         return self.answer
 
 
-def _stands(vma: Any) -> bool:
+def _stands(vma: VmArea) -> bool:
     """Is it one of its address space's areas?"""
     return vma in vma.vm_mm.vmas
 
 
-def _same(old: list[Any], new: list[Any]) -> bool:
+def _same(old: list[np.ndarray], new: list[np.ndarray]) -> bool:
     return all(np.array_equal(a, b) for a, b in zip(old, new))
 
 
-def _shrinks(vma: Any, start: int, end: int, nxt: Any) -> bool:
+def _shrinks(vma: VmArea, start: int, end: int, nxt: VmArea | None) -> bool:
     return nxt is None and vma.vm_start <= start and end <= vma.vm_end

@@ -12,7 +12,7 @@ from __future__ import annotations
 import errno
 import struct
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -27,13 +27,17 @@ from mmcore.calls.mlock import do_mlock, do_munlock
 from mmcore.calls.mprotect import do_mprotect
 from mmcore.calls.mremap import do_mremap
 from mmcore.errors import MustWait, SysError
+from mmcore.files.filespace import FileSpace
 from mmcore.physical.frames import FREE, PCP, PG_ANON, PG_LOCKED, PG_WRITEBACK
 from mmcore.physical.pgtable import PRESENT, TASK_SIZE
 from sandbox.kit.compare import WorldComparison
 from sandbox.kit.files import host_file, tmpfs_file
 from sandbox.kit.injection import Failing
 from sandbox.kit.machine import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, MAP_SHARED, CpulessMachine, Fault, serve
-from sandbox.kit.model import HIGH, LOW, READ, WRITE, ZERO, Object, Process, Slot
+from sandbox.kit.model import HIGH, LOW, READ, WRITE, ZERO, CountedFile, Object, Process, Slot
+
+if TYPE_CHECKING:
+    from mmcore.rmap import RmapScheme
 
 ARENA = 0x40000000 - (40 << 12) >> 12  # page number; the arena lies across a table's end under either paging
 ARENA_PAGES = 96
@@ -54,7 +58,7 @@ class GivenUp(Exception):
 class World(WorldComparison):
     """`spare`: free frames left at the start (None: all); few make every operation reclaim."""
 
-    def __init__(self, scheme: type, paging: str = "pae", spare: int | None = None, **options: Any) -> None:
+    def __init__(self, scheme: type[RmapScheme], paging: str = "pae", spare: int | None = None, **options: Any) -> None:
         self.machine = CpulessMachine(scheme, memory=8 << 20, swap=16 << 20, paging=paging, pins=self._pins, **options)
         self.mem = self.machine.mem
         self.trace: list[str] = []  # what was done, in words
@@ -176,7 +180,7 @@ class World(WorldComparison):
             if shared:
                 vma = process.mm.find_vma(where << 12)
                 assert vma is not None
-                obj = Object(pages << 12, vma.vm_file)
+                obj = Object(pages << 12, cast(CountedFile, vma.vm_file))
         process.map(where, pages, prot, obj, index, shared)
 
     def munmap(self, who: int, at: int, pages: int, fail: int = 0) -> None:
@@ -480,7 +484,7 @@ class World(WorldComparison):
         index %= FILE_PAGES + 4
         where = HIGH if word & 1 else LOW
         self.note(f"write file {which} page {index} {word}")
-        n = self.call(obj.file.mapping.write, index * 4096 + where, struct.pack("<I", word))
+        n = self.call(obj.opened().mapping.write, index * 4096 + where, struct.pack("<I", word))
         assert n == 4
         obj.size = max(obj.size, index * 4096 + where + 4)
         old = obj.pages.get(index, ZERO)
@@ -491,7 +495,7 @@ class World(WorldComparison):
         index %= FILE_PAGES
         pages = 1 + pages % 8
         self.note(f"read file {which} page {index} {pages}")
-        data = self.call(obj.file.mapping.read, index * 4096, pages * 4096)
+        data = self.call(obj.opened().mapping.read, index * 4096, pages * 4096)
         assert len(data) == max(0, min(pages * 4096, obj.size - index * 4096))
         for k in range(pages):
             for half, where in enumerate((LOW, HIGH)):
@@ -507,7 +511,7 @@ class World(WorldComparison):
         size = size % (2 * FILE_PAGES + 8) * 2048
         size += 1024 if size & 2048 else 0
         self.note(f"truncate file {which} to {size:#x}")
-        self.call(obj.file.truncate, size)
+        self.call(obj.opened().truncate, size)
         obj.truncate(size)
         first = size + 4095 >> 12
         for process in self.processes:
@@ -633,11 +637,13 @@ class World(WorldComparison):
         obj = self.objects[2]
         limit = limit % 8 or 1 << 30
         self.note(f"write back {limit} pages")
-        self.call(obj.file.mapping.writeback, limit)
-        if not self.mem.config.dirty_tracking or obj.file.mapping.dirty:
+        file = obj.opened()
+        assert isinstance(file.mapping, FileSpace) and file.host is not None
+        self.call(file.mapping.writeback, limit)
+        if not self.mem.config.dirty_tracking or file.mapping.dirty:
             return
         for index in range(obj.size + 4095 >> 12):
-            data = obj.file.host.written.get(index, bytes(4096))
+            data = file.host.written.get(index, bytes(4096))
             found = struct.unpack_from("<I", data, LOW)[0], struct.unpack_from("<I", data, HIGH)[0]
             assert found == obj.pages.get(index, ZERO), (
                 f"page {index} was written back as {found}, not {obj.pages.get(index, ZERO)}"
@@ -685,7 +691,7 @@ class World(WorldComparison):
             self.machine.exit(process.mm)
         self.processes = []
         for obj in self.objects:
-            obj.file.truncate(0)
+            obj.opened().truncate(0)
         mem = self.mem
         mem.clock.charge(60 * 10**9)
         mem.reclaim.shrink_all(1 << 20)  # pages whose I/O was under way when their last user went

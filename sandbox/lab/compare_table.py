@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from sandbox.result import Owner, Result
 
@@ -312,7 +312,7 @@ def _blocks(count: int, width: int) -> Iterator[list[int]]:
         yield [0, *range(start, min(count, start + others))]
 
 
-def print_table(table: list[Row], schemes: list[str], file=None) -> None:
+def print_table(table: list[Row], schemes: list[str], file: IO[str] | None = None) -> None:
     """Prints the rows to `file` (standard output by default), at most PER_TABLE schemes side by side; 120 columns where
     there is no terminal."""
     from rich.box import SIMPLE_HEAD

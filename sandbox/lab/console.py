@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import textwrap
-from typing import Any, NoReturn
+from typing import IO, Any, NoReturn
 
 from rich.console import Console
 
@@ -27,7 +27,7 @@ class TableConsole(Console):
         raise BrokenPipeError
 
 
-def wrapped(lines: list[str], stream: Any, indent: int = 12) -> list[str]:
+def wrapped(lines: list[str], stream: IO[str], indent: int = 12) -> list[str]:
     """`lines` for `stream`: broken between words where it is a terminal, and as they are where it is not (a pipe's
     reader wants them whole)."""
     if not stream.isatty():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import IO
+
 from sandbox.result import Owner, Result
 
 
@@ -47,7 +49,7 @@ def slab_rows(results: list[Result]) -> list[tuple[str, list[Owner | None]]]:
     return [(name, [result.lowmem.owners.get(name) for result in results]) for name in ordered]
 
 
-def print_lowmem(results: list[Result], names: list[str], file=None) -> None:
+def print_lowmem(results: list[Result], names: list[str], file: IO[str] | None = None) -> None:
     """Prints both tables to `file` (standard output by default); `names` are the result files, for headings."""
     from rich.table import Table
 

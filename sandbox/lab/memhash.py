@@ -23,7 +23,7 @@ from collections.abc import Iterator
 from hashlib import blake2b
 from itertools import pairwise
 from stat import S_ISDIR, S_ISLNK
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mmcore.areas.vma import VM_GROWSDOWN, VM_MAYSHARE, VM_NONLINEAR, VmArea
 from mmcore.errors import SysError
@@ -31,6 +31,7 @@ from mmcore.files.filespace import FileSpace
 from mmcore.files.shmem import ShmemSpace
 from mmcore.physical.pgtable import FILE, PRESENT
 from mmcore.physical.pterange import PteRange
+from mmcore.physical.ram import PAGE_SIZE
 from sandbox.cpu.regs import ESP
 from sandbox.fs.tmpfs import TmpfsInode
 from sandbox.kernel.binprm import AT_RANDOM
@@ -45,11 +46,10 @@ if TYPE_CHECKING:
     from sandbox.kernel.kernel import Kernel
     from sandbox.kernel.task import Task
 
-PAGE = 4096
 DIGEST = 8
 """Bytes of one page's digest."""
 
-_ZERO = bytes(PAGE)
+_ZERO = bytes(PAGE_SIZE)
 
 
 class _Digests:
@@ -97,7 +97,7 @@ class MemoryRecorder:
 
     def image(self) -> MemoryImage:
         """All that was recorded, what still runs and the files added, in a fixed order."""
-        living: dict[Mm, list[Any]] = {}
+        living: dict[Mm, list[Task]] = {}
         for task in self.kernel.tasks.values():
             if task.mm is not None:
                 living.setdefault(task.mm, []).append(task)
@@ -135,7 +135,7 @@ class MemoryRecorder:
         for page in sorted(found):
             data = found[page] or b""
             for start, end in left_out:
-                low, high = max(start - (page << 12), 0), min(end - (page << 12), PAGE)
+                low, high = max(start - (page << 12), 0), min(end - (page << 12), PAGE_SIZE)
                 if low < high and data:
                     data = data[:low] + bytes(high - low) + data[high:]
             pages.add(page, data)
@@ -174,16 +174,16 @@ class MemoryRecorder:
 
     def _frame(self, pfn: int) -> bytes:
         at = pfn << 12
-        return self.mem.ram.buf[at : at + PAGE]
+        return self.mem.ram.buf[at : at + PAGE_SIZE]
 
     def _swapped(self, entry: int) -> bytes:
         swap = self.mem.swap
         pfn = swap.cache.get(entry, -1)
-        return self._frame(pfn) if pfn >= 0 else bytes(swap.store[entry << 12 : (entry << 12) + PAGE])
+        return self._frame(pfn) if pfn >= 0 else bytes(swap.store[entry << 12 : (entry << 12) + PAGE_SIZE])
 
     def _indices(self, mapping: AddressSpace, first: int, stop: int) -> list[int]:
         """Pages of a file in [first, stop) that may hold something, ascending."""
-        stop = min(stop, mapping.host.i_size + PAGE - 1 >> 12)
+        stop = min(stop, mapping.host.i_size + PAGE_SIZE - 1 >> 12)
         if not isinstance(mapping, ShmemSpace):
             return list(range(first, stop))
         return sorted(index for index in {*mapping.pages, *mapping.swapped} if first <= index < stop)
@@ -198,7 +198,7 @@ class MemoryRecorder:
             return self._swapped(entry) if entry else b""
         assert isinstance(mapping, FileSpace)
         try:
-            return mapping.backing.read_page(index).ljust(PAGE, b"\0")
+            return mapping.backing.read_page(index).ljust(PAGE_SIZE, b"\0")
         except SysError:
             return b""
 
@@ -242,7 +242,7 @@ def _file_name(vma: VmArea) -> str:
     """The file an area shows, as /proc/PID/maps names it; one without a name is known by its inode."""
     if vma.vm_file is None:
         return ""
-    name = getattr(vma.vm_file, "path", "")
+    name = vma.vm_file.path
     if not name or name.endswith(" (deleted)"):
         name = f"{name} inode {vma.vm_file.inode.ino}".strip()
     return name

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import struct
+from collections.abc import Callable
 
 from mmcore.errors import SysError
 from sandbox.kernel.table import syscall
@@ -69,28 +70,32 @@ def same_owner(task: Task, target: Task) -> bool:
     return not task.euid or task.euid in (target.uid, target.euid)
 
 
+Widths = Callable[[int], int]  # of an id: between 16 and 32 bits, or as it is
+
+
 class Ids:
-    """The four ids of one kind of a task, user or group."""
+    """The four ids of one kind of a task, user (UserIds) or group (GroupIds)."""
 
-    __slots__ = ("task", "kind")
+    __slots__ = ("task",)
 
-    def __init__(self, task: Task, kind: str) -> None:
+    def __init__(self, task: Task) -> None:
         self.task = task
-        self.kind = kind
 
     def get(self) -> tuple[int, int, int]:
         """The ids: real, effective, saved."""
-        task, kind = self.task, self.kind
-        return getattr(task, kind), getattr(task, "e" + kind), getattr(task, "s" + kind)
+        raise NotImplementedError
+
+    def fs(self) -> int:
+        """The id that counts for files."""
+        raise NotImplementedError
+
+    def _put(self, real: int, effective: int, saved: int, fs: int) -> None:
+        raise NotImplementedError
 
     def set(self, real: int, effective: int, saved: int) -> None:
-        task, kind = self.task, self.kind
-        if effective != getattr(task, "e" + kind) or effective != getattr(task, "fs" + kind):
-            _changed(task)
-        setattr(task, kind, real)
-        setattr(task, "e" + kind, effective)
-        setattr(task, "s" + kind, saved)
-        setattr(task, "fs" + kind, effective)
+        if effective != self.get()[1] or effective != self.fs():
+            _changed(self.task)
+        self._put(real, effective, saved, effective)
 
     def set_one(self, ident: int) -> int:
         """setuid, setgid."""
@@ -126,12 +131,44 @@ class Ids:
 
     def set_fs(self, ident: int) -> int:
         """setfsuid, setfsgid: the old one, always."""
-        old = getattr(self.task, "fs" + self.kind)
+        old = self.fs()
         if ident != KEEP and (not self.task.euid or ident in (*self.get(), old)):
             if ident != old:
                 _changed(self.task)
-            setattr(self.task, "fs" + self.kind, ident)
+            self._put(*self.get(), ident)
         return old
+
+
+class UserIds(Ids):
+    """Those of a user."""
+
+    __slots__ = ()
+
+    def get(self) -> tuple[int, int, int]:
+        return self.task.uid, self.task.euid, self.task.suid
+
+    def fs(self) -> int:
+        return self.task.fsuid
+
+    def _put(self, real: int, effective: int, saved: int, fs: int) -> None:
+        task = self.task
+        task.uid, task.euid, task.suid, task.fsuid = real, effective, saved, fs
+
+
+class GroupIds(Ids):
+    """Those of a group."""
+
+    __slots__ = ()
+
+    def get(self) -> tuple[int, int, int]:
+        return self.task.gid, self.task.egid, self.task.sgid
+
+    def fs(self) -> int:
+        return self.task.fsgid
+
+    def _put(self, real: int, effective: int, saved: int, fs: int) -> None:
+        task = self.task
+        task.gid, task.egid, task.sgid, task.fsgid = real, effective, saved, fs
 
 
 def _changed(task: Task) -> None:
@@ -143,6 +180,7 @@ def _changed(task: Task) -> None:
 
 def _setters(
     kind: str,
+    ids: type[Ids],
     one: tuple[int, int],
     re: tuple[int, int],
     res: tuple[int, int],
@@ -153,20 +191,22 @@ def _setters(
     for i, (widen, suffix) in enumerate(((low2high, ""), (lambda ident: ident, "32"))):
         narrow = high2low if i == 0 else (lambda ident: ident)
 
-        def set_one(task: Task, a: int, widen=widen) -> int:
-            return Ids(task, kind).set_one(widen(a))
+        def set_one(task: Task, a: int, widen: Widths = widen) -> int:
+            return ids(task).set_one(widen(a))
 
-        def set_re(task: Task, a: int, b: int, widen=widen) -> int:
-            return Ids(task, kind).set_re(widen(a), widen(b))
+        def set_re(task: Task, a: int, b: int, widen: Widths = widen) -> int:
+            return ids(task).set_re(widen(a), widen(b))
 
-        def set_res(task: Task, a: int, b: int, c: int, widen=widen) -> int:
-            return Ids(task, kind).set_res(widen(a), widen(b), widen(c))
+        def set_res(task: Task, a: int, b: int, c: int, widen: Widths = widen) -> int:
+            return ids(task).set_res(widen(a), widen(b), widen(c))
 
-        def set_fs(task: Task, a: int, widen=widen, narrow=narrow) -> int:
-            return narrow(Ids(task, kind).set_fs(widen(a)))
+        def set_fs(task: Task, a: int, widen: Widths = widen, narrow: Widths = narrow) -> int:
+            return narrow(ids(task).set_fs(widen(a)))
 
-        def get_res(task: Task, a: int, b: int, c: int, form="<H" if i == 0 else "<I", narrow=narrow) -> int:
-            for addr, ident in zip((a, b, c), Ids(task, kind).get(), strict=True):
+        def get_res(
+            task: Task, a: int, b: int, c: int, form: str = "<H" if i == 0 else "<I", narrow: Widths = narrow
+        ) -> int:
+            for addr, ident in zip((a, b, c), ids(task).get(), strict=True):
                 copy_to_user(task, addr, struct.pack(form, narrow(ident)))
             return 0
 
@@ -177,8 +217,8 @@ def _setters(
         syscall(fs[i], f"setfs{kind}{suffix}", 1)(set_fs)
 
 
-_setters("uid", (23, 213), (70, 203), (164, 208), (165, 209), (138, 215))
-_setters("gid", (46, 214), (71, 204), (170, 210), (171, 211), (139, 216))
+_setters("uid", UserIds, (23, 213), (70, 203), (164, 208), (165, 209), (138, 215))
+_setters("gid", GroupIds, (46, 214), (71, 204), (170, 210), (171, 211), (139, 216))
 
 
 def _getgroups(task: Task, size: int, addr: int, form: str) -> int:

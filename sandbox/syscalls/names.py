@@ -214,9 +214,10 @@ def sys_renameat2(task: Task, olddir: int, old: int, newdir: int, new: int, flag
     _check_kinds(source, victim, exchange)
     directory = old_parent.inode
     if exchange:
+        assert victim is not None
         if not isinstance(directory, TmpfsInode):
             raise NotHere(EINVAL, "RENAME_EXCHANGE in a mount (renameat2)")
-        directory.exchange(source, victim)  # type: ignore[arg-type]
+        directory.exchange(source, victim)
         moved(new_parent.inode, directory)
     else:
         directory.rename(source, new_parent, new_name, victim)

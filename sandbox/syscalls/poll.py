@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 from errno import EBADF, EFAULT, EINVAL
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mmcore.errors import SysError
 from mmcore.wait import WaitQueue
@@ -35,6 +35,7 @@ from sandbox.kernel.table import syscall
 from sandbox.kernel.uaccess import copy_from_user, copy_to_user, get_user32, pin_user
 
 if TYPE_CHECKING:
+    from sandbox.fs.file import File
     from sandbox.kernel.sched import Call
     from sandbox.kernel.task import Task
 
@@ -48,9 +49,9 @@ def _deadline(task: Task, ns: int | None) -> int | None:
     return None if ns is None else task.kernel.clock.now + ns
 
 
-def _next_look(task: Task, files: list[Any], deadline: int | None) -> int | None:
+def _next_look(task: Task, files: list[File], deadline: int | None) -> int | None:
     """When to look again although nobody woke us: the deadline, or sooner if a terminal is among the files."""
-    poll_ns = min((getattr(file, "poll_ns", 0) or 1 << 62 for file in files), default=1 << 62)
+    poll_ns = min((file.poll_ns or 1 << 62 for file in files), default=1 << 62)
     if poll_ns == 1 << 62:
         return deadline
     look = task.kernel.clock.now + poll_ns
@@ -59,7 +60,7 @@ def _next_look(task: Task, files: list[Any], deadline: int | None) -> int | None
 
 # poll
 def _look(
-    task: Task, wanted: list[tuple[int, int]], queues: list[WaitQueue] | None, seen: list[Any]
+    task: Task, wanted: list[tuple[int, int]], queues: list[WaitQueue] | None, seen: list[File]
 ) -> tuple[int, list[int]]:
     """(descriptors with something to tell, revents of each)."""
     fds = task.files.fds
@@ -106,7 +107,7 @@ def _store(task: Task, ufds: int, wanted: list[tuple[int, int]], answers: list[i
 def _poll_wait(task: Task, ufds: int, wanted: list[tuple[int, int]], deadline: int | None, mode: int) -> Call:
     while True:
         queues: list[WaitQueue] = []
-        seen: list[Any] = []
+        seen: list[File] = []
         ready, answers = _look(task, wanted, queues, seen)
         if ready or (deadline is not None and task.kernel.clock.now >= deadline):
             _store(task, ufds, wanted, answers)
@@ -228,7 +229,7 @@ def do_select(task: Task, n: int, sets: tuple[int, int, int], timeout_ns: int | 
 
 
 def _select_look(
-    task: Task, wanted: list[int], union: int, queues: list[WaitQueue] | None, seen: list[Any]
+    task: Task, wanted: list[int], union: int, queues: list[WaitQueue] | None, seen: list[File]
 ) -> tuple[int, list[int]]:
     fds = task.files.fds
     answers = [0, 0, 0]
@@ -262,7 +263,7 @@ def _select_wait(
 ) -> Call:
     while True:
         queues: list[WaitQueue] = []
-        seen: list[Any] = []
+        seen: list[File] = []
         ready, answers = _select_look(task, wanted, union, queues, seen)
         if ready or (deadline is not None and task.kernel.clock.now >= deadline):
             _select_store(task, sets, answers, size)

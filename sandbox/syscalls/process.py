@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Generator
+from typing import TYPE_CHECKING
 
 from mmcore.errors import NotHere, SysError
 from sandbox.fs.at import CWD, s32
@@ -41,6 +42,11 @@ from sandbox.kernel.table import syscall
 from sandbox.kernel.task import Task
 from sandbox.kernel.uaccess import copy_from_user, copy_to_user, get_user32, put_user32, strncpy_from_user
 from sandbox.syscalls.resource import rusage_of_child
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sandbox.kernel.exit import Event
 
 AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW = 0x1000, 0x100
 
@@ -145,7 +151,9 @@ def sys_exit_group(task: Task, code: int) -> Generator[Wait, bool, int]:
 # --- wait
 
 
-def _wait_for(task: Task, which: int, ident: int, options: int, report) -> int | Generator[Wait, bool, int]:
+def _wait_for(
+    task: Task, which: int, ident: int, options: int, report: Callable[[Event | None], int]
+) -> int | Generator[Wait, bool, int]:
     """Answers at once when a child has something to say, else waits for one."""
     event = find_child(task, which, ident, options)
     if event is not None:
@@ -155,7 +163,9 @@ def _wait_for(task: Task, which: int, ident: int, options: int, report) -> int |
     return _wait_more(task, which, ident, options, report)
 
 
-def _wait_more(task: Task, which: int, ident: int, options: int, report) -> Generator[Wait, bool, int]:
+def _wait_more(
+    task: Task, which: int, ident: int, options: int, report: Callable[[Event | None], int]
+) -> Generator[Wait, bool, int]:
     queues = (task.signal.wait_chldexit,)
     while True:
         yield Wait(queues)

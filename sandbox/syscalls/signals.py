@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import struct
 from collections.abc import Generator
+from typing import TYPE_CHECKING
 
 from mmcore.errors import SysError
 from sandbox.cpu.regs import EAX, ESP
@@ -47,6 +48,9 @@ from sandbox.kernel.table import syscall
 from sandbox.kernel.task import SigAction, Task
 from sandbox.kernel.timespec import get_timespec32, get_timespec64
 from sandbox.kernel.uaccess import copy_from_user, copy_to_user, get_user32, prefault, prepare_result, put_user32
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 SIG_BLOCK, SIG_UNBLOCK, SIG_SETMASK = 0, 1, 2
 
@@ -204,7 +208,7 @@ def sys_sigaltstack(task: Task, new: int, old: int) -> int:
 # --- coming back
 
 
-def _return(task: Task, restore) -> int:
+def _return(task: Task, restore: Callable[[Task], int]) -> int:
     try:
         mask = restore(task)
     except SysError:
@@ -378,7 +382,7 @@ def _sigtimedwait(task: Task, these: int, addr: int, deadline: int | None) -> Ge
 
 
 def _timedwait_args(
-    task: Task, these: int, addr: int, timeout: int, size: int, get_timespec
+    task: Task, these: int, addr: int, timeout: int, size: int, get_timespec: Callable[[Task, int], int]
 ) -> Generator[Wait, bool, int]:
     if size != 8:
         raise SysError(errno.EINVAL)

@@ -11,6 +11,7 @@ from stat import S_ISREG
 from typing import TYPE_CHECKING
 
 from mmcore.errors import SysError
+from mmcore.files.shmem import ShmemSpace
 from sandbox.fs.at import CWD, walk_at
 from sandbox.fs.inode import Inode, SuperBlock, permission
 from sandbox.fs.uapi import (
@@ -37,9 +38,8 @@ STATX_BASIC_STATS, STATX__RESERVED = 0x7FF, 0x80000000
 
 def blocks_of(inode: Inode) -> int:
     """st_blocks: 512-byte units that the file takes."""
-    pages = getattr(inode.mapping, "blocks", None)
-    if pages is not None:
-        return pages * 8
+    if isinstance(inode.mapping, ShmemSpace):
+        return inode.mapping.blocks * 8
     return (inode.i_size + 511) >> 9 if S_ISREG(inode.mode) else 0
 
 

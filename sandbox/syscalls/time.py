@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import struct
 from collections.abc import Generator
+from typing import TYPE_CHECKING
 
 from mmcore.errors import SysError
 from sandbox.fs.at import s32
@@ -36,6 +37,9 @@ from sandbox.kernel.timespec import (
     timeval32,
 )
 from sandbox.kernel.uaccess import copy_from_user, copy_to_user, get_user32, prefault, prepare_result, put_user32
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 TIMER_ABSTIME = 1
 COARSE_NS = 10_000_000
@@ -171,7 +175,9 @@ def sys_settimeofday(task: Task, addr: int, zone: int) -> int:
 # --- sleeping
 
 
-def _sleep(task: Task, deadline: int, absolute: bool, remaining: int, put) -> Generator[Wait, bool, int]:
+def _sleep(
+    task: Task, deadline: int, absolute: bool, remaining: int, put: Callable[[Task, int, int], None]
+) -> Generator[Wait, bool, int]:
     """Sleeps until `deadline` (virtual). Interrupted: the time left is written to `remaining`, and a relative sleep
     goes on after a signal that no handler takes."""
     try:
@@ -195,7 +201,9 @@ def sys_nanosleep(task: Task, request: int, remaining: int) -> Generator[Wait, b
     return _sleep(task, task.kernel.clock.now + get_timespec32(task, request), False, remaining, put_timespec32)
 
 
-def _clock_nanosleep(task: Task, clock: int, flags: int, ns: int, remaining: int, put) -> Generator[Wait, bool, int]:
+def _clock_nanosleep(
+    task: Task, clock: int, flags: int, ns: int, remaining: int, put: Callable[[Task, int, int], None]
+) -> Generator[Wait, bool, int]:
     if clock not in (CLOCK_REALTIME, CLOCK_MONOTONIC, 7, CLOCK_TAI, CLOCK_PROCESS_CPUTIME_ID):
         raise SysError(errno.EINVAL if clock > 11 else errno.EOPNOTSUPP)
     if flags & TIMER_ABSTIME:
