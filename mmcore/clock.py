@@ -58,6 +58,7 @@ class VirtualClock:
         return timer
 
     def cancel(self, timer: Timer | None) -> None:
+        """`timer` will not fire; None, and one that has fired or was cancelled, are let pass."""
         if timer is None or timer.fn is None:
             return
         timer.fn = None
@@ -79,6 +80,7 @@ class VirtualClock:
         return heap[0][0] if heap else None
 
     def advance_to(self, when: int) -> None:
+        """Everybody sleeps until `when` (ns since boot; a time gone by changes nothing); what is due then runs."""
         if when > self.now:
             self.now = when
         self.run_due()

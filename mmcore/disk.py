@@ -133,6 +133,7 @@ class Disk:
         return queue
 
     def wake_page(self, pfn: int) -> None:
+        """I/O of the frame is over: whoever waits for it looks again."""
         queue = self.waits.pop(pfn, None)
         if queue is not None:
             queue.wake_all()

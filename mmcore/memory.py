@@ -344,6 +344,7 @@ class Memory:
         return {"owned": list(owned), "slab": slabs, "vmalloc": self.slab.vmalloc_areas()}
 
     def note_low(self) -> None:
+        """Free memory is at its least so far: who holds it now stands in the report as the peak."""
         self.at_peak = self._owners()
         if self.at_low is not None:
             self.at_low()

@@ -61,7 +61,8 @@ class Victim(Caller, Protocol):
     def cpu_ns(self) -> int:
         """User and system time it has used."""
 
-    def kill(self, sig: int) -> None: ...
+    def kill(self, sig: int) -> None:
+        """Sends `sig` to its whole process, in the kernel's name."""
 
 
 class Counted(Protocol):

@@ -59,7 +59,6 @@ VM_STACK_FLAGS = VM_READ | VM_WRITE | VM_MAY_FLAGS | VM_GROWSDOWN | VM_ACCOUNT
 VM_DATA_FLAGS = VM_READ | VM_WRITE | VM_MAY_FLAGS
 
 STACK_GUARD_GAP = 256 << 12  # bytes kept free below a growing area
-PAGE_SIZE = 4096
 
 # How an area was copied.
 FORK, SPLIT, MOVE = "fork", "split", "move"

@@ -29,11 +29,14 @@ _ZERO = bytes(PAGE_SIZE)
 
 
 class Backing(Protocol):
-    """Where a FileSpace's bytes live. Both may raise SysError; `read_page` may answer short at the end of the
-    file."""
+    """Where a FileSpace's bytes live. Both may raise SysError."""
 
-    def read_page(self, index: int) -> bytes: ...
-    def write_page(self, index: int, data: memoryview) -> None: ...
+    def read_page(self, index: int) -> bytes:
+        """The bytes of page `index` of the file; fewer than a page at its end."""
+        ...
+
+    def write_page(self, index: int, data: memoryview) -> None:
+        """A whole page goes to its place, cut off where the file ends."""
 
 
 class FileSpace(AddressSpace):

@@ -223,12 +223,16 @@ class PageTables:
     # --- given by the kind of paging
 
     def pgd_alloc(self, mm: Mm | None) -> int:
+        """Physical address of a new root, which maps the kernel and nothing else. Raises OutOfMemory, leaving nothing
+        behind."""
         raise NotImplementedError
 
     def pgd_free(self, pgd: int) -> None:
+        """Gives the root back, and what `pgd_alloc` got beside it; the tables of the user's part are gone already."""
         raise NotImplementedError
 
     def pte_index(self, pgd: int, addr: int) -> int:
+        """Index of the PTE for `addr`, -1 where there is no table."""
         raise NotImplementedError
 
     def np_pte_indices(self, pgds: Sequence[int], addresses: int | np.ndarray) -> np.ndarray:
@@ -239,9 +243,12 @@ class PageTables:
         raise NotImplementedError
 
     def tables(self, pgd: int, start: int, end: int) -> list[tuple[int, int]]:
+        """(first address, index of the first entry) of every table that overlaps `[start, end)`, ascending."""
         raise NotImplementedError
 
     def map_kernel(self, va: int, pfn: int, bits: int) -> None:
+        """Maps a frame in the kernel's part of every root, those to come too; `bits`: the PTE's besides the frame.
+        Raises OutOfMemory."""
         raise NotImplementedError
 
     @staticmethod
@@ -255,6 +262,7 @@ class PageTables:
         raise NotImplementedError
 
     def np_pte_to_swp(self, ptes: np.ndarray) -> np.ndarray:
+        """`pte_to_swp` of an array (int64)."""
         raise NotImplementedError
 
     @staticmethod
@@ -291,7 +299,6 @@ class PaeTables(PageTables):
         self._kernel_pmd = self._new_table(None, PAGE_OFFSET)
 
     def pgd_alloc(self, mm: Mm | None) -> int:
-        """Physical address of a new root. Raises OutOfMemory, leaving nothing behind."""
         pgd = self._pgd_cache.alloc() - PAGE_OFFSET
         pmds: list[int] = []
         try:
@@ -315,7 +322,6 @@ class PaeTables(PageTables):
         self._pgd_cache.free(pgd + PAGE_OFFSET)
 
     def pte_index(self, pgd: int, addr: int) -> int:
-        """Index of the PTE for `addr`, -1 where there is no table."""
         table = self.ptes[self._middle[pgd][addr >> 30] + (addr >> 21 & 511)]
         if not table:
             return -1
@@ -338,7 +344,6 @@ class PaeTables(PageTables):
         self.ptes[self._pmd_index(pgd, addr)] = pfn << PAGE_SHIFT | P | W | U if pfn else 0
 
     def tables(self, pgd: int, start: int, end: int) -> list[tuple[int, int]]:
-        """(first address, index of the first entry) of every table that overlaps `[start, end)`, ascending."""
         found: list[tuple[int, int]] = []
         first, last = start >> 21, (end - 1) >> 21
         ptes = self.ptes
@@ -358,7 +363,6 @@ class PaeTables(PageTables):
         return found
 
     def map_kernel(self, va: int, pfn: int, bits: int) -> None:
-        """Maps a frame in every address space's kernel half (before the first pgd_alloc or after: it is shared)."""
         i = (self._kernel_pmd << PAGE_SHIFT >> 3) + (va >> 21 & 511)
         if not self.ptes[i]:
             self.ptes[i] = self._new_table(None, va >> 21 << 21) << PAGE_SHIFT | P | W | U

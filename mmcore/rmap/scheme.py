@@ -198,8 +198,8 @@ class RmapScheme:
 
     def reserve(self, operation: str, vma: VmArea, pfns: np.ndarray | None = None) -> Any:
         """Gets everything the operation could need. `operation`: "anon_fault" (one page; also copy on write, swap-in,
-        exec and stack growth), "file_fault" (one page), "fork" or "move" (`pfns`: the frames about to be copied).
-        Raises OutOfMemory."""
+        exec and stack growth), "file_fault" (one page), "fork" or "move" (`vma`: the area they go to; `pfns`: their
+        frames). Room that is seen here may be gone when it is needed: reclaim runs in between. Raises OutOfMemory."""
         return None
 
     def release(self, token: Any) -> None:

@@ -75,7 +75,7 @@ def _calibration() -> Finding:
     try:
         from sandbox.cpu import calibrate
 
-        calibrate.layout()
+        calibrate.offsets()
     except Exception as error:  # whatever it is, the CPU cannot run here
         return Finding(
             MISSING, "calibration", str(error) or type(error).__name__, "pip install --force-reinstall unicorn==2.1.4"

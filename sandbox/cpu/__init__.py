@@ -1,6 +1,6 @@
 """The emulated CPU: one i386 that runs guest tasks until they need the kernel.
 
-Everything known about Unicorn, its private layout and its traps stays in this package.
+Everything known about Unicorn, its private state and its traps stays in this package.
 """
 
 import sandbox.cpu.interpose  # noqa: F401  before anything imports Unicorn

@@ -15,7 +15,7 @@ here = Path(__file__).resolve().parent
 ffi = FFI()
 ffi.cdef(
     """
-    struct layout { uint32_t gpr, eip, eflags, cr2, cr3, fs, error_code, is_int, old_exception; };
+    struct offsets { uint32_t gpr, eip, eflags, cr2, cr3, fs, error_code, is_int, old_exception; };
     struct task { uint32_t regs[16]; uint8_t *saved; };
     struct cpu {
         const uint8_t *gdt; uint32_t gdt_entries; uint32_t idle_cr3; uint32_t loaded_cr3;
@@ -24,7 +24,7 @@ ffi.cdef(
     };
     void trap_load_api(void **address);
     size_t trap_api_entries(void);
-    void trap_set_layout(const struct layout *);
+    void trap_set_offsets(const struct offsets *);
     struct cpu *trap_open(void *uc, int note_pages);
     void trap_close(struct cpu *);
     struct task *trap_task_new(struct cpu *);
@@ -37,11 +37,11 @@ ffi.cdef(
     int trap_probe(struct cpu *, struct task *, uint32_t eip);
     uint32_t trap_drain_pages(struct cpu *, uint32_t *out);
 
-    struct x87_layout { uint32_t top, status, control, tags, registers, flags; };
+    struct x87_offsets { uint32_t top, status, control, tags, registers, flags; };
     size_t x87_helper_count(void);
     const char *x87_helper(size_t);
     void x87_load(void **address);
-    void x87_set_layout(const struct x87_layout *);
+    void x87_set_offsets(const struct x87_offsets *);
     uint8_t *x87_last_caller(void);
     """
 )

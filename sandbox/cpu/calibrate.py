@@ -45,8 +45,8 @@ _CODE = (
 
 
 @functools.cache
-def layout() -> Any:
-    """The measured `struct layout` of trap.c, installed in the trap loop as well. Raises CpuError."""
+def offsets() -> Any:
+    """The measured `struct offsets` of trap.c, installed in the trap loop as well. Raises CpuError."""
     before, *after = _snapshots()  # after: a fetch, a store, a software interrupt, a protection fault
 
     cr2 = _unique("CR2", "Q", (before, *after), (0, _FETCH, _STORE, 0, 0))
@@ -60,7 +60,7 @@ def layout() -> Any:
         raise _unknown("CR3")
 
     found = ffi.new(
-        "struct layout *",
+        "struct offsets *",
         {
             "gpr": _unique("general registers", "8Q", (before,), (_GPRS,)),
             "eip": eip,
@@ -73,7 +73,7 @@ def layout() -> Any:
             "old_exception": _unique("old_exception", "i", (before, *after), (-1, 14, 14, -1, 13)),
         },
     )
-    lib.trap_set_layout(found)
+    lib.trap_set_offsets(found)
     return found
 
 
@@ -82,7 +82,7 @@ def fpu_flags() -> int:
     """Where a saved context keeps the exception flags of the soft floating point that x87's status word has not got
     yet; 0: it never gets them."""
     at = x87.measure()
-    return layout().gpr + at if at else 0
+    return offsets().gpr + at if at else 0
 
 
 def _unknown(what: str) -> CpuError:

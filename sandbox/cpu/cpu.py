@@ -73,7 +73,7 @@ class Cpu:
     ) -> None:
         if paging not in boot.PAGING:
             raise CpuError(f"paging {paging!r} is not one of {', '.join(boot.PAGING)}")
-        calibrate.layout()
+        calibrate.offsets()
         memory = memoryview(ram.buf).cast("B")
         _check_boot_mapping(memory, paging, boot_cr3, gdt_va, gdt_paddr, writable=True)
         _check_boot_mapping(memory, paging, boot_cr3, boot_va, boot_paddr, writable=False)

@@ -58,7 +58,7 @@ struct api {
 
 /* Byte offsets into a saved context. gpr: EAX, seven more follow 8 bytes apart. fs: base field of a segment cache whose
  * neighbours are selector (-8), limit (+8), flags (+12); the six caches ES CS SS DS FS GS lie 24 bytes apart. */
-struct layout {
+struct offsets {
     uint32_t gpr, eip, eflags, cr2, cr3, fs, error_code, is_int, old_exception;
 };
 
@@ -94,7 +94,7 @@ struct cpu {
 };
 
 static struct api api;
-static struct layout layout;
+static struct offsets offsets;
 
 static inline uint64_t *field64(uint8_t *saved, uint32_t offset) { return (uint64_t *)(saved + offset); }
 static inline int32_t *field32(uint8_t *saved, uint32_t offset) { return (int32_t *)(saved + offset); }
@@ -178,7 +178,7 @@ static void refuse(struct cpu *cpu, int kind, uint32_t vector)
         uint64_t eflags = 0, idle = cpu->idle_cr3;
         api.context_save(cpu->uc, cpu->task->saved);
         api.reg_read(cpu->uc, REG_EFLAGS, &eflags);
-        *field64(cpu->task->saved, layout.eflags) = (uint32_t)eflags;
+        *field64(cpu->task->saved, offsets.eflags) = (uint32_t)eflags;
         api.reg_write(cpu->uc, REG_CR3, &idle);
         cpu->loaded_cr3 = cpu->idle_cr3;
         cpu->saved = 1;
@@ -206,7 +206,7 @@ static void trap_load_api(void **address)
 
 static size_t trap_api_entries(void) { return sizeof(api) / sizeof(void *); }
 
-static void trap_set_layout(const struct layout *l) { layout = *l; }
+static void trap_set_offsets(const struct offsets *o) { offsets = *o; }
 
 static struct cpu *trap_open(void *uc, int note_pages)
 {
@@ -316,30 +316,30 @@ static void put_registers(const struct cpu *cpu, struct task *task, uint32_t cr3
 {
     uint8_t *s = task->saved;
     const uint32_t *regs = task->regs;
-    uint64_t *gpr = field64(s, layout.gpr);
+    uint64_t *gpr = field64(s, offsets.gpr);
 
     for (int i = 0; i < 8; i++)
         gpr[i] = regs[i];
-    *field64(s, layout.eip) = regs[EIP];
-    *field64(s, layout.eflags) = (regs[EFLAGS] & USER_EFLAGS) | FIXED_EFLAGS;
-    *field64(s, layout.cr3) = cr3;
+    *field64(s, offsets.eip) = regs[EIP];
+    *field64(s, offsets.eflags) = (regs[EFLAGS] & USER_EFLAGS) | FIXED_EFLAGS;
+    *field64(s, offsets.cr3) = cr3;
     /* Nothing was delivered through the IDT, so the engine still holds the last exception as in flight and would
      * make the next one a double fault. */
-    *field32(s, layout.old_exception) = -1;
-    load_segment(cpu, s + layout.fs, regs[FS]);
-    load_segment(cpu, s + layout.fs + 24, regs[GS]);
+    *field32(s, offsets.old_exception) = -1;
+    load_segment(cpu, s + offsets.fs, regs[FS]);
+    load_segment(cpu, s + offsets.fs + 24, regs[GS]);
 }
 
 static void get_registers(struct task *task)
 {
-    uint8_t *s = task->saved, *es = s + layout.fs - 8 - 4 * 24;
+    uint8_t *s = task->saved, *es = s + offsets.fs - 8 - 4 * 24;
     uint32_t *regs = task->regs;
-    const uint64_t *gpr = field64(s, layout.gpr);
+    const uint64_t *gpr = field64(s, offsets.gpr);
 
     for (int i = 0; i < 8; i++)
         regs[i] = (uint32_t)gpr[i];
-    regs[EIP] = (uint32_t)*field64(s, layout.eip);
-    regs[EFLAGS] = (uint32_t)*field64(s, layout.eflags);
+    regs[EIP] = (uint32_t)*field64(s, offsets.eip);
+    regs[EFLAGS] = (uint32_t)*field64(s, offsets.eflags);
     regs[ES] = *(uint32_t *)es;
     regs[CS] = *(uint32_t *)(es + 24);
     regs[SS] = *(uint32_t *)(es + 48);
@@ -354,8 +354,8 @@ static int decode(struct cpu *cpu, struct task *task)
     uint8_t *s = task->saved;
     uint32_t vector = cpu->vector;
 
-    cpu->error_code = (uint32_t)*field32(s, layout.error_code);
-    if (*field32(s, layout.is_int)) {
+    cpu->error_code = (uint32_t)*field32(s, offsets.error_code);
+    if (*field32(s, offsets.is_int)) {
         switch (vector) {
         case 0x80: return SYSCALL;
         case 3: return BREAKPOINT;
@@ -373,7 +373,7 @@ static int decode(struct cpu *cpu, struct task *task)
     case 1: return DEBUG;
     case 6: return ILLEGAL;
     case 13: return PROTECTION;
-    case 14: cpu->fault_address = (uint32_t)*field64(s, layout.cr2); return PAGE_FAULT;
+    case 14: cpu->fault_address = (uint32_t)*field64(s, offsets.cr2); return PAGE_FAULT;
     case 16: case 19: return FPU;
     case 17: return ALIGNMENT;
     default: return vector < 32 && vector != 8 ? BAD_INT : LOST;

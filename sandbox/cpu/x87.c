@@ -12,7 +12,7 @@
  * Its soft floating point notes IE, ZE, OE, UE and PE as x87 does, in the same bits, and never forgets one; Unicorn 2.1
  * only does not carry them into the status word. That is done when the program looks.
  */
-struct x87_layout { uint32_t top, status, control, tags, registers, flags; };
+struct x87_offsets { uint32_t top, status, control, tags, registers, flags; };
 
 #define SHARED __attribute__((visibility("default")))
 #define BUSY 0x8080u       /* ES and B: an exception that the control word does not mask */
@@ -41,21 +41,21 @@ static const char *const x87_helpers[] = {
 #undef NAME
 };
 
-static struct x87_layout x87;
+static struct x87_offsets x87;
 static int x87_known;
 static void *unicorns[NHELPERS] __attribute__((used));
-static uint8_t *x87_caller; /* whose fprem was called last while the layout was not known */
+static uint8_t *x87_caller; /* whose fprem was called last while the offsets were not known */
 
 static size_t x87_helper_count(void) { return NHELPERS; }
 static const char *x87_helper(size_t i) { return x87_helpers[i]; }
 static void x87_load(void **address) { memcpy(unicorns, address, sizeof(unicorns)); }
 static uint8_t *x87_last_caller(void) { return x87_caller; }
 
-static void x87_set_layout(const struct x87_layout *l)
+static void x87_set_offsets(const struct x87_offsets *o)
 {
-    x87_known = l != NULL;
-    if (l)
-        x87 = *l;
+    x87_known = o != NULL;
+    if (o)
+        x87 = *o;
 }
 
 #ifdef __x86_64__ /* elsewhere there is no x87 to ask */

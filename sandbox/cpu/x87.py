@@ -82,7 +82,7 @@ _KNOWN = (  # ... an inexact addition, and the call by which the engine shows wh
 def measure() -> int:
     """Measures where the engine keeps its FPU, and gives it to x87.c; the offset of the soft floating point's exception
     flags behind the general registers, or 0: Unicorn's own helpers stay."""
-    lib.x87_set_layout(ffi.NULL)
+    lib.x87_set_offsets(ffi.NULL)
     uc = _engine()
     uc.reg_write(UC_X86_REG_EAX, _EAX)
     uc.reg_write(UC_X86_REG_ECX, _ECX)
@@ -93,12 +93,12 @@ def measure() -> int:
     found = _find(bytes(ffi.buffer(lib.x87_last_caller(), _SEEN)))
     if found is None:
         return 0
-    lib.x87_set_layout(ffi.new("struct x87_layout *", found))
+    lib.x87_set_offsets(ffi.new("struct x87_offsets *", found))
     return found["flags"]
 
 
 def _find(state: bytes) -> dict[str, int] | None:
-    """The fields of `struct x87_layout` in the state of a CPU that has run `_KNOWN`; None where one is not as
+    """The fields of `struct x87_offsets` in the state of a CPU that has run `_KNOWN`; None where one is not as
     expected."""
     b, a = (bytes.fromhex(real)[::-1] for real in (_B, _A))
     registers = [

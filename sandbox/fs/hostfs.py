@@ -20,6 +20,7 @@ from stat import S_IFDIR, S_IFIFO, S_IFLNK, S_IFREG, S_ISDIR
 from typing import TYPE_CHECKING
 
 from mmcore.errors import SysError
+from mmcore.physical.ram import PAGE_SIZE
 from sandbox.fs.dentry import Dentry
 from sandbox.fs.file import DirFile, RegularFile
 from sandbox.fs.inode import BOOT_EPOCH_S, Inode, SuperBlock, check_size, init_owner
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 
 _EPOCH_NS = BOOT_EPOCH_S * 1_000_000_000
 MAX_OPEN = 64  # host descriptors kept open for regular files
-PAGE = 4096
 _SHOWN = (S_IFDIR, S_IFREG, S_IFLNK, S_IFIFO)
 
 
@@ -181,7 +181,7 @@ class HostInode(Inode):
         self.atime = self.mtime = self.ctime = _EPOCH_NS
         if S_ISDIR(status.st_mode):
             self.nlink = 1  # "not counted", as some file systems say
-            self.i_size = PAGE
+            self.i_size = PAGE_SIZE
         else:
             self.nlink = status.st_nlink
             self.i_size = status.st_size
@@ -248,17 +248,17 @@ class HostInode(Inode):
     def read_page(self, index: int) -> bytes:
         """Page `index` of the file, short at its end. Raises EIO and its kin."""
         try:
-            return os.pread(self.host_fd(), PAGE, index * PAGE)
+            return os.pread(self.host_fd(), PAGE_SIZE, index * PAGE_SIZE)
         except OSError as error:
             raise _host_error(error) from None
 
     def write_page(self, index: int, data: bytes | memoryview) -> None:
         """Writes a page back, no further than the file's size."""
-        keep = self.i_size - index * PAGE
+        keep = self.i_size - index * PAGE_SIZE
         if keep <= 0:
             return
         try:
-            os.pwrite(self.host_fd(), data[:keep] if keep < len(data) else data, index * PAGE)
+            os.pwrite(self.host_fd(), data[:keep] if keep < len(data) else data, index * PAGE_SIZE)
         except OSError as error:
             raise _host_error(error) from None
 

@@ -16,12 +16,13 @@ from stat import S_IFIFO
 from typing import TYPE_CHECKING
 
 from mmcore.errors import SysError
+from mmcore.physical.ram import PAGE_SIZE
 from mmcore.wait import WaitQueue
 from sandbox.fs.dentry import Dentry
 from sandbox.fs.file import File
 from sandbox.fs.hooks import send_signal
 from sandbox.fs.inode import Inode, SuperBlock
-from sandbox.fs.pipequota import PAGE, PipeQuota, round_size
+from sandbox.fs.pipequota import PipeQuota, round_size
 from sandbox.fs.uapi import (
     FIONREAD,
     FMODE_READ,
@@ -83,7 +84,7 @@ class Pipe:
         try:
             self.info = slab.kmalloc(PIPE_INODE_INFO)
             try:
-                self.pages = [slab.kmalloc(PAGE)]
+                self.pages = [slab.kmalloc(PAGE_SIZE)]
             except SysError:
                 slab.kfree(self.info)
                 raise
@@ -112,11 +113,11 @@ class Pipe:
         slots = self.slots
         done = 0
         if slots:
-            tail = n & (PAGE - 1)
+            tail = n & (PAGE_SIZE - 1)
             last = slots[-1]
-            if tail and len(last) + tail <= PAGE:
+            if tail and len(last) + tail <= PAGE_SIZE:
                 room = self.max_slots - len(slots)
-                if n > tail and n <= PIPE_BUF and room * PAGE < n - tail:
+                if n > tail and n <= PIPE_BUF and room * PAGE_SIZE < n - tail:
                     return 0
                 slots[-1] = last + data[:tail]
                 self.nbytes += tail
@@ -124,7 +125,7 @@ class Pipe:
                     return n
                 done = tail
         free = self.max_slots - len(slots)
-        need = (n - done + PAGE - 1) // PAGE
+        need = (n - done + PAGE_SIZE - 1) // PAGE_SIZE
         if need > free:
             if n <= PIPE_BUF or not free:
                 return done
@@ -132,7 +133,7 @@ class Pipe:
         pages = self.pages
         while len(pages) < len(slots) + need:
             try:
-                pages.append(self.slab.kmalloc(PAGE))
+                pages.append(self.slab.kmalloc(PAGE_SIZE))
             except SysError:
                 need = len(pages) - len(slots)
                 if not need:
@@ -141,12 +142,12 @@ class Pipe:
                     raise
                 break
         if need == 1 and not done:
-            slots.append(data if n <= PAGE else data[:PAGE])
-            took = min(n, PAGE)
+            slots.append(data if n <= PAGE_SIZE else data[:PAGE_SIZE])
+            took = min(n, PAGE_SIZE)
         else:
             took = 0
             for _ in range(need):
-                piece = data[done + took : done + took + PAGE]
+                piece = data[done + took : done + took + PAGE_SIZE]
                 slots.append(piece)
                 took += len(piece)
         self.nbytes += took
@@ -251,7 +252,7 @@ class PipeFile(File):
             send_signal(task, SIGPIPE)
             raise SysError(EPIPE)
         n = len(data)
-        if not pipe.nbytes and n <= PAGE and n:
+        if not pipe.nbytes and n <= PAGE_SIZE and n:
             pipe.slots.append(data)
             pipe.nbytes = n
         else:
@@ -297,7 +298,7 @@ class PipeFile(File):
         if nbytes > 1 << 31:
             raise SysError(EINVAL)
         pipe, size = self.pipe, round_size(nbytes)
-        slots = size // PAGE
+        slots = size // PAGE_SIZE
         pipe.quota.resize(pipe.uid, pipe.max_slots, slots, privileged)
         if len(pipe.slots) > slots:
             pipe.quota.resize(pipe.uid, slots, pipe.max_slots, True)

@@ -11,15 +11,15 @@ from collections import Counter
 from errno import EPERM
 
 from mmcore.errors import SysError
+from mmcore.physical.ram import PAGE_SIZE
 
-PAGE = 4096
 PIPE_BUFFERS = 16
 _MIN_BUFFERS = 2
 
 
 def round_size(nbytes: int) -> int:
     """Room for `nbytes`: a power of two of pages."""
-    return max(PAGE, 1 << max(0, nbytes - 1).bit_length())
+    return max(PAGE_SIZE, 1 << max(0, nbytes - 1).bit_length())
 
 
 class PipeQuota:
@@ -38,7 +38,7 @@ class PipeQuota:
 
     def take(self, uid: int, privileged: bool, refusal: int) -> int:
         """The pages that a new pipe of `uid` gets. Raises `refusal` beyond the hard limit."""
-        pages = PIPE_BUFFERS if privileged else min(PIPE_BUFFERS, self.max_size // PAGE)
+        pages = PIPE_BUFFERS if privileged else min(PIPE_BUFFERS, self.max_size // PAGE_SIZE)
         if not privileged:
             if self._beyond(self.used[uid] + pages)[0]:
                 pages = _MIN_BUFFERS
@@ -52,7 +52,7 @@ class PipeQuota:
         if (
             new > old
             and not privileged
-            and (new * PAGE > self.max_size or any(self._beyond(self.used[uid] - old + new)))
+            and (new * PAGE_SIZE > self.max_size or any(self._beyond(self.used[uid] - old + new)))
         ):
             raise SysError(EPERM)
         self.used[uid] += new - old

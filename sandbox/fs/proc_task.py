@@ -333,6 +333,7 @@ TEXTS: dict[str, Callable[[Task], str | bytes]] = {
 }
 
 
+SEQ_FILES = frozenset({"comm", "timerslack_ns"})  # of those that are written to
 MODES = {"auxv": 0o400, "environ": 0o400, "syscall": 0o400, "timerslack_ns": 0o666}
 
 

@@ -64,7 +64,8 @@ class TaskDir(Dir):
         vfs, task = self.vfs, self.task
         show = proc_task.TEXTS.get(name)
         if show is not None:
-            return Text(self._show(show), proc_task.store_for(task, name), proc_task.MODES.get(name, 0), ino)
+            store, mode = proc_task.store_for(task, name), proc_task.MODES.get(name, 0)
+            return Text(self._show(show), store, mode, ino, positioned=name not in proc_task.SEQ_FILES)
         if name == "pagemap":
             return Pagemap(task, ino)
         if name == "fd":

@@ -7,7 +7,7 @@ objects only while a file is open. Linux: fs/proc/generic.c, fs/seq_file.c, 2.6.
 from __future__ import annotations
 
 from collections.abc import Callable
-from errno import EINVAL, EIO, ENOENT
+from errno import EINVAL, EIO, ENOENT, ESPIPE
 from stat import S_IFDIR, S_IFLNK, S_IFREG
 from typing import TYPE_CHECKING
 
@@ -50,9 +50,10 @@ class Dir(PseudoNode):
 
 
 class Text(PseudoNode):
-    """`show()` gives the content; `store(task, data)`, when there is one, takes what is written."""
+    """`show()` gives the content; `store(task, data)`, when there is one, takes what is written. `positioned`: by a
+    position, as a seq_file does not (seq_open, 6.1)."""
 
-    __slots__ = ("show", "store")
+    __slots__ = ("show", "store", "positioned")
 
     def __init__(
         self,
@@ -60,10 +61,12 @@ class Text(PseudoNode):
         store: Callable[[Task | None, bytes], None] | None = None,
         mode: int = 0,
         ino: int = 0,
+        positioned: bool = True,
     ) -> None:
         super().__init__(S_IFREG | (mode or (0o644 if store else 0o444)), ino)
         self.show = show
         self.store = store
+        self.positioned = positioned
 
     def open(self, task: Task | None, dentry: Dentry, flags: int) -> PseudoFile:
         return PseudoFile(dentry, flags, self)
@@ -190,15 +193,21 @@ class PseudoFile(SeekableFile):
         return text[pos : pos + n]
 
     def accept(self, task: Task | None, data: bytes) -> int:
-        taken = self.pwrite(self.pos, data, task)
-        self.pos += taken
-        return taken
+        self._store(task, data)
+        if self.node.positioned:
+            self.pos += len(data)
+        return len(data)
 
     def pwrite(self, pos: int, data: bytes, task: Task | None = None) -> int:
+        if not self.node.positioned:
+            raise SysError(ESPIPE)
+        self._store(task, data)
+        return len(data)
+
+    def _store(self, task: Task | None, data: bytes) -> None:
         if self.node.store is None:
             raise SysError(EIO)
         self.node.store(task, data)
-        return len(data)
 
     def llseek(self, offset: int, whence: int) -> int:
         if whence >= SEEK_END:

@@ -17,6 +17,7 @@ from errno import EAGAIN, EFAULT, EINVAL
 from typing import TYPE_CHECKING
 
 from mmcore.errors import MustWait, SysError
+from mmcore.physical.ram import PAGE_SIZE
 from sandbox.fs.file import File, within_limit
 from sandbox.fs.inode import drop_privileges
 from sandbox.fs.notify import touched
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from sandbox.kernel.task import Task
 
 CHUNK = 1 << 16
-PAGE = 4096
 
 Iov = list[tuple[int, int]]
 """(address, length) of each user buffer."""
@@ -65,7 +65,7 @@ def copy_in(task: Task, address: int, n: int) -> bytes:
     parts = []
     end = address + n
     while address < end:
-        part = min(end - address, PAGE - (address & PAGE - 1))
+        part = min(end - address, PAGE_SIZE - (address & PAGE_SIZE - 1))
         try:
             parts.append(copy_from_user(task, address, part))
         except SysError:
@@ -86,7 +86,7 @@ def copy_out(task: Task, address: int, data: bytes) -> int:
             raise
     done = 0
     while done < len(data):
-        part = min(len(data) - done, PAGE - (address + done & PAGE - 1))
+        part = min(len(data) - done, PAGE_SIZE - (address + done & PAGE_SIZE - 1))
         try:
             copy_to_user(task, address + done, data[done : done + part])
         except SysError:
@@ -148,7 +148,7 @@ def has_waited(task: Task) -> bool:
 def step(task: Task, file: File, left: int, pos: int) -> int:
     """How much to read at `pos` in one go: a chunk, of a file the rest of a page while there are pages to wait
     for."""
-    return min(left, PAGE - (pos & PAGE - 1) if file.regular and has_waited(task) else CHUNK)
+    return min(left, PAGE_SIZE - (pos & PAGE_SIZE - 1) if file.regular and has_waited(task) else CHUNK)
 
 
 def page_wait(wait: MustWait) -> Wait:

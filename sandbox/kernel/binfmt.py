@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 
 from mmcore.errors import SysError
 from mmcore.physical.pgtable import TASK_SIZE
+from mmcore.physical.ram import PAGE_SIZE
 
 if TYPE_CHECKING:
     from sandbox.fs.file import File
 
-PAGE = 4096
 BINPRM_BUF_SIZE = 256
-ELF_MIN_ALIGN = PAGE
+ELF_MIN_ALIGN = PAGE_SIZE
 
 ET_EXEC, ET_DYN = 2, 3
 EM_386, EM_486 = 3, 6
@@ -114,12 +114,12 @@ class ElfImage:
 
     def span(self) -> int:
         """Bytes from the first segment's first page to the end of the last segment. Linux: total_mapping_size."""
-        low = min(segment.vaddr & ~(PAGE - 1) for segment in self.segments)
+        low = min(segment.vaddr & ~(PAGE_SIZE - 1) for segment in self.segments)
         return max(segment.vaddr + segment.memsz for segment in self.segments) - low
 
     def alignment(self) -> int:
         """Largest power-of-two alignment that a segment asks for. Linux: maximum_alignment."""
-        return max((s.align for s in self.segments if s.align and not s.align & (s.align - 1)), default=PAGE)
+        return max((s.align for s in self.segments if s.align and not s.align & (s.align - 1)), default=PAGE_SIZE)
 
 
 def script_interpreter(header: bytes) -> tuple[bytes, bytes | None] | None:

@@ -20,6 +20,7 @@ from mmcore.areas.stack import expand_stack
 from mmcore.calls.exec_stack import bprm_stack, setup_arg_pages
 from mmcore.errors import SysError
 from mmcore.physical.pgtable import TASK_SIZE
+from mmcore.physical.ram import PAGE_SIZE
 from sandbox.kernel.binfmt import EXSTACK_ENABLE_X
 from sandbox.kernel.rlimits import RLIMIT_STACK
 from sandbox.kernel.task import Task
@@ -29,9 +30,8 @@ if TYPE_CHECKING:
     from mmcore.areas.mm import Mm
     from sandbox.kernel.exec import Executable
 
-PAGE = 4096
 STACK_TOP = TASK_SIZE
-MAX_ARG_STRLEN = 32 * PAGE
+MAX_ARG_STRLEN = 32 * PAGE_SIZE
 MAX_STACK_SHIFT = 2048  # pages of randomisation with a seed: 8 MB
 
 (
@@ -70,7 +70,7 @@ class StackImage:
         if any(len(string) >= MAX_ARG_STRLEN for string in strings):
             raise SysError(errno.E2BIG)
         total = sum(len(string) + 1 for string in strings) + 4 * (len(argv) + len(envp))
-        if total > max(min(task.rlimits[RLIMIT_STACK][0] // 4, 6 << 20), 32 * PAGE):
+        if total > max(min(task.rlimits[RLIMIT_STACK][0] // 4, 6 << 20), 32 * PAGE_SIZE):
             raise SysError(errno.E2BIG)
         self.vma = bprm_stack(mem, mm, STACK_TOP)
         # Everything lands in one piece below the top, so it is written in one piece.
@@ -97,7 +97,7 @@ class StackImage:
         """The stack area covers `addr`. Linux: get_arg_page."""
         if addr < self.vma.vm_start:
             try:
-                expand_stack(self.mem, self.vma, addr & ~(PAGE - 1))
+                expand_stack(self.mem, self.vma, addr & ~(PAGE_SIZE - 1))
             except SysError:  # more than RLIMIT_STACK, or than the machine, has room for
                 raise SysError(errno.E2BIG) from None
 
@@ -105,7 +105,7 @@ class StackImage:
         """Final permissions and place of the stack, and room for it to start with. Linux: setup_arg_pages."""
         mm = self.mm
         rng = self.task.kernel.layout_rng
-        shift = rng.randrange(MAX_STACK_SHIFT) * PAGE if rng is not None else 0
+        shift = rng.randrange(MAX_STACK_SHIFT) * PAGE_SIZE if rng is not None else 0
         mm.start_stack = self.sp - shift
         setup_arg_pages(self.mem, self.vma, STACK_TOP - shift, executable == EXSTACK_ENABLE_X)
         self.vma = mm.vmas[-1]
@@ -129,7 +129,7 @@ class StackImage:
         random = platform - 16
         aux = (
             (AT_HWCAP, hwcap),
-            (AT_PAGESZ, PAGE),
+            (AT_PAGESZ, PAGE_SIZE),
             (AT_CLKTCK, 100),
             (AT_PHDR, phdr),
             (AT_PHENT, 32),
@@ -153,7 +153,7 @@ class StackImage:
         table = struct.pack(f"<{len(words)}I", *words) + vector
         sp = (random - len(table)) & ~15
         if sp < self.vma.vm_start:
-            expand_stack(self.mem, self.vma, sp & ~(PAGE - 1))
+            expand_stack(self.mem, self.vma, sp & ~(PAGE_SIZE - 1))
         write_mm(self.mem, self.mm, random, task.kernel.random_bytes(16) + b"i686\0")
         write_mm(self.mem, self.mm, sp, table)
         self.mm.saved_auxv = vector

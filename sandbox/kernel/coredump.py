@@ -24,6 +24,7 @@ from mmcore.files.filespace import FileSpace
 from mmcore.files.shmem import ShmemSpace
 from mmcore.physical.frames import PG_ANON
 from mmcore.physical.pgtable import FILE, PRESENT
+from mmcore.physical.ram import PAGE_SIZE
 from sandbox.cpu.regs import CS, DS, EAX, EBP, EBX, ECX, EDI, EDX, EFLAGS, EIP, ES, ESI, ESP, FS, GS, SS
 from sandbox.fs.at import CWD
 from sandbox.fs.dentry import d_path
@@ -55,7 +56,6 @@ if TYPE_CHECKING:
     from mmcore.memory import Memory
     from sandbox.fs.file import File
 
-PAGE = 4096
 DUMPING = sigset(SIGQUIT, SIGILL, SIGTRAP, SIGABRT, SIGBUS, SIGFPE, SIGSEGV, SIGXCPU, SIGXFSZ, SIGSYS)
 CORE_FLAG = 0x80  # of a wait status
 CORENAME_MAX = 128
@@ -68,7 +68,7 @@ def do_coredump(task: Task, info: SigInfo) -> Generator[Wait, bool, bool]:
     """Writes the core of the dying `task`'s process, if one is wanted. Answers whether there is one (perhaps cut at
     RLIMIT_CORE)."""
     limit = min(task.rlimits[RLIMIT_CORE][0], task.rlimits[RLIMIT_FSIZE][0])
-    if not 1 << info.sig - 1 & DUMPING or limit < PAGE or task.mm is None or task.mm.dumpable != 1:
+    if not 1 << info.sig - 1 & DUMPING or limit < PAGE_SIZE or task.mm is None or task.mm.dumpable != 1:
         return False
     name = core_name(task, info.sig)
     if not name:
@@ -169,7 +169,7 @@ def _pieces(task: Task, info: SigInfo) -> Iterator[tuple[int, bytes]]:
     notes = _notes(task, info)
     count = len(areas) + 1
     notes_at = 52 + 32 * count
-    at = notes_at + len(notes) + PAGE - 1 & ~(PAGE - 1)
+    at = notes_at + len(notes) + PAGE_SIZE - 1 & ~(PAGE_SIZE - 1)
     head = struct.pack(
         "<16sHHIIIIIHHHHHH", b"\x7fELF\x01\x01\x01", ET_CORE, EM_386, 1, 0, 52, 0, 0, 52, 32, count, 0, 0, 0
     )
@@ -181,12 +181,12 @@ def _pieces(task: Task, info: SigInfo) -> Iterator[tuple[int, bytes]]:
             | (2 if vma.vm_flags & VM_WRITE else 0)
             | (1 if vma.vm_flags & VM_EXEC else 0)
         )
-        head += struct.pack("<8I", PT_LOAD, at, vma.vm_start, 0, size, vma.vm_end - vma.vm_start, flags, PAGE)
+        head += struct.pack("<8I", PT_LOAD, at, vma.vm_start, 0, size, vma.vm_end - vma.vm_start, flags, PAGE_SIZE)
         places.append(at)
         at += size
     yield 0, head + notes
     for (vma, size), place in zip(areas, places, strict=True):
-        for offset in range(0, size, PAGE):
+        for offset in range(0, size, PAGE_SIZE):
             data = _page(mem, vma, vma.vm_start + offset)
             if data:
                 yield place + offset, data
@@ -195,7 +195,7 @@ def _pieces(task: Task, info: SigInfo) -> Iterator[tuple[int, bytes]]:
     end = places[-1] + areas[-1][1]
     yield (
         end - 1,
-        (_page(mem, areas[-1][0], areas[-1][0].vm_end - PAGE) or bytes(1))[-1:],
+        (_page(mem, areas[-1][0], areas[-1][0].vm_end - PAGE_SIZE) or bytes(1))[-1:],
     )  # the file is as long as its headers say
 
 
@@ -215,7 +215,7 @@ def _size(mem: Memory, vma: VmArea) -> int:
         and vma.vm_flags & VM_READ
         and (_page(mem, vma, vma.vm_start) or b"")[:4] == b"\x7fELF"
     ):
-        return PAGE
+        return PAGE_SIZE
     return 0
 
 
@@ -257,7 +257,7 @@ def _page(mem: Memory, vma: VmArea, address: int) -> bytes:
         return _swapped(mem, entry) if entry else b""
     assert isinstance(mapping, FileSpace)
     try:
-        return mapping.backing.read_page(offset).ljust(PAGE, b"\0")
+        return mapping.backing.read_page(offset).ljust(PAGE_SIZE, b"\0")
     except SysError:
         return b""
 
@@ -360,9 +360,8 @@ def _arguments(mem: Memory, mm: Mm) -> bytes:
     """The first page's worth of the argument strings."""
     for vma in mm.vmas:
         if vma.vm_start <= mm.arg_start < vma.vm_end:
-            return (_page(mem, vma, mm.arg_start & ~(PAGE - 1)) or bytes(PAGE))[mm.arg_start & PAGE - 1 :][
-                : mm.arg_end - mm.arg_start
-            ]
+            page = _page(mem, vma, mm.arg_start & ~(PAGE_SIZE - 1)) or bytes(PAGE_SIZE)
+            return page[mm.arg_start & PAGE_SIZE - 1 :][: mm.arg_end - mm.arg_start]
     return b""
 
 
@@ -371,7 +370,7 @@ def _files(mm: Mm) -> bytes:
     shown = [(vma, file.path) for vma in mm.vmas if (file := file_of(vma)) is not None]
     places = b"".join(struct.pack("<3I", vma.vm_start, vma.vm_end, vma.vm_pgoff) for vma, _ in shown)
     return (
-        struct.pack("<2I", len(shown), PAGE)
+        struct.pack("<2I", len(shown), PAGE_SIZE)
         + places
         + b"".join(path.encode("utf-8", "surrogateescape") + b"\0" for _, path in shown)
     )

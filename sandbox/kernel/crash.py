@@ -51,7 +51,7 @@ def area_name(mm: Mm, vma: VmArea) -> str:
     return ""
 
 
-def gather(task: Task, info: SigInfo) -> CrashInfo | None:
+def crash_info(task: Task, info: SigInfo) -> CrashInfo | None:
     """The report for a fatal SIGSEGV, SIGBUS, SIGILL, SIGFPE or SIGTRAP of the task's own making; None for other
     signals."""
     if info.sig not in (SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP) or info.code <= 0 or task.mm is None:

@@ -22,6 +22,7 @@ from mmcore.calls.brk import do_brk
 from mmcore.calls.mmap import do_mmap, do_munmap
 from mmcore.errors import SysError
 from mmcore.paging.lifecycle import mm_alloc, mmput
+from mmcore.physical.ram import PAGE_SIZE
 from sandbox.cpu.regs import EIP, ESP
 from sandbox.kernel.binfmt import (
     BINPRM_BUF_SIZE,
@@ -49,7 +50,6 @@ if TYPE_CHECKING:
     from sandbox.fs.fdtable import FileTable
     from sandbox.fs.file import File
 
-PAGE = 4096
 PROT_READ, PROT_WRITE, PROT_EXEC = 1, 2, 4
 MAP_PRIVATE, MAP_FIXED, MAP_FIXED_NOREPLACE = 0x02, 0x10, 0x100000
 ELF_ET_DYN_BASE = 0x00400000  # where a position-independent program that names an interpreter goes
@@ -60,7 +60,7 @@ HWCAP = 0x0789F1FF  # CPUID.1:EDX of the emulated CPU without SEP
 
 
 def page_align(addr: int) -> int:
-    return (addr + PAGE - 1) & ~(PAGE - 1)
+    return (addr + PAGE_SIZE - 1) & ~(PAGE_SIZE - 1)
 
 
 def open_exec(task: Task, path: bytes) -> File:
@@ -314,13 +314,13 @@ def _map_image(task: Task, mm: Mm, image: ElfImage, file: File, base: int) -> Ge
     bias = 0
     first = 0
     for number, segment in enumerate(image.segments):
-        at = (segment.vaddr + bias) & ~(PAGE - 1)
+        at = (segment.vaddr + bias) & ~(PAGE_SIZE - 1)
         flags = MAP_PRIVATE | MAP_FIXED
         if number == 0:
             if image.type == ET_DYN:
                 at = _map_first(task, mm, image, file, base)
                 first = at
-                bias = at - (segment.vaddr & ~(PAGE - 1))
+                bias = at - (segment.vaddr & ~(PAGE_SIZE - 1))
             else:
                 first = at
                 flags |= MAP_FIXED_NOREPLACE
@@ -331,10 +331,10 @@ def _map_image(task: Task, mm: Mm, image: ElfImage, file: File, base: int) -> Ge
 
 
 def _map_segment(mem: Memory, mm: Mm, segment: Segment, at: int, prot: int, flags: int, file: File) -> None:
-    skew = segment.vaddr & (PAGE - 1)
+    skew = segment.vaddr & (PAGE_SIZE - 1)
     size = page_align(segment.filesz + skew)
     if segment.filesz:
-        if (segment.offset - skew) & (PAGE - 1):
+        if (segment.offset - skew) & (PAGE_SIZE - 1):
             raise SysError(errno.EINVAL)
         do_mmap(mem, mm, at, size, prot, flags, file, segment.offset - skew >> 12)
 
@@ -344,9 +344,9 @@ def _map_first(task: Task, mm: Mm, image: ElfImage, file: File, base: int) -> in
     went."""
     mem = task.mem
     segment = image.segments[0]
-    skew = segment.vaddr & (PAGE - 1)
+    skew = segment.vaddr & (PAGE_SIZE - 1)
     total = page_align(image.span())
-    at = (base + segment.vaddr) & ~(PAGE - 1) if base else 0
+    at = (base + segment.vaddr) & ~(PAGE_SIZE - 1) if base else 0
     flags = MAP_PRIVATE | (MAP_FIXED_NOREPLACE | MAP_FIXED if base else 0)
     at = do_mmap(mem, mm, at, total, _prot(segment, task), flags, file, segment.offset - skew >> 12)
     size = page_align(segment.filesz + skew)
@@ -361,9 +361,9 @@ def _clear_bss(task: Task, mm: Mm, segment: Segment, bias: int) -> Generator[Wai
         return
     start = segment.vaddr + bias + segment.filesz
     end = segment.vaddr + bias + segment.memsz
-    if segment.filesz and start & (PAGE - 1) and segment.flags & PF_W:
-        rest = bytes(PAGE - (start & (PAGE - 1)))
+    if segment.filesz and start & (PAGE_SIZE - 1) and segment.flags & PF_W:
+        rest = bytes(PAGE_SIZE - (start & (PAGE_SIZE - 1)))
         yield from waiting(lambda: write_mm(task.mem, mm, start, rest))
-    first, last = page_align(start) if segment.filesz else start & ~(PAGE - 1), page_align(end)
+    first, last = page_align(start) if segment.filesz else start & ~(PAGE_SIZE - 1), page_align(end)
     if last > first:
         do_brk(task.mem, mm, first, last - first, bool(_prot(segment, task) & PROT_EXEC))

@@ -331,7 +331,7 @@ class Kernel:
 
     def note_fatal(self, task: Task, info: SigInfo) -> None:
         """A signal is about to kill the task."""
-        report = crash.gather(task, info)
+        report = crash.crash_info(task, info)
         if report is not None:
             if len(self.crashes) < CRASHES_KEPT:
                 self.crashes.append(report)

@@ -24,7 +24,7 @@ from sandbox.kernel.sched import (
     WORK_RESCHED,
     WORK_SIGNAL,
 )
-from sandbox.kernel.signo import SIG_IGN, SS_DISABLE, SigInfo
+from sandbox.kernel.signo import SI_KERNEL, SIG_IGN, SS_DISABLE, SigInfo
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -378,7 +378,7 @@ class Task:
         """A signal from the kernel to the whole process (SEND_SIG_PRIV)."""
         from sandbox.kernel.signals import send_group  # the two modules need each other
 
-        send_group(self, SigInfo(sig, 0x80, b""))
+        send_group(self, SigInfo(sig, SI_KERNEL))
 
     # --- waiting: a task is its own entry on wait queues
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from mmcore.errors import SysError
 from mmcore.physical.frames import PG_CODE
 from mmcore.physical.pgtable import TASK_SIZE, A, D, P, U, W
+from mmcore.physical.ram import PAGE_SIZE
 from sandbox.kernel.sched import WORK_PINS
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from mmcore.memory import Memory
     from sandbox.kernel.task import Task
 
-PAGE = 4096
 _READABLE = P | U
 _READ_BEFORE = P | U | A  # nothing to do but read
 _WRITABLE = P | U | W
@@ -79,7 +79,7 @@ def read_mm(mem: Memory, mm: Mm, addr: int, n: int) -> bytes:
     """`n` bytes at user address `addr` of any mm."""
     if addr + n > TASK_SIZE:
         raise SysError(errno.EFAULT)
-    if (addr & 0xFFF) + n <= PAGE:
+    if (addr & 0xFFF) + n <= PAGE_SIZE:
         if not n:
             return b""
         tables = mem.pgtables
@@ -92,7 +92,7 @@ def read_mm(mem: Memory, mm: Mm, addr: int, n: int) -> bytes:
         return mem.ram.buf[paddr : paddr + n]
     parts = []
     while n:
-        part = min(n, PAGE - (addr & 0xFFF))
+        part = min(n, PAGE_SIZE - (addr & 0xFFF))
         paddr = _read_page(mem, mm, addr)
         parts.append(mem.ram.buf[paddr : paddr + part])
         addr += part
@@ -105,7 +105,7 @@ def write_mm(mem: Memory, mm: Mm, addr: int, data: bytes | bytearray | memoryvie
     n = len(data)
     if addr + n > TASK_SIZE:
         raise SysError(errno.EFAULT)
-    room = PAGE - (addr & 0xFFF)
+    room = PAGE_SIZE - (addr & 0xFFF)
     if n <= room:
         if n:
             paddr = _write_page(mem, mm, addr)
@@ -118,13 +118,13 @@ def write_mm(mem: Memory, mm: Mm, addr: int, data: bytes | bytearray | memoryvie
         paddr = _write_page(mem, mm, addr + at)
         mem.ram.buf[paddr : paddr + part] = view[at : at + part]
         at += part
-        room = PAGE
+        room = PAGE_SIZE
 
 
 def clear_user(task: Task, addr: int, n: int) -> None:
     """Zeroes `n` bytes."""
     while n:
-        part = min(n, PAGE - (addr & 0xFFF))
+        part = min(n, PAGE_SIZE - (addr & 0xFFF))
         write_mm(task.mem, task.mm, addr, bytes(part))
         addr += part
         n -= part
@@ -158,7 +158,7 @@ def strncpy_from_user(task: Task, addr: int, limit: int = 4096) -> bytes:
     while left > 0:
         if addr >= TASK_SIZE:
             raise SysError(errno.EFAULT)
-        part = min(left, PAGE - (addr & 0xFFF))
+        part = min(left, PAGE_SIZE - (addr & 0xFFF))
         paddr = _read_page(mem, mm, addr)
         end = mem.ram.buf.find(b"\0", paddr, paddr + part)
         if end >= 0:

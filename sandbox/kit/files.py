@@ -6,8 +6,7 @@ from mmcore.files.filemap import AddressSpace
 from mmcore.files.filespace import FileSpace
 from mmcore.files.shmem import ShmemSpace
 from mmcore.memory import Memory
-
-PAGE = 4096
+from mmcore.physical.ram import PAGE_SIZE
 
 
 class BareInode:
@@ -36,11 +35,11 @@ class Host:
 
     def cut(self, size: int) -> None:
         """What ftruncate does to the host file."""
-        for index in [i for i in self.written if i * PAGE >= size]:
+        for index in [i for i in self.written if i * PAGE_SIZE >= size]:
             del self.written[index]
-        tail = size % PAGE
-        if tail and size // PAGE in self.written:
-            self.written[size // PAGE] = self.written[size // PAGE][:tail].ljust(PAGE, b"\0")
+        tail = size % PAGE_SIZE
+        if tail and size // PAGE_SIZE in self.written:
+            self.written[size // PAGE_SIZE] = self.written[size // PAGE_SIZE][:tail].ljust(PAGE_SIZE, b"\0")
 
 
 class OpenFile:
@@ -73,13 +72,13 @@ class OpenFile:
 
 
 def tmpfs_file(mem: Memory, pages: int) -> OpenFile:
-    inode = BareInode(mem, pages * PAGE)
+    inode = BareInode(mem, pages * PAGE_SIZE)
     return OpenFile(ShmemSpace(mem, inode), inode, None)
 
 
 def host_file(mem: Memory, contents: list[bytes]) -> OpenFile:
     """`contents`: the bytes of each page."""
-    inode = BareInode(mem, len(contents) * PAGE)
+    inode = BareInode(mem, len(contents) * PAGE_SIZE)
     host = Host()
-    host.written = {index: data.ljust(PAGE, b"\0") for index, data in enumerate(contents)}
+    host.written = {index: data.ljust(PAGE_SIZE, b"\0") for index, data in enumerate(contents)}
     return OpenFile(FileSpace(mem, inode, host), inode, host)

@@ -6,10 +6,10 @@ hold at the end (`sandbox.lab.memhash`). Only then do the meters of the runs com
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Iterator
-from itertools import zip_longest
+from itertools import compress, count, zip_longest
+from operator import ne
 from typing import Any, NamedTuple
 
 from mmcore.errors import ConfigError
@@ -208,7 +208,7 @@ def output_difference(name: str, first: bytes, other: bytes) -> str | None:
     """The first byte at which two outputs differ, with its line and a few words around."""
     if first == other:
         return None
-    at = len(os.path.commonprefix((first, other)))  # noqa: RUF071  bytes, not paths
+    at = next(compress(count(), map(ne, first, other)), min(len(first), len(other)))
     line = first.count(b"\n", 0, at) + 1
     return f"{name} differs at byte {at}, line {line}: {_around(other, at)} instead of {_around(first, at)}"
 

@@ -31,6 +31,7 @@ from mmcore.files.filespace import FileSpace
 from mmcore.files.shmem import ShmemSpace
 from mmcore.physical.pgtable import FILE, PRESENT
 from mmcore.physical.pterange import PteRange
+from mmcore.physical.ram import PAGE_SIZE
 from sandbox.cpu.regs import ESP
 from sandbox.fs.tmpfs import TmpfsInode
 from sandbox.kernel.binprm import AT_RANDOM
@@ -45,11 +46,10 @@ if TYPE_CHECKING:
     from sandbox.kernel.kernel import Kernel
     from sandbox.kernel.task import Task
 
-PAGE = 4096
 DIGEST = 8
 """Bytes of one page's digest."""
 
-_ZERO = bytes(PAGE)
+_ZERO = bytes(PAGE_SIZE)
 
 
 class _Digests:
@@ -135,7 +135,7 @@ class MemoryRecorder:
         for page in sorted(found):
             data = found[page] or b""
             for start, end in left_out:
-                low, high = max(start - (page << 12), 0), min(end - (page << 12), PAGE)
+                low, high = max(start - (page << 12), 0), min(end - (page << 12), PAGE_SIZE)
                 if low < high and data:
                     data = data[:low] + bytes(high - low) + data[high:]
             pages.add(page, data)
@@ -174,16 +174,16 @@ class MemoryRecorder:
 
     def _frame(self, pfn: int) -> bytes:
         at = pfn << 12
-        return self.mem.ram.buf[at : at + PAGE]
+        return self.mem.ram.buf[at : at + PAGE_SIZE]
 
     def _swapped(self, entry: int) -> bytes:
         swap = self.mem.swap
         pfn = swap.cache.get(entry, -1)
-        return self._frame(pfn) if pfn >= 0 else bytes(swap.store[entry << 12 : (entry << 12) + PAGE])
+        return self._frame(pfn) if pfn >= 0 else bytes(swap.store[entry << 12 : (entry << 12) + PAGE_SIZE])
 
     def _indices(self, mapping: AddressSpace, first: int, stop: int) -> list[int]:
         """Pages of a file in [first, stop) that may hold something, ascending."""
-        stop = min(stop, mapping.host.i_size + PAGE - 1 >> 12)
+        stop = min(stop, mapping.host.i_size + PAGE_SIZE - 1 >> 12)
         if not isinstance(mapping, ShmemSpace):
             return list(range(first, stop))
         return sorted(index for index in {*mapping.pages, *mapping.swapped} if first <= index < stop)
@@ -198,7 +198,7 @@ class MemoryRecorder:
             return self._swapped(entry) if entry else b""
         assert isinstance(mapping, FileSpace)
         try:
-            return mapping.backing.read_page(index).ljust(PAGE, b"\0")
+            return mapping.backing.read_page(index).ljust(PAGE_SIZE, b"\0")
         except SysError:
             return b""
 

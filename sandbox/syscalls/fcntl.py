@@ -9,6 +9,7 @@ from errno import EAGAIN, EBADF, EINVAL, EOVERFLOW, EPERM
 from typing import TYPE_CHECKING
 
 from mmcore.errors import NotHere, SysError
+from mmcore.physical.ram import PAGE_SIZE
 from sandbox.fs import locks
 from sandbox.fs.at import fget, s32
 from sandbox.fs.file import File
@@ -17,7 +18,6 @@ from sandbox.fs.leases import get_lease, set_lease
 from sandbox.fs.memfd import add_seals, get_seals
 from sandbox.fs.notify import watch
 from sandbox.fs.pipe import PipeFile
-from sandbox.fs.pipequota import PAGE
 from sandbox.fs.sigio import get_owner, set_owner
 from sandbox.fs.uapi import (
     F_ADD_SEALS,
@@ -234,7 +234,7 @@ def _pipe_size(task: Task, file: File, fd: int, cmd: int, arg: int) -> int:
     if not isinstance(file, PipeFile):
         raise SysError(EBADF)
     if cmd == F_GETPIPE_SZ:
-        return file.pipe.max_slots * PAGE
+        return file.pipe.max_slots * PAGE_SIZE
     return file.resize(arg, privileged=not task.euid)
 
 

@@ -282,9 +282,10 @@ def sys_readahead(task: Task, fd: int, low: int, high: int, count: int) -> int:
     file = fget(task, fd)
     if not file.f_mode & FMODE_READ:
         raise SysError(EBADF)
-    if not isinstance(file, RegularFile):
+    if not S_ISREG(file.inode.mode):
         raise SysError(EINVAL)
-    file.mapping.read_ahead(s64(low, high) >> 12, min(count >> 12, 512))
+    if isinstance(file, RegularFile):
+        file.mapping.read_ahead(s64(low, high) >> 12, min(count >> 12, 512))
     return 0
 
 

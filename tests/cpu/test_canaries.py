@@ -43,10 +43,10 @@ def test_t01_general_protection_after_page_fault(bench):
 
 
 def test_t02_calibration_finds_each_offset_once():
-    layout = calibrate.layout()
-    assert layout.cr3 == layout.cr2 + 8
-    assert layout.eip == layout.gpr + 16 * 8
-    assert len({layout.error_code, layout.is_int, layout.old_exception}) == 3
+    offsets = calibrate.offsets()
+    assert offsets.cr3 == offsets.cr2 + 8
+    assert offsets.eip == offsets.gpr + 16 * 8
+    assert len({offsets.error_code, offsets.is_int, offsets.old_exception}) == 3
 
 
 def test_t02_an_ambiguous_state_is_refused():

@@ -56,7 +56,7 @@ def _archives(names: tuple[str, ...]) -> list[Path] | str:
 
 
 def _unpacked(root: Path, names: tuple[str, ...]) -> Path | str:
-    """``root`` with the packages in it."""
+    """`root` with the packages in it."""
     if (root / ".complete").exists():
         return root
     if not shutil.which("apt-get") or not shutil.which("dpkg-deb"):
@@ -87,5 +87,5 @@ def package(name: str) -> Path | str:
 @functools.cache
 def system(title: str, *names: str) -> Path | str:
     """The packages unpacked over each other into one tree, a small system; or in one line why it cannot be had.
-    ``names`` holds what they depend on too; ``title`` changes when the list does."""
+    `names` holds what they depend on too; `title` changes when the list does."""
     return _unpacked(cache() / title, names)

@@ -1,7 +1,7 @@
 """A real 32-bit kernel counted anon_vma, anon_vma_chain and vm_area_struct objects for each pattern of
-``avc_reference.c``; anon_vma_chain of the newest era counts the same.
+`avc_reference.c`; anon_vma_chain of the newest era counts the same.
 
-``reference/avc-*.txt`` are Debian's 6.1.176 kernels (686 is 2-level, pae has PAE), run under QEMU with 512 MB and
+`reference/avc-*.txt` are Debian's 6.1.176 kernels (686 is 2-level, pae has PAE), run under QEMU with 512 MB and
 slub_debug on the three caches, unmerged, so that they count exactly. Rows before the forks are equal. A fork copies the
 whole process, which is smaller here (no vdso, another C library): those rows follow from the process's own areas, by a
 law that the recorded rows obey as well.
@@ -34,7 +34,7 @@ def rows(text: str) -> list[Row]:
 
 
 def law(areas: int, used: int) -> list[tuple[int, ...]]:
-    """What the rows from the first fork on add, for a process of so many areas, ``used`` of them with anonymous pages,
+    """What the rows from the first fork on add, for a process of so many areas, `used` of them with anonymous pages,
     each written before any fork: a child adds an anon_vma per used area, and a link for each generation down to it.
     (The last row has a bound only.)"""
     child = (used, 2 * used, areas)

@@ -32,7 +32,7 @@ WALKING = (
 
 
 class Costs(NamedTuple):
-    """One run: ``m`` its meters, ``slab`` the most objects each cache ever held, ``stdout``."""
+    """One run: `m` its meters, `slab` the most objects each cache ever held, `stdout`."""
 
     m: dict[str, int]
     slab: dict[str, int]

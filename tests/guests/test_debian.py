@@ -181,7 +181,7 @@ def material(work: Path) -> None:
 
 
 def both(tmp_path: Path, words: list[str], *, stdin: bytes = b"", **settings: object) -> Result:
-    """``words`` natively and here, each on a fresh copy of the input files; what they leave in them is compared too."""
+    """`words` natively and here, each on a fresh copy of the input files; what they leave in them is compared too."""
     root, work = debian(), tmp_path / "play"
     material(work)
     wanted = native(root, work, ["/usr/bin/env", f"PATH={ENVIRONMENT['PATH']}", *words], stdin)

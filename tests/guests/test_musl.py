@@ -41,7 +41,7 @@ def glibc() -> list[str]:
 
 
 def compiled(library: str, directory: Path) -> Path:
-    """SOURCE as a static i386 program on ``library``; skips with the reason."""
+    """SOURCE as a static i386 program on `library`; skips with the reason."""
     reason = why_not_native()
     if reason:
         pytest.skip(reason)

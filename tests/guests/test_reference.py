@@ -1,7 +1,7 @@
-"""A real 32-bit kernel counted minor faults, page-table kilobytes and areas for each step of ``fault_reference.c``; the
+"""A real 32-bit kernel counted minor faults, page-table kilobytes and areas for each step of `fault_reference.c`; the
 same program must count the same here.
 
-``reference/faults-*.txt`` are Debian's 6.1.176 kernels (686 is 2-level, pae has PAE), run under QEMU with 512 MB. Rows
+`reference/faults-*.txt` are Debian's 6.1.176 kernels (686 is 2-level, pae has PAE), run under QEMU with 512 MB. Rows
 that differ by version carry the number expected here.
 """
 

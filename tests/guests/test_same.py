@@ -1,8 +1,8 @@
 """Every guest program sees here what it sees on the host's own kernel, under every scheme, paging and amount of memory.
 
-The default run takes every program, scheme, paging and size of memory at least once. ``pytest -m thorough`` takes a
+The default run takes every program, scheme, paging and size of memory at least once. `pytest -m thorough` takes a
 covering set: every program under every pair of (scheme, paging), (scheme, memory), (paging, memory), with mmfuzz's
-seeds spread over the combinations; ``pytest -m slow`` everything, and thousands of seeds.
+seeds spread over the combinations; `pytest -m slow` everything, and thousands of seeds.
 """
 
 from __future__ import annotations

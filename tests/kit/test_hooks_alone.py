@@ -86,7 +86,7 @@ def test_a_hook_that_is_overridden_alone(hook: str, base: type, life: str, tmp_p
 
 class Book(ScanEverything):
     """Notes every PTE that maps a page, and every anonymous page, as it is told; what it is not told of is missing in
-    ``check``."""
+    `check`."""
 
     def __init__(self, env: Any, options: dict[str, Any]) -> None:
         super().__init__(env, options)
@@ -179,7 +179,7 @@ def test_whoever_overrides_remove_and_released_is_told_of_all(life: str, monkeyp
 
 
 class ScanBook(VirtualScan):
-    """What a scheme that scans is told: PTEs come and go, through ``swap_out`` too."""
+    """What a scheme that scans is told: PTEs come and go, through `swap_out` too."""
 
     def __init__(self, env: Any, options: dict[str, Any]) -> None:
         super().__init__(env, options)

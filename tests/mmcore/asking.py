@@ -25,8 +25,8 @@ class Asking(Walk):
 
 
 def between(walk: Walk, answers: Callable[[Callable[..., int], Any, int, Any, int], int]) -> Walk:
-    """What a scheme is given instead of ``walk``: ``answers(visit, mm, address, vma, pte)`` hears of each place and may
-    ask the true ``visit``."""
+    """What a scheme is given instead of `walk`: `answers(visit, mm, address, vma, pte)` hears of each place and may
+    ask the true `visit`."""
     return Asking(walk.pfn, walk.purpose, lambda pfn, *place: answers(walk.visit, *place))
 
 

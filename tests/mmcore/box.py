@@ -1,4 +1,4 @@
-"""A machine with one process and short words for what tests do to it; pages count from ``AT``."""
+"""A machine with one process and short words for what tests do to it; pages count from `AT`."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def needs_walk(scheme: str) -> None:
 
 
 class Box(CpulessMachine):
-    """One process to begin with; pages count from ``AT``."""
+    """One process to begin with; pages count from `AT`."""
 
     def __init__(self, scheme: str, paging: str = "pae", **more: Any) -> None:
         kind, options = SCHEMES[scheme] if scheme in SCHEMES else FLAWED[scheme]
@@ -113,7 +113,7 @@ class Box(CpulessMachine):
         return bool(pte) and not pte & P and self.mem.pgtables.pte_to_swp(pte) not in self.mem.swap.cache
 
     def objects(self, *names: str) -> int:
-        """Objects in the scheme's own slab caches, or in those of ``names``."""
+        """Objects in the scheme's own slab caches, or in those of `names`."""
         return sum(cache.objects for cache in self.mem.scheme.env.scheme_caches if not names or cache.name in names)
 
     @contextmanager

@@ -2,8 +2,8 @@
 address space there is.
 
 It needs every part of the interface that anonmm needs: one address per page, so that a page shared by two address
-spaces cannot move in one of them (``move_check`` has it copied first), and a page that comes back from swap at a second
-address cannot be recorded (``add_anon`` answers COPY).
+spaces cannot move in one of them (`move_check` has it copied first), and a page that comes back from swap at a second
+address cannot be recorded (`add_anon` answers COPY).
 """
 
 from __future__ import annotations

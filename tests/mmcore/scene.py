@@ -20,7 +20,7 @@ PRIVATE, FILE, LINEAR, QUIET, LOCKED, SWAPPED = 0x40000000, 0x41000000, 0x420000
 
 
 class Scene:
-    """``parent`` and ``child`` share PRIVATE (12 pages); FILE is nonlinear, LINEAR maps the same file; QUIET is
+    """`parent` and `child` share PRIVATE (12 pages); FILE is nonlinear, LINEAR maps the same file; QUIET is
     read-only; SWAPPED is out."""
 
     def __init__(self, scheme: type) -> None:
@@ -78,7 +78,7 @@ SCHEMES = {kind.card.name: kind for kind in KINDS}
 
 
 def noting(table: Table) -> Callable[[str], Callable[[Damage], Damage]]:
-    """A decorator for damages of one table: ``said`` is a pattern of what the auditor has to say, {0} what the damage
+    """A decorator for damages of one table: `said` is a pattern of what the auditor has to say, {0} what the damage
     answers."""
 
     def damage(said: str) -> Callable[[Damage], Damage]:

@@ -27,7 +27,7 @@ FIXED = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED
 
 
 class Box(CpulessMachine):
-    """One process and short words for what the tests do; pages count from ``AT``."""
+    """One process and short words for what the tests do; pages count from `AT`."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(AnonVma, memory=8 << 20, **options)

@@ -1,4 +1,4 @@
-"""Answers of a real kernel (6.18, x86-64, 32-bit task under ``setarch -R -3``, root), call by call, in the order in
+"""Answers of a real kernel (6.18, x86-64, 32-bit task under `setarch -R -3`, root), call by call, in the order in
 which they were recorded.
 
 Each table starts in a fresh address space with a stack at its place. A row: what is called, and the address or errno it
@@ -33,7 +33,7 @@ A, B = 0x20000000, 0x21000000
 
 
 class ReadOnly:
-    """A file opened for reading; ``mapping`` None: a kind that cannot be mapped."""
+    """A file opened for reading; `mapping` None: a kind that cannot be mapped."""
 
     def __init__(self, file: Any, mode: int = 1) -> None:
         self.file = file

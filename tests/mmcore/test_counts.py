@@ -25,7 +25,7 @@ SHARED = MAP_SHARED | MAP_FIXED
 
 
 class Counted(CpulessMachine):
-    """``processes`` that share ``pages`` pages: of one file each maps itself, or of one parent that forks them."""
+    """`processes` that share `pages` pages: of one file each maps itself, or of one parent that forks them."""
 
     def __init__(
         self, scheme: type, paging: str = "pae", memory: int = 24 << 20, smp: bool = False, **options: Any

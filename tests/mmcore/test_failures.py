@@ -98,7 +98,7 @@ def scene(cell: tuple[str, str], spare: int | None = None) -> Tries:
 def exhaust(
     cell: tuple[str, str], act: Callable[[Tries, int], Any], spare: int | None = None, at_least: int = 1
 ) -> None:
-    """``act(world, n)`` tries an operation whose n-th allocation fails; from 1 up, until there is no n-th."""
+    """`act(world, n)` tries an operation whose n-th allocation fails; from 1 up, until there is no n-th."""
     n = 0
     while True:
         n += 1

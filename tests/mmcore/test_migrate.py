@@ -481,7 +481,7 @@ def test_the_search_for_a_frame_changes_the_page(scheme: str, state: str) -> Non
 
 
 class Forgetful(ScanEverything):
-    """Does not tell of one address space; with ``fickle``, only in a migration's second walk."""
+    """Does not tell of one address space; with `fickle`, only in a migration's second walk."""
 
     hidden: Any = None
     fickle = False

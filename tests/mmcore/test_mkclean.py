@@ -25,7 +25,7 @@ SHARED = MAP_SHARED | MAP_FIXED
 
 
 def tracked(scheme: str, paging: str = "pae", pages: int = 8) -> tuple[Box, OpenFile]:
-    """A machine with dirty tracking; a host's file of ``pages`` pages mapped at page 0, the bytes of page k are k."""
+    """A machine with dirty tracking; a host's file of `pages` pages mapped at page 0, the bytes of page k are k."""
     b = Box(scheme, paging, dirty_tracking=True)
     file = host_file(b.mem, [bytes([k]) * 4096 for k in range(pages)])
     b.map(0, pages, flags=SHARED, file=file)

@@ -258,8 +258,8 @@ def test_walks_before_and_after_moves_find_all(scheme: str) -> None:
 
 
 def in_the_midst(b: Box, monkeypatch: pytest.MonkeyPatch, owner: object, name: str, look: Callable[[], None]) -> None:
-    """``owner.name`` is what gives an area its new place. From then on, until the PTEs have moved, any allocation is an
-    error; ``look`` is called just before they move."""
+    """`owner.name` is what gives an area its new place. From then on, until the PTEs have moved, any allocation is an
+    error; `look` is called just before they move."""
     place, move_ptes = getattr(owner, name), _Plan.move
     moved = False
 

@@ -16,7 +16,7 @@ PAGES = 300  # more nodes than two slabs of 32-byte lines hold
 
 
 def _fork_while(m: CpulessMachine, mm: Any, meanwhile: Callable[[], object]) -> Any:
-    """fork, where every new slab of nodes is got after ``meanwhile`` ran, as reclaim or the OOM killer would."""
+    """fork, where every new slab of nodes is got after `meanwhile` ran, as reclaim or the OOM killer would."""
     scheme: Any = m.mem.scheme
     reserve = scheme.reserve
 

@@ -20,7 +20,7 @@ PAGES = 40  # of each file, each a chain of its own
 
 
 def _wander(seed: int, options: dict[str, Any], indexed: list[int]) -> list[Any]:
-    """Many mappings of the same pages come, move, are inherited, swapped out and go, in an order drawn by ``seed``;
+    """Many mappings of the same pages come, move, are inherited, swapped out and go, in an order drawn by `seed`;
     what is to be seen of it."""
     rng = random.Random(seed)
     b = Box("pte_chain", **options)

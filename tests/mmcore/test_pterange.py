@@ -133,7 +133,7 @@ def test_changes_end_where_the_range_ends(paging: str) -> None:
 @pytest.mark.parametrize("paging", PAGINGS)
 @pytest.mark.parametrize("by", [5, 200])
 def test_moves_apart_and_onto_themselves(paging: str, by: int) -> None:
-    """A run of 100 entries to ``by`` entries below; with 5 they overlap."""
+    """A run of 100 entries to `by` entries below; with 5 they overlap."""
     filled = Filled(paging, 5)
     i = next(iter(filled.ptes.values()))[0] // filled.tables.PTRS * filled.tables.PTRS + 220
     ptes, n = filled.tables.ptes, 100
@@ -152,7 +152,7 @@ _BITS = {"P", "W", "U", "A", "D", "FILE", "PROTNONE", "PRESENT", "PFN_MASK", "NX
 
 
 def _typed(node: ast.expr, kinds: set[str]) -> bool:
-    """A scalar made in the type of an array: ``kind(...)`` where ``kind = x.dtype.type``, ``x.dtype.type(...)``, or
+    """A scalar made in the type of an array: `kind(...)` where `kind = x.dtype.type`, `x.dtype.type(...)`, or
     one of numpy's types of a bit of PTEs."""
     if isinstance(node, ast.UnaryOp):
         return _typed(node.operand, kinds)
@@ -166,7 +166,7 @@ def _typed(node: ast.expr, kinds: set[str]) -> bool:
 
 
 def taken_apart(source: str) -> list[int]:
-    """Lines that shift or mask an array with a scalar of its own type, or do so to ``np_ptes`` itself."""
+    """Lines that shift or mask an array with a scalar of its own type, or do so to `np_ptes` itself."""
     tree = ast.parse(source)
     kinds = {
         target.id

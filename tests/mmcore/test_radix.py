@@ -12,7 +12,7 @@ from tests.mmcore.box import Box
 
 
 class _Cache:
-    """A cache of nodes whose next allocation does ``during`` first, as one that reclaims does."""
+    """A cache of nodes whose next allocation does `during` first, as one that reclaims does."""
 
     def __init__(self, real: KmemCache) -> None:
         self.free, self._alloc = real.free, real.alloc

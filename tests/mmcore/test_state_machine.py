@@ -1,7 +1,7 @@
 """Random programs against the model, for every scheme, both pagings, ample and scarce memory; the auditor and every
 page's contents after each step.
 
-A scheme of your own: add it to ``SCHEMES`` of box.py. ``pytest -m thorough`` runs more cells, ``pytest -m slow`` many
+A scheme of your own: add it to `SCHEMES` of box.py. `pytest -m thorough` runs more cells, `pytest -m slow` many
 more and longer programs.
 """
 

@@ -33,7 +33,7 @@ END = 2000  # a page beyond everything: its area is the last one of the address 
 
 
 class Scan(Box):
-    """A box under virtual_scan. ``idle`` makes pages candidates: not young, on the inactive list."""
+    """A box under virtual_scan. `idle` makes pages candidates: not young, on the inactive list."""
 
     def __init__(self, paging: str = "pae", **more: Any) -> None:
         super().__init__("virtual_scan", paging, **more)

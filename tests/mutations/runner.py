@@ -1,9 +1,9 @@
 """Deliberate faults in a scheme's source, and whether the kit notices.
 
 A mutant is a text and its replacement; the changed source is compiled as a module of its own, in memory, and the scheme
-in it is held to the kit's quick checks until one fails. The tables lie beside this file, one per scheme: ``MUTANTS``,
-and ``SURVIVORS`` with the reason why nothing can notice. A table may have ``counts(kind, options)``, which raises
-AssertionError where a fault makes nothing wrong and only costs: it alone is asked of mutants with ``costs``.
+in it is held to the kit's quick checks until one fails. The tables lie beside this file, one per scheme: `MUTANTS`,
+and `SURVIVORS` with the reason why nothing can notice. A table may have `counts(kind, options)`, which raises
+AssertionError where a fault makes nothing wrong and only costs: it alone is asked of mutants with `costs`.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ _CPU_SECONDS = 40.0  # of one mutant; all checks of a scheme that works take a f
 
 @dataclass(frozen=True)
 class Mutant:
-    """``old`` occurs exactly once in the scheme's file and becomes ``new``. ``options``: those the fault needs to show.
-    ``costs``: nothing becomes wrong, the scheme does more than it has to, and its table's ``counts`` has to notice."""
+    """`old` occurs exactly once in the scheme's file and becomes `new`. `options`: those the fault needs to show.
+    `costs`: nothing becomes wrong, the scheme does more than it has to, and its table's `counts` has to notice."""
 
     name: str
     old: str
@@ -53,7 +53,7 @@ def source_of(module: str) -> tuple[str, Path]:
 
 
 def mutated(module: str, mutant: Mutant) -> type[RmapScheme]:
-    """The scheme of ``module`` (a dotted name) with the fault in it."""
+    """The scheme of `module` (a dotted name) with the fault in it."""
     text, path = source_of(module)
     assert text.count(mutant.old) == 1, f"{mutant.name}: its text stands {text.count(mutant.old)} times in {path.name}"
     changed = text.replace(mutant.old, mutant.new)
@@ -71,7 +71,7 @@ def mutated(module: str, mutant: Mutant) -> type[RmapScheme]:
 
 
 def killed(module: str, mutant: Mutant, counts: Callable[[type, dict[str, Any]], None] | None = None) -> Failure | None:
-    """What the kit says of the mutant, or ``counts`` if it only costs; None: it survives. A mutant that loops is ended,
+    """What the kit says of the mutant, or `counts` if it only costs; None: it survives. A mutant that loops is ended,
     and the kit's children would be too."""
     kind, options = mutated(module, mutant), dict(mutant.options)
 

@@ -121,7 +121,7 @@ def counts(kind: type, options: dict[str, Any]) -> None:
                 frames.flags[pfn] &= ~(PG_ACTIVE | PG_REFERENCED)
 
     def scan(goal: int) -> tuple[int, int]:
-        """(PTEs looked at, address spaces visited) until ``goal`` pages are found."""
+        """(PTEs looked at, address spaces visited) until `goal` pages are found."""
         before = meters.ptes_probed, meters.mms_visited
         assert mem.scheme.swap_out(12, zone, goal) == goal
         return meters.ptes_probed - before[0], meters.mms_visited - before[1]

@@ -13,7 +13,7 @@ from sandbox.syscalls import load_all
 
 
 class Box:
-    """Boots a machine. ``run`` executes an image and keeps what it wrote in ``out`` and ``err``."""
+    """Boots a machine. `run` executes an image and keeps what it wrote in `out` and `err`."""
 
     def __init__(
         self, memory: int = 32 << 20, swap: int = 16 << 20, paging: str = "pae", scheme: str = "anon_vma", **options

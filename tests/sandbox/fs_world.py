@@ -16,7 +16,7 @@ UNLIMITED = (1 << 64) - 1
 
 
 class World:
-    """``task`` is root's; ``user`` somebody else's (uid 1000)."""
+    """`task` is root's; `user` somebody else's (uid 1000)."""
 
     def __init__(self, memory: int = 16 << 20, swap: int = 16 << 20, **options: Any) -> None:
         self.mem = Memory(MemoryConfig(memory_bytes=memory, swap_bytes=swap, overcommit=1), load_scheme("anon_vma"))

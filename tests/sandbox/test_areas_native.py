@@ -42,7 +42,7 @@ def filler() -> int:
 
 
 def coalesced(text: str, top: int) -> tuple[list[str], list[tuple[int, int, str, str, int]]]:
-    """(lines of results, areas below ``top`` after joining)."""
+    """(lines of results, areas below `top` after joining)."""
     results, areas = [], []
     for line in text.splitlines():
         match = re.match(r"([0-9a-f]+)-([0-9a-f]+) (\S{4}) ([0-9a-f]+) (\S+ \d+) *(.*)", line)

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmcore.errors import OutOfMemory, SysError
+from mmcore.physical.ram import PAGE_SIZE
 from sandbox.fs.pipe import create_pipe
-from sandbox.fs.pipequota import PAGE, PIPE_BUFFERS
+from sandbox.fs.pipequota import PIPE_BUFFERS
 from sandbox.fs.uapi import POLLERR, POLLHUP, POLLIN, POLLOUT
 from sandbox.kit.injection import Failing
 from tests.sandbox.fs_world import World
@@ -26,19 +27,19 @@ class Slots:
 
     def write(self, n: int) -> int:
         done = 0
-        tail = n % PAGE
-        merge = bool(self.slots) and tail and self.slots[-1][0] + tail <= PAGE
+        tail = n % PAGE_SIZE
+        merge = bool(self.slots) and tail and self.slots[-1][0] + tail <= PAGE_SIZE
         rest = n - tail if merge else n
-        need = -(-rest // PAGE)
+        need = -(-rest // PAGE_SIZE)
         free = PIPE_BUFFERS - len(self.slots)
-        if n <= PAGE and need > free:
+        if n <= PAGE_SIZE and need > free:
             return 0
         if merge:
             self.slots[-1][0] += tail
             self.slots[-1][1] += tail
             done = tail
         for _ in range(min(need, free)):
-            part = min(PAGE, n - done)
+            part = min(PAGE_SIZE, n - done)
             self.slots.append([part, part])
             done += part
         return done

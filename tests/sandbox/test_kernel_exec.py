@@ -30,7 +30,7 @@ FORTY_TWO = b"\xbb\x2a\0\0\0" + EXIT
 def elf(
     code: bytes, kind: int = EXEC, base: int = 0x08048000, interp: bytes = b"", bss: int = 0, **header: int
 ) -> bytes:
-    """One read-write-execute segment with headers and code; optionally an interpreter's name, and ``bss`` bytes behind
+    """One read-write-execute segment with headers and code; optionally an interpreter's name, and `bss` bytes behind
     the file."""
     count = 2 + bool(interp)
     start = 52 + 32 * count

@@ -29,10 +29,20 @@ if TYPE_CHECKING:
 class FileIndex(Protocol):
     """Areas by the part of the file they map. An area is inserted once; its keys must not change while it is in."""
 
-    def insert(self, vma: VmArea) -> None: ...
-    def remove(self, vma: VmArea) -> None: ...
-    def add_beside(self, new: VmArea, old: VmArea) -> None: ...
-    def overlapping(self, first: int, last: int) -> Iterator[VmArea]: ...
+    def insert(self, vma: VmArea) -> None:
+        """`vma` maps the file from now on; it is in no index yet."""
+
+    def remove(self, vma: VmArea) -> None:
+        """`vma` is in and goes."""
+
+    def add_beside(self, new: VmArea, old: VmArea) -> None:
+        """fork: `new` maps the same part as `old`, which is in, and is found before or after it."""
+
+    def overlapping(self, first: int, last: int) -> Iterator[VmArea]:
+        """Areas that map a page of `[first, last]` (page offsets), in the index's own order; metered as they come. The
+        index must not change meanwhile."""
+        ...
+
     def __iter__(self) -> Iterator[VmArea]: ...
     def __len__(self) -> int: ...
 
