@@ -179,6 +179,9 @@ class _Help(AllocatorHelp):
     def current_memdie(self) -> bool:
         return bool(self.mem.current.memdie)
 
+    def gave_up(self, gfp: int, order: int) -> None:
+        self.mem.oom.report(gfp, order)
+
     def new_low(self) -> None:
         self.mem.note_low()
 
@@ -342,6 +345,10 @@ class Memory:
         owned = self.pages.owned
         slabs = {c.name: (c.frames, c.objects, c.slabs) for c in self.slab.caches.values()}
         return {"owned": list(owned), "slab": slabs, "vmalloc": self.slab.vmalloc_areas()}
+
+    def owners_now(self) -> dict[str, dict[str, int]]:
+        """Who holds low memory, as in the report's rows."""
+        return self._owner_table(self._owners())
 
     def note_low(self) -> None:
         """Free memory is at its least so far: who holds it now stands in the report as the peak."""

@@ -181,6 +181,9 @@ class AllocatorHelp:
         """PF_MEMDIE of the current task: it may use the reserves too."""
         return False
 
+    def gave_up(self, gfp: int, order: int) -> None:
+        """An allocation that may not fail will never succeed: the run is about to end."""
+
     def new_low(self) -> None:
         """There was never less free memory than at this moment; it is about to grow."""
 
@@ -280,6 +283,11 @@ class PageAllocator:
     def nr_free(self) -> int:
         return sum(z.free_pages for z in self.zones)
 
+    @staticmethod
+    def kind_of(gfp: int) -> int:
+        """0: DMA, 1: KERNEL, 2: HIGHUSER: which list of zones serves these flags."""
+        return 0 if gfp & GFPF_DMA else 2 if gfp & GFPF_HIGHMEM else 1
+
     @property
     def min_free(self) -> int:
         """Frames of low memory in the buddy lists when they were fewest."""
@@ -335,7 +343,7 @@ class PageAllocator:
         """The passes of __alloc_pages. Linux: mm/page_alloc.c, 2.6.7."""
         if self.inject is not None and self.inject(order):
             raise OutOfMemory("injected")
-        kind = 0 if gfp & GFPF_DMA else 2 if gfp & GFPF_HIGHMEM else 1
+        kind = self.kind_of(gfp)
         need = 1 << order
         wait = gfp & GFPF_WAIT
         pfn = self._first_fit(kind, order, owner, 0, wait)
@@ -363,10 +371,15 @@ class PageAllocator:
             self.clock.nap(HZ_50_NS)
             napped += HZ_50_NS
             if self.clock.now > give_up or napped > HUNG_NS:
+                self._help.gave_up(gfp, order)
                 raise Hung(
                     f"an allocation of {need} frame(s) made no progress for {HUNG_NS // 10**9} virtual seconds: low "
-                    f"memory is exhausted "
-                    f"({self.nr_free()} frames free) while swap is not; give the machine more --memory"
+                    f"memory is exhausted ({self.owned[FREE]} of {self.lowmem_end} frames free) while swap is not; "
+                    + (
+                        "give the machine more lowmem"
+                        if self.zones[2].present_pages
+                        else "give the machine more --memory"
+                    )
                 )
 
     def _first_fit(self, kind: int, order: int, owner: int, high: int, wait: int) -> int:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from mmcore.areas.vma import VM_SHARED
 from mmcore.errors import OomPanic
 from mmcore.paging.zap import zap_page_range
+from mmcore.reclaim.oomreport import OomReport, oom_report
 
 if TYPE_CHECKING:
     from mmcore.areas.mm import Mm
@@ -27,6 +28,7 @@ HZ = 1000
 _JIFFY_NS = 1_000_000_000 // HZ
 _SHIFT_HZ = 10  # the power of two next to HZ
 SIGKILL = 9
+MOST_REPORTS = 8
 
 
 @dataclass(frozen=True)
@@ -44,16 +46,18 @@ class Kill:
 
 
 class OomKiller:
-    """`kills` in order."""
+    """`kills` in order; `reports` of the first few moments at which memory ran out."""
 
     def __init__(self, mem: Memory) -> None:
         self.mem = mem
         self.kills: list[Kill] = []
+        self.reports: list[OomReport] = []
         self._first = self._last = self._lastkill = 0  # jiffies
         self._count = 0
 
-    def out_of_memory(self) -> None:
-        """Maybe kills. Raises OomPanic when there is nobody left to kill."""
+    def out_of_memory(self, gfp: int, order: int) -> None:
+        """An allocation of `1 << order` frames failed. Maybe kills. Raises OomPanic when there is nobody left to
+        kill."""
         mem = self.mem
         if mem.swap.nr_swap_pages > 0:
             return
@@ -66,9 +70,15 @@ class OomKiller:
             if self._count < 10 or (self.kills and now - self._lastkill < 5 * HZ):
                 return
             self._lastkill = now
-            self._kill()
+            self._kill(gfp, order)
         self._first = now
         self._count = 0
+
+    def report(self, gfp: int, order: int, killed: int | None = None) -> None:
+        """Keeps how things stand, for the result: the first and the last moments are the telling ones."""
+        if len(self.reports) == MOST_REPORTS:
+            self.reports.pop()
+        self.reports.append(oom_report(self.mem, gfp, order, killed))
 
     def badness(self, task: Victim) -> int:
         """Size in pages, mitigated by age and work done, doubled for the niced, quartered twice for root."""
@@ -100,16 +110,18 @@ class OomKiller:
                 fallback = task
         return (chosen, most) if chosen is not None else (fallback, 0)
 
-    def _kill(self) -> None:
+    def _kill(self, gfp: int, order: int) -> None:
         mem = self.mem
         victim, points = self._select_bad_process()
         if victim is None:
             if any(task.memdie and task.mm is not None for task in mem.tasks()):
                 return  # somebody is dying already
+            self.report(gfp, order)
             raise OomPanic("out of memory and no killable processes: give the machine more --memory or --swap")
         mm = victim.mm
         assert mm is not None
         kill = Kill(victim.pid, victim.comm, points, mm.total_vm, mem.clock.now)
+        self.report(gfp, order, victim.pid)
         self.kills.append(kill)
         current_dies = False
         for task in list(mem.tasks()):

@@ -26,7 +26,7 @@ from mmcore.physical.frames import (
     PG_WRITEBACK,
     SLAB,
 )
-from mmcore.physical.gfp import GFP_KERNEL, GFPF_DMA, GFPF_FS, GFPF_HIGHMEM, GFPF_IO, GFPF_NORETRY
+from mmcore.physical.gfp import GFP_KERNEL, GFPF_FS, GFPF_IO, GFPF_NORETRY
 from mmcore.physical.zones import Zone
 from mmcore.reclaim.pagevec import LruCache
 from mmcore.rmap.core import SUCCESS, SWAP_AGAIN
@@ -314,7 +314,7 @@ class Vmscan(LruCache):
                 zone.prev_priority = zone.temp_priority
             pages.memalloc -= 1
         if failed:
-            self.mem.oom.out_of_memory()
+            self.mem.oom.out_of_memory(gfp, order)
         return 0
 
     def _nap(self) -> None:
@@ -322,7 +322,7 @@ class Vmscan(LruCache):
         self.disk.congestion_wait(CONGESTION_NS)
 
     def _zonelist(self, gfp: int) -> list[Zone]:
-        return self.pages.zonelists[0 if gfp & GFPF_DMA else 2 if gfp & GFPF_HIGHMEM else 1]
+        return self.pages.zonelists[self.pages.kind_of(gfp)]
 
     def wakeup_kswapd(self, zone: Zone | None = None) -> None:
         """The allocator missed its first pass. kswapd runs if a zone is at its low mark."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 
 from sandbox.config import format_size
+from sandbox.lab.oom import oom_lines
 from sandbox.result import HighMem, LowMem, Owner, Result
 
 DETAILS = 40
@@ -94,6 +95,8 @@ def _search_lines(meters: dict[str, int]) -> list[str]:
 def remarks(result: Result) -> list[str]:
     """Whom the OOM killer ended, and what the program asked for and this machine lacks."""
     lines = [f"oom killer  {line}" for line in first_few(result.notes.oom_kills)]
+    if result.oom:
+        lines += [f"{'out of mem' if not n else '':<12}{line}" for n, line in enumerate(oom_lines(result.oom[-1]))]
     if result.notes.unknown_syscalls:
         calls = ", ".join(f"{name} x{count}" for name, count in sorted(result.notes.unknown_syscalls.items()))
         lines.append(f"not here    system calls answered ENOSYS: {calls}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mmcore.errors import OomPanic
+from mmcore.physical.gfp import GFP_KERNEL
 from rmap_plugins.anon_vma import AnonVma
 from sandbox.kit.machine import CpulessMachine
 
@@ -47,7 +48,7 @@ def machine_with(tasks: list[Task], swap: int = 0) -> CpulessMachine:
 def fail(m: CpulessMachine, times: int, step_ms: int) -> None:
     for _ in range(times):
         m.mem.clock.charge(step_ms * 1_000_000)
-        m.mem.oom.out_of_memory()
+        m.mem.oom.out_of_memory(GFP_KERNEL, 0)
 
 
 def test_badness_follows_size_age_work_niceness_and_privilege():
