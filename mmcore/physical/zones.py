@@ -372,13 +372,12 @@ class PageAllocator:
             napped += HZ_50_NS
             if self.clock.now > give_up or napped > HUNG_NS:
                 self._help.gave_up(gfp, order)
-                more = "nothing but less of its largest owners helps" if self.zones[2].present_pages else (
-                    "give the machine more --memory"
-                )
+                high = self.zones[2].present_pages
+                more = "only less of its largest owners helps" if high else "give the machine more --memory"
                 raise Hung(
                     f"an allocation of {need} frame(s) made no progress for {HUNG_NS // 10**9} virtual seconds: low "
-                    f"memory is exhausted ({self.owned[FREE]} of {self.lowmem_end} frames free) while swap is not; {more}"
-                )
+                    f"memory is exhausted ({self.owned[FREE]} of {self.lowmem_end} frames free) while swap is not; "
+                    f"{more}"
                 )
 
     def _first_fit(self, kind: int, order: int, owner: int, high: int, wait: int) -> int:
