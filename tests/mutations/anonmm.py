@@ -115,7 +115,7 @@ MUTANTS = [
     ),
     Mutant(
         "a page that is released keeps its reference",
-        "            self._put(self._objects[self._mapping[pfns[0]]], 1)\n",
+        "            self._put(self._objects[self._mapping[pfn]], 1)\n",
         "",
     ),
     Mutant(
