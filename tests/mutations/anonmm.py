@@ -39,8 +39,9 @@ MUTANTS = [
     Mutant("a dead anonmm still leads to its mm", "        anonmm.mm = None\n", ""),
     Mutant(
         "an mm that exits keeps its reference (zombie never freed)",
-        "        self._put(anonmm, 1)\n\n    def _put",
-        "\n    def _put",
+        "self._put(anonmm, 1)",
+        "pass",
+        at="AnonMm.mm_exited",
     ),
     Mutant(
         "an anonmm is freed with its mm, pages or not (28)",
