@@ -185,10 +185,11 @@ class AnonMm(WalkScheme):
         return OK
 
     def released(self, pfns: np.ndarray) -> None:
-        if not self._flags[pfns[0]] & PG_ANON:
+        pfn = pfns.item(0)  # an int: to read a word at numpy's takes three times as long
+        if not self._flags[pfn] & PG_ANON:
             return
         if len(pfns) == 1:
-            self._put(self._objects[self._mapping[pfns[0]]], 1)
+            self._put(self._objects[self._mapping[pfn]], 1)
             return
         named = self._frames.np_mapping[pfns]
         if (named == named[0]).all():  # as at most exits

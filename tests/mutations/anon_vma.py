@@ -28,8 +28,9 @@ MUTANTS = [
     ),
     Mutant(
         "an object is freed while areas are left (28)",
-        "        if not anon_vma.areas:\n            # No page",
-        "        if len(anon_vma.areas) <= 1:\n            # No page",
+        "if not anon_vma.areas:",
+        "if len(anon_vma.areas) <= 1:",
+        at="AnonVma._unlink",
     ),
     Mutant(
         "an adopted object is not linked (14)",

@@ -39,8 +39,9 @@ MUTANTS = [
     Mutant("a dead anonmm still leads to its mm", "        anonmm.mm = None\n", ""),
     Mutant(
         "an mm that exits keeps its reference (zombie never freed)",
-        "        self._put(anonmm, 1)\n\n    def _put",
-        "\n    def _put",
+        "self._put(anonmm, 1)",
+        "pass",
+        at="AnonMm.mm_exited",
     ),
     Mutant(
         "an anonmm is freed with its mm, pages or not (28)",
@@ -115,7 +116,7 @@ MUTANTS = [
     ),
     Mutant(
         "a page that is released keeps its reference",
-        "            self._put(self._objects[self._mapping[pfns[0]]], 1)\n",
+        "            self._put(self._objects[self._mapping[pfn]], 1)\n",
         "",
     ),
     Mutant(

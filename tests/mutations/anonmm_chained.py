@@ -133,8 +133,9 @@ MUTANTS = [
     ),
     Mutant(
         "released pages keep their chains",
-        "        self._forget_all(pfns)\n        super().released(pfns)",
-        "        super().released(pfns)",
+        "        if len(pfns) > 1:\n            self._forget_all(pfns)\n"
+        "        elif self._rmap[pfns.item()]:\n            self._forget(pfns.item())\n",
+        "",
     ),
     Mutant(
         "released file pages keep their chains",

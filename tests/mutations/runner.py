@@ -1,9 +1,9 @@
 """Deliberate faults in a scheme's source, and whether the kit notices.
 
-A mutant is a text and its replacement; the changed source is compiled as a module of its own, in memory, and the scheme
-in it is held to the kit's quick checks until one fails. The tables lie beside this file, one per scheme: `MUTANTS`,
-and `SURVIVORS` with the reason why nothing can notice. A table may have `counts(kind, options)`, which raises
-AssertionError where a fault makes nothing wrong and only costs: it alone is asked of mutants with `costs`.
+A mutant is a piece of Python and its replacement; the changed source is compiled as a module of its own, in memory, and
+the scheme in it is held to the kit's quick checks until one fails. The tables lie beside this file, one per scheme:
+`MUTANTS`, and `SURVIVORS` with the reason why nothing can notice. A table may have `counts(kind, options)`, which
+raises AssertionError where a fault makes nothing wrong and only costs: it alone is asked of mutants with `costs`.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from typing import Any
 from mmcore.rmap.scheme import RmapScheme
 from sandbox.kit.replay import Failure, failure_of
 from sandbox.kit.suite import quick
+from tests.mutations.fragments import replaced
 
 _numbers = itertools.count()
 _CPU_SECONDS = 40.0  # of one mutant; all checks of a scheme that works take a fifth of it
@@ -31,14 +32,16 @@ _CPU_SECONDS = 40.0  # of one mutant; all checks of a scheme that works take a f
 
 @dataclass(frozen=True)
 class Mutant:
-    """`old` occurs exactly once in the scheme's file and becomes `new`. `options`: those the fault needs to show.
-    `costs`: nothing becomes wrong, the scheme does more than it has to, and its table's `counts` has to notice."""
+    """`old`, a piece of Python, stands exactly once in the scheme's file, or in its definition `at`, however it is laid
+    out there (`fragments.py`), and becomes `new`. `options`: those the fault needs to show. `costs`: nothing becomes
+    wrong, the scheme does more than it has to, and its table's `counts` has to notice."""
 
     name: str
     old: str
     new: str
     options: tuple[tuple[str, object], ...] = ()
     costs: bool = False
+    at: str = ""
 
     def __str__(self) -> str:
         return self.name.replace(" ", "-")
@@ -55,8 +58,7 @@ def source_of(module: str) -> tuple[str, Path]:
 def mutated(module: str, mutant: Mutant) -> type[RmapScheme]:
     """The scheme of `module` (a dotted name) with the fault in it."""
     text, path = source_of(module)
-    assert text.count(mutant.old) == 1, f"{mutant.name}: its text stands {text.count(mutant.old)} times in {path.name}"
-    changed = text.replace(mutant.old, mutant.new)
+    changed = replaced(text, mutant.old, mutant.new, mutant.at)
     name = f"mutant_{next(_numbers)}_{path.stem}"
     made = types.ModuleType(name)
     made.__file__ = f"<{name}>"

@@ -39,7 +39,9 @@ MUTANTS = [
     ),
     Mutant("an enlisted mm is not counted", "        self._mmlist_nr += 1\n", ""),
     Mutant("an mm that goes is still counted", "        self._mmlist_nr -= 1\n", ""),
-    Mutant("the scan does not go on to the next mm", "                self._swap_mm = place\n", "", costs=True),
+    Mutant(
+        "the scan does not go on to the next mm", "self._swap_mm = place\n", "", costs=True, at="VirtualScan.swap_out"
+    ),
     Mutant(
         "the scan visits one mm",
         "        for _ in range(self._mmlist_nr + 1):",
