@@ -102,8 +102,9 @@ MUTANTS = [
     ),
     Mutant(
         "vma_unlinked does nothing",
-        "        self._unlink(vma)\n\n    def vma_adjust_begin",
-        "        if into is not None:\n            self._unlink(vma)\n\n    def vma_adjust_begin",
+        "        self._unlink(vma)",
+        "        if into is not None:\n            self._unlink(vma)",
+        at="AnonVma.vma_unlinked",
     ),
     Mutant(
         "the growing area does not take over (13, up)",
@@ -119,8 +120,9 @@ MUTANTS = [
     ),
     Mutant(
         "a merged area stays on the list",
-        "        self._unlink(vma)\n\n    def vma_adjust_begin",
-        "        if into is None:\n            self._unlink(vma)\n\n    def vma_adjust_begin",
+        "        self._unlink(vma)",
+        "        if into is None:\n            self._unlink(vma)",
+        at="AnonVma.vma_unlinked",
     ),
     Mutant(
         "any two areas may merge",

@@ -404,15 +404,17 @@ MUTANTS = [
     Mutant("a link does not leave the list (stale link)", "        del self._links[avc]", "        return", _2_6_34),
     Mutant(
         "the list's oldest link is offered alone",
-        "        return iter(self._links)\n\n    def check",
-        "        return iter(list(self._links)[:1])\n\n    def check",
+        "        return iter(self._links)",
+        "        return iter(list(self._links)[:1])",
         _2_6_34,
+        at="_LinkList.overlapping",
     ),
     Mutant(
         "the list's oldest link is not offered",
-        "        return iter(self._links)\n\n    def check",
-        "        return iter(list(self._links)[1:])\n\n    def check",
+        "        return iter(self._links)",
+        "        return iter(list(self._links)[1:])",
         _2_6_34,
+        at="_LinkList.overlapping",
     ),
     Mutant(
         "a listed link keeps its old keys",

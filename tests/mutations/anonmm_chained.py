@@ -128,8 +128,9 @@ MUTANTS = [
     ),
     Mutant(
         "a file page in a nonlinear area is not noted (17)",
-        "            self._note(pfn, address & ~0xFFF)\n\n    def released",
-        "            pass\n\n    def released",
+        "            self._note(pfn, address & ~0xFFF)",
+        "            pass",
+        at="AnonMmChained.add_file",
     ),
     Mutant(
         "released pages keep their chains",

@@ -47,13 +47,15 @@ MUTANTS = [
     ),
     Mutant(
         "fork enters the wrong PTEs of a mixed range",
-        "pfns[anon], src_ptes[anon], dst_ptes[anon], token)\n\n    def move",
-        "pfns[anon], src_ptes[anon], dst_ptes[: anon.sum()], token)\n\n    def move",
+        "pfns[anon], src_ptes[anon], dst_ptes[anon], token)",
+        "pfns[anon], src_ptes[anon], dst_ptes[: anon.sum()], token)",
+        at="PartialObjrmap.dup",
     ),
     Mutant(
         "fork enters the parent's PTEs of a mixed range",
-        "pfns[anon], src_ptes[anon], dst_ptes[anon], token)\n\n    def move",
-        "pfns[anon], src_ptes[anon], src_ptes[anon], token)\n\n    def move",
+        "pfns[anon], src_ptes[anon], dst_ptes[anon], token)",
+        "pfns[anon], src_ptes[anon], src_ptes[anon], token)",
+        at="PartialObjrmap.dup",
     ),
     Mutant(
         "mremap forgets anonymous pages",

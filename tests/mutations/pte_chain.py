@@ -182,8 +182,9 @@ MUTANTS = [
     ),
     Mutant(
         "a collapsed chain's node is not freed",
-        "            frames.flags[pfn] |= PG_DIRECT\n            self._free(word)\n\n    def _walk_unmap",
-        "            frames.flags[pfn] |= PG_DIRECT\n\n    def _walk_unmap",
+        "            frames.flags[pfn] |= PG_DIRECT\n            self._free(word)",
+        "            frames.flags[pfn] |= PG_DIRECT",
+        at="PteChain.walk",
     ),
     Mutant(
         "a node comes back with an entry in it",

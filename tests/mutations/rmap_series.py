@@ -24,7 +24,13 @@ def _at(stage: int) -> tuple[tuple[str, object], ...]:
 
 MUTANTS = [
     Mutant("9: file pages are lost too", "file_index=index)", "file_index=index, files=True)", _at(9)),
-    Mutant("9: pages are refused", "        return OK\n\n    def walk", "        return 1\n\n    def walk", _at(9)),
+    Mutant(
+        "9: pages are refused",
+        "        return OK",
+        "        return 1",
+        _at(9),
+        at="_NoAnonRmap.add_anon",
+    ),
     Mutant("11: mremap still loses pages", "    elif stage == 10:", "    elif stage in (10, 11):", _at(11), costs=True),
     Mutant(
         "10: mremap loses pages, and the card says nothing",

@@ -8,12 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from mmcore.errors import OutOfMemory
-from mmcore.physical.slab import KmemCache
-from mmcore.physical.zones import PageAllocator
 from sandbox.kernel import exec as exec_module
 from sandbox.kernel.binfmt import script_interpreter
 from sandbox.kernel.segments import UserDesc
+from sandbox.kit.injection import Failing
 from tests.guests.native import run_native, why_not_native
 from tests.sandbox.box import Box
 
@@ -186,33 +184,16 @@ def test_exec_fails_at_every_allocation_and_leaves_the_old_program(monkeypatch: 
 
     base = 0x08048000
     caller = elf(call(base + elf(call(0)).index(b"/bin/new")))
-    real_execve, real_slab, real_page = exec_module.do_execve, KmemCache.alloc, PageAllocator.alloc_page
-    countdown = [-1]
-
-    def failing(real):
-        def alloc(self, *args, **kwargs):
-            if countdown[0] >= 0:
-                countdown[0] -= 1
-                if countdown[0] < 0:
-                    raise OutOfMemory("injected")
-            return real(self, *args, **kwargs)
-
-        return alloc
-
-    monkeypatch.setattr(KmemCache, "alloc", failing(real_slab))
-    monkeypatch.setattr(PageAllocator, "alloc_page", failing(real_page))
+    real_execve = exec_module.do_execve
     endings = []
-    for n in range(80):
+    for n in range(1, 121):
+        box = Box()
 
-        def armed(*args, n=n):
-            countdown[0] = n
-            try:
+        def armed(*args, n=n, box=box):
+            with Failing(box.mem.pages, n):
                 return (yield from real_execve(*args))
-            finally:
-                countdown[0] = -1
 
         monkeypatch.setattr("sandbox.syscalls.process.do_execve", armed)
-        box = Box()
         box.vfs.write_file("/bin/new", elf(FORTY_TWO), 0o755)
         ending = box.run(caller)
         endings.append((ending.kind, ending.status or ending.signal))

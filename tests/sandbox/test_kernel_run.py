@@ -6,10 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from mmcore.errors import OutOfMemory
-from mmcore.physical.slab import KmemCache
-from mmcore.physical.zones import PageAllocator
 from sandbox import toolchain
+from sandbox.kit.injection import Failing
 from tests.sandbox.box import Box
 
 HEADERS = "\n".join(
@@ -263,35 +261,16 @@ def test_fork_fails_at_every_allocation_and_leaves_nothing(build, monkeypatch: p
     image = build(FORK_AND_TELL)
     from sandbox.kernel import fork as fork_module
 
-    real_copy, real_slab, real_page = fork_module.copy_process, KmemCache.alloc, PageAllocator.alloc_page
-    countdown = [-1]
-
-    def failing(real):
-        def alloc(self, *args, **kwargs):
-            if countdown[0] >= 0:
-                countdown[0] -= 1
-                if countdown[0] < 0:
-                    raise OutOfMemory("injected")
-            return real(self, *args, **kwargs)
-
-        return alloc
-
-    monkeypatch.setattr(KmemCache, "alloc", failing(real_slab))
-    monkeypatch.setattr(PageAllocator, "alloc_page", failing(real_page))
+    real_copy = fork_module.copy_process
     results = []
-    for n in range(60):
-        used = []
+    for n in range(1, 91):
+        box = Box()
 
-        def copy_process(*args, n=n, used=used):
-            countdown[0] = n
-            try:
+        def copy_process(*args, n=n, box=box):
+            with Failing(box.mem.pages, n):
                 return real_copy(*args)
-            finally:
-                used.append(n - countdown[0])
-                countdown[0] = -1
 
         monkeypatch.setattr(fork_module, "copy_process", copy_process)
-        box = Box()
         ending = box.run(image)
         assert ending.status == 0, n
         results.append(box.out)
