@@ -37,6 +37,7 @@ PROGRAMS: dict[str, tuple[tuple[str, ...], str]] = {
     "rmap_test": (("-l", "-i", "1", "-n", "40", "-s", "35", "-t", "6"), "8M"),
     "mmap_windows": (("1200", "3"), "8M"),
     "shared_segment": (("6", "1200"), "8M"),
+    "lowmem_crisis": (("6", "4M"), "8M"),
     "mremap_storm": (("3", "80", "1"), "8M"),
     "mprotect_storm": (("60", "18", "1", "2"), "8M"),
     "fork_chain": (("30", "1200", "100", "exit", "10"), "8M"),

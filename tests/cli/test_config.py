@@ -41,7 +41,10 @@ def test_formatted_sizes_read_back(size):
     "setting, value, words",
     [
         ("memory", "1M", "too small to boot: give at least 5M"),
-        ("memory", "897M", "at most 896M"),
+        ("memory", "65G", "64G"),
+        ("lowmem", "16M", "from 32M to 896M"),
+        ("lowmem", "1G", "from 32M to 896M"),
+        ("highpte", "yes", "is not true or false"),
         ("swap", "100T", "at most 64G"),
         ("paging", "3level", "'3level' is not one of pae, 2level"),
         ("clock", "wall", "virtual, host"),

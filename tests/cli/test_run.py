@@ -215,7 +215,7 @@ def test_a_plugin_from_a_file(rmapbox, tmp_path):
         (["run", "hello", "--rmap", "nofile.py:X"], "nofile.py"),
         (["run", "hello", "--memory", "64Q"], "--memory '64Q' is not a size"),
         (["run", "hello", "--memory", "100K"], "too small to boot"),
-        (["run", "hello", "--memory", "2G"], "at most 896M"),
+        (["run", "hello", "--memory", "65G"], "at most 64G"),
         (["run", "hello", "--swap", "lots"], "--swap 'lots' is not a size"),
         (["run", "hello", "--paging", "4level"], "--paging '4level' is not one of pae, 2level"),
         (["run", "hello", "--time-limit", "x"], "--time-limit 'x' is not a number of seconds"),
