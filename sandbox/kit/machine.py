@@ -14,6 +14,7 @@ from mmcore.memory import CurrentTask, Memory, MemoryConfig
 from mmcore.paging.fault import DONE, OOM, PF_PROT, PF_USER, PF_WRITE, SIGBUS
 from mmcore.paging.lifecycle import dup_mmap, mm_alloc, mmput
 from mmcore.physical.pgtable import A, D, P, W
+from mmcore.physical.zones import LOWMEM_BYTES
 
 if TYPE_CHECKING:
     from mmcore.outside import MappedFile
@@ -44,6 +45,8 @@ class CpulessMachine:
         paging: str = "pae",
         dirty_tracking: bool = False,
         pins: Callable[[], dict[int, int]] = dict,
+        lowmem: int = LOWMEM_BYTES,
+        machine_highpte: bool = False,
         **options: Any,
     ) -> None:
         config = MemoryConfig(
@@ -52,6 +55,8 @@ class CpulessMachine:
             paging=paging,
             overcommit=1,
             dirty_tracking=dirty_tracking,
+            lowmem_bytes=lowmem,
+            highpte=machine_highpte,
             scheme_options=options,
         )
         self.mem = Memory(config, scheme)
