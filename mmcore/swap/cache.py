@@ -247,8 +247,8 @@ class Swap:
             self.remove_exclusive_swap_page(pfn)  # nobody will ever want it back
             return False
         frames.flags[pfn] |= PG_WRITEBACK
-        to, at = entry << 12, pfn << 12
-        self.store[to : to + 4096] = self.u8[at : at + 4096]
+        at = pfn << 12
+        self.store.write(entry, self.u8[at : at + 4096])
         vmstat = self.vmstat
         vmstat.nr_writeback += 1
         vmstat.pswpout += 1
@@ -284,8 +284,8 @@ class Swap:
         frames.flags[pfn] = PG_LOCKED | PG_SWAPCACHE
         self.add_total += 1
         self.mem.reclaim.lru_cache_add_active(pfn)
-        at, to = entry << 12, pfn << 12
-        self.u8[to : to + 4096] = self.store[at : at + 4096]
+        to = pfn << 12
+        self.store.read(entry, self.u8[to : to + 4096])
         self.vmstat.pswpin += 1
         self.disk.submit(False, entry, pfn)
         return pfn

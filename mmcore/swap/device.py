@@ -12,14 +12,14 @@ Linux: mm/swapfile.c, 2.6.7.
 
 from __future__ import annotations
 
-import mmap
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mmcore.errors import InvariantViolation
-from mmcore.physical.ram import PAGE_SHIFT, anonymous_buffer
+from mmcore.physical.ram import PAGE_SHIFT
+from mmcore.swap.store import SwapStore
 
 if TYPE_CHECKING:
     from mmcore.physical.slab import Slab
@@ -57,7 +57,7 @@ class SwapDevice:
     # Users of each slot, see above.
     map: memoryview
     np_map: NDArray[np.uint16]
-    store: memoryview  # the bytes, on the host; untouched ones cost nothing
+    store: SwapStore
     # No slot below lowest_bit or above highest_bit is free.
     lowest_bit: int
     highest_bit: int
@@ -77,10 +77,7 @@ class SwapDevice:
         self._token = slab.vmalloc(pages * 2, "swap_map") if self.total else 0
         self.on = self.writeok = self.total > 0
         self.priority = self._least_priority = -1
-        store = anonymous_buffer(max(pages, 1) << PAGE_SHIFT)
-        if pages >= 8192:
-            store.madvise(mmap.MADV_HUGEPAGE)  # the first touch of cold host memory costs more than the copy
-        self.store = memoryview(store)
+        self.store = SwapStore()
         self._rewind()
 
     def _rewind(self) -> None:

@@ -268,7 +268,7 @@ def _frame(mem: Memory, pfn: int) -> bytes:
 
 def _swapped(mem: Memory, entry: int) -> bytes:
     pfn = mem.swap.cache.get(entry, -1)
-    return _frame(mem, pfn) if pfn >= 0 else bytes(mem.swap.store[entry << 12 : (entry + 1) << 12])
+    return _frame(mem, pfn) if pfn >= 0 else mem.swap.store.page(entry)
 
 
 # notes

@@ -131,5 +131,5 @@ class WorldComparison:
         pfn = self.mem.swap.cache.get(entry, -1)
         if pfn >= 0:
             return self._in_ram(pfn)
-        store, base = self.mem.swap.store, entry << 12
-        return struct.unpack_from("<I", store, base + LOW)[0], struct.unpack_from("<I", store, base + HIGH)[0]
+        page = self.mem.swap.store.page(entry)
+        return struct.unpack_from("<I", page, LOW)[0], struct.unpack_from("<I", page, HIGH)[0]

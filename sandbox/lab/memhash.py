@@ -179,7 +179,7 @@ class MemoryRecorder:
     def _swapped(self, entry: int) -> bytes:
         swap = self.mem.swap
         pfn = swap.cache.get(entry, -1)
-        return self._frame(pfn) if pfn >= 0 else bytes(swap.store[entry << 12 : (entry << 12) + PAGE_SIZE])
+        return self._frame(pfn) if pfn >= 0 else swap.store.page(entry)
 
     def _indices(self, mapping: AddressSpace, first: int, stop: int) -> list[int]:
         """Pages of a file in [first, stop) that may hold something, ascending."""

@@ -89,7 +89,10 @@ def test_one_word_shows_and_is_named(state):
         box.mem.ram.u8[(box.pfn(6) << 12) + 4095] ^= 1
     else:
         box.swap_out()
-        box.mem.swap.store[(box.mem.pgtables.pte_to_swp(box.pte(6)) << 12) + 4095] ^= 1
+        slot, store = box.mem.pgtables.pte_to_swp(box.pte(6)), box.mem.swap.store
+        page = bytearray(store.page(slot))
+        page[4095] ^= 1
+        store.write(slot, memoryview(page))
     after = image(box)
     assert memory_hash(before) != memory_hash(after)
     assert memory_difference(before, after) == (
