@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from mmcore.areas.vma import VM_SHARED
-from sandbox.kit.world import ARENA, World
+from sandbox.kit.world import ARENA, FILE_PAGES, World
 
 PRIVATE, SHARED, TMPFS, TMPFS_PRIVATE, HOST, HOST_PRIVATE = 0, 1, 3, 2, 7, 6  # World.mmap's kinds
 _PROT = {"none": 0, "r": 1, "rw": 2, "rx": 5, "rwx": 6}  # positions in World's table
@@ -702,6 +702,19 @@ def one_page_at_many_places(s: Script) -> None:
             s.move(0, 40, 30, 1)
     s.out(2)
     s.load(0, 1, 30)
+
+
+@scenario
+def a_nonlinear_area_goes_whole(s: Script) -> None:
+    """Many pages of a file lose their only PTEs at once, none of which stood where a formula leads (17)."""
+    s.map(0, 1, 36, "rw", TMPFS)
+    for place in range(36):
+        s.nonlinear(0, 1 + place, 1, (place * 5 + 3) % FILE_PAGES)
+    s.load(0, 1, 36)
+    s.unmap(0, 1, 36)
+    s.map(0, 1, 36, "rw", TMPFS)
+    s.load(0, 1, 36)
+    s.out(2)
 
 
 @scenario
