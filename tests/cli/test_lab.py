@@ -30,6 +30,8 @@ KEYS = [
     "event_hash",
     "walk_lengths",
     "memory_hash",
+    "oom",
+    "highmem",
 ]
 
 

@@ -73,6 +73,8 @@ def test_the_result_file_has_exactly_the_documented_keys(rmapbox, tmp_path):
         "event_hash",
         "walk_lengths",
         "memory_hash",
+        "oom",
+        "highmem",
     ]
     raw = json.loads((tmp_path / "r.json").read_text())
     assert list(raw) == keys

@@ -34,7 +34,7 @@ class Task:
 
 class Size:
     def __init__(self, pages: int) -> None:
-        self.total_vm = pages
+        self.total_vm = self.rss = pages
         self.vmas: list[object] = []
 
 

@@ -484,7 +484,7 @@ def test_distress_is_noted_for_zones_that_direct_reclaim_passes_over() -> None:
     zone = m.mem.pages.zones[0]
     zone.all_unreclaimable = True
     m.mem.pages.memalloc += 1  # no OOM killer at the end: nobody is there to be killed
-    m.mem.oom.out_of_memory = lambda: None  # type: ignore[method-assign]
+    m.mem.oom.out_of_memory = lambda gfp, order: None  # type: ignore[method-assign]
     assert m.mem.reclaim.try_to_free_pages(GFP_KERNEL, 0) == 0
     assert zone.prev_priority == 0
     zone.all_unreclaimable = False
