@@ -29,7 +29,8 @@ from mmcore.physical.frames import BOOT, FREE, OWNER_NAMES, PG_CODE, PG_RESERVED
 from mmcore.physical.pgtable import PaeTables, PageTables, TwoLevelTables
 from mmcore.physical.ram import PAGE_SHIFT, PAGE_SIZE, Ram
 from mmcore.physical.slab import Slab
-from mmcore.physical.zones import DMA_END, LOWMEM_BYTES, AllocatorHelp, PageAllocator, Zone
+from mmcore.physical.zone import Zone
+from mmcore.physical.zones import DMA_END, LOWMEM_BYTES, AllocatorHelp, PageAllocator
 from mmcore.reclaim.oom import OomKiller
 from mmcore.reclaim.pagevec import end_of_writes
 from mmcore.reclaim.scan24 import SwapOut

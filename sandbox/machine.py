@@ -14,8 +14,6 @@ import time
 from collections.abc import Callable, Sequence
 from typing import IO, TYPE_CHECKING, Any
 
-import msgspec
-
 from mmcore.audit import Auditor
 from mmcore.errors import ConfigError, InvariantViolation, OomPanic, SysError, errno_name
 from mmcore.memory import Memory, MemoryConfig
@@ -35,7 +33,6 @@ from sandbox.result import (
     HighMem,
     LowMem,
     Notes,
-    Oom,
     Owner,
     PageShown,
     Result,
@@ -349,7 +346,7 @@ class _Boot:
             walk_lengths={"scheme": mem.rmap.walk_lengths.as_dict(), "file": mem.rmap.file_walk_lengths.as_dict()},
             memory_hash=_memory_hash(self.image),
             highmem=highmem(mem),
-            oom=[msgspec.convert(report, Oom, from_attributes=True) for report in mem.oom.reports],
+            oom=list(mem.oom.reports),
             notes=notes,
         )
 

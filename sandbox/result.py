@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from mmcore.errors import ConfigError
+from mmcore.reclaim.oomreport import OomReport
 from mmcore.rmap import Picture
 
 ENDED = ("exited", "signalled", "time_limit", "interrupted", "deadlock", "hung", "oom_panic")
@@ -61,48 +62,6 @@ class HighMem(msgspec.Struct):
     free: int
     min_free: int
     owners: dict[str, Owner]
-
-
-class OomZone(msgspec.Struct):
-    """A zone when memory ran out, in pages; `kept` must stay free for the kind that was asked for."""
-
-    name: str
-    present: int
-    free: int
-    pages_min: int
-    pages_low: int
-    pages_high: int
-    kept: int
-    active: int
-    inactive: int
-    all_unreclaimable: bool
-
-
-class OomTask(msgspec.Struct):
-    """A task when memory ran out: size and resident pages, and its badness."""
-
-    pid: int
-    comm: str
-    total_vm: int
-    rss: int
-    points: int
-
-
-class Oom(msgspec.Struct):
-    """Memory ran out: who asked for `1 << order` frames with the flags `gfp`, how the zones stood, the largest `owners`
-    of low memory (bytes), the `tasks` of most badness, swap in pages, and who was `killed` (null: nobody)."""
-
-    virtual_ns: int
-    pid: int
-    comm: str
-    order: int
-    gfp: int
-    zones: list[OomZone]
-    owners: dict[str, int]
-    tasks: list[OomTask]
-    swap_free: int
-    swap_total: int
-    killed: int | None
 
 
 class TaskResult(msgspec.Struct):
@@ -240,7 +199,7 @@ class Result(msgspec.Struct):
     """For the walks of the "scheme" and of the "file" index: how many objects were looked at ("0", "1", "2-3", "4-7",
     ...) -> walks."""
     memory_hash: str | None = None
-    oom: list[Oom] = []
+    oom: list[OomReport] = []
     """The first few times that memory ran out, and the last."""
     highmem: HighMem | None = None
     """None: the machine has low memory only."""

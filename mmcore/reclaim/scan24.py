@@ -22,7 +22,7 @@ from mmcore.physical.frames import PG_ACTIVE, PG_ANON, PG_LOCKED, PG_LRU, PG_REF
 from mmcore.physical.gfp import GFP_KERNEL
 from mmcore.physical.pgtable import A
 from mmcore.physical.pterange import PteRange
-from mmcore.physical.zones import Zone
+from mmcore.physical.zone import Zone
 from mmcore.reclaim.vmscan import SWAP_CLUSTER_MAX, ScanControl, Vmscan
 from mmcore.rmap.scheme import ScanScheme
 

@@ -27,7 +27,7 @@ from mmcore.physical.frames import (
     SLAB,
 )
 from mmcore.physical.gfp import GFP_KERNEL, GFPF_FS, GFPF_IO, GFPF_NORETRY
-from mmcore.physical.zones import Zone
+from mmcore.physical.zone import Zone
 from mmcore.reclaim.pagevec import LruCache
 from mmcore.rmap.core import SUCCESS, SWAP_AGAIN
 from mmcore.swap.cache import Swap

@@ -25,7 +25,7 @@ from mmcore.errors import InvariantViolation, OutOfMemory, PluginError
 from mmcore.intervals import IntervalNode, IntervalTree
 from mmcore.physical.frames import PG_ANON, PG_DIRECT, PG_RESERVED, PG_SWAPCACHE
 from mmcore.physical.pgtable import A as ACCESSED
-from mmcore.physical.zones import Zone
+from mmcore.physical.zone import Zone
 from mmcore.rmap.picture import FRAME, NEXT, ROOT, Draft, Edge, Node, Picture, offers, search, searched, walked
 from mmcore.rmap.scheme import COPY, OK, Card, MachineFacts, RmapScheme, ScanScheme, SchemeEnv, Setup, WalkScheme
 from mmcore.rmap.walk import AGAIN, ANSWER, FAIL, HIT, MISS, STOP, Purpose, Visited, Walk, growing, showing

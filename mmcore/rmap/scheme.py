@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from mmcore.physical.pgtable import PageTables
     from mmcore.physical.ram import Ram
     from mmcore.physical.slab import KmemCache, Slab
-    from mmcore.physical.zones import Zone
+    from mmcore.physical.zone import Zone
     from mmcore.stats import Meters
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from typing import IO
 
 from mmcore.errors import ConfigError
 from mmcore.physical.ram import PAGE_SHIFT, PAGE_SIZE
@@ -20,7 +21,7 @@ class SwapStore:
     __slots__ = ("_fd", "_file")
 
     def __init__(self) -> None:
-        self._file: tempfile._TemporaryFileWrapper[bytes] | None = None  # closes, and so removes, it when we go
+        self._file: IO[bytes] | None = None  # closed, and so gone, when we go
         self._fd = -1
 
     def write(self, slot: int, page: memoryview) -> None:
@@ -38,8 +39,7 @@ class SwapStore:
             ) from error
 
     def _open(self) -> None:
-        self._file = tempfile.TemporaryFile(prefix="rmapbox-swap-", buffering=0)  # type: ignore[assignment]
-        assert self._file is not None
+        self._file = tempfile.TemporaryFile(prefix="rmapbox-swap-", buffering=0)
         self._fd = self._file.fileno()
 
     def read(self, slot: int, page: memoryview) -> None:

@@ -44,7 +44,7 @@ from mmcore.rmap import (
 if TYPE_CHECKING:
     from mmcore.areas.mm import Mm
     from mmcore.areas.vma import VmArea
-    from mmcore.physical.zones import Zone
+    from mmcore.physical.zone import Zone
     from mmcore.rmap import SchemeEnv
 
 # Hooks that may take memory, and whatever reclaim does while they do. All others may not.

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from mmcore.reclaim.oomreport import OomReport
 from sandbox.config import format_size
-from sandbox.result import Oom
 
 _FLAGS = {
     0x20: "__GFP_HIGH",
@@ -15,7 +15,7 @@ _FLAGS = {
 _TASKS = 4
 
 
-def oom_lines(report: Oom) -> list[str]:
+def oom_lines(report: OomReport) -> list[str]:
     """Who asked for what, the zones in kB, swap, the largest owners of low memory, the tasks of most badness."""
     flags = _FLAGS.get(report.gfp, "")
     what = f"order:{report.order}, mode:{report.gfp:#x}" + (f" ({flags})" if flags else "")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -45,3 +46,17 @@ def native() -> Callable[..., NativeResult]:
     if reason:
         pytest.skip(reason)
     return run_native
+
+
+@pytest.fixture
+def shared() -> Iterator[Path]:
+    """A native directory on tmpfs that everybody may write."""
+    if not os.path.isdir("/dev/shm"):
+        pytest.skip("natively it needs a tmpfs")
+    place = Path("/dev/shm") / f"rmapbox-{os.getpid()}"
+    place.mkdir()
+    place.chmod(0o777)
+    yield place
+    for left in place.iterdir():
+        left.unlink()
+    place.rmdir()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -25,20 +25,6 @@ def program_of(name: str) -> Path:
     if toolchain.find_compiler() is None:
         pytest.skip(f"no compiler for guest programs: {toolchain.REMEDY}")
     return toolchain.compile_c(PROGRAMS / f"{name}.c")
-
-
-@pytest.fixture
-def shared() -> Iterator[Path]:
-    """A native directory on tmpfs."""
-    if not os.path.isdir("/dev/shm"):
-        pytest.skip("natively it needs a tmpfs")
-    place = Path("/dev/shm") / f"rmapbox-fcntl-{os.getpid()}"
-    place.mkdir()
-    place.chmod(0o777)
-    yield place
-    for left in place.iterdir():
-        left.unlink()
-    place.rmdir()
 
 
 def natively(program: Path, stdout: bytes, cwd: Path, *arguments: str) -> list[str]:

@@ -59,20 +59,6 @@ def test_a_running_program_is_not_written(tmp_path: Path) -> None:
     assert lines(result) == native("etxtbsy", cwd=tmp_path)
 
 
-@pytest.fixture
-def shared() -> Iterator[Path]:
-    """A native directory on tmpfs that everybody may write."""
-    if not os.path.isdir("/dev/shm"):
-        pytest.skip("natively it needs a tmpfs")
-    place = Path("/dev/shm") / f"rmapbox-{os.getpid()}"
-    place.mkdir()
-    place.chmod(0o777)
-    yield place
-    for left in place.iterdir():
-        left.unlink()
-    place.rmdir()
-
-
 def test_privileges_holes_fifos_links_pipes(shared: Path) -> None:
     """Who writes keeps or loses set-user-ID; SEEK_DATA; mkfifo; the size of descriptor links; F_SETPIPE_SZ."""
     result = boxed("filemisc", "/tmp")

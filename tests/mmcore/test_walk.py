@@ -180,7 +180,7 @@ def test_which_areas_show_a_page() -> None:
     assert showing(areas, 1)[0].tolist() == []
 
 
-def test_an_audit_is_not_told_of_hits() -> None:
+def test_many_places_are_visited_one_by_one_where_a_walk_says_no_more() -> None:
     """The base's form, which wrappers of a walk inherit: a place at a time, until STOP."""
 
     class Third(Walk):

@@ -27,7 +27,8 @@ from mmcore.physical.frames import (
     Frames,
 )
 from mmcore.physical.gfp import GFP_ATOMIC, GFP_HIGHUSER, GFP_KERNEL, GFPF_DMA, GFPF_NORETRY, GFPF_WAIT
-from mmcore.physical.zones import MAX_ORDER, AllocatorHelp, PageAllocator
+from mmcore.physical.zone import MAX_ORDER
+from mmcore.physical.zones import AllocatorHelp, PageAllocator
 from rmap_plugins.anon_vma import AnonVma
 from rmap_plugins.pte_chain import PteChain
 from sandbox.kit.injection import during_allocations
