@@ -2,7 +2,7 @@
  * name:      fork_server
  * summary:   A server forks children that all live at once; each writes some of the server's pages, memory gets short, and all verify.
  * drives:    fork, copies on write by many processes at once, reclaim of pages mapped by all of them and of pages mapped by one
- * arguments: children=8 pages=64 written=16 rounds=2
+ * arguments: children=8 pages=64 written=16 rounds=2 reclaim=yes
  * look at:   candidates and misses by walk (written=0 keeps every page in children + 1 processes, written=pages leaves each in one),
  *            slab:pte_chain against slab:anon_vma, fork_links
  */
@@ -52,7 +52,10 @@ int main(int argc, char **argv)
     pages = argument(argc, argv, 2, "pages", 64, 1, 1 << 16);
     written = argument(argc, argv, 3, "written", pages < 16 ? pages : 16, 0, pages);
     long rounds = argument(argc, argv, 4, "rounds", 2, 0, 1000), all = 0;
+    const char *shortage = argument_word(argc, argv, 5, "reclaim", "yes");
     arguments_end(argc, argv);
+    if (strcmp(shortage, "yes") && strcmp(shortage, "no"))
+        die("%s: reclaim must be yes or no", shortage);
     pid_t *pids = allocate((size_t)children, sizeof *pids);
 
     gang_open();
@@ -68,7 +71,8 @@ int main(int argc, char **argv)
         gang_go(children);
         struct report before = gang_collect(children);
         /* As many as there are now: the server's, and each child's own. */
-        reclaim(pages + children * written);
+        if (!strcmp(shortage, "yes"))
+            reclaim(pages + children * written);
         gang_go(children);
         struct report after = gang_collect(children);
         int server = inspect(0, round), failed = gang_dismiss(children, pids, children);

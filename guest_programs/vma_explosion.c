@@ -2,7 +2,7 @@
  * name:      vma_explosion
  * summary:   One process has very many areas that cannot merge, touches all, forks if told to, and verifies them after reclaim.
  * drives:    the number of areas itself: mmap, the areas' own memory, fork and exit of very many, max_map_count
- * arguments: areas=400 kind=apart processes=1 pages=1
+ * arguments: areas=400 kind=apart processes=1 pages=1 reclaim=yes
  * look at:   slab:vm_area_struct and what a scheme adds to it (slab:anon_vma with kind=apart: one for each area); vmas_visited by walk
  *            with kind=protections (neighbours share one anon_vma) and kind=file (the file's index). kind: apart (a hole between two),
  *            protections (touching, every second one executable), file (shared file pages in reverse order)
@@ -78,7 +78,10 @@ int main(int argc, char **argv)
         die("%s: kind must be apart, protections or file", kind);
     int members = (int)argument(argc, argv, 3, "processes", 1, 1, 1000) - 1;
     pages = argument(argc, argv, 4, "pages", 1, 1, 1 << 16);
+    const char *shortage = argument_word(argc, argv, 5, "reclaim", "yes");
     arguments_end(argc, argv);
+    if (strcmp(shortage, "yes") && strcmp(shortage, "no"))
+        die("%s: reclaim must be yes or no", shortage);
     stride = pages + !strcmp(kind, "apart");
     if ((long long)areas * stride > 600000)
         die("%ld areas of %ld pages: more than 600000 pages have no room; choose less", areas, pages);
@@ -96,7 +99,8 @@ int main(int argc, char **argv)
     }
     gang_collect(members);
     for (int pass = 1; pass <= 2; pass++) {
-        reclaim(areas * pages);
+        if (!strcmp(shortage, "yes"))
+            reclaim(areas * pages);
         gang_go(members);
         wrong = inspect(0);
         all += (uint32_t)wrong + gang_collect(members).wrong;

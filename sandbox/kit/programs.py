@@ -41,6 +41,9 @@ PROGRAMS: dict[str, tuple[tuple[str, ...], str]] = {
     "mremap_storm": (("3", "80", "1"), "8M"),
     "mprotect_storm": (("60", "18", "1", "2"), "8M"),
     "fork_chain": (("30", "1200", "100", "exit", "10"), "8M"),
+    "desktop": (("16", "8", "48", "4", "80", "64"), "8M"),
+    "mlock_pressure": (("100", "1500", "1"), "8M"),
+    "oom_bomb": (("12M",), "8M"),
     "vma_explosion": (("800", "apart", "1", "2"), "8M"),
 }
 

@@ -22,7 +22,7 @@ VARIANTS: dict[str, list[list[str]]] = {
     "segv_repair": [["3"], ["70"]],
     "threads": [["1", "1", "1"], ["16", "40", "3"]],
     "pipe_pingpong": [["0", "0"], ["1", "1000"]],
-    "fork_server": [["1", "1", "0", "0"], ["40", "10", "10", "3"], ["12", "64", "0"]],
+    "fork_server": [["1", "1", "0", "0"], ["40", "10", "10", "3"], ["12", "64", "0"], ["3", "9", "reclaim=no"]],
     "exec_shells": [["1", "0", "1", "0"], ["2", "2", "4", "3"], ["10", "3", "1", "20"]],
     # Morton's three tests with a tenth of his sizes, the second and third letter of his options in other shapes, and
     # the fourth pattern.
@@ -36,10 +36,13 @@ VARIANTS: dict[str, list[list[str]]] = {
     "mmap_windows": [["2", "1"], ["50", "7"], ["300", "8", "remap"], ["2", "1", "remap"]],
     "shared_segment": [["1", "1"], ["20", "100", "file"], ["1", "1", "file"]],
     "lowmem_crisis": [["1", "4096"], ["12", "8M"], ["5", "3M", "attach"], ["1", "4K", "attach"]],
+    "desktop": [["1", "0", "1", "0", "0", "1"], ["30", "3", "7", "0", "5", "9"], ["3", "2", "1", "5", "0", "100"]],
+    "mlock_pressure": [["1", "1", "1"], ["100", "3", "3"]],
+    "oom_bomb": [["1M", "fork", "0"], ["3M", "shared", "1", "1"], ["40M", "fork", "2"]],
     "mremap_storm": [["1", "1", "0"], ["2", "2", "2"], ["5", "60", "4"]],
     "mprotect_storm": [["1", "1", "0"], ["2", "3", "2", "3"], ["100", "1", "2", "4"]],
     "fork_chain": [["1", "1"], ["60", "64", "5", "exit", "7"], ["30", "64", "5", "stay"], ["1", "1", "0", "stay"]],
-    "vma_explosion": [["1"], ["3", "protections", "2", "2"], ["300", "file", "4", "3"], ["200", "apart", "3"]],
+    "vma_explosion": [["1"], ["3", "protections", "2", "2"], ["300", "file", "4", "3"], ["200", "apart", "3"], ["9", "reclaim=no"]],
     "mmfuzz": [[str(seed), "300", pages] for seed, pages in ((2, "64"), (3, "8"), (4, "9"), (5, "200"), (6, "1024"))],
 }
 TIMED = {"rmap_bench"}  # prints nanoseconds
@@ -129,6 +132,7 @@ def test_bench_prints_one_line_per_row(native, guest_elf):
         ("swap_storm", ["0"], b"0: megabytes must be a number from 1 to"),
         ("rmap_bench", ["tuoch"], b"tuoch: no such row"),
         ("fork_server", ["2", "8", "9"], b"9: written must be a number from 0 to 8"),
+        ("fork_server", ["reclaim=never"], b"never: reclaim must be yes or no"),
         ("exec_shells", ["+shell"], b"+shell: the program starts its parts itself"),
         ("exec_shells", ["9", "1000", "8"], b"more than 10000000 processes"),
         ("rmap_test", ["-x"], b"-x: no such option"),
@@ -141,6 +145,8 @@ def test_bench_prints_one_line_per_row(native, guest_elf):
         ("mmap_windows", ["9", "1", "both"], b"both: how must be mmap or remap"),
         ("shared_segment", ["1", "1", "sysv"], b"sysv: kind must be anonymous or file"),
         ("lowmem_crisis", ["2", "8M", "clone"], b"clone: how must be fork or attach"),
+        ("oom_bomb", ["0"], b"limit=0 would take all memory of this computer: it is for a sandbox"),
+        ("oom_bomb", ["1M", "clone"], b"clone: how must be touch, fork or shared"),
         ("mremap_storm", ["0"], b"0: processes must be a number from 1 to"),
         ("mprotect_storm", ["65000", "600"], b"more than 600000 pages"),
         ("fork_chain", ["9", "9", "1", "die"], b"die: mode must be exit or stay"),
