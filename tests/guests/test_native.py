@@ -42,7 +42,13 @@ VARIANTS: dict[str, list[list[str]]] = {
     "mremap_storm": [["1", "1", "0"], ["2", "2", "2"], ["5", "60", "4"]],
     "mprotect_storm": [["1", "1", "0"], ["2", "3", "2", "3"], ["100", "1", "2", "4"]],
     "fork_chain": [["1", "1"], ["60", "64", "5", "exit", "7"], ["30", "64", "5", "stay"], ["1", "1", "0", "stay"]],
-    "vma_explosion": [["1"], ["3", "protections", "2", "2"], ["300", "file", "4", "3"], ["200", "apart", "3"], ["9", "reclaim=no"]],
+    "vma_explosion": [
+        ["1"],
+        ["3", "protections", "2", "2"],
+        ["300", "file", "4", "3"],
+        ["200", "apart", "3"],
+        ["9", "reclaim=no"],
+    ],
     "mmfuzz": [[str(seed), "300", pages] for seed, pages in ((2, "64"), (3, "8"), (4, "9"), (5, "200"), (6, "1024"))],
 }
 TIMED = {"rmap_bench"}  # prints nanoseconds
