@@ -374,7 +374,7 @@ def test_json_to_standard_output_keeps_what_stands_there(tmp_path: Path, environ
 def test_programs_shows_one(rmapbox):
     ran = rmapbox("programs", "fork_server")
     assert ran.status == 0 and ran.out.count("\n    arguments ") == 1 and ran.out.startswith("fork_server: ")
-    assert "rmapbox run fork_server 8 64 16 2\n" in ran.out and "rmapbox run fork_server rounds=2\n" in ran.out
+    assert "rmapbox run fork_server 8 64 16 2 yes\n" in ran.out and "rmapbox run fork_server reclaim=yes\n" in ran.out
     assert "did you mean 'fork_server'?" in rmapbox("programs", "fork_servr").error_line()
 
 
