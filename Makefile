@@ -2,7 +2,7 @@
 PYTHON ?= python
 TRAP := $(shell $(PYTHON) -c "import sysconfig; print('sandbox/cpu/_trap' + sysconfig.get_config_var('EXT_SUFFIX'))")
 
-.PHONY: check lint types imports test thorough slow bench trap dev
+.PHONY: check lint types imports test thorough slow bench lowmem trap dev
 
 check: lint types imports test
 
@@ -38,3 +38,7 @@ slow: trap
 
 bench: trap
 	PYTHONPATH=. $(PYTHON) -m benchmarks
+
+# docs/low-memory.md: what each scheme takes of low memory, at 1 to 64 GB. A quarter of an hour; goes on where it stopped.
+lowmem: trap
+	PYTHONPATH=. $(PYTHON) -m benchmarks.lowmem
