@@ -73,6 +73,30 @@ def walk_candidate(scheme: str = "anon_vma", pages: int = 256) -> float:
     return spent / candidates
 
 
+def long_walk(scheme: str = "anon_vma", children: int = 1000, pages: int = 16) -> float:
+    """One walk through all of a family, of which one member has the page: each of 1,001 processes wrote its own copy
+    of the pages, and those in its middle are asked for their use."""
+    machine = _machine(scheme, 256)
+    mem = machine.mem
+    parent, at, _ = _touched(machine, pages)
+    family = [parent, *(machine.fork(parent) for _ in range(children))]
+    middle = family[len(family) // 2]
+    for mm in family:
+        for page in range(pages):
+            machine.store(mm, at + (page << 12), 1)
+    _rest(machine)
+    pgtables = mem.pgtables
+    ptes = [pgtables.ptes[pgtables.pte_index(middle.pgd, at + (page << 12))] for page in range(pages)]
+    page_referenced = mem.rmap.page_referenced
+    before = mem.meters.candidates
+    start = time.perf_counter()
+    for pte in ptes * 4:
+        assert page_referenced(pte >> 12 & pgtables.PFN_MASK) == 0
+    spent = time.perf_counter() - start
+    candidates = mem.meters.candidates - before
+    return spent / candidates * (children + 1) if candidates > children else spent / len(ptes) / 4
+
+
 def scan_staying(scheme: str = "anon_vma", pages: int = 8192) -> float:
     """Looking at one mapped page that is in use, and leaving it where it is: the active list, memory being short."""
     machine = _machine(scheme, 64)

@@ -29,9 +29,11 @@ from mmcore.rmap import (
     OK,
     STOP,
     Card,
+    Columns,
     Draft,
     InvariantViolation,
     MachineFacts,
+    Order,
     Picture,
     PluginError,
     Purpose,
@@ -42,6 +44,7 @@ from mmcore.rmap import (
     WalkScheme,
     growing,
     showing,
+    stretches,
 )
 
 if TYPE_CHECKING:
@@ -71,12 +74,13 @@ class _AnonVma:
     """struct anon_vma: `areas` is insertion-ordered; the list's head is the last one (2.6.7 adds at the head).
     `word` is what page.mapping holds."""
 
-    __slots__ = ("address", "word", "areas")
+    __slots__ = ("address", "word", "areas", "order")
 
     def __init__(self, address: int, word: int) -> None:
         self.address = address
         self.word = word
         self.areas: dict[VmArea, None] = {}
+        self.order = Order()
 
 
 class AnonVma(WalkScheme):
@@ -151,6 +155,7 @@ class AnonVma(WalkScheme):
     def _link(self, vma: VmArea, anon_vma: _AnonVma) -> None:
         vma.anon_vma = anon_vma
         anon_vma.areas[vma] = None
+        anon_vma.order.changed()
         self._meters.links += 1
 
     def _unlink(self, vma: VmArea) -> None:
@@ -159,6 +164,7 @@ class AnonVma(WalkScheme):
             return
         vma.anon_vma = None
         del anon_vma.areas[vma]
+        anon_vma.order.changed()
         if not anon_vma.areas:
             # No page can point here: a mapped page implies an area on the list.
             del self._objects[anon_vma.word]
@@ -205,18 +211,25 @@ class AnonVma(WalkScheme):
         if into is not None and into.anon_vma is None and anon_vma is not None:
             self._link(into, anon_vma)
             anon_vma.areas = {into if area is vma else area: None for area in anon_vma.areas if area is not into}
+            anon_vma.order.changed()
             vma.anon_vma = None
         self._unlink(vma)
 
-    def vma_adjust_begin(self, vma: VmArea, start: int, end: int, nxt: VmArea | None) -> None:
+    def vma_adjust_begin(self, vma: VmArea, start: int, end: int, nxt: VmArea | None) -> tuple[VmArea, VmArea | None]:
         """A boundary slides between two areas: the one that grows takes the anon_vma of the one that shrinks
         (2.6.7 forgot this; mended 2004-06-20)."""
         if nxt is None or self._flawed:
-            return
+            return vma, nxt
         if end > vma.vm_end and vma.anon_vma is None and nxt.anon_vma is not None:
             self._link(vma, nxt.anon_vma)
         elif end < vma.vm_end and nxt.anon_vma is None and vma.anon_vma is not None:
             self._link(nxt, vma.anon_vma)
+        return vma, nxt
+
+    def vma_adjust_end(self, token: tuple[VmArea, VmArea | None]) -> None:
+        for vma in token:
+            if vma is not None and vma.anon_vma is not None:
+                vma.anon_vma.order.changed()
 
     def can_merge(self, a: VmArea, b: VmArea) -> bool:
         return a.anon_vma is None or b.anon_vma is None or a.anon_vma is b.anon_vma
@@ -227,7 +240,18 @@ class AnonVma(WalkScheme):
         anon_vma = self._objects.get(self._mapping[walk.pfn])
         if anon_vma is None:
             return
-        index, areas = self._index[walk.pfn], reversed(anon_vma.areas)
+        index, columns = self._index[walk.pfn], anon_vma.order.columns
+        if columns is not None:
+            seen = self._walk_columns(walk, index, columns)
+        else:
+            seen = self._walk_list(walk, index, anon_vma)
+        if walk.purpose != Purpose.AUDIT:
+            self._meters.vmas_visited += seen
+
+    @staticmethod
+    def _walk_list(walk: Walk, index: int, anon_vma: _AnonVma) -> int:
+        """From the list's head on, one area after the other: how many were looked at."""
+        areas = reversed(anon_vma.areas)
         seen = 0
         for vma in islice(areas, walk.many):
             seen += 1
@@ -237,12 +261,23 @@ class AnonVma(WalkScheme):
             start = vma.vm_start
             address = start + ((index - vma.vm_pgoff & 0xFFFFFFFF) << 12)
             if address < vma.vm_end and walk.visit(mm, address, vma) & STOP:
+                return seen
+        if len(anon_vma.areas) > seen:
+            if anon_vma.order.worth_columns():
+                columns = anon_vma.order.columns = Columns(list(reversed(anon_vma.areas)))
+                return AnonVma._walk_columns(walk, index, columns, seen)
+            seen += AnonVma._walk_on(walk, index, areas)
+        return seen
+
+    @staticmethod
+    def _walk_columns(walk: Walk, index: int, columns: Columns, seen: int = 0) -> int:
+        """A list that has not changed since the last walk, from its place `seen` on: how many were looked at."""
+        for first, last in stretches(seen, len(columns)):
+            part = walk.visit_columns(columns, index, first, last)
+            seen += part.passed
+            if part.stop:
                 break
-        else:
-            if len(anon_vma.areas) > seen:
-                seen += self._walk_on(walk, index, areas)
-        if walk.purpose != Purpose.AUDIT:
-            self._meters.vmas_visited += seen
+        return seen
 
     @staticmethod
     def _walk_on(walk: Walk, index: int, areas: Iterator[VmArea]) -> int:

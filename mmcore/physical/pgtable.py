@@ -239,6 +239,11 @@ class PageTables:
         """`pte_index` for many address spaces, at one address or each at its own (int64)."""
         raise NotImplementedError
 
+    def np_pte_indices_of_roots(self, roots: np.ndarray, addresses: int | np.ndarray) -> np.ndarray:
+        """The same from an array of roots (int64), all levels read from the tables in RAM at once; 0 where no table
+        is, which is no user PTE."""
+        raise NotImplementedError
+
     def _set_table(self, pgd: int, addr: int, pfn: int) -> None:
         raise NotImplementedError
 
@@ -274,6 +279,9 @@ class PageTables:
     def pte_to_pgoff(pte: int) -> int:
         """The page offset in such a PTE."""
         raise NotImplementedError
+
+
+_PAE_SHIFT, _PAE_TABLE = np.uint64(3), np.uint64(0x1FFFFFE00)  # an entry that names a table -> its first entry's index
 
 
 class PaeTables(PageTables):
@@ -336,6 +344,14 @@ class PaeTables(PageTables):
         tables = self.np_ptes[np.array(first, np.int64) + (addresses >> 21 & 511)]
         indices = (tables >> np.uint64(3) & np.uint64(0x1FFFFFE00)).astype(np.int64) + (addresses >> 12 & 511)
         return np.where(tables != 0, indices, -1)
+
+    def np_pte_indices_of_roots(self, roots: np.ndarray, addresses: int | np.ndarray) -> np.ndarray:
+        tops = self.np_ptes[(roots >> 3) + (addresses >> 30)]
+        middles = (tops >> _PAE_SHIFT & _PAE_TABLE).view(np.int64) + (addresses >> 21 & 511)
+        tables = self.np_ptes[middles]
+        indices = (tables >> _PAE_SHIFT & _PAE_TABLE).view(np.int64) + (addresses >> 12 & 511)
+        indices[tables == 0] = 0
+        return indices
 
     def _pmd_index(self, pgd: int, addr: int) -> int:
         return self._middle[pgd][addr >> 30] + (addr >> 21 & 511)
@@ -431,6 +447,12 @@ class TwoLevelTables(PageTables):
         tables = self.np_ptes[(np.array(pgds, np.int64) >> 2) + (addresses >> 22)]
         indices = (tables >> np.uint32(2) & np.uint32(0x3FFFFC00)).astype(np.int64) + (addresses >> 12 & 1023)
         return np.where(tables != 0, indices, -1)
+
+    def np_pte_indices_of_roots(self, roots: np.ndarray, addresses: int | np.ndarray) -> np.ndarray:
+        tables = self.np_ptes[(roots >> 2) + (addresses >> 22)]
+        indices = (tables >> np.uint32(2) & np.uint32(0x3FFFFC00)).astype(np.int64) + (addresses >> 12 & 1023)
+        indices[tables == 0] = 0
+        return indices
 
     def _set_table(self, pgd: int, addr: int, pfn: int) -> None:
         self.ptes[(pgd >> 2) + (addr >> 22)] = pfn << PAGE_SHIFT | P | W | U if pfn else 0

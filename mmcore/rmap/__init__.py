@@ -28,7 +28,23 @@ from mmcore.physical.pgtable import A as ACCESSED
 from mmcore.physical.zone import Zone
 from mmcore.rmap.picture import FRAME, NEXT, ROOT, Draft, Edge, Node, Picture, offers, search, searched, walked
 from mmcore.rmap.scheme import COPY, OK, Card, MachineFacts, RmapScheme, ScanScheme, SchemeEnv, Setup, WalkScheme
-from mmcore.rmap.walk import AGAIN, ANSWER, FAIL, HIT, MISS, STOP, Purpose, Visited, Walk, growing, showing
+from mmcore.rmap.walk import (
+    AGAIN,
+    ANSWER,
+    FAIL,
+    HIT,
+    MISS,
+    STOP,
+    Columns,
+    Order,
+    Purpose,
+    Seen,
+    Visited,
+    Walk,
+    growing,
+    showing,
+    stretches,
+)
 
 __all__ = [
     "ACCESSED",
@@ -56,6 +72,7 @@ __all__ = [
     "VM_SHARED",
     "VM_WRITE",
     "Card",
+    "Columns",
     "Draft",
     "Edge",
     "IntervalNode",
@@ -64,6 +81,7 @@ __all__ = [
     "MachineFacts",
     "Mm",
     "Node",
+    "Order",
     "OutOfMemory",
     "Picture",
     "PluginError",
@@ -71,9 +89,10 @@ __all__ = [
     "RmapScheme",
     "ScanScheme",
     "SchemeEnv",
+    "Seen",
     "Setup",
-    "VmArea",
     "Visited",
+    "VmArea",
     "Walk",
     "WalkScheme",
     "Zone",
@@ -83,5 +102,6 @@ __all__ = [
     "search",
     "searched",
     "showing",
+    "stretches",
     "walked",
 ]

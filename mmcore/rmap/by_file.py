@@ -9,6 +9,7 @@ Linux: page_referenced_file, try_to_unmap_file, mm/rmap.c, 2.6.7.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -19,10 +20,11 @@ from mmcore.areas.vma import VM_LOCKED, VM_MAYSHARE, VM_RESERVED
 from mmcore.physical.frames import PG_ANON
 from mmcore.physical.pgtable import PRESENT, A
 from mmcore.rmap.probe import SWAP_AGAIN, SWAP_FAIL, ProbingWalk, Referenced, Unmap
-from mmcore.rmap.walk import STOP, Purpose, Walk, growing, showing
+from mmcore.rmap.walk import STOP, Columns, Purpose, Walk, growing, showing, stretches
 
 if TYPE_CHECKING:
     from mmcore.areas.vma import VmArea
+    from mmcore.files.index.list import FileIndex
     from mmcore.rmap.core import Rmap
 
 _CLUSTER_BYTES = 32 << 12  # the mini virtual scan's step: 32 pages
@@ -54,23 +56,12 @@ class FileWalks:
         nonlinear_addresses = self.rmap.nonlinear_addresses
         addresses = nonlinear_addresses(walk) if nonlinear_addresses is not None else None
         index = frames.index[pfn]
-        meters = self.meters
-        found = mapping.i_mmap.overlapping(index, index)
-        for vma in islice(found, walk.many):
-            mm = vma.vm_mm
-            if purpose == Purpose.REFERENCED:
-                meters.file_vmas_visited += 1
-                if vma.vm_flags & _LOCKED_SHARED == _LOCKED_SHARED and isinstance(walk, Referenced):
-                    walk.young += 1
-                    return
-            elif purpose != Purpose.AUDIT:
-                meters.file_vmas_visited += 1
-            if not mm.rss:
-                continue
-            address = vma.vm_start + (index - vma.vm_pgoff << 12)
-            if vma.vm_start <= address < vma.vm_end and walk.visit(mm, address, vma) & STOP:
-                return
-        if len(mapping.i_mmap) > walk.many and self._walk_on(walk, index, found):
+        columns = mapping.i_mmap.columns(walk.many)
+        if columns is not None:
+            over = self._walk_columns(walk, index, columns)
+        else:
+            over = self._walk_areas(walk, index, mapping.i_mmap)
+        if over:
             return
         if addresses is not None:
             self._offer_nonlinear(walk, mapping.nonlinear, addresses)
@@ -79,6 +70,46 @@ class FileWalks:
                 self._unmap_nonlinear(walk, mapping.nonlinear)
         elif purpose != Purpose.REFERENCED:
             self._search_nonlinear(walk, mapping.nonlinear)
+
+    def _walk_areas(self, walk: Walk, index: int, i_mmap: FileIndex) -> bool:
+        """One area after the other, as the index finds them; answers whether the walk is over."""
+        meters, purpose = self.meters, walk.purpose
+        found = i_mmap.overlapping(index, index)
+        for vma in islice(found, walk.many):
+            mm = vma.vm_mm
+            if purpose == Purpose.REFERENCED:
+                meters.file_vmas_visited += 1
+                if vma.vm_flags & _LOCKED_SHARED == _LOCKED_SHARED and isinstance(walk, Referenced):
+                    walk.young += 1
+                    return True
+            elif purpose != Purpose.AUDIT:
+                meters.file_vmas_visited += 1
+            if not mm.rss:
+                continue
+            address = vma.vm_start + (index - vma.vm_pgoff << 12)
+            if vma.vm_start <= address < vma.vm_end and walk.visit(mm, address, vma) & STOP:
+                return True
+        return len(i_mmap) > walk.many and self._walk_on(walk, index, found)
+
+    def _walk_columns(self, walk: Walk, index: int, columns: Columns) -> bool:
+        """All areas of a list that has not changed since the last walk, in arrays; answers whether the walk is over."""
+        meters = self.meters
+        for first, last in stretches(0, len(columns)):
+            places, _ = columns.showing(index, first, last)
+            shown = list(range(first, last)) if places is None else places.tolist()
+            areas = columns.areas or ()
+            locked = _first_locked([areas[place] for place in shown]) if isinstance(walk, Referenced) else -1
+            part = walk.visit_columns(columns, index, first, last if locked < 0 else shown[locked])
+            passed, over = part.passed, part.stop
+            if not over and locked >= 0 and isinstance(walk, Referenced):
+                walk.young += 1
+                passed, over = shown[locked] + 1 - first, True
+            meters.file_nodes += passed
+            if walk.purpose != Purpose.AUDIT:
+                meters.file_vmas_visited += bisect_left(shown, first + passed)
+            if over:
+                return True
+        return False
 
     def _walk_on(self, walk: Walk, index: int, found: Iterator[VmArea]) -> bool:
         """A long walk goes on in arrays; answers whether it is over. Nodes of the index that were passed in vain are

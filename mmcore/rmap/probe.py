@@ -10,6 +10,7 @@ Linux: page_check_address, page_referenced_one, try_to_unmap_one, mm/rmap.c, 2.6
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,7 +19,7 @@ from mmcore.areas.vma import VM_LOCKED, VM_RESERVED
 from mmcore.errors import SysError
 from mmcore.physical.frames import PG_ANON, PG_SWAPCACHE
 from mmcore.physical.pgtable import PRESENT, A
-from mmcore.rmap.walk import ANSWER, FAIL, HIT, MISS, STOP, Purpose, Visited, Walk
+from mmcore.rmap.walk import ANSWER, FAIL, HIT, MISS, STOP, Columns, Purpose, Seen, Visited, Walk
 
 if TYPE_CHECKING:
     from mmcore.areas.mm import Mm
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from mmcore.rmap.core import Rmap
 
 SUCCESS, SWAP_AGAIN, SWAP_FAIL = 0, 1, 2
+_RSS = attrgetter("rss")
 
 
 class ProbingWalk(Walk):
@@ -111,6 +113,45 @@ class ProbingWalk(Walk):
         n = int(np.count_nonzero(asked[:looked_at]))
         self._meter(n, n, hits)
         return Visited(looked_at, stop, first_hit)
+
+    def visit_columns(self, columns: Columns, at: int, first: int, last: int) -> Seen:
+        """All places are probed together, in arrays; what is found is then handled in order, as by `visit_many`."""
+        places, addresses = (None, at) if columns.areas is None else columns.showing(at, first, last)
+        if places is None:
+            mms, roots = columns.mms[first:last], columns.roots[first:last]
+        elif len(places):
+            mms, roots = [columns.mms[place] for place in places.tolist()], columns.roots[places]
+        else:
+            return Seen(last - first, 0, False, -1)
+        emptied: dict[Mm, int] = {}  # at which place its last page went
+        pgtables, ptes = self.rmap.pgtables, self.rmap.ptes
+        indices = pgtables.np_pte_indices_of_roots(roots, addresses)
+        values = pgtables.np_ptes[indices]
+        matches = np.nonzero(self.np_maps(values) & (indices > 0))[0].tolist()
+        hits, first_hit, looked_at, stop = 0, -1, len(mms), False
+        for k in matches:
+            pte, mm = int(indices[k]), mms[k]
+            if not self.maps(ptes[pte]):
+                continue
+            hits += 1
+            place = first + k if places is None else int(places[k])
+            address = addresses if isinstance(addresses, int) else int(addresses[k])
+            answer = self.found(mm, address, None if columns.areas is None else columns.areas[place], pte)
+            if first_hit < 0 and answer & ANSWER == HIT:
+                first_hit = place
+            if not mm.rss:
+                emptied[mm] = k
+            if answer & STOP:
+                looked_at, stop = k + 1, True
+                break
+        asked = looked_at
+        if 0 in list(map(_RSS, mms[:looked_at])):
+            asked = sum(mm.rss > 0 or emptied.get(mm, -1) >= k for k, mm in enumerate(mms[:looked_at]))
+        self._meter(asked, asked, hits)
+        passed = last - first
+        if stop:
+            passed = looked_at if places is None else int(places[looked_at - 1]) + 1 - first
+        return Seen(passed, asked, stop, first_hit)
 
     def _meter(self, candidates: int, probed: int, hits: int) -> None:
         meters = self.rmap.meters

@@ -73,6 +73,85 @@ def showing(areas: Sequence[VmArea], index: int, wraps: bool = False) -> tuple[n
     return np.nonzero((starts <= addresses) & (addresses < ends))[0], addresses
 
 
+class Columns:
+    """Areas in the order of a walk, or living address spaces where no areas are known, as arrays: made once for all
+    walks that find the list as it was. Whoever keeps one drops it when the list or an area's bounds change."""
+
+    __slots__ = ("areas", "mms", "roots", "starts", "ends", "offsets", "bases", "alike", "wraps")
+
+    def __init__(self, areas: Sequence[VmArea] | None, mms: Sequence[Mm] | None = None) -> None:
+        self.areas = areas
+        self.mms = [vma.vm_mm for vma in areas] if mms is None and areas is not None else list(mms or ())
+        self.roots = np.array([mm.pgd for mm in self.mms], np.int64)
+        if areas is None:
+            return
+        self.starts = np.array([vma.vm_start for vma in areas], np.int64)
+        self.ends = np.array([vma.vm_end for vma in areas], np.int64)
+        self.offsets = np.array([vma.vm_pgoff for vma in areas], np.int64)
+        self.bases = self.starts - (self.offsets << 12)
+        self.alike = all(len(set(column.tolist())) == 1 for column in (self.starts, self.ends, self.offsets))
+        self.wraps = bool((self.offsets + (self.ends - self.starts >> 12) > 1 << 32).any())
+
+    def __len__(self) -> int:
+        return len(self.mms)
+
+    def showing(self, index: int, first: int, last: int) -> tuple[np.ndarray | None, int | np.ndarray]:
+        """Which of the places `first` to before `last` show the page at offset `index` (positions in all; None: each
+        of them), and the address of each (one for all, or int64)."""
+        if self.alike:
+            address = int(self.starts[0]) + ((index - int(self.offsets[0]) & 0xFFFFFFFF) << 12)
+            return (None if address < self.ends[0] else _NONE), address
+        if self.wraps:
+            addresses = self.starts[first:last] + ((index - self.offsets[first:last] & 0xFFFFFFFF) << 12)
+        else:
+            addresses = self.bases[first:last] + (index << 12)
+        at = np.nonzero((addresses >= self.starts[first:last]) & (addresses < self.ends[first:last]))[0]
+        return at + first, addresses[at]
+
+
+_NONE = np.empty(0, np.int64)
+
+
+class Order:
+    """What a list keeps of its order for long walks: `Columns`, made when a second walk in turn finds it unchanged."""
+
+    __slots__ = ("columns", "_asked")
+
+    def __init__(self) -> None:
+        self.columns: Columns | None = None
+        self._asked = False
+
+    def changed(self) -> None:
+        """The list, or the bounds of an area on it, are not what they were."""
+        self.columns = None
+        self._asked = False
+
+    def worth_columns(self) -> bool:
+        """A long walk finds no columns: did another before it?"""
+        asked, self._asked = self._asked, True
+        return asked
+
+
+def stretches(first: int, last: int) -> Iterator[tuple[int, int]]:
+    """Consecutive parts of a range for `visit_columns`: most walks end in the first, a long one takes few."""
+    n = 2048
+    while first < last:
+        yield first, min(first + n, last)
+        first += n
+        n *= 4
+
+
+class Seen(NamedTuple):
+    """What became of a part of `Columns`: how many of its places were passed (all, or up to the one that was answered
+    STOP), to how many of them the address space had pages, whether the walk is over, and the first place that was
+    answered HIT (-1: none)."""
+
+    passed: int
+    asked: int
+    stop: bool
+    first_hit: int
+
+
 class Visited(NamedTuple):
     """What became of many candidates: how many were looked at (all, or up to the one that was answered STOP), whether
     the walk is over, and the place among them of the first that was answered HIT (-1: none)."""
@@ -121,3 +200,22 @@ class Walk:
             if answer & STOP:
                 return Visited(i + 1, True, first_hit)
         return Visited(len(mms), False, first_hit)
+
+    def visit_columns(self, columns: Columns, at: int, first: int, last: int) -> Seen:
+        """Offers the places `first` to before `last` in order, those whose address space has a page when its turn
+        comes: where `columns` has areas, each that shows the page at offset `at`; else each address space at the
+        address `at`. Exactly as `visit` for each until one is answered STOP, what is metered included."""
+        asked, first_hit = 0, -1
+        places, addresses = (None, at) if columns.areas is None else columns.showing(at, first, last)
+        for n, place in enumerate(range(first, last) if places is None else places.tolist()):
+            mm = columns.mms[place]
+            if not mm.rss:
+                continue
+            asked += 1
+            address = addresses if isinstance(addresses, int) else int(addresses[n])
+            answer = self.visit(mm, address, None if columns.areas is None else columns.areas[place])
+            if first_hit < 0 and answer & ANSWER == HIT:
+                first_hit = place
+            if answer & STOP:
+                return Seen(place + 1 - first, asked, True, first_hit)
+        return Seen(last - first, asked, False, first_hit)

@@ -130,9 +130,13 @@ MUTANTS = [
         "        return True",
     ),
     Mutant(
-        "a walk ends with the newest area", "& STOP:\n                break", "& STOP or True:\n                break"
+        "a walk ends with the newest area",
+        "& STOP:\n                return seen",
+        "& STOP or True:\n                return seen",
     ),
-    Mutant("a walk does not end when told", "& STOP:\n                break", "& 0:\n                break"),
+    Mutant(
+        "a walk does not end when told", "& STOP:\n                return seen", "& 0:\n                return seen"
+    ),
     Mutant(
         "a walk leaves the last page of an area out",
         "            if address < vma.vm_end and walk.visit",

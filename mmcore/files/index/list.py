@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from mmcore.files.index.prio import PrioTree
 from mmcore.intervals import IntervalNode, IntervalTree
+from mmcore.rmap.walk import Columns, Order
 from mmcore.stats import Meters
 
 if TYPE_CHECKING:
@@ -43,6 +44,11 @@ class FileIndex(Protocol):
         index must not change meanwhile."""
         ...
 
+    def columns(self, many: int) -> Columns | None:
+        """All areas in the order in which `overlapping` looks at them, each a node of its own, where there are more
+        than `many` and they are worth having as arrays; else None."""
+        ...
+
     def __iter__(self) -> Iterator[VmArea]: ...
     def __len__(self) -> int: ...
 
@@ -55,12 +61,13 @@ class ListIndex:
     """One list, new areas at its end, a forked copy right before its original (list_add_tail to the original's
     link)."""
 
-    __slots__ = ("_ring", "_count", "_meters")
+    __slots__ = ("_ring", "_count", "_meters", "_order")
 
     def __init__(self, meters: Meters) -> None:
         self._ring: _Link | None = None
         self._count = 0
         self._meters = meters
+        self._order = Order()
 
     def __len__(self) -> int:
         return self._count
@@ -68,6 +75,7 @@ class ListIndex:
     def insert(self, vma: VmArea) -> None:
         link = vma.shared = _Link(vma)
         self._count += 1
+        self._order.changed()
         if self._ring is None:
             self._ring = link
         else:
@@ -76,6 +84,7 @@ class ListIndex:
     def add_beside(self, new: VmArea, old: VmArea) -> None:
         link = new.shared = _Link(new)
         self._count += 1
+        self._order.changed()
         self._before(link, old.shared)
         if old.shared is self._ring:
             self._ring = link
@@ -84,6 +93,7 @@ class ListIndex:
         link: _Link = vma.shared
         vma.shared = None
         self._count -= 1
+        self._order.changed()
         link.prev.next = link.next
         link.next.prev = link.prev
         if self._ring is link:
@@ -102,6 +112,12 @@ class ListIndex:
             pgoff = vma.vm_pgoff
             if pgoff <= last and first < pgoff + ((vma.vm_end - vma.vm_start) >> 12):
                 yield vma
+
+    def columns(self, many: int) -> Columns | None:
+        order = self._order
+        if order.columns is None and self._count > many and order.worth_columns():
+            order.columns = Columns(list(self))
+        return order.columns
 
     def __iter__(self) -> Iterator[VmArea]:
         first = self._ring
@@ -184,6 +200,10 @@ class IntervalTreeIndex:
                 yield node.vma
         finally:  # also for a walk that has seen enough
             meters.file_nodes += tree.visited - before
+
+    def columns(self, many: int) -> Columns | None:
+        """None: a query looks at few."""
+        return None
 
     def __iter__(self) -> Iterator[VmArea]:
         """All areas, in the tree's order; not metered."""

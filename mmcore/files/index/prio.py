@@ -19,6 +19,7 @@ from mmcore.stats import Meters
 
 if TYPE_CHECKING:
     from mmcore.areas.vma import VmArea
+    from mmcore.rmap.walk import Columns
 
 
 class _Node:
@@ -273,6 +274,10 @@ class PrioTree:
                     stack.append((right, below, least, size_below))
             if left is not None:
                 stack.append((left, below, value, size_below))
+
+    def columns(self, many: int) -> Columns | None:
+        """None: a query looks at few."""
+        return None
 
     def __iter__(self) -> Iterator[VmArea]:
         """All areas, in the tree's order; not metered."""
