@@ -48,7 +48,7 @@ __attribute__((noreturn)) static void serve(int who, long round)
 
 int main(int argc, char **argv)
 {
-    int children = (int)argument(argc, argv, 1, "children", 8, 1, 4096);
+    int children = (int)argument(argc, argv, 1, "children", 8, 1, 16384);
     pages = argument(argc, argv, 2, "pages", 64, 1, 1 << 16);
     written = argument(argc, argv, 3, "written", pages < 16 ? pages : 16, 0, pages);
     long rounds = argument(argc, argv, 4, "rounds", 2, 0, 1000), all = 0;

@@ -47,7 +47,7 @@ __attribute__((noreturn)) static void member(void)
 int main(int argc, char **argv)
 {
     int processes = (int)argument(argc, argv, 1, "processes", 8, 1, 30000);
-    pages = argument(argc, argv, 2, "size", 1 << 20, PAGE, 2047L << 20) / PAGE;
+    pages = (long)(argument(argc, argv, 2, "size", 1 << 20, PAGE, 2816LL << 20) / PAGE);
     const char *how = argument_word(argc, argv, 3, "how", "fork");
     arguments_end(argc, argv);
     if (strcmp(how, "fork") && strcmp(how, "attach"))

@@ -76,7 +76,7 @@ int main(int argc, char **argv)
     const char *kind = argument_word(argc, argv, 2, "kind", "apart");
     if (strcmp(kind, "apart") && strcmp(kind, "protections") && strcmp(kind, "file"))
         die("%s: kind must be apart, protections or file", kind);
-    int members = (int)argument(argc, argv, 3, "processes", 1, 1, 1000) - 1;
+    int members = (int)argument(argc, argv, 3, "processes", 1, 1, 16384) - 1;
     pages = argument(argc, argv, 4, "pages", 1, 1, 1 << 16);
     const char *shortage = argument_word(argc, argv, 5, "reclaim", "yes");
     arguments_end(argc, argv);

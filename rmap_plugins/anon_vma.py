@@ -44,7 +44,6 @@ from mmcore.rmap import (
     WalkScheme,
     growing,
     showing,
-    stretches,
 )
 
 if TYPE_CHECKING:
@@ -272,7 +271,7 @@ class AnonVma(WalkScheme):
     @staticmethod
     def _walk_columns(walk: Walk, index: int, columns: Columns, seen: int = 0) -> int:
         """A list that has not changed since the last walk, from its place `seen` on: how many were looked at."""
-        for first, last in stretches(seen, len(columns)):
+        for first, last in columns.parts(seen):
             part = walk.visit_columns(columns, index, first, last)
             seen += part.passed
             if part.stop:

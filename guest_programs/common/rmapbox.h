@@ -96,19 +96,20 @@ __attribute__((unused)) static const char *argument_word(int argc, char **argv, 
 }
 
 /* The number that `text` is; suffixes K and M multiply. A value out of range ends the program. */
-__attribute__((unused)) static long number_in(const char *text, const char *name, long least, long most)
+__attribute__((unused)) static long long number_in(const char *text, const char *name, long long least, long long most)
 {
     char *end;
     long value = strtol(text, &end, 0);
-    if (*end == 'K' || *end == 'M')
-        value *= *end++ == 'K' ? 1 << 10 : 1 << 20;
-    if (end == text || *end || value < least || value > most)
-        die("%s: %s must be a number from %ld to %ld", text, name, least, most);
-    return value;
+    int shift = *end == 'K' ? 10 : *end == 'M' ? 20 : *end == 'G' ? 30 : 0;
+    long long number = (long long)value * (1LL << shift);
+    end += shift != 0;
+    if (end == text || *end || number < least || number > most)
+        die("%s: %s must be a number from %lld to %lld", text, name, least, most);
+    return number;
 }
 
 /* As argument_word, for a number. */
-__attribute__((unused)) static long argument(int argc, char **argv, int index, const char *name, long fallback, long least, long most)
+__attribute__((unused)) static long long argument(int argc, char **argv, int index, const char *name, long long fallback, long long least, long long most)
 {
     const char *word = argument_word(argc, argv, index, name, NULL);
     return word ? number_in(word, name, least, most) : fallback;

@@ -43,7 +43,6 @@ from mmcore.rmap.walk import (
     Walk,
     growing,
     showing,
-    stretches,
 )
 
 __all__ = [
@@ -102,6 +101,5 @@ __all__ = [
     "search",
     "searched",
     "showing",
-    "stretches",
     "walked",
 ]

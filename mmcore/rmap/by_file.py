@@ -20,7 +20,7 @@ from mmcore.areas.vma import VM_LOCKED, VM_MAYSHARE, VM_RESERVED
 from mmcore.physical.frames import PG_ANON
 from mmcore.physical.pgtable import PRESENT, A
 from mmcore.rmap.probe import SWAP_AGAIN, SWAP_FAIL, ProbingWalk, Referenced, Unmap
-from mmcore.rmap.walk import STOP, Columns, Purpose, Walk, growing, showing, stretches
+from mmcore.rmap.walk import STOP, Columns, Purpose, Walk, growing, showing
 
 if TYPE_CHECKING:
     from mmcore.areas.vma import VmArea
@@ -94,7 +94,7 @@ class FileWalks:
     def _walk_columns(self, walk: Walk, index: int, columns: Columns) -> bool:
         """All areas of a list that has not changed since the last walk, in arrays; answers whether the walk is over."""
         meters = self.meters
-        for first, last in stretches(0, len(columns)):
+        for first, last in columns.parts(0):
             places, _ = columns.showing(index, first, last)
             shown = list(range(first, last)) if places is None else places.tolist()
             areas = columns.areas or ()

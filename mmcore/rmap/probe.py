@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 SUCCESS, SWAP_AGAIN, SWAP_FAIL = 0, 1, 2
 _RSS = attrgetter("rss")
+_FEW = 8  # places that are not worth arrays
 
 
 class ProbingWalk(Walk):
@@ -115,14 +116,15 @@ class ProbingWalk(Walk):
         return Visited(looked_at, stop, first_hit)
 
     def visit_columns(self, columns: Columns, at: int, first: int, last: int) -> Seen:
-        """All places are probed together, in arrays; what is found is then handled in order, as by `visit_many`."""
+        """All places are probed together, in arrays; what is found is then handled in order, as by `visit_many`. A few
+        are asked one by one, which takes less."""
         places, addresses = (None, at) if columns.areas is None else columns.showing(at, first, last)
+        if (last - first if places is None else len(places)) < _FEW:
+            return Walk.visit_columns(self, columns, at, first, last)
         if places is None:
             mms, roots = columns.mms[first:last], columns.roots[first:last]
-        elif len(places):
-            mms, roots = [columns.mms[place] for place in places.tolist()], columns.roots[places]
         else:
-            return Seen(last - first, 0, False, -1)
+            mms, roots = [columns.mms[place] for place in places.tolist()], columns.roots[places]
         emptied: dict[Mm, int] = {}  # at which place its last page went
         pgtables, ptes = self.rmap.pgtables, self.rmap.ptes
         indices = pgtables.np_pte_indices_of_roots(roots, addresses)

@@ -77,7 +77,7 @@ class Columns:
     """Areas in the order of a walk, or living address spaces where no areas are known, as arrays: made once for all
     walks that find the list as it was. Whoever keeps one drops it when the list or an area's bounds change."""
 
-    __slots__ = ("areas", "mms", "roots", "starts", "ends", "offsets", "bases", "alike", "wraps")
+    __slots__ = ("areas", "mms", "roots", "starts", "ends", "offsets", "bases", "alike", "wraps", "_sorted", "_last")
 
     def __init__(self, areas: Sequence[VmArea] | None, mms: Sequence[Mm] | None = None) -> None:
         self.areas = areas
@@ -89,11 +89,28 @@ class Columns:
         self.ends = np.array([vma.vm_end for vma in areas], np.int64)
         self.offsets = np.array([vma.vm_pgoff for vma in areas], np.int64)
         self.bases = self.starts - (self.offsets << 12)
+        self._sorted: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
+        self._last: tuple[tuple[int, int, int], tuple[np.ndarray, np.ndarray]] | None = None
         self.alike = all(len(set(column.tolist())) == 1 for column in (self.starts, self.ends, self.offsets))
-        self.wraps = bool((self.offsets + (self.ends - self.starts >> 12) > 1 << 32).any())
+        beyond = self.offsets + (self.ends - self.starts >> 12)
+        self.wraps = bool((beyond > 1 << 32).any())
+        if len(areas) >= _SEARCHED and not self.alike and not self.wraps:
+            order = np.argsort(self.offsets, kind="stable")
+            self._sorted = order, self.offsets[order], np.maximum.accumulate(beyond[order])
 
     def __len__(self) -> int:
         return len(self.mms)
+
+    def parts(self, first: int) -> Iterator[tuple[int, int]]:
+        """Consecutive parts, from the place `first` on, for `visit_columns`: one where few places show a page, which
+        are found by search; else growing ones, as most walks end in the first."""
+        last, n = len(self), 2048
+        if self.areas is not None and self._sorted is not None:
+            n = last
+        while first < last:
+            yield first, min(first + n, last)
+            first += n
+            n *= 4
 
     def showing(self, index: int, first: int, last: int) -> tuple[np.ndarray | None, int | np.ndarray]:
         """Which of the places `first` to before `last` show the page at offset `index` (positions in all; None: each
@@ -101,6 +118,17 @@ class Columns:
         if self.alike:
             address = int(self.starts[0]) + ((index - int(self.offsets[0]) & 0xFFFFFFFF) << 12)
             return (None if address < self.ends[0] else _NONE), address
+        if self._sorted is not None:
+            if self._last is not None and self._last[0] == (index, first, last):
+                return self._last[1]
+            order, offsets, beyond = self._sorted
+            # Those before the first place have ended, as those before them; those after the last begin beyond.
+            near = order[beyond.searchsorted(index, "right") : offsets.searchsorted(index, "right")]
+            near = np.sort(near[(near >= first) & (near < last)])
+            addresses = self.bases[near] + (index << 12)
+            there = addresses < self.ends[near]
+            self._last = (index, first, last), (near[there], addresses[there])
+            return self._last[1]
         if self.wraps:
             addresses = self.starts[first:last] + ((index - self.offsets[first:last] & 0xFFFFFFFF) << 12)
         else:
@@ -110,6 +138,7 @@ class Columns:
 
 
 _NONE = np.empty(0, np.int64)
+_SEARCHED = 256  # so many unlike areas are kept in the order of what they show as well
 
 
 class Order:
@@ -130,15 +159,6 @@ class Order:
         """A long walk finds no columns: did another before it?"""
         asked, self._asked = self._asked, True
         return asked
-
-
-def stretches(first: int, last: int) -> Iterator[tuple[int, int]]:
-    """Consecutive parts of a range for `visit_columns`: most walks end in the first, a long one takes few."""
-    n = 2048
-    while first < last:
-        yield first, min(first + n, last)
-        first += n
-        n *= 4
 
 
 class Seen(NamedTuple):

@@ -10,7 +10,7 @@ import pytest
 
 from mmcore.calls.migrate import migrate_page
 from mmcore.files.mkclean import page_mkclean
-from mmcore.rmap import Columns, Purpose, Seen, Visited, Walk, WalkScheme, growing, showing, stretches
+from mmcore.rmap import Columns, Purpose, Seen, Visited, VmArea, Walk, WalkScheme, growing, showing
 from mmcore.rmap.probe import ProbingWalk, Referenced, Unmap
 from sandbox.kit.files import tmpfs_file
 from sandbox.kit.machine import MAP_SHARED, CpulessMachine
@@ -173,8 +173,12 @@ def test_places_offered_at_once_are_answered_as_one_by_one(asked: type, paging: 
 
 @pytest.mark.parametrize("paging", ["pae", "2level"])
 @pytest.mark.parametrize("asked", [Referenced, Unmap])
-def test_columns_are_answered_as_one_by_one(asked: type, paging: str) -> None:
+@pytest.mark.parametrize("few", [0, 8])
+def test_columns_are_answered_as_one_by_one(
+    asked: type, paging: str, few: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Areas alike and unlike, wrapped offsets, address spaces that are empty or become so, with areas and without."""
+    monkeypatch.setattr("mmcore.rmap.probe._FEW", few)
     for seed in range(40):
         seen = []
         for together in (False, True):
@@ -217,10 +221,32 @@ def test_columns_whose_offsets_wrap() -> None:
         assert np.array(addresses).ravel().tolist() == [AT + 0x3000]
 
 
-def test_stretches_cover_a_range() -> None:
-    assert list(stretches(5, 2049)) == [(5, 2049)]
-    assert list(stretches(1, 12000)) == [(1, 2049), (2049, 10241), (10241, 12000)]
-    assert not list(stretches(3, 3))
+def test_parts_cover_the_columns() -> None:
+    plain = Columns(None, [Box("anon_vma").mm] * 12000)
+    assert list(plain.parts(1)) == [(1, 2049), (2049, 10241), (10241, 12000)]
+    assert list(plain.parts(11990)) == [(11990, 12000)] and not list(plain.parts(12000))
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_places_that_are_searched_for_are_those_that_show(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = random.Random(seed)
+    mm = Box("anon_vma").mm
+    areas = []
+    for _ in range(rng.randrange(1, 80)):
+        start, pages, offset = rng.randrange(1, 1 << 19), rng.choice((1, 2, 7, 300)), rng.randrange(400)
+        areas.append(VmArea(mm, 0, start << 12, start + pages << 12, 0, 0, offset, None, None))
+    monkeypatch.setattr("mmcore.rmap.walk._SEARCHED", 1)
+    searched = Columns(areas)
+    assert len(list(searched.parts(0))) == 1
+    for index in range(-1, 720, 3):
+        first = rng.randrange(len(areas))
+        last = rng.randrange(first, len(areas)) + 1
+        at, addresses = searched.showing(index, first, last)
+        wanted, at_addresses = showing(areas, index)
+        inside = (wanted >= first) & (wanted < last)
+        assert (list(range(first, last)) if at is None else at.tolist()) == wanted[inside].tolist()
+        if at is not None:
+            assert np.broadcast_to(addresses, at.shape).tolist() == at_addresses[wanted[inside]].tolist()
 
 
 def test_parts_grow() -> None:
