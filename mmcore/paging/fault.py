@@ -169,6 +169,8 @@ class Faults:
         mm.rss = rss = mm.rss + 1
         if rss > mm.hiwater_rss:
             mm.hiwater_rss = rss
+        if rss == 1:
+            self.rmap.populations += 1
         return DONE
 
     def _do_no_page(self, mm: Mm, vma: VmArea, address: int, i: int, index: int, write: int) -> int:
@@ -271,6 +273,8 @@ class Faults:
             mm.rss += 1
             if mm.rss > mm.hiwater_rss:
                 mm.hiwater_rss = mm.rss
+            if mm.rss == 1:
+                self.rmap.populations += 1
         else:
             if not flags & PG_ANON:
                 self.rmap.copied_file(vma)

@@ -74,6 +74,7 @@ class PageTables:
         self.pages = pages
         self.slab = slab
         self.vmstat = vmstat
+        self.changes = 0  # tables that came, went or moved so far: whoever keeps where they are compares it
         self._zero_table: np.ndarray = np.zeros(self.PTRS, self.dtype)
         # protection_map: read implies present and user; private writable areas start write-protected (copy on write).
         self._prot = [0] * 16
@@ -239,9 +240,9 @@ class PageTables:
         """`pte_index` for many address spaces, at one address or each at its own (int64)."""
         raise NotImplementedError
 
-    def np_pte_indices_of_roots(self, roots: np.ndarray, addresses: int | np.ndarray) -> np.ndarray:
-        """The same from an array of roots (int64), all levels read from the tables in RAM at once; 0 where no table
-        is, which is no user PTE."""
+    def np_first_entries(self, roots: np.ndarray, addresses: int | np.ndarray) -> np.ndarray:
+        """Index of the first entry of the table that holds the PTE, for an array of roots (int64) at one address or
+        each at its own: all levels are read from the tables in RAM at once. 0, which is no user PTE, for no table."""
         raise NotImplementedError
 
     def _set_table(self, pgd: int, addr: int, pfn: int) -> None:
@@ -345,18 +346,16 @@ class PaeTables(PageTables):
         indices = (tables >> np.uint64(3) & np.uint64(0x1FFFFFE00)).astype(np.int64) + (addresses >> 12 & 511)
         return np.where(tables != 0, indices, -1)
 
-    def np_pte_indices_of_roots(self, roots: np.ndarray, addresses: int | np.ndarray) -> np.ndarray:
+    def np_first_entries(self, roots: np.ndarray, addresses: int | np.ndarray) -> np.ndarray:
         tops = self.np_ptes[(roots >> 3) + (addresses >> 30)]
         middles = (tops >> _PAE_SHIFT & _PAE_TABLE).view(np.int64) + (addresses >> 21 & 511)
-        tables = self.np_ptes[middles]
-        indices = (tables >> _PAE_SHIFT & _PAE_TABLE).view(np.int64) + (addresses >> 12 & 511)
-        indices[tables == 0] = 0
-        return indices
+        return (self.np_ptes[middles] >> _PAE_SHIFT & _PAE_TABLE).view(np.int64)
 
     def _pmd_index(self, pgd: int, addr: int) -> int:
         return self._middle[pgd][addr >> 30] + (addr >> 21 & 511)
 
     def _set_table(self, pgd: int, addr: int, pfn: int) -> None:
+        self.changes += 1
         self.ptes[self._pmd_index(pgd, addr)] = pfn << PAGE_SHIFT | P | W | U if pfn else 0
 
     def tables(self, pgd: int, start: int, end: int) -> list[tuple[int, int]]:
@@ -448,13 +447,12 @@ class TwoLevelTables(PageTables):
         indices = (tables >> np.uint32(2) & np.uint32(0x3FFFFC00)).astype(np.int64) + (addresses >> 12 & 1023)
         return np.where(tables != 0, indices, -1)
 
-    def np_pte_indices_of_roots(self, roots: np.ndarray, addresses: int | np.ndarray) -> np.ndarray:
+    def np_first_entries(self, roots: np.ndarray, addresses: int | np.ndarray) -> np.ndarray:
         tables = self.np_ptes[(roots >> 2) + (addresses >> 22)]
-        indices = (tables >> np.uint32(2) & np.uint32(0x3FFFFC00)).astype(np.int64) + (addresses >> 12 & 1023)
-        indices[tables == 0] = 0
-        return indices
+        return (tables >> np.uint32(2) & np.uint32(0x3FFFFC00)).astype(np.int64)
 
     def _set_table(self, pgd: int, addr: int, pfn: int) -> None:
+        self.changes += 1
         self.ptes[(pgd >> 2) + (addr >> 22)] = pfn << PAGE_SHIFT | P | W | U if pfn else 0
 
     def tables(self, pgd: int, start: int, end: int) -> list[tuple[int, int]]:

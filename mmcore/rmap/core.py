@@ -66,6 +66,7 @@ class Rmap:
         # PTEs taken by try_to_unmap (or moved) so far: whoever reserves compares it to see whether reclaim ran over
         # what he read
         self.unmapped = 0
+        self.populations = 0  # times that an address space got its first page or lost its last
 
     # --- one page
 
@@ -89,6 +90,8 @@ class Rmap:
         mm.rss = rss = mm.rss + 1
         if rss > mm.hiwater_rss:
             mm.hiwater_rss = rss
+        if rss == 1:
+            self.populations += 1
         return 0
 
     def add_file(self, pfn: int, vma: VmArea, address: int, pte: int, token: object) -> None:
@@ -103,6 +106,8 @@ class Rmap:
         mm.rss = rss = mm.rss + 1
         if rss > mm.hiwater_rss:
             mm.hiwater_rss = rss
+        if rss == 1:
+            self.populations += 1
         if vma.mapping is not None and vma.mapping.is_shmem:
             mm.shmem_rss += 1
 
@@ -116,7 +121,10 @@ class Rmap:
     def count_left(self, vma: VmArea, pages: int, anon: int) -> None:
         """`pages` PTEs of an area, `anon` of them of anonymous pages, count no longer in its mm's rss."""
         mm = vma.vm_mm
+        before = mm.rss
         mm.rss -= pages
+        if not (before and mm.rss):
+            self.populations += 1
         mm.anon_rss -= anon
         if pages != anon and vma.mapping is not None and vma.mapping.is_shmem:
             mm.shmem_rss -= pages - anon
@@ -324,6 +332,8 @@ class Rmap:
         if value & D:
             self.set_page_dirty(pfn)
         mm.rss -= 1
+        if not mm.rss:
+            self.populations += 1
         if self.flags[pfn] & PG_ANON:
             mm.anon_rss -= 1
         elif vma.mapping is not None and vma.mapping.is_shmem:

@@ -121,15 +121,17 @@ class ProbingWalk(Walk):
         places, addresses = (None, at) if columns.areas is None else columns.showing(at, first, last)
         if (last - first if places is None else len(places)) < _FEW:
             return Walk.visit_columns(self, columns, at, first, last)
-        if places is None:
-            mms, roots = columns.mms[first:last], columns.roots[first:last]
-        else:
-            mms, roots = [columns.mms[place] for place in places.tolist()], columns.roots[places]
-        emptied: dict[Mm, int] = {}  # at which place its last page went
         pgtables, ptes = self.rmap.pgtables, self.rmap.ptes
-        indices = pgtables.np_pte_indices_of_roots(roots, addresses)
+        if places is None:
+            assert isinstance(addresses, int)  # all at one address
+            mms, tables = columns.mms[first:last], self._tables(columns, addresses)[first:last]
+        else:
+            mms = [columns.mms[place] for place in places.tolist()]
+            tables = pgtables.np_first_entries(columns.roots[places], addresses)
+        emptied: dict[Mm, int] = {}  # at which place its last page went
+        indices = tables + (addresses >> 12 & pgtables.PTRS - 1)
         values = pgtables.np_ptes[indices]
-        matches = np.nonzero(self.np_maps(values) & (indices > 0))[0].tolist()
+        matches = np.nonzero(self.np_maps(values) & (tables != 0))[0].tolist()
         hits, first_hit, looked_at, stop = 0, -1, len(mms), False
         for k in matches:
             pte, mm = int(indices[k]), mms[k]
@@ -146,14 +148,35 @@ class ProbingWalk(Walk):
             if answer & STOP:
                 looked_at, stop = k + 1, True
                 break
-        asked = looked_at
-        if 0 in list(map(_RSS, mms[:looked_at])):
+        if emptied:
             asked = sum(mm.rss > 0 or emptied.get(mm, -1) >= k for k, mm in enumerate(mms[:looked_at]))
+        else:
+            populated = self._populated(columns)
+            part = populated[first : first + looked_at] if places is None else populated[places[:looked_at]]
+            asked = int(np.count_nonzero(part))
         self._meter(asked, asked, hits)
         passed = last - first
         if stop:
             passed = looked_at if places is None else int(places[looked_at - 1]) + 1 - first
         return Seen(passed, asked, stop, first_hit)
+
+    def _populated(self, columns: Columns) -> np.ndarray:
+        """Which of the address spaces have pages (bool each), as seen last while none got its first or lost its
+        last."""
+        at = self.rmap.populations
+        if columns.populated_at != at:
+            columns.populated = np.fromiter(map(_RSS, columns.mms), bool, len(columns))
+            columns.populated_at = at
+        return columns.populated
+
+    def _tables(self, columns: Columns, address: int) -> np.ndarray:
+        """The first entries of all tables that hold the PTE of this address (int64; 0: no table), as found by the last
+        walk while no table came or went."""
+        pgtables = self.rmap.pgtables
+        at = (address >> pgtables.SHIFT, pgtables.changes)
+        if columns.tables_at != at:
+            columns.tables, columns.tables_at = pgtables.np_first_entries(columns.roots, address), at
+        return columns.tables
 
     def _meter(self, candidates: int, probed: int, hits: int) -> None:
         meters = self.rmap.meters

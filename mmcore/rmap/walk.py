@@ -77,12 +77,22 @@ class Columns:
     """Areas in the order of a walk, or living address spaces where no areas are known, as arrays: made once for all
     walks that find the list as it was. Whoever keeps one drops it when the list or an area's bounds change."""
 
-    __slots__ = ("areas", "mms", "roots", "starts", "ends", "offsets", "bases", "alike", "wraps", "_sorted", "_last")
+    __slots__ = (
+        *("areas", "mms", "roots", "starts", "ends", "offsets", "bases", "alike", "wraps", "_sorted", "_last"),
+        *("populated_at", "populated", "tables_at", "tables"),
+    )
+
+    populated: np.ndarray  # which of the address spaces have pages (bool each), when
+    populated_at: int  # `Rmap.populations` was this
+    tables_at: tuple[int, int]  # where the tables of each were looked for, and `PageTables.changes` then
+    tables: np.ndarray  # the first entries of these
 
     def __init__(self, areas: Sequence[VmArea] | None, mms: Sequence[Mm] | None = None) -> None:
         self.areas = areas
         self.mms = [vma.vm_mm for vma in areas] if mms is None and areas is not None else list(mms or ())
         self.roots = np.array([mm.pgd for mm in self.mms], np.int64)
+        self.populated_at, self.populated = -1, _NONE
+        self.tables_at, self.tables = (-1, -1), _NONE
         if areas is None:
             return
         self.starts = np.array([vma.vm_start for vma in areas], np.int64)
