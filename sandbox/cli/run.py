@@ -86,7 +86,11 @@ def add_options(parser: Parser) -> None:
     add("--env", metavar="K=V", action="append", help="set a variable of the guest's environment")
     add("--stdin", metavar="FILE", help="the guest's standard input")
     add("--seed", metavar="N", help="randomise the address space, from this seed")
-    add("--clock", metavar="virtual|host", help="host: the guest's clocks follow wall time (for benchmarks)")
+    add(
+        "--clock",
+        metavar="virtual|host",
+        help="host: the guest's clocks follow wall time, and the disk takes none (for benchmarks)",
+    )
     add("--time-limit", metavar="SECONDS", help="stop after so much wall time, with exit status 124")
     add("--audit", metavar="off|end|full", help="compare all bookkeeping with the page tables")
     add("--pressure", action="store_true", help="size RAM to a share of what the program touches")

@@ -15,9 +15,10 @@ from stat import S_IFDIR
 from typing import TYPE_CHECKING
 
 from mmcore.errors import SysError
-from sandbox.fs import proc_system, proc_task, sysctl
+from sandbox.fs import kpage, proc_system, proc_task, sysctl
 from sandbox.fs.dentry import Dentry, d_path
 from sandbox.fs.file import program_of
+from sandbox.fs.kpage import FrameTable
 from sandbox.fs.pagemap import Pagemap
 from sandbox.fs.proc_areas import MapFilesDir
 from sandbox.fs.pseudofs import Dir, Link, PseudoNode, Text
@@ -222,6 +223,8 @@ def _thread_self(reader: Task | None) -> bytes:
 def tree(vfs: Vfs) -> Dir:
     """The nodes of /proc for `vfs` (whose kernel may be attached later)."""
     fixed: dict[str, PseudoNode] = {name: Text(_bound(show, vfs)) for name, show in sorted(proc_system.TEXTS.items())}
+    fixed["kpagecount"] = FrameTable(vfs.mem, kpage.counts)
+    fixed["kpageflags"] = FrameTable(vfs.mem, kpage.flags)
     fixed["mounts"] = Link(lambda reader: b"self/mounts")
     fixed["self"] = Link(_self)
     fixed["thread-self"] = Link(_thread_self)

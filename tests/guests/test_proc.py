@@ -52,6 +52,18 @@ def test_files_of_proc(name: str) -> None:
     assert boxed(name).stdout.decode().splitlines() == natively(name)
 
 
+def test_frames_are_told_of_as_natively() -> None:
+    """/proc/kpagecount and kpageflags, root's to read; a host may keep frames from us."""
+    result = boxed("kpages")
+    assert result.exit_status == 0, result.stdout
+    if why_not_native():
+        pytest.skip(why_not_native())
+    native = run_native(program("kpages"))
+    if native.status == 77:
+        pytest.skip("the host does not show frames")
+    assert result.stdout.decode().splitlines() == native.stdout.decode().splitlines()
+
+
 @pytest.mark.parametrize("scheme", ["anon_vma", "pte_chain"])
 def test_smaps_under_pressure(scheme: str) -> None:
     assert boxed("smaps_swap", memory="8M", swap="64M", scheme=scheme).stdout == b"10240 10240\n1 1\n"

@@ -6,10 +6,15 @@ import errno
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from mmcore.errors import SysError
+from mmcore.physical.frames import FREE, NR_OWNERS, PAGETABLE, SLAB
+from sandbox.fs import kpage
 from sandbox.fs.uapi import O_RDWR, O_WRONLY
+from sandbox.kit.machine import CpulessMachine
+from sandbox.schemes.registry import load_scheme
 from sandbox.toolchain import compile_c
 from tests.sandbox.box import Box
 from tests.sandbox.fs_world import World
@@ -33,6 +38,29 @@ def test_meminfo_is_the_machines_own_account() -> None:
     assert rows["SwapTotal"] == rows["SwapFree"] == (8 << 10) - 4
     names = [line.split(b":")[0].decode() for line in world.vfs.read_file("/proc/meminfo").splitlines()]
     assert names[:5] == ["MemTotal", "MemFree", "MemAvailable", "Buffers", "Cached"] and names[-1] == "VmallocChunk"
+
+
+def test_frame_tables_are_the_machines_own_account() -> None:
+    """Every frame of every zone is told of; what is free, of slabs, of tables and mapped adds up."""
+    machine = CpulessMachine(load_scheme("anon_vma"), memory=64 << 20, lowmem=32 << 20, swap=8 << 20)
+    mem, mm = machine.mem, machine.new_mm()
+    at = machine.mmap(mm, 300)
+    for page in range(300):
+        machine.store(mm, at + (page << 12), 1)
+    child = machine.fork(mm)
+    machine.store(child, at, 2)
+    counts, flags = kpage.counts(mem, 0, mem.frames.nr), kpage.flags(mem, 0, mem.frames.nr)
+    assert len(counts) == len(flags) == 64 << 8 and counts.sum() == mm.rss + child.rss
+
+    def marked(bit: int) -> int:
+        return int(np.count_nonzero(flags >> np.uint64(bit) & np.uint64(1)))
+
+    owners = np.bincount(mem.frames.np_owner, minlength=NR_OWNERS)
+    assert marked(kpage.KPF_BUDDY) == owners[FREE] and marked(kpage.KPF_SLAB) == owners[SLAB]
+    assert marked(kpage.KPF_PGTABLE) == owners[PAGETABLE] >= mem.vmstat.nr_page_table_pages
+    assert marked(kpage.KPF_MMAP) == mem.vmstat.nr_mapped and marked(kpage.KPF_ZERO_PAGE) == 1
+    assert marked(kpage.KPF_ANON) == 301 and flags[mem.zero_pfn] >> np.uint64(kpage.KPF_RESERVED) & np.uint64(1)
+    assert kpage.flags(mem, 100, 9000).tolist() == flags[100:9000].tolist()
 
 
 def test_slabinfo_and_buddyinfo_count_exactly() -> None:
