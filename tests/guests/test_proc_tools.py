@@ -137,3 +137,37 @@ def test_disk_as_it_is_counted() -> None:
     for low, sectors, high in zip(map(int, before.split()), (read_sectors, write_sectors), map(int, after.split())):
         assert 2 * low - slack <= sectors <= 2 * high
     assert 0 < busy_ms <= all_ms + 1 and 0 <= all_ms - read_ms - write_ms <= 1
+
+
+SIZED = {
+    "/usr/bin/free -k": r"Mem: +(\d+) +\d+ +\d+ +\d+ +\d+ +\d+",
+    "/usr/bin/free -lk": r"High: +(\d+) +\d+ +\d+",
+    "/usr/bin/vmstat -s": r" +(\d+) K total memory",
+    "/usr/bin/top -b -n1 -E k": r"KiB Mem : +(\d+)(?:\.\d+)? total,.*",
+    "/bin/toybox free": r"Mem: +(\d+)( +\d+){4}",
+}
+
+
+@pytest.mark.parametrize("memory", ["256M", "16G", "64G"])
+@pytest.mark.parametrize("command", SIZED)
+def test_knows_the_size_of_the_machine(command: str, memory: str) -> None:
+    """Memory above 4 GB, and what of it is high, is told as the machine has it."""
+    root, words = tree(), command.split()
+    config = Config(
+        memory=memory,
+        mounts=(f"{root / 'lib'}:/lib", f"{root / 'usr'}:/usr"),
+        env={"PATH": "/bin:/usr/bin", "TERM": "linux", "LC_ALL": "C", "COLUMNS": "160"},
+        stdin=b"",
+        time_limit=120,
+        audit="end",
+    )
+    result = Machine(config).run([str(root / words[0].lstrip("/")), *words[1:]], capture=True)
+    assert result.exit_status == 0 and not result.stderr, (result.stdout, result.stderr)
+    lines = result.stdout.decode().splitlines()
+    (told,) = [int(match[1]) for line in lines if (match := re.fullmatch(SIZED[command], line))]
+    boot = sum(result.lowmem.owners[name].bytes for name in ("kernel_image", "mem_map"))
+    high = result.highmem.total if result.highmem is not None else 0
+    expected = high if "High" in SIZED[command] else result.lowmem.total + high - boot
+    if words[0] == "/bin/toybox":  # in bytes
+        told >>= 10
+    assert abs(told - (expected >> 10)) <= expected >> 20, lines
