@@ -64,6 +64,7 @@ class MemoryConfig:
 
     memory_bytes: int = 64 << 20
     swap_bytes: int = 128 << 20
+    swap_areas: tuple[tuple[int, int | None], ...] = ()  # bytes and priority of each; (): one area of `swap_bytes`
     paging: str = "pae"
     lowmem_bytes: int = LOWMEM_BYTES  # where low memory ends
     highpte: bool = False  # tables of PTEs prefer high memory

@@ -27,6 +27,8 @@ KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 
 MAX_SWAP = 64 * GIB
 """Swap slots fit the 24 offset bits of a 2-level PTE's swap entry. Linux: include/asm-i386/pgtable.h, 2.6.7."""
+MAX_SWAP_AREAS = 31  # types of swap entries, but for that of migration. Linux: MAX_SWAPFILES, 2.6.18
+MAX_SWAP_PRIORITY = 0x7FFF  # Linux: SWAP_FLAG_PRIO_MASK
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 DEFAULT_ENV = {"HOME": "/root", "PATH": DEFAULT_PATH, "LC_ALL": "C", "TZ": "UTC"}
@@ -140,16 +142,18 @@ class _Checked(msgspec.StructMeta):
 class Config(msgspec.Struct, kw_only=True, metaclass=_Checked):
     """Everything that decides a run, checked when it is built (`ConfigError` names the setting).
 
-    Sizes are bytes, or strings such as "64M". `env` is added to a small fixed environment (nothing of the host's leaks
-    in). `page_cluster` None is the kernel's choice (2 below 16 MB, else 3). RAM beyond `lowmem`
-    is high memory; with `highpte` page tables prefer it. `smp` and `cache_line` change only sizes of
-    structures. `stdin` is the path of a host file, or bytes, delivered whole; None is the command's own standard input.
+    Sizes are bytes, or strings such as "64M"; `swap` may be several areas by commas, each with a priority where
+    wanted, as in "64M:5,32M": it is then their sum, and `swap_areas` has each. `env` is added to a small fixed
+    environment (nothing of the host's leaks in). `page_cluster` None is the kernel's choice (2 below 16 MB, else 3).
+    RAM beyond `lowmem` is high memory; with `highpte` page tables prefer it. `smp` and `cache_line` change only sizes
+    of structures. `stdin` is the path of a host file, or bytes, delivered whole; None is the command's own input.
     `seed` turns address-space randomisation on and feeds it; without a seed nothing is random. `dirty_tracking` notices
     the first write to each page of a shared file mapping, as 2.6.19 and later do. `time_limit` is wall seconds.
     """
 
     memory: int | str = 64 * MIB
     swap: int | str = 128 * MIB
+    swap_areas: tuple[tuple[int, int | None], ...] = ()
     paging: str = "pae"
     lowmem: int | str = LOWMEM_BYTES
     highpte: bool = False
@@ -191,7 +195,7 @@ class Config(msgspec.Struct, kw_only=True, metaclass=_Checked):
     def _sizes(self) -> None:
         given = self.memory
         self.memory = self._pages("memory")
-        self.swap = self._pages("swap")
+        self._swap()
         self.lowmem = self._pages("lowmem")
         if self.memory < MIN_MEMORY:
             text = f"{given} bytes (there is no unit)" if str(given).strip().isdigit() else str(given)
@@ -209,11 +213,34 @@ class Config(msgspec.Struct, kw_only=True, metaclass=_Checked):
                 f"{format_size(self.lowmem)} is not from {format_size(MIN_LOWMEM)} to {format_size(LOWMEM_BYTES)}, "
                 "which is what a kernel at 0xC0000000 can have",
             )
-        if self.swap > MAX_SWAP:
+
+    def _swap(self) -> None:
+        """Areas as they were given, or one; kept when only another setting changes."""
+        if isinstance(self.swap, str) and ("," in self.swap or ":" in self.swap):
+            self.swap_areas = tuple(self._swap_area(text.strip()) for text in self.swap.split(","))
+            self.swap = sum(size for size, _ in self.swap_areas)
+        size = self.swap = self._pages("swap")
+        if sum(each for each, _ in self.swap_areas) != size or not self.swap_areas:
+            self.swap_areas = ((size, None),)
+        if size > MAX_SWAP:
             raise BadValue(
                 "swap",
-                f"{format_size(self.swap)} is more than swap entries can number: give at most {format_size(MAX_SWAP)}",
+                f"{format_size(size)} is more than swap entries can number: give at most {format_size(MAX_SWAP)}",
             )
+        if len(self.swap_areas) > MAX_SWAP_AREAS:
+            raise BadValue("swap", f"{len(self.swap_areas)} areas are more than there can be: at most {MAX_SWAP_AREAS}")
+
+    @staticmethod
+    def _swap_area(text: str) -> tuple[int, int | None]:
+        size, _, priority = text.partition(":")
+        pages = parse_size(size, "swap") & ~(PAGE_SIZE - 1)
+        if pages < 2 * PAGE_SIZE:
+            raise BadValue("swap", f"{text!r}: an area needs two pages at least, as in 64M or 64M:5")
+        if not priority and ":" not in text:
+            return pages, None
+        if not priority.isdecimal() or int(priority) > MAX_SWAP_PRIORITY:
+            raise BadValue("swap", f"{text!r}: a priority is a whole number from 0 to {MAX_SWAP_PRIORITY}, as in 64M:5")
+        return pages, int(priority)
 
     def _choices(self) -> None:
         for field, allowed in CHOICES.items():

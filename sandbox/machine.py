@@ -178,6 +178,7 @@ def build_memory(
         MemoryConfig(
             memory_bytes=int(config.memory),
             swap_bytes=int(config.swap),
+            swap_areas=config.swap_areas,
             paging=config.paging,
             lowmem_bytes=int(config.lowmem),
             highpte=config.highpte,

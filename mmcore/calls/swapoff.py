@@ -1,13 +1,13 @@
-"""swapoff: everything on the swap device comes back, then the device is gone.
+"""swapoff: everything in a swap area comes back, then the area is gone.
 
  for each slot in use: read its page in
                        -> whoever names the slot gets the page: a PTE of any mm, as a fault would put it there;
                           a tmpfs file, back into its cache
                        -> the swap cache lets go of it
 
-No new slot is handed out meanwhile, so it ends. Other tasks run while a page is read or written; forks and moves of
-theirs only spread or carry entries, which the search through every page table finds wherever they are. With ENOMEM it
-stops half-way: what came in stays in, and the device is in use again. Linux: try_to_unuse and sys_swapoff,
+The area hands out no new slot meanwhile, so it ends. Other tasks run while a page is read or written; forks and moves
+of theirs only spread or carry entries, which the search through every page table finds wherever they are. With ENOMEM
+it stops half-way: what came in stays in, and the area is in use again. Linux: try_to_unuse and sys_swapoff,
 mm/swapfile.c, 2.6.7. It left entries to later rounds that a fault or a fork had just then in hand; here nothing runs
 between a page's first PTE and its last.
 """
@@ -25,7 +25,7 @@ from mmcore.errors import InvariantViolation, OutOfMemory, SysError
 from mmcore.files.shmem import ShmemSpace
 from mmcore.physical.frames import PG_CODE, PG_DIRTY, PG_LOCKED, PG_SWAPCACHE, PG_WRITEBACK
 from mmcore.physical.pgtable import TASK_SIZE, A, W
-from mmcore.swap.device import SWAP_MAP_MAX
+from mmcore.swap.device import SWAP_MAP_MAX, SwapDevice
 
 if TYPE_CHECKING:
     from mmcore.areas.mm import Mm
@@ -34,32 +34,34 @@ if TYPE_CHECKING:
     from mmcore.wait import WaitQueue
 
 
-def swap_off(mem: Memory, interrupted: Callable[[], bool] = lambda: False) -> Generator[WaitQueue, None, None]:
-    """Empties the swap device and turns it off; yields what has to be waited for. `interrupted`: a signal wants it to
+def swap_off(
+    mem: Memory, area: SwapDevice, interrupted: Callable[[], bool] = lambda: False
+) -> Generator[WaitQueue, None, None]:
+    """Empties a swap area and turns it off; yields what has to be waited for. `interrupted`: a signal wants it to
     stop.
 
     Raises SysError: EINVAL (it is not in use), ENOMEM (no room for what is on it, or none in the overcommit limit),
-    EINTR; the device is in use then.
+    EINTR; the area is in use then.
     """
-    device = mem.swap.device
-    if not device.writeok:
-        raise SysError(errno.EINVAL, "the swap device is not in use")
-    mem.overcommit.charge(device.total)
-    mem.overcommit.uncharge(device.total)
-    device.writeok = False
+    if not area.writeok:
+        raise SysError(errno.EINVAL, "the swap area is not in use")
+    mem.overcommit.charge(area.total)
+    mem.overcommit.uncharge(area.total)
+    mem.swap.areas.leave(area)
     try:
-        yield from try_to_unuse(mem, interrupted)
+        yield from try_to_unuse(mem, area, interrupted)
     except BaseException:
-        device.writeok = True
+        mem.swap.areas.come_back(area)
         raise
-    device.turn_off()
+    area.turn_off()
 
 
-def try_to_unuse(mem: Memory, interrupted: Callable[[], bool]) -> Generator[WaitQueue, None, None]:
+def try_to_unuse(mem: Memory, area: SwapDevice, interrupted: Callable[[], bool]) -> Generator[WaitQueue, None, None]:
     """Frees every slot, in order: none comes into use behind it. Raises as swap_off."""
     swap, flags = mem.swap, mem.frames.flags
-    np_map = swap.device.np_map
-    # Files are given no new slots any more, so where an entry of theirs stands now it stands till it is freed.
+    slots = swap.areas.slots(area)
+    np_map = swap.areas.np_map[: slots.stop]
+    # Files are given no new slots of this area, so where an entry of theirs stands now it stands till it is freed.
     files = {
         entry: (space, index)
         for space in mem.mappings.values()
@@ -67,7 +69,7 @@ def try_to_unuse(mem: Memory, interrupted: Callable[[], bool]) -> Generator[Wait
         for index, entry in space.swapped.items()
     }
     start_mm: Mm | None = None
-    entry = 0
+    entry = slots.start - 1
     while True:
         ahead = np.flatnonzero(np_map[entry + 1 :])
         if not len(ahead):

@@ -213,7 +213,7 @@ class ShmemSpace(AddressSpace):
         """The unmapped page moves to the swap cache, still dirty; the next scan writes it out. Linux:
         shmem_writepage."""
         swap, frames = self.mem.swap, self.frames
-        entry = 0 if self.locked else swap.device.get_page()
+        entry = 0 if self.locked else swap.areas.get_page()
         if not entry:
             self.set_page_dirty(pfn)
             return True

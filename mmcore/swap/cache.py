@@ -1,10 +1,10 @@
-"""The swap cache: pages that have a slot on the swap device, mapped or not.
+"""The swap cache: pages that have a slot in a swap area, mapped or not.
 
  anonymous page --add_to_swap--> swap cache, dirty --try_to_unmap--> entries in PTEs, each a user of the slot
    --writepage--> PG_WRITEBACK --disk--> clean --> freed
  fault --swapin_readahead--> swap cache, PG_LOCKED --disk--> uptodate --> mapped again; the slot goes with its last user
 
-Entries are ints, type << 27 | offset; there is one device, so an entry is its offset. A page of the cache has
+Entries are ints, the slot's place among all areas (`areas`). A page of the cache has
 PG_SWAPCACHE, its entry in `frames.private` and one reference and one user of the slot for the cache. A frame that the
 cache alone holds has owner USER. Linux: mm/swap_state.c, mm/page_io.c and the users' part of mm/swapfile.c, 2.6.7.
 """
@@ -20,14 +20,16 @@ from mmcore.errors import OutOfMemory, SysError
 from mmcore.physical.frames import PG_DIRTY, PG_LOCKED, PG_RESERVED, PG_SWAPCACHE, PG_UPTODATE, PG_WRITEBACK, USER
 from mmcore.physical.gfp import GFP_ATOMIC, GFP_HIGHUSER, GFPF_NOWARN
 from mmcore.physical.radix import RadixNodes, radix_cache
-from mmcore.swap.device import SWAP_MAP_BAD, SWAP_MAP_MAX, SwapDevice
+from mmcore.swap.areas import SwapAreas
+from mmcore.swap.device import SWAP_MAP_BAD, SWAP_MAP_MAX
+from mmcore.swap.store import SwapStore
 
 if TYPE_CHECKING:
     from mmcore.memory import Memory
 
 
 class Swap:
-    """The swap cache and its device."""
+    """The swap cache and its areas."""
 
     __slots__ = (
         "mem",
@@ -36,7 +38,7 @@ class Swap:
         "u8",
         "vmstat",
         "disk",
-        "device",
+        "areas",
         "map",
         "store",
         "cache",
@@ -64,9 +66,9 @@ class Swap:
         self.u8 = mem.ram.u8
         self.vmstat = mem.vmstat
         self.disk = mem.disk
-        self.device = SwapDevice(mem.config.swap_bytes, mem.slab)
-        self.map = self.device.map
-        self.store = self.device.store
+        self.areas = SwapAreas(mem.config.swap_areas or ((mem.config.swap_bytes, None),), mem.slab)
+        self.map = self.areas.map
+        self.store = SwapStore()
         self.cache = {}
         self.nodes = RadixNodes(radix_cache(mem.slab))
         cluster = mem.config.page_cluster
@@ -75,27 +77,30 @@ class Swap:
 
     @property
     def nr_swap_pages(self) -> int:
-        """Slots that may still be handed out; while swapoff empties the device, minus those in use (as in sys_swapoff,
+        """Slots that may still be handed out; of an area that swapoff empties, minus those in use (as in sys_swapoff,
         2.6.7)."""
-        device = self.device
-        return device.nr_free if device.writeok else device.nr_free - device.total
+        left = 0
+        for area in self.areas:  # HOT: a sum over a generator takes twice as long
+            left += area.nr_free if area.writeok else area.nr_free - area.total
+        return left
 
     @property
     def total(self) -> int:
-        """Slots that can ever be used: none once the device is on its way out (total_swap_pages)."""
-        device = self.device
-        return device.total if device.writeok else 0
+        """Slots that can ever be used: none of an area that is on its way out (total_swap_pages)."""
+        total = 0
+        for area in self.areas:
+            if area.writeok:
+                total += area.total
+        return total
 
     def si_swapinfo(self) -> tuple[int, int]:
-        """(total, free) as a user is told: while swapoff is at it, what is still in use is all there is. Linux:
-        mm/swapfile.c, 2.6.7."""
-        device = self.device
-        if device.writeok:
-            return device.total, device.nr_free
-        return device.total - device.nr_free, 0
+        """(total, free) as a user is told: of an area that swapoff empties, what is still in use is all there is.
+        Linux: mm/swapfile.c, 2.6.7."""
+        emptying = sum(area.total - area.nr_free for area in self.areas if not area.writeok)
+        return self.total + emptying, sum(area.nr_free for area in self.areas if area.writeok)
 
     def vm_swap_full(self) -> bool:
-        """Less than half of the device is free: a page that was swapped in gives up its slot."""
+        """Less than half of swap is free: a page that was swapped in gives up its slot."""
         return self.nr_swap_pages * 2 < self.total
 
     # --- users of a slot
@@ -114,11 +119,11 @@ class Swap:
 
     def swap_free(self, entry: int) -> None:
         """One user less; the last one frees the slot."""
-        self.device.free(entry)
+        self.areas.free(entry)
 
     def free_swap_and_cache(self, entry: int) -> None:
         """A PTE's entry goes. A page that only the swap cache still wants goes too, unless its I/O is under way."""
-        if self.device.free(entry) != 1:
+        if self.areas.free(entry) != 1:
             return
         pfn = self.cache.get(entry, -1)
         if pfn < 0:
@@ -144,7 +149,7 @@ class Swap:
     def add_to_swap(self, pfn: int) -> bool:
         """Gives an anonymous page a slot and puts it into the cache, dirty. False when there is no slot or no node for
         it."""
-        entry = self.device.get_page()
+        entry = self.areas.get_page()
         if not entry:
             return False
         # 2.6.7 takes PF_MEMALLOC off here: swapping must not eat the last reserve.
@@ -153,7 +158,7 @@ class Swap:
         try:
             self.nodes.charge(entry, GFP_ATOMIC | GFPF_NOWARN)
         except OutOfMemory:
-            self.device.free(entry)
+            self.areas.free(entry)
             return False
         finally:
             pages.memalloc = depth
@@ -170,7 +175,7 @@ class Swap:
         frames = self.frames
         entry = frames.private[pfn]
         self._unlink(pfn, entry)
-        self.device.free(entry)
+        self.areas.free(entry)
         self.pages.put_page(pfn)
 
     def _unlink(self, pfn: int, entry: int) -> None:
@@ -197,7 +202,7 @@ class Swap:
         """The reverse: the cache's reference becomes the file cache's, the cache's user of the slot goes."""
         entry = self.frames.private[pfn]
         self._unlink(pfn, entry)
-        self.device.free(entry)
+        self.areas.free(entry)
 
     def replace_page(self, pfn: int, new: int) -> None:
         """Migration: the entry leads to `new`, which gets everything else from `pfn`."""
@@ -294,7 +299,7 @@ class Swap:
         """Starts reading the entry's page and its neighbours on the device. lookup_swap_cache then finds it, unless
         memory ran out."""
         put_page = self.pages.put_page
-        for slot in self.device.readahead_range(entry, self.page_cluster):
+        for slot in self.areas.readahead_range(entry, self.page_cluster):
             pfn = self.read_swap_cache_async(slot)
             if pfn < 0:
                 break
@@ -308,16 +313,17 @@ class Swap:
     def check(self) -> list[str]:
         """What disagrees between slots, cache and frames; the auditor compares each slot's count with its users."""
         wrong = []
-        frames, device, cache = self.frames, self.device, self.cache
+        frames, areas, cache = self.frames, self.areas, self.cache
         for entry, pfn in cache.items():
             if frames.private[pfn] != entry or not frames.flags[pfn] & PG_SWAPCACHE:
                 wrong.append(f"the swap cache's page for entry {entry:#x} does not say so: {frames.describe(pfn)}")
         flagged = int(np.count_nonzero(frames.np_flags & np.uint32(PG_SWAPCACHE)))
         if flagged != len(cache):
             wrong.append(f"swap cache: {len(cache)} pages, {flagged} frames with PG_swapcache")
-        used = int(np.count_nonzero(device.np_map[1:]))
-        if used != device.total - device.nr_free:
-            wrong.append(f"swap: {used} slots in use in the map, {device.total - device.nr_free} on the books")
+        for number, area in enumerate(areas):
+            used = int(np.count_nonzero(area.np_map[1:]))
+            if used != area.total - area.nr_free:
+                wrong.append(f"swap {number}: {used} slots in use in the map, {area.total - area.nr_free} on the books")
         if self.nodes.items != len(cache):
             wrong.append(f"swap cache: {len(cache)} pages, {self.nodes.items} in its tree")
         return wrong
@@ -332,11 +338,11 @@ class Swap:
             for entry in mapping.swap_entries():
                 users[entry] = users.get(entry, 0) + 1
         for entry, n in users.items():
-            if not 0 < entry < self.device.pages or self.map[entry] not in (n, SWAP_MAP_MAX):
+            known = self.areas.is_slot(entry)
+            if not known or self.map[entry] not in (n, SWAP_MAP_MAX):
                 wrong.append(
-                    f"swap slot {entry:#x} has {n} users, the map says "
-                    f"{self.map[entry] if 0 < entry < self.device.pages else 'nothing'}"
+                    f"swap slot {entry:#x} has {n} users, the map says {self.map[entry] if known else 'nothing'}"
                 )
-        used = np.flatnonzero(self.device.np_map[1:]) + 1
-        wrong += [f"swap slot {entry:#x} is in use by nobody" for entry in used.tolist() if entry not in users]
+        used = [entry for entry in np.flatnonzero(self.areas.np_map).tolist() if self.areas.is_slot(entry)]
+        wrong += [f"swap slot {entry:#x} is in use by nobody" for entry in used if entry not in users]
         return wrong

@@ -1,4 +1,4 @@
-"""One swap device: its slots, who uses each, and which is handed out next.
+"""One swap area: its slots, who uses each, and which is handed out next.
 
 Slot 0 is the header. `map[offset]` counts the users of a slot: every PTE or shmem index that names it, plus one for
 the swap cache. The map is vmalloc'ed low memory, 2 bytes a slot. Slots are handed out 256 in a row where such a run is
@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 
 from mmcore.errors import InvariantViolation
 from mmcore.physical.ram import PAGE_SHIFT
-from mmcore.swap.store import SwapStore
 
 if TYPE_CHECKING:
     from mmcore.physical.slab import Slab
@@ -36,7 +35,6 @@ class SwapDevice:
         "pages",
         "map",
         "np_map",
-        "store",
         "nr_free",
         "total",
         "lowest_bit",
@@ -46,7 +44,6 @@ class SwapDevice:
         "on",
         "writeok",
         "priority",
-        "_least_priority",
         "_slab",
         "_token",
     )
@@ -57,27 +54,26 @@ class SwapDevice:
     # Users of each slot, see above.
     map: memoryview
     np_map: NDArray[np.uint16]
-    store: SwapStore
     # No slot below lowest_bit or above highest_bit is free.
     lowest_bit: int
     highest_bit: int
     # The run that slots are handed out of: the next one, and how many are left.
     cluster_next: int
     cluster_nr: int
-    priority: int  # shown only: there is one device
+    priority: int  # `SwapAreas` gives it
 
-    def __init__(self, nbytes: int, slab: Slab) -> None:
-        """`nbytes`: size of the device. Raises OutOfMemory when low memory cannot hold the map."""
+    def __init__(self, nbytes: int, slab: Slab, np_map: NDArray[np.uint16]) -> None:
+        """`nbytes`: size of the area; `np_map`: its part of the map, all 0. Raises OutOfMemory when low memory cannot
+        hold the map."""
         pages = self.pages = nbytes >> PAGE_SHIFT
         self.total = self.nr_free = max(0, pages - 1)
-        self.np_map = np.zeros(max(pages, 1), np.uint16)
+        self.np_map = np_map
         self.map = self.np_map.data
         self.map[0] = SWAP_MAP_BAD
         self._slab = slab
         self._token = slab.vmalloc(pages * 2, "swap_map") if self.total else 0
         self.on = self.writeok = self.total > 0
-        self.priority = self._least_priority = -1
-        self.store = SwapStore()
+        self.priority = -1
         self._rewind()
 
     def _rewind(self) -> None:
@@ -93,15 +89,10 @@ class SwapDevice:
         self.on = self.writeok = False
         self._slab.vfree(self._token)
 
-    def turn_on(self, priority: int | None = None) -> None:
-        """`priority`: None for one below all given so far. Raises OutOfMemory when low memory cannot hold the map.
-        Linux: sys_swapon."""
+    def turn_on(self) -> None:
+        """Raises OutOfMemory when low memory cannot hold the map. Linux: sys_swapon."""
         self._token = self._slab.vmalloc(self.pages * 2, "swap_map")
         self._rewind()
-        if priority is None:
-            self._least_priority -= 1
-            priority = self._least_priority
-        self.priority = priority
         self.on = self.writeok = True
 
     def get_page(self) -> int:

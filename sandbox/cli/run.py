@@ -63,7 +63,7 @@ def add_options(parser: Parser) -> None:
     add = parser.add_argument
     add("--config", metavar="FILE", help="settings; default: rmapbox.toml in the working directory, if there")
     add("--memory", metavar="SIZE", help="RAM, as in 64M")
-    add("--swap", metavar="SIZE", help="swap, as in 128M")
+    add("--swap", metavar="SIZE", help="swap, as in 128M; areas with priorities as in 64M:5,128M")
     add(
         "--smp",
         action="store_true",

@@ -26,7 +26,17 @@ NULL, ZERO, FULL, RANDOM, URANDOM = (makedev(1, minor) for minor in (3, 5, 7, 8,
 TTY, CONSOLE, PTS0 = makedev(5, 0), makedev(5, 1), makedev(136, 0)
 
 DISK_NAME = "hda"
-SWAP_NAME, SWAP_DEV = "hda2", makedev(3, 2)  # the swap partition: a node to name it by; programs cannot open it
+
+
+def swap_name(number: int) -> str:
+    """The partition that a swap area is: a node in /dev to name it by; programs cannot open it."""
+    return f"hda{2 + number}"
+
+
+def swap_dev(number: int) -> int:
+    """Its device number."""
+    return makedev(3, 2 + number)
+
 
 NODES = {"null": NULL, "zero": ZERO, "full": FULL, "random": RANDOM, "urandom": URANDOM, "tty": TTY, "console": CONSOLE}
 

@@ -40,8 +40,10 @@ def entry(mem: Memory, pte: int, show_frames: bool) -> int:
             )
         return bits
     if pte and not pte & FILE:
-        slot = tables.pte_to_swp(pte)
-        return PM_SWAP | (slot >> 27 | (slot & 0x7FFFFFF) << 5 if show_frames else 0)
+        slot, areas = tables.pte_to_swp(pte), mem.swap.areas
+        if slot >> 27:  # a migration entry
+            return PM_SWAP | (slot >> 27 | (slot & 0x7FFFFFF) << 5 if show_frames else 0)
+        return PM_SWAP | (areas.number_of(slot) | areas.offset_of(slot) << 5 if show_frames else 0)
     return 0
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from mmcore.physical.frames import SLAB
 from mmcore.physical.slab import PAGE_OFFSET
 from sandbox.fs.dentry import d_path
-from sandbox.fs.devices import DISK_NAME, SWAP_NAME
+from sandbox.fs.devices import DISK_NAME, swap_name
 from sandbox.fs.inode import BOOT_EPOCH_S, BOOT_S
 from sandbox.kernel.sched import TASK_RUNNING, TASK_UNINTERRUPTIBLE
 
@@ -193,11 +193,11 @@ def slabinfo(vfs: Vfs) -> str:
 
 
 def swaps(vfs: Vfs) -> str:
-    device = vfs.mem.swap.device
     text = "Filename\t\t\t\tType\t\tSize\tUsed\tPriority\n"
-    if device.on:
-        used = device.total - device.nr_free
-        text += f"{'/dev/' + SWAP_NAME:<40}partition\t{device.total << 2}\t{used << 2}\t{device.priority}\n"
+    for number, area in enumerate(vfs.mem.swap.areas):
+        if area.on:
+            used = area.total - area.nr_free
+            text += f"{'/dev/' + swap_name(number):<40}partition\t{area.total << 2}\t{used << 2}\t{area.priority}\n"
     return text
 
 

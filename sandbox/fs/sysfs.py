@@ -6,11 +6,14 @@ Linux: drivers/base/cpu.c, 2.6.26 and later; drivers/block/genhd.c.
 
 from __future__ import annotations
 
-from sandbox.fs.devices import DISK_NAME, SWAP_NAME
+from functools import partial
+
+from sandbox.fs.devices import DISK_NAME, swap_name
 from sandbox.fs.pseudofs import Dir, Text
 
 
-def tree() -> Dir:
+def tree(swap_areas: int) -> Dir:
+    """The nodes of /sys; each swap area is a partition of the disk."""
     one = "0\n"
     cpu = Dir(
         {
@@ -34,7 +37,14 @@ def tree() -> Dir:
         }
     )
     node = Dir({"online": Text(lambda: one), "possible": Text(lambda: one)})
-    disk = Dir({"dev": Text(lambda: "3:0\n"), SWAP_NAME: Dir({"dev": Text(lambda: "3:2\n")})})
+    disk = Dir(
+        {
+            "dev": Text(lambda: "3:0\n"),
+            **{
+                swap_name(number): Dir({"dev": Text(partial(str, f"3:{2 + number}\n"))}) for number in range(swap_areas)
+            },
+        }
+    )
     return Dir(
         {
             "block": Dir({DISK_NAME: disk}),

@@ -23,7 +23,7 @@ from mmcore.files.shmem import ShmemSpace, ShmemSuper
 from sandbox.fs import procfs, sysfs
 from sandbox.fs.console import Console, Sink, input_file, is_terminal, output_file
 from sandbox.fs.dentry import Dentry
-from sandbox.fs.devices import NODES, PTS0, SWAP_DEV, SWAP_NAME, open_special
+from sandbox.fs.devices import NODES, PTS0, open_special, swap_dev, swap_name
 from sandbox.fs.fdtable import FileTable, FsStruct
 from sandbox.fs.file import File, PathFile, RegularFile
 from sandbox.fs.hostfs import HostSuper
@@ -161,7 +161,9 @@ class Vfs:
             procfs.tree(self),
         )
         self._mount(
-            SuperBlock("sysfs", "sysfs", makedev(0, 3), SYSFS_MAGIC, self.caches, self._now), "sys", sysfs.tree()
+            SuperBlock("sysfs", "sysfs", makedev(0, 3), SYSFS_MAGIC, self.caches, self._now),
+            "sys",
+            sysfs.tree(len(self.mem.swap.areas)),
         )
         for number, mount in enumerate(mounts):
             self.mount_host(mount.host, mount.guest, mount.mode == "ro", number)
@@ -203,8 +205,9 @@ class Vfs:
             self.mkdir(path.encode(), mode)
         for name, dev in NODES.items():
             self._make(f"dev/{name}".encode(), S_IFCHR | 0o666, dev)
-        if self.mem.swap.device.total:
-            self._make(f"dev/{SWAP_NAME}".encode(), S_IFBLK | 0o660, SWAP_DEV)
+        for number, area in enumerate(self.mem.swap.areas):
+            if area.total:
+                self._make(f"dev/{swap_name(number)}".encode(), S_IFBLK | 0o660, swap_dev(number))
         for path, target in _LINKS:
             self._make(path.encode(), S_IFLNK | 0o777, 0, target)
         self.write_file("/etc/passwd", PASSWD)

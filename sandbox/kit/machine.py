@@ -35,7 +35,8 @@ def serve(mem: Memory, mm: Mm | None) -> None:
 
 
 class CpulessMachine:
-    """`memory` and `swap` in bytes; `options` are the scheme's; `pins()`: pfn -> references of the test."""
+    """`memory` and `swap` in bytes (or `swap_areas`: bytes and priority of each); `options` are the scheme's; `pins()`:
+    pfn -> references of the test."""
 
     def __init__(
         self,
@@ -47,11 +48,13 @@ class CpulessMachine:
         pins: Callable[[], dict[int, int]] = dict,
         lowmem: int = LOWMEM_BYTES,
         machine_highpte: bool = False,
+        swap_areas: tuple[tuple[int, int | None], ...] = (),
         **options: Any,
     ) -> None:
         config = MemoryConfig(
             memory_bytes=memory,
             swap_bytes=swap,
+            swap_areas=swap_areas,
             paging=paging,
             overcommit=1,
             dirty_tracking=dirty_tracking,

@@ -698,7 +698,7 @@ class World(WorldComparison):
         self.check("the end")
         assert mem.vmstat.nr_mapped == mem.vmstat.nr_page_table_pages == 0
         assert mem.vma_cache.objects == mem.mm_cache.objects == 0
-        assert mem.swap.device.nr_free == mem.swap.device.total, "swap slots are left"
+        assert all(area.nr_free == area.total for area in mem.swap.areas), "swap slots are left"
         assert mem.overcommit.committed == 0, f"{mem.overcommit.committed} pages of commit are left"
         for cache in mem.scheme.env.scheme_caches:
             assert cache.objects <= self.at_hand, f"{cache.objects} objects are left in {cache.name}"

@@ -181,3 +181,20 @@ def test_a_size_without_its_unit(setting, value, said):
         Config(**{setting: value})
     assert caught.value.text == said
     assert Config(swap=0).swap == 0
+
+
+def test_several_swap_areas():
+    several = Config(swap="64M:5, 32M")
+    assert several.swap == 96 << 20 and several.swap_areas == ((64 << 20, 5), (32 << 20, None))
+    assert several.replace(memory="16M").swap_areas == several.swap_areas
+    assert several.replace(swap=8 << 20).swap_areas == ((8 << 20, None),)
+    assert Config(swap=0).swap_areas == ((0, None),)
+    for wrong, said in (
+        ("64M:x", "a priority is a whole number from 0 to 32767"),
+        ("64M:", "a priority is a whole number"),
+        ("4K,64M", "an area needs two pages at least"),
+        (",".join(["1M"] * 32), "32 areas are more than there can be"),
+        ("40G,40G", "more than swap entries can number"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            Config(swap=wrong)

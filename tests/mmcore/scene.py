@@ -51,7 +51,7 @@ class Scene:
         self.other = m.fork(self.child)
         mem.reclaim.lru_add_drain()
         m.audit("before the damage")
-        assert mem.swap.cache or mem.swap.device.nr_free < mem.swap.device.total
+        assert mem.swap.cache or mem.swap.areas[0].nr_free < mem.swap.areas[0].total
 
     def pte(self, mm: Any, addr: int) -> int:
         i = self.mem.pgtables.pte_index(mm.pgd, addr)

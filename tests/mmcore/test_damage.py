@@ -269,17 +269,17 @@ def swap_count_wrong(s: Scene) -> int:
 @damage(r"swap slot 0xff is in use by nobody")
 def swap_slot_leaked(s: Scene) -> None:
     s.mem.swap.map[0xFF] = 1
-    s.mem.swap.device.nr_free -= 1
+    s.mem.swap.areas[0].nr_free -= 1
 
 
-@damage(r"swap: \d+ slots in use in the map, \d+ on the books")
+@damage(r"swap 0: \d+ slots in use in the map, \d+ on the books")
 def swap_books_wrong(s: Scene) -> None:
-    s.mem.swap.device.nr_free -= 1
+    s.mem.swap.areas[0].nr_free -= 1
 
 
 @damage(r"swap slot {0:#x} .*nothing|swap slot {0:#x} has")
 def swap_entry_beyond_the_device(s: Scene) -> int:
-    entry = s.mem.swap.device.pages + 5
+    entry = s.mem.swap.areas[0].pages + 5
     i = s.pte(s.parent, SWAPPED)
     s.mem.pgtables.ptes[i] = s.mem.pgtables.swp_pte(entry)
     return entry

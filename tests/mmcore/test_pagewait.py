@@ -165,7 +165,7 @@ def test_swapoff_keeps_the_page_it_waits_for() -> None:
     b = Box("anon_vma")
     _swap(b)
     reads = b.mem.vmstat.pswpin
-    for queue in swap_off(b.mem):
+    for queue in swap_off(b.mem, b.mem.swap.areas[0]):
         b.mem.reclaim.wait_sync(queue)
         b.audit("between")
         b.swap_out()

@@ -77,7 +77,7 @@ each = pytest.mark.parametrize("scheme", SCHEMES)
 
 
 def _swapoff(b: Box, mms: list[Any]) -> None:
-    for queue in swap_off(b.mem):
+    for queue in swap_off(b.mem, b.mem.swap.areas[0]):
         b.mem.reclaim.wait_sync(queue)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -23,7 +24,7 @@ class NoSlab:
 
 
 def device(slots: int) -> SwapDevice:
-    return SwapDevice(slots << 12, NoSlab())  # type: ignore[arg-type]
+    return SwapDevice(slots << 12, NoSlab(), np.zeros(max(slots, 1), np.uint16))  # type: ignore[arg-type]
 
 
 # --- slots
@@ -200,7 +201,7 @@ def test_swap_in_reads_neighbours_together_and_waits():
     pte = mem.pgtables.ptes[mem.pgtables.pte_index(mm.pgd, a + 0x8000)]
     entry = mem.pgtables.pte_to_swp(pte)
     mem.swap.swapin_readahead(entry)
-    assert mem.vmstat.pswpin == len(mem.swap.device.readahead_range(entry, 3))
+    assert mem.vmstat.pswpin == len(mem.swap.areas[0].readahead_range(entry, 3))
     pfn = mem.swap.lookup_swap_cache(entry)
     assert mem.frames.flags[pfn] & (PG_LOCKED | PG_SWAPCACHE) == PG_LOCKED | PG_SWAPCACHE
     before = mem.clock.now
@@ -229,7 +230,7 @@ def test_the_audit_notices_damage():
     m.mem.swap.map[3] += 1
     assert any("users" in text or "nobody" in text for text in m.auditor.audit())
     m.mem.swap.map[3] -= 1
-    m.mem.swap.device.nr_free -= 1
+    m.mem.swap.areas[0].nr_free -= 1
     assert any("on the books" in text for text in m.auditor.audit())
 
 

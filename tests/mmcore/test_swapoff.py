@@ -38,7 +38,7 @@ def finish(b: Box, going: Generator[Any, None, None]) -> int:
 
 def assert_off(b: Box) -> None:
     mem = b.mem
-    assert not mem.swap.device.on and not mem.swap.cache and not mem.swap.device.np_map[1:].any()
+    assert not mem.swap.areas[0].on and not mem.swap.cache and not mem.swap.areas[0].np_map[1:].any()
     assert mem.swap.total == mem.swap.nr_swap_pages == 0 and mem.swap.si_swapinfo() == (0, 0)
     assert "swap_map" not in dict(mem.slab.vmalloc_areas())
     for mm in mem.mms.values():
@@ -68,7 +68,7 @@ def test_everything_comes_back(scheme: str, paging: str) -> None:
     b.swap_out()
     b.has(0, 1, 2, mm=b.mm)
     total, limit = b.mem.swap.total, b.mem.overcommit.commit_limit()
-    finish(b, swap_off(b.mem))
+    finish(b, swap_off(b.mem, b.mem.swap.areas[0]))
     b.audit("off")
     assert_off(b)
     assert b.mem.overcommit.commit_limit() == limit - total
@@ -91,9 +91,9 @@ def test_what_comes_back_is_old_protected_and_dirty(scheme: str) -> None:
     b.map(0, 4)
     b.put(0, 1, 2, 3)
     b.swap_out()
-    finish(b, swap_off(b.mem))
+    finish(b, swap_off(b.mem, b.mem.swap.areas[0]))
     assert all(b.pte(k) & (P | A | W) == P and b.mem.frames.flags[b.pfn(k)] & PG_DIRTY for k in range(4))
-    b.mem.swap.device.turn_on()
+    b.mem.swap.areas.turn_on(b.mem.swap.areas[0])
     written = b.mem.vmstat.pswpout
     b.swap_out()
     assert b.mem.vmstat.pswpout == written + 4 and all(b.out(k) for k in range(4))
@@ -106,11 +106,11 @@ def test_an_area_that_is_off_or_going_off_cannot_be_turned_off() -> None:
     b.map(0, 4)
     b.put(0, 1, 2, 3)
     b.swap_out()
-    first = swap_off(b.mem)
+    first = swap_off(b.mem, b.mem.swap.areas[0])
     next(first)
     for _ in range(2):
         with pytest.raises(SysError) as caught:
-            next(swap_off(b.mem))
+            next(swap_off(b.mem, b.mem.swap.areas[0]))
         assert caught.value.errno == errno.EINVAL
         finish(b, first)
     b.has(0, 1, 2, 3)
@@ -122,12 +122,12 @@ def test_while_it_goes_the_totals_say_so() -> None:
     b.map(0, 40)
     b.put(*range(40))
     b.swap_out()
-    going = swap_off(b.mem)
+    going = swap_off(b.mem, b.mem.swap.areas[0])
     b.mem.reclaim.wait_sync(next(going))
-    left = int((swap.device.np_map[1:] > 0).sum())
+    left = int((swap.areas[0].np_map[1:] > 0).sum())
     assert 0 < left <= 40
     assert swap.total == 0 and swap.nr_swap_pages == -left and swap.vm_swap_full() and swap.si_swapinfo() == (left, 0)
-    assert swap.device.get_page() == 0
+    assert swap.areas[0].get_page() == 0
     b.swap_out()
     b.audit("in the middle of it")
     finish(b, going)
@@ -137,14 +137,14 @@ def test_while_it_goes_the_totals_say_so() -> None:
 
 def test_on_again_with_its_priority() -> None:
     b = Box("anon_vma")
-    device = b.mem.swap.device
+    device = b.mem.swap.areas[0]
     assert device.priority == -1
     for given, shown in ((None, -2), (7, 7), (None, -3)):
         b.map(0, 8)
         b.put(*range(8))
         b.swap_out()
-        finish(b, swap_off(b.mem))
-        device.turn_on(given)
+        finish(b, swap_off(b.mem, b.mem.swap.areas[0]))
+        b.mem.swap.areas.turn_on(device, given)
         assert device.priority == shown and b.mem.swap.nr_swap_pages == device.total
         b.audit()
     assert dict(b.mem.slab.vmalloc_areas())["swap_map"] == 4
@@ -152,12 +152,12 @@ def test_on_again_with_its_priority() -> None:
 
 def test_no_low_memory_for_the_map_of_swapon() -> None:
     b = Box("anon_vma")
-    finish(b, swap_off(b.mem))
+    finish(b, swap_off(b.mem, b.mem.swap.areas[0]))
     with Failing(b.mem.pages, 1, every=1), pytest.raises(OutOfMemory):
-        b.mem.swap.device.turn_on()
-    assert not b.mem.swap.device.on
+        b.mem.swap.areas.turn_on(b.mem.swap.areas[0])
+    assert not b.mem.swap.areas[0].on
     b.audit()
-    b.mem.swap.device.turn_on()
+    b.mem.swap.areas.turn_on(b.mem.swap.areas[0])
     b.audit()
 
 
@@ -175,13 +175,13 @@ def test_no_memory_halfway(scheme: str) -> None:
         b.mremap(0, 20, 40, mm=child)
         b.mem.pages.drain_pcp()
         with Failing(b.mem.pages, which) as failing, pytest.raises(SysError) as caught:
-            finish(b, swap_off(b.mem))
+            finish(b, swap_off(b.mem, b.mem.swap.areas[0]))
         assert caught.value.errno == errno.ENOMEM and failing.failed
-        assert b.mem.swap.total == b.mem.swap.device.total > 0
+        assert b.mem.swap.total == b.mem.swap.areas[0].total > 0
         b.audit("half-way")
         b.swap_out()
         b.audit("swap is in use again")
-        finish(b, swap_off(b.mem))
+        finish(b, swap_off(b.mem, b.mem.swap.areas[0]))
         b.has(*range(20))
         b.has(*range(20), mm=child, shift=40)
         b.has(*range(100, 130))
@@ -193,7 +193,7 @@ def test_the_overcommit_limit_forbids_it() -> None:
     b.mem.overcommit.mode, b.mem.overcommit.ratio = 2, 0
     b.mem.overcommit.committed = committed = 2000
     with pytest.raises(SysError) as caught:
-        finish(b, swap_off(b.mem))
+        finish(b, swap_off(b.mem, b.mem.swap.areas[0]))
     assert caught.value.errno == errno.ENOMEM and b.mem.swap.total > 0 and b.mem.overcommit.committed == committed
     b.mem.overcommit.committed = 0
 
@@ -211,7 +211,7 @@ def test_a_signal_ends_it() -> None:
         return asked == 20
 
     with pytest.raises(SysError) as caught:
-        finish(b, swap_off(b.mem, interrupted))
+        finish(b, swap_off(b.mem, b.mem.swap.areas[0], interrupted))
     assert caught.value.errno == errno.EINTR and asked == 20 and b.mem.swap.total > 0
     assert sum(1 for k in range(40) if b.pte(k) & P) == 19
     b.audit()
@@ -239,7 +239,7 @@ def test_the_reservation_costs_somebody_his_memory(scheme: str, whose: str, monk
         return plain(operation, vma, pfns)
 
     monkeypatch.setattr(b.mem.scheme, "reserve", reserve)
-    finish(b, swap_off(b.mem))
+    finish(b, swap_off(b.mem, b.mem.swap.areas[0]))
     b.audit()
     assert_off(b)
     (victim,) = taken
@@ -258,9 +258,9 @@ def test_a_count_that_saturated(scheme: str, monkeypatch: pytest.MonkeyPatch) ->
     b.put(0, 1, 2)
     family = [b.mm, *(b.fork(b.mm) for _ in range(6))]
     b.swap_out()
-    assert set(b.mem.swap.device.np_map[1:].tolist()) == {0, 4}
+    assert set(b.mem.swap.areas[0].np_map[1:].tolist()) == {0, 4}
     b.exit(family.pop())
-    finish(b, swap_off(b.mem))
+    finish(b, swap_off(b.mem, b.mem.swap.areas[0]))
     assert_off(b)
     for mm in family:
         b.has(0, 1, 2, mm=mm)
@@ -275,7 +275,7 @@ def test_a_user_that_nobody_knows_is_corruption() -> None:
     entry = b.mem.pgtables.pte_to_swp(b.pte(0))
     b.mem.swap.swap_duplicate(entry)
     with pytest.raises(InvariantViolation, match="1 users are in no page table and no file"):
-        finish(b, swap_off(b.mem))
+        finish(b, swap_off(b.mem, b.mem.swap.areas[0]))
 
 
 @each
@@ -287,7 +287,7 @@ def test_an_area_without_access(scheme: str) -> None:
     b.put(0, 1, 10, 11)
     b.swap_out()
     do_mprotect(b.mem, b.mm, AT, 4 << 12, 0)
-    finish(b, swap_off(b.mem))
+    finish(b, swap_off(b.mem, b.mem.swap.areas[0]))
     b.audit()
     assert_off(b)
     assert b.pte(0) & PRESENT == PROTNONE
@@ -304,7 +304,7 @@ def test_a_file_that_is_cut_while_its_page_is_read(scheme: str) -> None:
     b.map(0, 8, flags=MAP_SHARED | MAP_FIXED, file=file)
     b.put(*range(8))
     b.swap_out()
-    going = swap_off(b.mem)
+    going = swap_off(b.mem, b.mem.swap.areas[0])
     queue = next(going)
     file.truncate(0)
     b.audit("cut")
@@ -324,7 +324,7 @@ def test_private_copies_of_a_file(scheme: str) -> None:
     b.put(2, 3)
     child = b.fork(b.mm)
     b.swap_out()
-    finish(b, swap_off(b.mem))
+    finish(b, swap_off(b.mem, b.mem.swap.areas[0]))
     assert_off(b)
     for mm in (child, b.mm):
         b.has(2, 3, mm=mm)
@@ -353,7 +353,7 @@ def test_swapoff_while_others_fork_exit_and_move(scheme: str, seed: int) -> None
     for _ in range(3):
         fork(b.mm)
     b.swap_out()
-    going = swap_off(b.mem)
+    going = swap_off(b.mem, b.mem.swap.areas[0])
     turns = 0
     for queue in going:
         turns += 1
@@ -378,7 +378,7 @@ def test_swapoff_while_others_fork_exit_and_move(scheme: str, seed: int) -> None
         b.audit(f"swapoff waits, turn {turns}")
         b.mem.reclaim.wait_sync(queue)
     b.audit("off")
-    assert turns >= 8 and not b.mem.swap.device.on
+    assert turns >= 8 and not b.mem.swap.areas[0].on
     t = b.mem.pgtables
     for mm in at:
         entries = [t.ptes[base + k] for _, base in t.tables(mm.pgd, 0, TASK_SIZE) for k in range(t.PTRS)]
@@ -399,7 +399,7 @@ def test_two_addresses_of_one_page_come_back(scheme: str) -> None:
     b.swap_out()
     b.mremap(0, 6, 100, mm=child)
     cow = b.mem.meters.cow
-    for queue in swap_off(b.mem):
+    for queue in swap_off(b.mem, b.mem.swap.areas[0]):
         b.mem.reclaim.wait_sync(queue)
     b.audit("off")
     assert b.mem.meters.cow - cow == (6 if b.mem.rmap.has_move_check else 0)

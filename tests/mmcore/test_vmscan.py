@@ -401,7 +401,7 @@ def test_reclaim_is_deterministic():
             m.mem.vmstat.as_dict(),
             m.mem.meters.as_dict(),
             bytes(m.mem.frames.np_flags),
-            bytes(m.mem.swap.device.np_map),
+            bytes(m.mem.swap.areas[0].np_map),
         )
 
     assert run() == run()

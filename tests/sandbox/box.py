@@ -16,11 +16,17 @@ class Box:
     """Boots a machine. `run` executes an image and keeps what it wrote in `out` and `err`."""
 
     def __init__(
-        self, memory: int = 32 << 20, swap: int = 16 << 20, paging: str = "pae", scheme: str = "anon_vma", **options
+        self,
+        memory: int = 32 << 20,
+        swap: int = 16 << 20,
+        paging: str = "pae",
+        scheme: str = "anon_vma",
+        swap_areas: tuple[tuple[int, int | None], ...] = (),
+        **options,
     ) -> None:
         load_all()
         self.mem = Memory(
-            MemoryConfig(memory_bytes=memory, swap_bytes=swap, paging=paging, overcommit=1),
+            MemoryConfig(memory_bytes=memory, swap_bytes=swap, swap_areas=swap_areas, paging=paging, overcommit=1),
             load_scheme(scheme),
             tasks=lambda: self.kernel.oom_candidates(),
             shmem_zero_setup=lambda size, reserve: self.vfs.shmem_zero_setup(size, reserve),

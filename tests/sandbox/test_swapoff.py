@@ -80,6 +80,39 @@ def test_errors(run) -> None:
     ]
 
 
+def test_several_areas(run) -> None:
+    """Each is a partition of its own; one goes with what is on it and comes back with the priority asked for."""
+    box = run(
+        r"""
+        enum { PAGES = 2500 };
+        unsigned *a = mmap(0, PAGES << 12, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        for (int k = 0; k < PAGES; k++) a[k << 10] = k;
+        cat("/proc/swaps", "/dev");
+        long first = off("/dev/hda3"), second = off("/dev/hda3");
+        printf("%ld %ld %ld\n", first, second, off("/dev/hda5"));
+        cat("/proc/swaps", "hda3");
+        first = on("/dev/hda3", 0x8000 | 9);
+        printf("%ld %ld\n", first, on("/dev/hda3", 0));
+        cat("/proc/swaps", "hda3");
+        int wrong = 0;
+        for (int k = 0; k < PAGES; k++) wrong += a[k << 10] != k;
+        printf("%d\n", wrong);
+        return 0;""",
+        memory=8 << 20,
+        swap_areas=((2 << 20, 5), (2 << 20, 5), (16 << 20, None)),
+    )
+    lines = box.out.splitlines()
+    shown = [line.split() for line in lines[:3]]
+    assert [(name, size, priority) for name, _, size, _, priority in shown] == [
+        ("/dev/hda2", "2044", "5"),
+        ("/dev/hda3", "2044", "5"),
+        ("/dev/hda4", "16380", "-1"),
+    ]
+    assert all(int(used) > 1900 for *_, used, _ in shown[:2]) and int(shown[2][3]) > 100
+    assert lines[3] == "0 22 2" and lines[4] == "0 16"
+    assert lines[5].split()[0] == "/dev/hda3" and lines[5].split()[-1] == "9" and lines[6:] == ["0"]
+
+
 @pytest.mark.parametrize("scheme", ["anon_vma", "anonmm", "pte_chain"])
 def test_off_and_on_under_a_family(run, scheme: str) -> None:
     """Two processes share what is out, one has moved it; others fork and exit while swapoff waits for the disk."""
