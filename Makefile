@@ -2,7 +2,7 @@
 PYTHON ?= python
 TRAP := $(shell $(PYTHON) -c "import sysconfig; print('sandbox/cpu/_trap' + sysconfig.get_config_var('EXT_SUFFIX'))")
 
-.PHONY: check lint types imports test thorough slow bench lowmem trap dev
+.PHONY: check lint types imports test thorough slow bench lowmem history trap dev
 
 check: lint types imports test
 
@@ -42,3 +42,7 @@ bench: trap
 # docs/low-memory.md: what each scheme takes of low memory, at 1 to 64 GB. A quarter of an hour; goes on where it stopped.
 lowmem: trap
 	PYTHONPATH=. $(PYTHON) -m benchmarks.lowmem
+
+# docs/history.md: the workloads of the argument at their own size, or those in ROWS. An hour; goes on where it stopped.
+history: trap
+	PYTHONPATH=. $(PYTHON) -m benchmarks.history --jobs 2 $(ROWS)

@@ -6,6 +6,8 @@ cell's settings are its key: a cell whose settings have changed is run again.
 
 from __future__ import annotations
 
+import argparse
+import difflib
 import hashlib
 import json
 import os
@@ -13,6 +15,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -200,10 +203,62 @@ def run_cells(
     return {cell: measured for cell, measured in found if measured is not None}
 
 
+def command(
+    parser: argparse.ArgumentParser,
+    options: argparse.Namespace,
+    cells: Callable[[], Sequence[Cell]],
+    tell: Callable[[Cell, Measured], str],
+    write: Callable[[Store], str],
+) -> int:
+    """What the commands that make tables do with their options: list, or run what is missing and write the page. The
+    exit status is 2 for a bad argument, 130 after Ctrl-C."""
+
+    def told(cell: Cell, measured: Measured, left: int) -> None:
+        cost = f"{measured.wall:7.1f} s {measured.resident >> 20:7,} MB"
+        print(f"{cell.name:50} {cost}  {tell(cell, measured)}  ({left} left)", flush=True)
+
+    try:
+        wanted, store = cells(), Store(options.store)
+        if options.list:
+            for cell in wanted:
+                print(f"{'there' if store.get(cell) else 'to run':7} {cell.name:50} {cell.command()}")
+            return 0
+        run_cells(wanted, store, max(1, options.jobs), told)
+        page = write(store)
+        options.document.write_text(page)
+    except KeyboardInterrupt:
+        print("stopped; what was measured is kept, the same command goes on", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing is left to say to
+        return 0
+    except (ValueError, RuntimeError, OSError) as error:
+        print(f"{parser.prog.split()[-1]}: {error}", file=sys.stderr)
+        return 2
+    print(f"written: {options.document}")
+    return 0
+
+
+def arguments(
+    prog: str, about: str, what: str, known: Sequence[str], store: Path, document: Path
+) -> argparse.ArgumentParser:
+    """The options that the commands that make tables have in common; `what` are the rows of `known` names."""
+    parser = argparse.ArgumentParser(prog=prog, description=about)
+    parser.add_argument(what, nargs="*", help=", ".join(known))
+    parser.add_argument("--list", action="store_true", help="say what would run, and what is there already")
+    parser.add_argument("--store", type=Path, default=store, help="where runs are kept")
+    parser.add_argument("--document", type=Path, default=document, help="the page to write")
+    parser.add_argument("--jobs", type=int, default=1, help="runs side by side")
+    return parser
+
+
+def wrapped(text: str) -> list[str]:
+    """Lines for a page."""
+    return textwrap.wrap(text, 118, break_long_words=False, break_on_hyphens=False)
+
+
 def chosen(names: Iterable[str], known: Sequence[str], what: str) -> list[str]:
     """`names`, or all of `known` for none. Raises ValueError that names the nearest for one that is not known."""
-    import difflib
-
     wanted = list(names) or list(known)
     for name in wanted:
         if name not in known:

@@ -4,14 +4,12 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import msgspec
 
-from benchmarks.cells import ROOT, Cell, Measured, Store, Value, chosen, run_cells
+from benchmarks.cells import ROOT, Cell, Measured, Store, Value, arguments, chosen, command, wrapped
 
 DOCUMENT = ROOT / "docs" / "low-memory.md"
 STORE = ROOT / "build" / "lowmem.json"
@@ -154,69 +152,41 @@ def document(outcomes: dict[Cell, Measured]) -> str:
     text = [
         "# Low memory: what schemes take, and what they give back",
         "",
-        *_wrapped(ABOUT),
+        *wrapped(ABOUT),
         "",
     ]
     for workload in WORKLOADS:
-        text += [f"## {workload.title}", "", *_wrapped(workload.about), ""]
+        text += [f"## {workload.title}", "", *wrapped(workload.about), ""]
         text += [f"`{workload.cell(16, 'anon_vma').command()}` is the cell of 16 GB.", ""]
         text += _table(workload, outcomes)
         for sentence in _verdict(workload, outcomes):
-            text += ["", *_wrapped(sentence)]
+            text += ["", *wrapped(sentence)]
         text.append("")
     return "\n".join(text)
 
 
-def _wrapped(text: str) -> list[str]:
-    import textwrap
-
-    return textwrap.wrap(text, 118, break_long_words=False, break_on_hyphens=False)
-
-
-def _told(cell: Cell, measured: Measured, left: int) -> None:
-    state = "" if measured.fits else "  does not fit" if measured.killed else f"  {measured.ended}: {measured.said}"
-    print(
-        f"{cell.name:38} {measured.wall:7.1f} s {measured.resident / MB:7,.0f} MB"
-        f"  takes {_megabytes(taken(measured))} MB{state}  ({left} left)",
-        flush=True,
-    )
+def _told(cell: Cell, measured: Measured) -> str:
+    state = "" if measured.fits else ", does not fit" if measured.killed else f", {measured.ended}: {measured.said}"
+    return f"takes {_megabytes(taken(measured))} MB{state}"
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command; the exit status is 2 for a bad argument, 130 after Ctrl-C."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.lowmem", description=__doc__)
-    parser.add_argument("workload", nargs="*", help=", ".join(workload.name for workload in WORKLOADS))
+    """The command."""
+    known = [workload.name for workload in WORKLOADS]
+    parser = arguments("python -m benchmarks.lowmem", __doc__ or "", "workload", known, STORE, DOCUMENT)
     parser.add_argument("--sizes", default=",".join(map(str, SIZES)), help="of the machine, in GB, by commas")
-    parser.add_argument("--list", action="store_true", help="say what would run, and what is there already")
-    parser.add_argument("--store", type=Path, default=STORE, help="where runs are kept")
-    parser.add_argument("--document", type=Path, default=DOCUMENT, help="the page to write")
-    parser.add_argument("--jobs", type=int, default=1, help="runs side by side")
     options = parser.parse_args(argv)
-    try:
-        names = chosen(options.workload, [workload.name for workload in WORKLOADS], "workload")
-        sizes = [int(size) for size in chosen(options.sizes.split(","), [str(size) for size in SIZES], "size")]
-        store = Store(options.store)
-    except ValueError as error:
-        print(f"benchmarks.lowmem: {error}", file=sys.stderr)
-        return 2
     every = [w.cell(size, scheme) for w in WORKLOADS for size in SIZES for scheme in SCHEMES]
-    cells = [w.cell(size, scheme) for w in WORKLOADS if w.name in names for size in sizes for scheme in SCHEMES]
-    if options.list:
-        for cell in cells:
-            print(f"{'there' if store.get(cell) else 'to run':7} {cell.name:38} {cell.command()}")
-        return 0
-    try:
-        run_cells(cells, store, max(1, options.jobs), _told)
-    except KeyboardInterrupt:
-        print("stopped; what was measured is kept, the same command goes on", file=sys.stderr)
-        return 130
-    except RuntimeError as error:
-        print(f"benchmarks.lowmem: {error}", file=sys.stderr)
-        return 2
-    found = {cell: measured for cell in every if (measured := store.get(cell)) is not None}
-    options.document.write_text(document(found))
-    print(f"{len(found)} of {len(every)} cells: {options.document}")
-    return 0
+
+    def wanted() -> list[Cell]:
+        names = chosen(options.workload, known, "workload")
+        sizes = [int(size) for size in chosen(options.sizes.split(","), [str(size) for size in SIZES], "size")]
+        return [w.cell(size, scheme) for w in WORKLOADS if w.name in names for size in sizes for scheme in SCHEMES]
+
+    def page(store: Store) -> str:
+        return document({cell: measured for cell in every if (measured := store.get(cell)) is not None})
+
+    return command(parser, options, wanted, _told, page)
 
 
 if __name__ == "__main__":

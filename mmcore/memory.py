@@ -64,7 +64,6 @@ class MemoryConfig:
 
     memory_bytes: int = 64 << 20
     swap_bytes: int = 128 << 20
-    swap_areas: tuple[tuple[int, int | None], ...] = ()  # bytes and priority of each; (): one area of `swap_bytes`
     paging: str = "pae"
     lowmem_bytes: int = LOWMEM_BYTES  # where low memory ends
     highpte: bool = False  # tables of PTEs prefer high memory
@@ -79,6 +78,7 @@ class MemoryConfig:
     seed: int | None = None
     dirty_tracking: bool = False  # 2.6.19's: see filespace.py
     scheme_options: dict[str, Any] = field(default_factory=dict)
+    swap_areas: tuple[tuple[int, int | None], ...] = ()  # bytes and priority of each; (): one area of `swap_bytes`
 
 
 def configure(scheme: type[RmapScheme], machine: MachineFacts, options: dict[str, Any]) -> Setup:

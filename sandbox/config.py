@@ -330,6 +330,7 @@ class Config(msgspec.Struct, kw_only=True, metaclass=_Checked):
         (or its length when it was given as bytes)."""
         values = {field: getattr(self, field) for field in self.__struct_fields__}
         values["mounts"] = [str(mount) for mount in self.mounts]
+        values["swap_areas"] = [list(area) for area in self.swap_areas]
         if isinstance(self.stdin, bytes):
             values["stdin"] = f"<{len(self.stdin)} bytes>"
         return values

@@ -1,4 +1,4 @@
-"""The table of low memory is made by a command that can be stopped, resumed and asked for one part."""
+"""The tables of low memory and of history are made by commands that can be stopped, resumed and asked for one part."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import lowmem
+from benchmarks import history, lowmem
 from benchmarks.cells import ROOT, Cell, Measured, Store, measure, run_cells
 from sandbox import toolchain
 
@@ -105,3 +105,26 @@ def test_the_page_says_where_the_claim_holds_and_where_not() -> None:
     assert "Frees, of what it takes itself: `anon_vma` 19.0 to 19.0 times." in page
     assert "| `anon_vma` | 4.00 (-3.00) | - |" in page
     assert "Here the claim does not hold, freed by taken: `anon_vma` (-0.75 to -0.75)." in page
+
+
+def test_history_says_what_was_told_and_what_was_met() -> None:
+    row = next(row for row in history.ROWS if row.name == "segment_1G")
+    cells = row.cells()
+    page = history.document({cells[0]: outcome(100 << 20), cells[2]: outcome(1 << 20)})
+    assert "| `pte_chain` | 200 MB | 1.00 x | 100 | 1.00 x | 1 | 0 |" in page
+    assert "| `anonmm` | - | - | not run | - | - | - |" in page
+    assert "| `anon_vma` | 9 kB | 1/22,222 | 1.00 | 0.01 x | 1 | 0 |" in page
+
+
+def test_history_counts_all_that_walks_looked_at() -> None:
+    measured = outcome(0)
+    measured.meters = {"vmas_visited": 1e6, "file_nodes": 2e6, "removal_nodes": 3e6, "candidates": 9e6, "walks": 9e6}
+    assert history.looked_at(measured) == 6
+
+
+def test_rows_of_history_are_listed_and_asked_for_by_name(tmp_path: Path) -> None:
+    argv = [sys.executable, "-m", "benchmarks.history"]
+    ran = subprocess.run([*argv, "grid", "--list"], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert ran.returncode == 0 and ran.stdout.count("\n") == 4 and "fork_server 1000 1000 1000 1" in ran.stdout
+    ran = subprocess.run([*argv, "gird"], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (ran.returncode, ran.stderr) == (2, "benchmarks.history: no such row 'gird': did you mean 'grid'?\n")
