@@ -40,9 +40,11 @@ from mmcore.rmap import (
     PG_ANON,
     STOP,
     Card,
+    Columns,
     Draft,
     MachineFacts,
     Mm,
+    Order,
     Picture,
     Purpose,
     SchemeEnv,
@@ -59,7 +61,7 @@ class _AnonMm:
     """struct anonmm. `count`: 1 for the living mm, 1 per page that names it; a head has 1 for itself and 1 for each
     other member of its family. `next` and `prev` make the family's ring; new members go before the head."""
 
-    __slots__ = ("address", "count", "mm", "head", "next", "prev")
+    __slots__ = ("address", "count", "mm", "head", "next", "prev", "order")
 
     def __init__(self, address: int, mm: Mm, head: _AnonMm | None) -> None:
         self.address = address
@@ -67,6 +69,7 @@ class _AnonMm:
         if head is None:
             self.count = 2
             self.head = self.next = self.prev = self
+            self.order = _FamilyOrder()
         else:
             self.count = 1
             self.head = head
@@ -74,6 +77,8 @@ class _AnonMm:
             self.next, self.prev = head, head.prev
             head.prev.next = self
             head.prev = self
+            self.order = head.order
+            self.order.changed()
 
     def until(self, end: _AnonMm) -> Iterator[Mm]:
         """The living address spaces that have pages, from this member to before `end`."""
@@ -91,6 +96,27 @@ class _AnonMm:
             member = member.next
             if member is self:
                 return
+
+
+class _FamilyOrder(Order):
+    """What a family keeps for long walks: its living members in the ring's order from the head on, and how many of them
+    stand before each member."""
+
+    __slots__ = ("before",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.before: dict[_AnonMm, int] = {}
+
+    def keep(self, head: _AnonMm) -> None:
+        """Makes the columns."""
+        mms: list[Mm] = []
+        self.before = {}
+        for member in head.family():
+            self.before[member] = len(mms)
+            if member.mm is not None:
+                mms.append(member.mm)
+        self.columns = Columns(None, mms)
 
 
 class AnonMm(WalkScheme):
@@ -155,6 +181,7 @@ class AnonMm(WalkScheme):
     def mm_exited(self, mm: Mm) -> None:
         anonmm, mm.rmap = mm.rmap, None
         anonmm.mm = None
+        anonmm.order.changed()
         self._put(anonmm, 1)
 
     def _put(self, anonmm: _AnonMm, references: int) -> None:
@@ -163,6 +190,7 @@ class AnonMm(WalkScheme):
         head = anonmm.head
         if anonmm is not head and anonmm.count == 0:
             anonmm.prev.next, anonmm.next.prev = anonmm.next, anonmm.prev
+            anonmm.order.changed()
             self._free(anonmm)
             head.count -= 1
         if head.count == 1:
@@ -230,8 +258,23 @@ class AnonMm(WalkScheme):
         named = self._objects.get(self._mapping[pfn])
         if named is None:
             return
-        address, many = self._index[pfn], walk.many
-        asked = 0
+        columns = named.order.columns
+        if columns is not None:
+            asked, found = self._walk_columns(walk, self._index[pfn], columns, named.order.before[named])
+        else:
+            asked, found = self._walk_ring(walk, self._index[pfn], named)
+        if walk.purpose == Purpose.AUDIT:
+            return
+        self._meters.mms_visited += asked
+        if walk.purpose == Purpose.REFERENCED and named.mm is None and found is not None:
+            # The page's home died: it moves to the first living one that has it, so that the dead one can be freed.
+            found.count += 1
+            self._mapping[pfn] = found.address
+            self._put(named, 1)
+
+    def _walk_ring(self, walk: Walk, address: int, named: _AnonMm) -> tuple[int, _AnonMm | None]:
+        """One member after the other: how many address spaces were asked, and the first that has the page."""
+        many, asked = walk.many, 0
         found: _AnonMm | None = None
         member = named
         while asked < many:
@@ -247,17 +290,25 @@ class AnonMm(WalkScheme):
             if member is named:
                 break
         else:
+            if named.order.worth_columns():
+                named.order.keep(named.head)
             more, first = self._walk_on(walk, address, member, named)
-            asked += more
-            found = found or first
-        if walk.purpose == Purpose.AUDIT:
-            return
-        self._meters.mms_visited += asked
-        if walk.purpose == Purpose.REFERENCED and named.mm is None and found is not None:
-            # The page's home died: it moves to the first living one that has it, so that the dead one can be freed.
-            found.count += 1
-            self._mapping[pfn] = found.address
-            self._put(named, 1)
+            return asked + more, found or first
+        return asked, found
+
+    @staticmethod
+    def _walk_columns(walk: Walk, address: int, columns: Columns, start: int) -> tuple[int, _AnonMm | None]:
+        """A family that has not changed since the last walk, from its living member `start` on around the ring."""
+        asked, found = 0, None
+        for begin, end in ((start, len(columns)), (0, start)):
+            for first, last in columns.parts(begin, end):
+                part = walk.visit_columns(columns, address, first, last)
+                asked += part.asked
+                if found is None and part.first_hit >= 0:
+                    found = columns.mms[part.first_hit].rmap
+                if part.stop:
+                    return asked, found
+        return asked, found
 
     @staticmethod
     def _walk_on(walk: Walk, address: int, member: _AnonMm, end: _AnonMm) -> tuple[int, _AnonMm | None]:

@@ -102,6 +102,13 @@ class PageTables:
         """Does the entry map this frame?"""
         return bool(pte & PRESENT) and pte >> PAGE_SHIFT & self.PFN_MASK == pfn
 
+    def np_clear_young(self, indices: np.ndarray) -> np.ndarray:
+        """Clears A of entries, each named once; answers which had it (bool each)."""
+        values = self.np_ptes[indices]
+        bit = values.dtype.type(A)
+        self.np_ptes[indices] = values & ~bit
+        return (values & bit) != 0
+
     # --- migration entries
 
     def migration_pte(self, pte: int) -> int:

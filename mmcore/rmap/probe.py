@@ -133,6 +133,11 @@ class ProbingWalk(Walk):
         values = pgtables.np_ptes[indices]
         matches = np.nonzero(self.np_maps(values) & (tables != 0))[0].tolist()
         hits, first_hit, looked_at, stop = 0, -1, len(mms), False
+        if len(matches) > _FEW and isinstance(self, Referenced):
+            hits, stop = self.found_together(mms, indices, matches)
+            first_hit = first + matches[0] if places is None else int(places[matches[0]])
+            looked_at = matches[hits - 1] + 1 if stop else looked_at
+            matches = []
         for k in matches:
             pte, mm = int(indices[k]), mms[k]
             if not self.maps(ptes[pte]):
@@ -238,6 +243,16 @@ class Referenced(ProbingWalk):
             self.young += 1
         self.left -= 1
         return HIT if self.left else HIT | STOP
+
+    def found_together(self, mms: list[Mm], indices: np.ndarray, matches: list[int]) -> tuple[int, bool]:
+        """`found` for PTEs of which none is named twice: how many were looked at, and whether the walk is over."""
+        matches = matches[: self.left]
+        young = np.nonzero(self.rmap.pgtables.np_clear_young(indices[matches]))[0].tolist()
+        for k in young:
+            mms[matches[k]].flush_pending = True
+        self.young += len(young)
+        self.left -= len(matches)
+        return len(matches), not self.left
 
 
 class Unmap(ProbingWalk):

@@ -74,8 +74,8 @@ def showing(areas: Sequence[VmArea], index: int, wraps: bool = False) -> tuple[n
 
 
 class Columns:
-    """Areas in the order of a walk, or living address spaces where no areas are known, as arrays: made once for all
-    walks that find the list as it was. Whoever keeps one drops it when the list or an area's bounds change."""
+    """Areas in the order of a walk, or living address spaces where no areas are known, each once, as arrays: made once
+    for all walks that find the list as it was. Whoever keeps one drops it when the list or an area's bounds change."""
 
     __slots__ = (
         *("areas", "mms", "roots", "starts", "ends", "offsets", "bases", "alike", "wraps", "_sorted", "_last"),
@@ -111,10 +111,12 @@ class Columns:
     def __len__(self) -> int:
         return len(self.mms)
 
-    def parts(self, first: int) -> Iterator[tuple[int, int]]:
-        """Consecutive parts, from the place `first` on, for `visit_columns`: one where few places show a page, which
-        are found by search; else growing ones, as most walks end in the first."""
-        last, n = len(self), 2048
+    def parts(self, first: int, last: int = -1) -> Iterator[tuple[int, int]]:
+        """Consecutive parts, from the place `first` to before `last` (the end), for `visit_columns`: one where few
+        places show a page, which are found by search; else growing ones, as most walks end in the first."""
+        n = 2048
+        if last < 0:
+            last = len(self)
         if self.areas is not None and self._sorted is not None:
             n = last
         while first < last:

@@ -169,8 +169,8 @@ MUTANTS = [
     ),
     Mutant(
         "a walk asks nobody once the page's home is dead",
-        "        if named is None:\n            return\n        address",
-        "        if named is None or named.mm is None:\n            return\n        address",
+        "        if named is None:\n            return\n        columns",
+        "        if named is None or named.mm is None:\n            return\n        columns",
     ),
     Mutant(
         "a walk does not end when told",
