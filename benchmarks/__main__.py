@@ -122,6 +122,17 @@ ROWS = [
     Figure("B", "unmap", "one try_to_unmap of a page mapped once", "unmap", "", 30, 12, "us", "here"),
     Figure("B", "walk", "a walk: one candidate", "walk", "", 4, 1.5, "us", "here"),
     Figure(
+        "B",
+        "walk1001",
+        "a walk past 1,001 areas, the last of which has the page",
+        "walk1001",
+        "",
+        800,
+        40,
+        "us",
+        "here",
+    ),
+    Figure(
         "C", "swap", "sequential write of twice the RAM, pages/s", "swap", "", 15000, 40000, "/s", "here", rate=True
     ),
     Figure("C", "scan", "scanning a page that stays", "scan", "", 15, 5, "us", "here"),
@@ -199,6 +210,7 @@ def measure(name: str, units: dict[str, int]) -> Callable[[], float]:
         "rss": lambda: guest.resident(["--memory", "64M", "rmap_bench", "touch", "32"]),
         "swap": lambda: guest.swap_out(64 if quick else 128, "32M" if quick else "64M", "256M"),
         "scan": core.scan_staying,
+        "walk1001": core.long_walk,
         "audit": lambda: core.audit_pages(),
         "areas": lambda: core.create_areas(),
     }

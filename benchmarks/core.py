@@ -74,27 +74,25 @@ def walk_candidate(scheme: str = "anon_vma", pages: int = 256) -> float:
 
 
 def long_walk(scheme: str = "anon_vma", children: int = 1000, pages: int = 16) -> float:
-    """One walk through all of a family, of which one member has the page: each of 1,001 processes wrote its own copy
-    of the pages, and those in its middle are asked for their use."""
+    """One walk past 1,001 areas, the last of which has the page: a parent and its children wrote their own copies of
+    the pages, and the parent's are asked for their use, the list being as the last walk found it."""
     machine = _machine(scheme, 256)
     mem = machine.mem
     parent, at, _ = _touched(machine, pages)
     family = [parent, *(machine.fork(parent) for _ in range(children))]
-    middle = family[len(family) // 2]
     for mm in family:
         for page in range(pages):
             machine.store(mm, at + (page << 12), 1)
     _rest(machine)
     pgtables = mem.pgtables
-    ptes = [pgtables.ptes[pgtables.pte_index(middle.pgd, at + (page << 12))] for page in range(pages)]
+    ptes = [pgtables.ptes[pgtables.pte_index(parent.pgd, at + (page << 12))] for page in range(pages)]
     page_referenced = mem.rmap.page_referenced
-    before = mem.meters.candidates
+    for pte in ptes[:2]:
+        page_referenced(pte >> 12 & pgtables.PFN_MASK)
     start = time.perf_counter()
-    for pte in ptes * 4:
+    for pte in ptes:
         assert page_referenced(pte >> 12 & pgtables.PFN_MASK) == 0
-    spent = time.perf_counter() - start
-    candidates = mem.meters.candidates - before
-    return spent / candidates * (children + 1) if candidates > children else spent / len(ptes) / 4
+    return (time.perf_counter() - start) / pages
 
 
 def scan_staying(scheme: str = "anon_vma", pages: int = 8192) -> float:
