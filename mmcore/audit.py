@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from mmcore.areas.vma import VmArea
     from mmcore.memory import Memory
     from mmcore.physical.pgtable import PageTables
+    from mmcore.physical.zone import Zone
 
 _SHOW = 12  # violations written out in full
 PICTURES = 16  # frames whose picture one pass compares
@@ -452,36 +453,55 @@ class Auditor:
                 )
 
     def _zones(self, wrong: list[str]) -> None:
-        """The accounts of low and of high memory, to the page: owners by frame = owners on the books; free = what the
-        buddy lists hold."""
+        """The accounts of every zone and of low and high memory, to the page: owners by frame = owners on the books;
+        free = what the buddy lists hold."""
         pages, frames = self.mem.pages, self.mem.frames
-        border = pages.lowmem_end
-        for name, owners, owned in (
-            ("low", frames.np_owner[:border], pages.owned),
-            ("high", frames.np_owner[border:], pages.high.owned),
+        low = np.zeros(NR_OWNERS, np.int64)
+        high = low.copy()
+        for zone in pages.zones:
+            owners = np.bincount(frames.np_owner[zone.start_pfn : zone.end_pfn], minlength=NR_OWNERS)
+            side = high if zone.start_pfn >= pages.lowmem_end else low
+            side += owners
+            self._zone(zone, owners, wrong)
+        for name, counted_of, owned, present in (
+            ("low", low, pages.owned, pages.lowmem_end),
+            ("high", high, pages.high.owned, frames.nr - pages.lowmem_end),
         ):
-            by_frame = np.bincount(owners, minlength=NR_OWNERS).tolist()
-            for owner, (counted, booked) in enumerate(zip(by_frame, owned, strict=True)):
+            for owner, (counted, booked) in enumerate(zip(counted_of.tolist(), owned, strict=True)):
                 if counted != booked:
                     wrong.append(f"{name} memory: {OWNER_NAMES[owner]} has {counted} frames, {booked} on the books")
-            if sum(owned) != len(owners):
-                wrong.append(f"{name} memory: owners add up to {sum(owned)} of {len(owners)} frames")
-        for zone in pages.zones:
-            free = 0
-            for order, area in enumerate(zone.free_area):
-                free += len(area) << order
-                for pfn in area:
-                    if pfn & ((1 << order) - 1) or (frames.np_owner[pfn : pfn + (1 << order)] != FREE).any():
-                        wrong.append(
-                            f"zone {zone.name}: a free block of order {order} at {pfn:#x} is not free or not aligned"
-                        )
-            if free != zone.free_pages:
-                wrong.append(f"zone {zone.name}: free_pages {zone.free_pages}, the lists hold {free}")
-            for pfn in zone.pcp:
-                if frames.owner[pfn] != PCP:
-                    wrong.append(f"on the per-cpu list: {frames.describe(pfn)}")
-            if len(zone.pcp) != len(set(zone.pcp)):
-                wrong.append(f"zone {zone.name}: the per-cpu list names a frame twice")
+            if sum(owned) != present:
+                wrong.append(f"{name} memory: owners add up to {sum(owned)} of {present} frames")
+
+    def _zone(self, zone: Zone, owners: np.ndarray, wrong: list[str]) -> None:
+        """One zone: what its frames say (`owners`: how many have each) against its lists and its books."""
+        frames = self.mem.frames
+        free = 0
+        for order, area in enumerate(zone.free_area):
+            free += len(area) << order
+            for pfn in area:
+                if (
+                    pfn & ((1 << order) - 1)
+                    or not zone.start_pfn <= pfn < zone.end_pfn
+                    or (frames.np_owner[pfn : pfn + (1 << order)] != FREE).any()
+                ):
+                    wrong.append(
+                        f"zone {zone.name}: a free block of order {order} at {pfn:#x} is not free, not aligned or not "
+                        "the zone's"
+                    )
+        if free != zone.free_pages:
+            wrong.append(f"zone {zone.name}: free_pages {zone.free_pages}, the lists hold {free}")
+        for owner, listed in ((FREE, zone.free_pages), (PCP, len(zone.pcp))):
+            if owners[owner] != listed:
+                told = f"{OWNER_NAMES[owner]} has {owners[owner]} frames, {listed} on the books"
+                wrong.append(f"zone {zone.name}: {told}")
+        if owners.sum() != zone.present_pages:
+            wrong.append(f"zone {zone.name}: {owners.sum()} frames, {zone.present_pages} present")
+        for pfn in zone.pcp:
+            if frames.owner[pfn] != PCP:
+                wrong.append(f"on the per-cpu list: {frames.describe(pfn)}")
+        if len(zone.pcp) != len(set(zone.pcp)):
+            wrong.append(f"zone {zone.name}: the per-cpu list names a frame twice")
 
     def _slab(self, wrong: list[str]) -> None:
         mem, frames = self.mem, self.mem.frames

@@ -222,18 +222,34 @@ def free_pages_wrong(s: Scene) -> None:
     s.mem.pages.zones[0].free_pages += 1
 
 
-@damage(r"a free block of order 0 at {0:#x} is not free or not aligned")
+@damage(r"a free block of order 0 at {0:#x} is not free, not aligned")
 def buddy_block_in_use(s: Scene) -> int:
     pfn = s.pfn(s.child, PRIVATE)
     s.mem.pages.zones[0].free_area[0][pfn] = None
     return pfn
 
 
-@damage(r"a free block of order 3 at 0x[0-9a-f]*[1-79abcdef] is not free or not aligned")
+@damage(r"a free block of order 3 at 0x[0-9a-f]*[1-79abcdef] is not free, not aligned")
 def buddy_block_misaligned(s: Scene) -> None:
     areas = s.mem.pages.zones[0].free_area
     order = next(o for o in range(4, len(areas)) if areas[o])
     areas[3][next(iter(areas[order])) + 1] = None
+
+
+@damage(r"zone DMA: free has \d+ frames, \d+ on the books")
+def frame_freed_into_another_zone(s: Scene) -> None:
+    """Low memory as a whole adds up all the same."""
+    dma, normal = s.mem.pages.zones[:2]
+    order = next(order for order, area in enumerate(dma.free_area) if area)
+    pfn, _ = dma.free_area[order].popitem()
+    normal.free_area[order][pfn] = None
+    dma.free_pages -= 1 << order
+    normal.free_pages += 1 << order
+
+
+@damage(r"zone DMA: per_cpu_lists has \d+ frames, \d+ on the books")
+def per_cpu_list_forgets_a_frame(s: Scene) -> None:
+    s.mem.pages.zones[0].pcp.pop()
 
 
 @damage(r"the per-cpu list names a frame twice")
